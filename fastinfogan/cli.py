@@ -1,0 +1,249 @@
+"""The command line: parse with tyro, dispatch, and turn mistakes into one line and exit code 2."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from fastinfogan.config import TrainConfig
+from fastinfogan.errors import TrainingDiverged, UserError
+
+RunPath = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
+SourcePath = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN|FILE")]
+
+
+@dataclass(frozen=True)
+class Train(TrainConfig):
+    """Train an InfoGAN and leave numbers, pictures and a generator file behind.
+
+    With no options: the 5,000 MNIST digits that come with the installation, the paper's MNIST
+    networks and codes, 1,000 iterations."""
+
+    resume: Annotated[Path | None, tyro.conf.arg(metavar="RUN", help_behavior_hint="")] = None
+    """Continue the run in this directory; options that aren't given keep the run's values."""
+    dry_run: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Print the resolved configuration, parameter counts and shapes; do nothing."""
+
+    def __call__(self) -> int:
+        config = TrainConfig(self.data, self.model, self.optim, self.run)
+        if self.dry_run:
+            from fastinfogan.describe import describe_config
+
+            print(describe_config(config))
+            return 0
+        from fastinfogan.trainer import train
+
+        run = train(config, self.resume)
+        return 128 + run.interrupted if run.interrupted else 0
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """Measure a run: L_I per code, and how well categories match labels."""
+
+    run: RunPath
+    """Run directory."""
+    data_dir: Path | None = None
+    """Folder with the dataset's files (default: where the run found them)."""
+    samples: int = 10_000
+    """Images to generate for L_I."""
+    json: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Print JSON instead of text."""
+
+    def __call__(self) -> int:
+        import json
+        from dataclasses import replace
+
+        from fastinfogan.evaluate import format_evaluation
+        from fastinfogan.run import load_run
+
+        run = load_run(self.run)
+        if self.data_dir is not None:
+            data = replace(run.config.data, data_dir=self.data_dir)
+            run.config = replace(run.config, data=data)
+        evaluation = run.evaluate(samples=_at_least(1, self.samples, "--samples"))
+        as_json = json.dumps(evaluation.to_dict(), indent=2)
+        print(as_json if self.json else format_evaluation(evaluation))
+        return 0
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Draw images, with any code set by hand."""
+
+    source: SourcePath
+    """Run directory, or a generator.safetensors."""
+    output: Path = Path("samples.png")
+    """Where to write: a .png grid, or an .npz with uint8 images, noise and code values."""
+    count: int = 128
+    """Number of images."""
+    set: str = ""
+    """Codes to set by hand, e.g. c1=3,c2=-1.5."""
+    seed: int = 0
+    """Of noise and codes."""
+
+    def __call__(self) -> int:
+        from fastinfogan.export import open_generator
+
+        generator = open_generator(self.source)
+        fixed = generator.parse_codes(self.set)
+        count = _at_least(1, self.count, "--count")
+        generator.save_samples(self.output, count, seed=_seed(self.seed), fixed=fixed)
+        print(self.output)
+        return 0
+
+
+@dataclass(frozen=True)
+class Traverse:
+    """Vary one code along the columns of a picture while all else stays the same along a row."""
+
+    source: SourcePath
+    """Run directory, or a generator.safetensors."""
+    code: str | None = None
+    """Code to vary, e.g. c2 (default: a picture for each)."""
+    output: Path | None = None
+    """PNG to write (default: traversal_CODE.png here)."""
+    set: str = ""
+    """Codes to set by hand, e.g. c1=3."""
+    rows: int = 10
+    """Samples of noise."""
+    columns: int = 10
+    """Values of a continuous code."""
+    low: float = -2.0
+    """First value of a continuous code."""
+    high: float = 2.0
+    """Last value of a continuous code."""
+    seed: int = 0
+    """Of noise and codes."""
+
+    def __call__(self) -> int:
+        from fastinfogan.export import open_generator
+        from fastinfogan.visual import save_png
+
+        generator = open_generator(self.source)
+        fixed = generator.parse_codes(self.set)
+        names = generator.spec.names
+        if self.code is not None:
+            codes = [generator.code_index(self.code, "--code")]
+        else:
+            codes = [i for i in range(len(names)) if i not in fixed]
+            if self.output is not None and len(codes) > 1:
+                raise UserError(f"--output {self.output}: name the code that it shows with --code")
+        for code in codes:
+            picture = generator.traverse(
+                code,
+                rows=_at_least(1, self.rows, "--rows"),
+                columns=_at_least(1, self.columns, "--columns"),
+                low=self.low,
+                high=self.high,
+                seed=_seed(self.seed),
+                fixed=fixed,
+            )
+            output = self.output or Path(f"traversal_{names[code]}.png")
+            save_png(output, picture)
+            print(output)
+        return 0
+
+
+@dataclass(frozen=True)
+class Export:
+    """Write the generator of a run's newest checkpoint as generator.safetensors."""
+
+    run: RunPath
+    """Run directory."""
+    output: Path | None = None
+    """File to write (default: generator.safetensors in the run directory)."""
+
+    def __call__(self) -> int:
+        from fastinfogan.run import load_run
+
+        run = load_run(self.run)
+        print(run.export(self.output, run.evaluate()))
+        return 0
+
+
+@dataclass(frozen=True)
+class Datasets:
+    """List the datasets: what is there, and what each needs."""
+
+    data_dir: Path | None = None
+    """Folder to look for files in."""
+
+    def __call__(self) -> int:
+        from fastinfogan.data import DATASETS, dataset_status
+
+        for name, dataset in DATASETS.items():
+            ready, detail = dataset_status(name, self.data_dir)
+            print(f"{name:<15}{'ready' if ready else 'needs files':<13}{dataset.summary}")
+            print(f"{'':<28}{detail}")
+        return 0
+
+
+@dataclass(frozen=True)
+class Doctor:
+    """Show what this machine has, and what of fastinfogan will run on it."""
+
+    def __call__(self) -> int:
+        from fastinfogan.doctor import main
+
+        return main()
+
+
+_Command = (
+    Annotated[Train, tyro.conf.subcommand("train")]
+    | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
+    | Annotated[Sample, tyro.conf.subcommand("sample")]
+    | Annotated[Traverse, tyro.conf.subcommand("traverse")]
+    | Annotated[Export, tyro.conf.subcommand("export")]
+    | Annotated[Datasets, tyro.conf.subcommand("datasets")]
+    | Annotated[Doctor, tyro.conf.subcommand("doctor")]
+)
+_STYLE = (tyro.conf.OmitArgPrefixes,)
+
+
+def parse(arguments: Sequence[str]) -> object:
+    """The command that the arguments ask for."""
+    command = tyro.cli(
+        _Command, prog="fastinfogan", args=arguments, config=_STYLE,
+        description="Train InfoGAN, and see what its codes have learned.",
+    )  # fmt: skip
+    if isinstance(command, Train) and command.resume is not None:
+        # What isn't given keeps the value that the run was started with, not the default.
+        from fastinfogan.run import read_config
+
+        saved = read_config(command.resume)
+        default = Train(saved.data, saved.model, saved.optim, saved.run)
+        command = tyro.cli(
+            Train, prog="fastinfogan train", args=list(arguments)[1:], default=default,
+            config=_STYLE,
+        )  # fmt: skip
+    return command
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command. Returns the exit code: 2 for a mistake, 1 for a run that diverged."""
+    try:
+        return parse(sys.argv[1:] if arguments is None else arguments)()
+    except UserError as error:
+        print(f"fastinfogan: error: {error}", file=sys.stderr)
+        return 2
+    except TrainingDiverged as error:
+        print(f"fastinfogan: stopped: {error}", file=sys.stderr)
+        return 1
+
+
+def _at_least(least: int, value: int, flag: str) -> int:
+    if value < least:
+        raise UserError(f"{flag} {value}: {least} or more works")
+    return value
+
+
+def _seed(value: int) -> int:
+    if not 0 <= value < 2**63:
+        raise UserError(f"--seed {value}: 0 to 2^63 - 1 works")
+    return value

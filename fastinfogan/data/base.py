@@ -1,0 +1,124 @@
+"""What every data set is made of: its images in memory, its registry entry, one loading request."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from fastinfogan.errors import UserError
+
+Split = Literal["train", "test"]
+
+
+@dataclass(frozen=True, eq=False)
+class ImageData:
+    """One split of a data set, decoded and held in memory.
+
+    images: uint8, N x H x W x C, C-contiguous, N >= 1.
+    labels: int64 (N,), each an index into ``label_names``; ``None`` where the data has none.
+    skipped: (path, reason) of the files that were not usable.
+    """
+
+    name: str
+    images: np.ndarray
+    labels: np.ndarray | None
+    label_names: tuple[str, ...] | None
+    skipped: tuple[tuple[str, str], ...] = ()
+
+    def __post_init__(self) -> None:
+        images, labels = self.images, self.labels
+        if images.dtype != np.uint8 or images.ndim != 4 or not images.flags.c_contiguous:
+            raise ValueError(
+                f"images must be C-contiguous uint8 N x H x W x C, got {images.dtype} "
+                f"{images.shape}"
+            )
+        if labels is not None and (labels.dtype != np.int64 or labels.shape != images.shape[:1]):
+            raise ValueError(
+                f"labels must be int64 ({len(images)},), got {labels.dtype} {labels.shape}"
+            )
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(C, H, W), the order the networks use."""
+        _, height, width, channels = self.images.shape
+        return channels, height, width
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256, 64 hex digits, of the images' shape and bytes and of the labels.
+
+        Equal fingerprints mean the same images with the same labels in the same order, so a
+        resumed run can check that it sees the data it began with.
+        """
+        digest = hashlib.sha256(f"{self.images.shape} {self.labels is not None}\n".encode())
+        digest.update(self.images.data)
+        if self.labels is not None:
+            digest.update(self.labels.astype("<i8").tobytes())
+        return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class LoadRequest:
+    """What one call of ``load_images`` asks of a loader.
+
+    ``image_size`` (pixels) and ``channels`` matter only to data sets without a fixed shape.
+    """
+
+    data_dir: Path | None
+    split: Split
+    image_size: int | None
+    channels: int | None
+    progress: bool
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """An entry of the registry.
+
+    default_preset: the preset that fits the data set when the user names none.
+    iterations: training length on a CPU when the user names none; ``None``: the preset's.
+    image_shape: (C, H, W), or ``None`` where the user's request decides it.
+    has_test_split: whether "test" names other images than "train".
+    load: reads the images; raises UserError.
+    status: given a ``--data-dir`` or ``None``, (ready without a download, one line why).
+    """
+
+    name: str
+    summary: str
+    default_preset: str
+    iterations: int | None
+    image_shape: tuple[int, int, int] | None
+    has_test_split: bool
+    load: Callable[[LoadRequest], ImageData]
+    status: Callable[[Path | None], tuple[bool, str]]
+
+
+def require_directory(data_dir: Path, expected: str) -> None:
+    """Raise UserError unless ``data_dir`` is a directory with something in it.
+
+    expected: what it should hold, in words that complete "a directory with ...".
+    """
+    flag = f"--data-dir {str(data_dir)!r}"
+    try:
+        with os.scandir(data_dir) as entries:
+            empty = next(entries, None) is None
+    except FileNotFoundError:
+        raise UserError(f"{flag} does not exist; name a directory with {expected}") from None
+    except NotADirectoryError:
+        raise UserError(f"{flag} is not a directory; name a directory with {expected}") from None
+    except OSError as error:
+        raise UserError(
+            f"{flag} cannot be read ({error.strerror}); name a readable directory with {expected}"
+        ) from None
+    if empty:
+        raise UserError(f"{flag} is empty; name a directory with {expected}")

@@ -1,0 +1,67 @@
+"""Fetch checksummed files from mirrors into the user's cache."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from fastinfogan.data.progress import ProgressBar
+from fastinfogan.errors import UserError
+
+CACHE_VARIABLE = "FASTINFOGAN_CACHE"
+# Seconds to connect, and between two pieces of an answer: a dead mirror must not hold up the next.
+TIMEOUT = 10
+CHUNK_BYTES = 1 << 16
+
+
+def cache_directory(dataset: str) -> Path:
+    """Where the files of ``dataset`` are kept: $FASTINFOGAN_CACHE or the system's cache folder."""
+    import pooch
+
+    return Path(os.environ.get(CACHE_VARIABLE) or pooch.os_cache("fastinfogan")) / dataset
+
+
+def fetch(dataset: str, mirrors: Sequence[str], md5: Mapping[str, str], progress: bool) -> Path:
+    """Return the cache folder that holds every file in ``md5``, fetching what is not there yet.
+
+    mirrors: base URLs that end in "/", tried in order; the next one takes over when one fails,
+        whether it does not answer, lacks a file or serves one with another checksum.
+    md5: file name -> hex digest. A cached file with another digest is fetched again.
+    Raises UserError that names every mirror and its failure, or an unusable cache folder.
+    """
+    import pooch
+    import requests
+
+    # pooch announces each file and its hash on standard error; the bar says what matters.
+    pooch.get_logger().setLevel("WARNING")
+    folder = cache_directory(dataset)
+    failures = []
+    with ProgressBar(dataset, progress, in_bytes=True) as bar:
+        downloader = pooch.HTTPDownloader(
+            progressbar=bar if progress else False, chunk_size=CHUNK_BYTES, timeout=TIMEOUT
+        )
+        for mirror in mirrors:
+            try:
+                for name, digest in md5.items():
+                    bar.describe(f"{dataset}: {name}")
+                    pooch.retrieve(
+                        mirror + name, f"md5:{digest}", name, folder, downloader=downloader
+                    )
+                return folder
+            # ValueError: pooch's checksum error, which names the file and both digests.
+            except (requests.HTTPError, ValueError) as error:
+                failures.append(f"{mirror} ({' '.join(str(error).split())})")
+            # The text of the other network errors is a page long; their names say it all.
+            except requests.RequestException as error:
+                failures.append(f"{mirror} ({type(error).__name__} for {name})")
+            except OSError as error:
+                reason = error.strerror or " ".join(str(error).split())
+                raise UserError(
+                    f"{CACHE_VARIABLE}: the cache folder {str(folder)!r} cannot be used "
+                    f"({reason}); set {CACHE_VARIABLE} to a folder you can write"
+                ) from None
+    raise UserError(
+        f"--dataset {dataset} could not be downloaded from {' or '.join(failures)}; "
+        f"put its files {', '.join(md5)} in a folder and pass it as --data-dir"
+    )

@@ -1,0 +1,241 @@
+"""What this installation can do: every part that speeds training up or adds to it, found or not."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import platform
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib import metadata
+from typing import Literal
+
+Status = Literal["ok", "missing", "off"]
+
+
+@dataclass(frozen=True)
+class Check:
+    """One part of the installation.
+
+    ``status``: "ok"; "missing" where something could be installed or fetched; "off" where it is
+    there, or can't be, but does not work here. ``detail`` and ``consequence`` are one line each;
+    the consequence is "" where there is none.
+    """
+
+    name: str
+    status: Status
+    detail: str
+    consequence: str = ""
+
+
+def report() -> list[Check]:
+    """Look at every part. Never raises: a part that breaks is reported as it broke."""
+    parts: list[tuple[str, Callable[[], Check]]] = [
+        ("python", _python),
+        ("torch", _torch),
+        ("device", _device),
+        ("triton", _triton),
+        ("dali", _dali),
+        ("native module", _native),
+        ("tensorboard", _tensorboard),
+    ]
+    return [_guarded(name, look) for name, look in parts] + list(_datasets())
+
+
+def what_will_run(checks: list[Check]) -> str:
+    """What ``fastinfogan train`` does here without further flags, in one line."""
+    found = {check.name: check for check in checks}
+    if found["torch"].status != "ok":
+        return "nothing: torch is unusable"
+    import torch
+
+    if found["device"].status == "ok":
+        return f"training on cuda:0 ({torch.cuda.get_device_name(0)}) in float32"
+    # A GPU that is there but broken is still the one that --device auto takes.
+    flag = "with --device cpu, " if torch.cuda.is_available() else ""
+    threads = _count(torch.get_num_threads(), "thread")
+    return f"{flag}training on the CPU in float32 with {threads}"
+
+
+def main() -> int:
+    """Print the report as a table. Exit status: 1 if torch is unusable, otherwise 0."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    checks = report()
+    # A file or a pipe has no width to keep to: one line a check there, for grep.
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else 1000)
+    colours = {"ok": "green", "missing": "yellow", "off": "yellow"}
+    table = Table(box=None, pad_edge=False)
+    for heading in ("part", "status", "found", "consequence"):
+        table.add_column(heading, overflow="fold")
+    for check in checks:
+        status = Text(check.status, style=colours[check.status])
+        table.add_row(check.name, status, Text(check.detail), Text(check.consequence))
+    console.print(table)
+    console.print(Text(f"What will run: {what_will_run(checks)}"))
+    return 0 if any(check.name == "torch" and check.status == "ok" for check in checks) else 1
+
+
+def _guarded(name: str, look: Callable[[], Check]) -> Check:
+    try:
+        return look()
+    except Exception as error:  # an odd installation is what this report is for
+        return Check(name, "off", _one_line(error), "what needs it does not work")
+
+
+def _python() -> Check:
+    return Check(
+        "python", "ok", f"{platform.python_version()}, {platform.system()} {platform.machine()}"
+    )
+
+
+def _torch() -> Check:
+    try:
+        import torch
+    except ModuleNotFoundError:
+        return Check("torch", "missing", "not installed", "nothing runs")
+    except Exception as error:
+        return Check("torch", "off", f"does not import: {_one_line(error)}", "nothing runs")
+    capability = torch.backends.cpu.get_cpu_capability()
+    threads = _count(torch.get_num_threads(), "thread")
+    return Check("torch", "ok", f"{torch.__version__}, CPU code for {capability}, {threads}")
+
+
+def _device() -> Check:
+    import torch
+
+    with warnings.catch_warnings(record=True) as warned:  # an old driver shows in no other way
+        warnings.simplefilter("always")
+        available = torch.cuda.is_available()
+    if not available:
+        reasons = [f": {' '.join(str(warning.message).split())}" for warning in warned[:1]]
+        if not torch.backends.cuda.is_built():
+            reasons = ["; torch is built without CUDA"]
+        return Check("device", "off", "".join(["no GPU", *reasons]), "training runs on the CPU")
+    try:
+        torch.ones(1, device="cuda:0").add_(1).item()
+    except Exception as error:  # a driver too old, a GPU that torch has no code for, or a full one
+        name = torch.cuda.get_device_name(0)
+        broken = f"{name} does not work: {_one_line(error)}"
+        return Check("device", "off", broken, "training needs --device cpu")
+    return Check("device", "ok", "; ".join(map(_gpu, range(torch.cuda.device_count()))))
+
+
+def _gpu(index: int) -> str:
+    import torch
+
+    gpu = torch.cuda.get_device_properties(index)
+    bfloat16 = "bfloat16" if gpu.major >= 8 else "no bfloat16"
+    return (
+        f"cuda:{index} {gpu.name}, compute capability {gpu.major}.{gpu.minor}, "
+        f"{gpu.total_memory / 2**30:.0f} GiB, {bfloat16}"
+    )
+
+
+def _triton() -> Check:
+    in_torch = "the kernels run as plain PyTorch"
+    version = _version("triton")
+    if version is None:
+        return Check("triton", "missing", "not installed", in_torch)
+    import triton
+
+    if os.environ.get("TRITON_INTERPRET") == "1":
+        return Check("triton", "off", f"{version}, TRITON_INTERPRET=1", "kernels run, very slowly")
+    import torch
+
+    if not torch.cuda.is_available():
+        return Check("triton", "off", f"{version}, no GPU to compile for")
+    try:
+        # Builds and loads Triton's own launcher: fails without a C compiler or a fitting driver.
+        target = triton.runtime.driver.active.get_current_target()
+    except Exception as error:
+        return Check("triton", "off", f"{version} does not work: {_one_line(error)}", in_torch)
+    return Check("triton", "ok", f"{version}, compiles for {target.backend} {target.arch}")
+
+
+def _dali() -> Check:
+    with_pillow = "image files are decoded by Pillow"
+    packages = ("nvidia-dali-cuda130", "nvidia-dali-cuda120")
+    found = [f"{package} {version}" for package in packages if (version := _version(package))]
+    if not found:
+        if sys.platform != "linux":
+            return Check("dali", "off", "exists for Linux only", with_pillow)
+        return Check("dali", "missing", f"not installed; {_dali_extra()} has it", with_pillow)
+    try:
+        importlib.import_module("nvidia.dali")
+    except Exception as error:
+        broken = f"{' and '.join(found)} does not import: {_one_line(error)}"
+        return Check("dali", "off", broken, with_pillow)
+    return Check("dali", "ok", " and ".join(found))
+
+
+def _dali_extra() -> str:
+    import torch
+
+    is_cuda_12 = (torch.version.cuda or "").startswith("12.")
+    return f"the extra {'dali-cuda12' if is_cuda_12 else 'dali'}"
+
+
+def _native() -> Check:
+    from fastinfogan.kernels import native_module
+
+    module, reason = native_module.load()
+    if module is None:
+        return Check("native module", "missing", reason, "the CPU kernels run as plain PyTorch")
+    features = [name for name, has in module.cpu_features().items() if has]
+    threads = _count(module.threads(), "thread")
+    return Check("native module", "ok", f"{' '.join(features) or 'no vector units'}, {threads}")
+
+
+def _tensorboard() -> Check:
+    in_json = "metrics go to metrics.jsonl only"
+    version = _version("tensorboard")
+    if version is None:
+        return Check(
+            "tensorboard", "missing", "not installed; the extra tensorboard has it", in_json
+        )
+    try:
+        importlib.import_module("torch.utils.tensorboard")
+    except Exception as error:
+        broken = f"{version} does not import: {_one_line(error)}"
+        return Check("tensorboard", "off", broken, in_json)
+    return Check("tensorboard", "ok", version)
+
+
+def _datasets() -> Iterator[Check]:
+    try:
+        from fastinfogan import data
+
+        names = list(data.DATASETS)
+    except Exception as error:
+        yield Check("datasets", "off", _one_line(error), "no data to train on")
+        return
+    for name in names:
+        yield _guarded(f"dataset {name}", lambda name=name: _dataset(name))
+
+
+def _dataset(name: str) -> Check:
+    from fastinfogan import data
+
+    ready, detail = data.dataset_status(name)
+    return Check(f"dataset {name}", "ok" if ready else "missing", detail)
+
+
+def _version(package: str) -> str | None:
+    """Version of an installed distribution, or None."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _one_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())}".removesuffix(": ")
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

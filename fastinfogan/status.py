@@ -1,0 +1,95 @@
+"""What a person sees while a run trains: a live line on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+PLAIN_EVERY = 10.0  # seconds between plain lines, so that a log file stays readable
+
+
+def open_status(total: int, done: int) -> Status:
+    """The display that suits standard output."""
+    console = Console(file=sys.stdout, highlight=False, soft_wrap=True)
+    return LiveStatus(console, total, done) if console.is_terminal else Status(total, done)
+
+
+def describe(row: dict[str, Any]) -> str:
+    """Losses, L_I against its ceiling, and speed, from a row of metrics."""
+    return (
+        f"D {row['d_loss']:.3f}  G {row['g_loss']:.3f}  L_I {row['mi']:.3f} of "
+        f"{row['ceiling']:.3f} nats  {row['images_per_s']:,.0f} images/s"
+    )
+
+
+class Status:
+    """Plain lines for logs and pipes."""
+
+    def __init__(self, total: int, done: int) -> None:
+        self.total, self.first = total, done
+        self._started = self._shown = time.monotonic()
+
+    def __enter__(self) -> Status:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        pass
+
+    def line(self, text: str) -> None:
+        """A message that stays."""
+        print(text, flush=True)
+
+    def advance(self, iteration: int) -> None:
+        """One more iteration is done."""
+
+    def metrics(self, row: dict[str, Any]) -> None:
+        """New means; the last ones are always shown."""
+        now, iteration = time.monotonic(), row["iteration"]
+        if now - self._shown < PLAIN_EVERY and iteration < self.total:
+            return
+        self._shown = now
+        pace = (now - self._started) / max(1, iteration - self.first)
+        left = _duration(pace * (self.total - iteration))
+        print(f"{iteration:>7}/{self.total}  {describe(row)}  {left} left", flush=True)
+
+
+class LiveStatus(Status):
+    """A bar with the newest metrics, redrawn in place."""
+
+    def __init__(self, console: Console, total: int, done: int) -> None:
+        super().__init__(total, done)
+        self._progress = Progress(
+            BarColumn(bar_width=20),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[metrics]}"),
+            TimeRemainingColumn(elapsed_when_finished=True),
+            TextColumn("left"),
+            console=console,
+        )
+        self._task = self._progress.add_task("train", total=total, completed=done, metrics="")
+
+    def __enter__(self) -> LiveStatus:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._progress.stop()
+
+    def line(self, text: str) -> None:
+        self._progress.console.print(text, markup=False)
+
+    def advance(self, iteration: int) -> None:
+        self._progress.update(self._task, completed=iteration)
+
+    def metrics(self, row: dict[str, Any]) -> None:
+        self._progress.update(self._task, metrics=describe(row))
+
+
+def _duration(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"

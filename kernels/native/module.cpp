@@ -1,0 +1,125 @@
+// fastinfogan.kernels._native: the CPU kernels' Python module, and what choosing among them needs.
+//
+// torch must be imported before this module: it is compiled with OpenMP but not linked against an
+// OpenMP library, so that its symbols resolve to the copy torch has loaded and both share one
+// thread pool. kernels/native_module.py sees to the order; import through it.
+
+#include <nanobind/nanobind.h>
+
+#include <cstdint>
+
+#ifdef _OPENMP
+#include <omp.h>
+#endif
+
+#ifdef __x86_64__
+#include <cpuid.h>
+#ifdef __linux__
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
+#endif
+
+namespace nb = nanobind;
+
+namespace {
+
+struct CpuFeatures {
+  bool avx2 = false;
+  bool fma = false;
+  bool avx512f = false;
+  bool avx512_bf16 = false;
+  bool amx_tile = false;
+  bool amx_bf16 = false;
+  bool neon = false;
+};
+
+#ifdef __x86_64__
+
+// The register states that the operating system saves on a task switch (Intel SDM vol. 1, 13.3).
+// An instruction set whose registers aren't saved must not be used, whatever CPUID says.
+constexpr uint64_t kYmmState = 0x6;       // SSE, AVX
+constexpr uint64_t kZmmState = 0xe6;      // those and opmask, both halves of ZMM
+constexpr uint64_t kTileState = 0x60000;  // TILECFG, TILEDATA
+
+uint64_t saved_states() {
+  uint32_t low, high;
+  __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+  return uint64_t(high) << 32 | low;
+}
+
+// Linux lets a process use AMX tiles only once it has asked (kernel 5.16, Documentation/arch/x86/
+// xstate.rst). Whether it will be granted shows in no other way; oneDNN, in torch, asks the same.
+bool tiles_permitted() {
+#ifdef __linux__
+  constexpr long kRequestPermission = 0x1023;  // ARCH_REQ_XCOMP_PERM
+  constexpr long kTileData = 18;               // XFEATURE_XTILEDATA
+  return syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
+#else
+  return true;
+#endif
+}
+
+CpuFeatures detect() {
+  CpuFeatures found;
+  uint32_t a, b, c, d;
+  const auto bit = [](uint32_t word, int index) { return (word >> index & 1) != 0; };
+  if (!__get_cpuid(1, &a, &b, &c, &d) || !bit(c, 27)) return found;  // no OSXSAVE: no xgetbv
+  const uint64_t saved = saved_states();
+  const auto saves = [saved](uint64_t states) { return (saved & states) == states; };
+  found.fma = bit(c, 12) && saves(kYmmState);
+  if (!__get_cpuid_count(7, 0, &a, &b, &c, &d)) return found;
+  found.avx2 = bit(b, 5) && saves(kYmmState);
+  found.avx512f = bit(b, 16) && saves(kZmmState);
+  found.amx_tile = bit(d, 24) && saves(kTileState) && tiles_permitted();
+  found.amx_bf16 = bit(d, 22) && found.amx_tile;
+  if (a >= 1 && __get_cpuid_count(7, 1, &a, &b, &c, &d)) {
+    found.avx512_bf16 = bit(a, 5) && found.avx512f;
+  }
+  return found;
+}
+
+#else
+
+CpuFeatures detect() {
+  CpuFeatures found;
+#if defined(__aarch64__) || defined(__ARM_NEON)  // a part of every AArch64
+  found.neon = true;
+#endif
+  return found;
+}
+
+#endif
+
+nb::dict cpu_features() {
+  const CpuFeatures found = detect();
+  nb::dict names;
+  names["avx2"] = found.avx2;
+  names["fma"] = found.fma;
+  names["avx512f"] = found.avx512f;
+  names["avx512_bf16"] = found.avx512_bf16;
+  names["amx_tile"] = found.amx_tile;
+  names["amx_bf16"] = found.amx_bf16;
+  names["neon"] = found.neon;
+  return names;
+}
+
+int threads() {
+#ifdef _OPENMP
+  return omp_get_max_threads();
+#else
+  return 1;
+#endif
+}
+
+}  // namespace
+
+NB_MODULE(_native, module) {
+  module.doc() = "CPU kernels of fastinfogan.";
+  module.def("cpu_features", &cpu_features,
+             nb::sig("def cpu_features() -> dict[str, bool]"),
+             "Instruction sets that the CPU has and the operating system lets this process use.");
+  module.def("threads", &threads,
+             "Threads that a kernel started from the calling thread runs on: torch's own number, "
+             "or 1 where the module was built without OpenMP.");
+}

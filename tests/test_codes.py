@@ -1,0 +1,111 @@
+"""Latent specifications: what can be typed, how it lays out, and the entropies of the priors."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fastinfogan.codes import MAX_CODES, LatentSpec, format_codes, make_spec, parse_codes
+from fastinfogan.errors import UserError
+from fastinfogan.kernels.spec import Code
+
+
+def test_the_papers_mnist_codes():
+    spec = make_spec(62, "cat10,uni,uni")
+    assert spec.input_width == 74
+    assert spec.q_width == 12  # 10 logits, two means: sigma is fixed
+    assert spec.names == ("c1_cat10", "c2_uni", "c3_uni")
+
+
+def test_learned_sigma_widens_q_and_free_codes_have_no_q_output():
+    spec = make_spec(4, "gauss:learned,bern,cat3:free,uni:fixed")
+    assert [code.q_width for code in spec.codes] == [2, 1, 0, 1]
+    assert spec.input_width == 4 + 1 + 1 + 3 + 1
+    assert spec.regularized == (0, 1, 3)
+    assert spec.weights(lambda_disc=2.0, lambda_cont=0.5) == (0.5, 2.0, 0.0, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("text", "entropy"),
+    [
+        ("cat10", math.log(10)),
+        ("uni", math.log(2)),  # density 1/2 on (-1, 1)
+        ("gauss", 0.5 * math.log(2 * math.pi * math.e)),
+        ("bern", math.log(2)),
+        ("10xcat10", 10 * math.log(10)),
+        ("cat10,uni:free", math.log(10)),  # only what L_I counts
+    ],
+)
+def test_entropies_are_those_of_the_priors(text, entropy):
+    assert make_spec(0, text).entropy == pytest.approx(entropy, rel=1e-15)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("dog10", "'dog10' is not a code"),
+        ("cat", "needs its number of categories"),
+        ("uni3", "write 3xuni"),
+        ("cat1", "2 to 1024"),
+        ("cat2000", "2 to 1024"),
+        ("cat10:learned", "can't take :learned"),
+        ("uni:loud", "can't take :loud"),
+        ("65xuni", "1 to 64"),
+        ("64xuni,uni", "1 to 64"),
+        ("0xuni", "1 to 64"),
+        ("", "names no code"),
+        (",", "names no code"),
+    ],
+)
+def test_bad_specifications_say_what_works(text, says):
+    with pytest.raises(UserError) as raised:
+        parse_codes(text)
+    assert "--codes" in str(raised.value) and repr(text) in str(raised.value)
+    assert says in str(raised.value) and "\n" not in str(raised.value)
+
+
+def test_bad_noise():
+    with pytest.raises(UserError, match="--noise -1"):
+        make_spec(-1, "uni")
+
+
+codes = st.one_of(
+    st.builds(
+        Code,
+        kind=st.just("categorical"),
+        categories=st.integers(2, 1024),
+        regularized=st.booleans(),
+    ),
+    st.builds(Code, kind=st.just("bernoulli"), regularized=st.booleans()),
+    st.builds(
+        Code,
+        kind=st.sampled_from(["uniform", "gaussian"]),
+        std=st.sampled_from(["fixed", "learned"]),
+        regularized=st.booleans(),
+    ),
+)
+
+
+@given(st.lists(codes, min_size=1, max_size=MAX_CODES))
+def test_formatting_and_parsing_are_inverse(drawn):
+    assert parse_codes(format_codes(tuple(drawn))) == tuple(drawn)
+
+
+def test_assemble_puts_noise_first_and_categories_as_one_hot():
+    spec = LatentSpec(2, parse_codes("cat3,uni,bern"))
+    noise = torch.tensor([[0.5, -0.5], [1.0, 2.0]])
+    values = torch.tensor([[2.0, 0.25, 1.0], [0.0, -1.0, 0.0]])
+    assert spec.assemble(noise, values).tolist() == [
+        [0.5, -0.5, 0, 0, 1, 0.25, 1],
+        [1.0, 2.0, 1, 0, 0, -1.0, 0],
+    ]
+
+
+def test_split_q_gives_each_regularized_code_its_columns():
+    spec = LatentSpec(0, parse_codes("cat3,uni:free,uni:learned"))
+    parts = spec.split_q(torch.arange(5).unsqueeze(0))
+    assert {i: part.tolist() for i, part in parts.items()} == {0: [[0, 1, 2]], 2: [[3, 4]]}

@@ -1,0 +1,266 @@
+"""The preset rows against the paper's tables, counted by hand, and the configuration tree."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from fastinfogan.config import (
+    PRESETS,
+    DataConfig,
+    ModelConfig,
+    OptimConfig,
+    TrainConfig,
+    differences,
+    folder_architecture,
+    from_dict,
+    resolve,
+    to_dict,
+)
+from fastinfogan.errors import UserError
+from fastinfogan.networks import Discriminator, Generator
+
+# Trained numbers per network, layer by layer: weights, then biases, or batchnorm's pair.
+BY_HAND = {
+    "mnist": (
+        74 * 1024 + 2 * 1024
+        + 1024 * 6272 + 2 * 6272  # 6,272 = 7 * 7 * 128
+        + 128 * 64 * 16 + 2 * 64
+        + 64 * 1 * 16 + 1,
+        1 * 64 * 16 + 64
+        + 64 * 128 * 16 + 2 * 128
+        + 6272 * 1024 + 2 * 1024
+        + 1024 * 1 + 1
+        + 1024 * 128 + 2 * 128 + 128 * 12 + 12,  # Q: 10 logits, 2 means
+    ),
+    "svhn": (
+        168 * 1792 + 2 * 1792  # 168 = 124 + 4 * 10 + 4; 1,792 = 2 * 2 * 448
+        + 448 * 256 * 16 + 2 * 256
+        + 256 * 128 * 16 + 128
+        + 128 * 64 * 16 + 64
+        + 64 * 3 * 16 + 3,
+        3 * 64 * 16 + 64
+        + 64 * 128 * 16 + 2 * 128
+        + 128 * 256 * 16 + 2 * 256
+        + 4096 * 1 + 1
+        + 4096 * 128 + 2 * 128 + 128 * 48 + 48,  # Q: 4 * 10 logits, 4 means, 4 sigmas
+    ),
+    "celeba": (
+        228 * 1792 + 2 * 1792  # 228 = 128 + 10 * 10
+        + 448 * 256 * 16 + 2 * 256
+        + 256 * 128 * 16 + 128
+        + 128 * 64 * 16 + 64
+        + 64 * 3 * 16 + 3,
+        3 * 64 * 16 + 64
+        + 64 * 128 * 16 + 2 * 128
+        + 128 * 256 * 16 + 2 * 256
+        + 4096 * 1 + 1
+        + 4096 * 128 + 2 * 128 + 128 * 100 + 100,
+    ),
+    "faces-azimuth": (
+        133 * 1024 + 2 * 1024  # 133 = 128 + 5
+        + 1024 * 8192 + 2 * 8192  # 8,192 = 8 * 8 * 128
+        + 128 * 64 * 16 + 2 * 64
+        + 64 * 1 * 16 + 1,
+        1 * 64 * 16 + 64
+        + 64 * 128 * 16 + 2 * 128
+        + 8192 * 1024 + 2 * 1024
+        + 1024 * 1 + 1
+        + 1024 * 10 + 10,  # Q shares all but the last layer: 5 means, 5 sigmas
+    ),
+    "chairs-rotation": (
+        189 * 1024 + 2 * 1024  # 189 = 128 + 3 * 20 + 1
+        + 1024 * 16384 + 2 * 16384  # 16,384 = 8 * 8 * 256
+        + 2 * (256 * 256 * 16 + 2 * 256)
+        + 256 * 128 * 16 + 2 * 128
+        + 128 * 64 * 16 + 2 * 64
+        + 64 * 1 * 16 + 1,
+        1 * 64 * 16 + 64
+        + 64 * 128 * 16 + 2 * 128
+        + 128 * 256 * 16 + 2 * 256
+        + 2 * (256 * 256 * 16 + 2 * 256)
+        + 16384 * 1024 + 2 * 1024
+        + 1024 * 1 + 1
+        + 1024 * 62 + 62,  # Q: 3 * 20 logits, a mean, a sigma
+    ),
+    "mnist-mlp": (
+        26 * 256 + 256 + 256 * 784 + 784,  # 26 = 16 + 10
+        784 * 128 + 128 + 128 * 1 + 1  # D
+        + 784 * 128 + 128 + 128 * 10 + 10,  # Q, on a trunk of its own
+    ),
+    "folder": (
+        142 * 4096 + 2 * 4096  # 142 = 128 + 10 + 4; 4,096 = 4 * 4 * 256
+        + 256 * 128 * 16 + 2 * 128
+        + 128 * 64 * 16 + 2 * 64
+        + 64 * 3 * 16 + 3,
+        3 * 64 * 16 + 64
+        + 64 * 128 * 16 + 2 * 128
+        + 128 * 256 * 16 + 2 * 256
+        + 4096 * 1 + 1
+        + 4096 * 128 + 2 * 128 + 128 * 14 + 14,
+    ),
+}  # fmt: skip
+for twin, of in (
+    ("faces-elevation", "faces-azimuth"),
+    ("faces-lighting", "faces-azimuth"),
+    ("chairs-width", "chairs-rotation"),
+):
+    BY_HAND[twin] = BY_HAND[of]
+
+
+def preset_config(name: str) -> TrainConfig:
+    """The resolved configuration of a preset, whatever its dataset."""
+    preset = PRESETS[name]
+    fields = {key: getattr(preset, key) for key in ("lr_d", "lr_g", "lambda_disc", "lambda_cont")}
+    return TrainConfig(
+        data=DataConfig(image_size=32, channels=3),
+        model=ModelConfig(name, preset.codes, preset.noise, preset.separate_q),
+        optim=OptimConfig(iterations=preset.iterations, batch_size=preset.batch_size, **fields),
+    )
+
+
+def test_every_preset_is_counted():
+    assert BY_HAND.keys() == PRESETS.keys()
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_parameter_counts_are_those_of_the_tables(name):
+    config = preset_config(name)
+    with torch.device("meta"):  # shapes are enough
+        networks = (
+            Generator(config.architecture, config.spec),
+            Discriminator(config.architecture, config.spec, config.model.separate_q),
+        )
+    counted = tuple(sum(p.numel() for p in network.parameters()) for network in networks)
+    assert counted == BY_HAND[name]
+    rows = config.architecture.rows(config.spec)
+    trunks = 2 if config.model.separate_q else 1
+    declared = {part: sum(r.parameters(s) for r, s, _ in rows[part]) for part in rows}
+    assert declared["generator"] == BY_HAND[name][0]
+    heads = declared["d_head"] + declared["q_head"]
+    assert trunks * declared["trunk"] + heads == BY_HAND[name][1]
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_networks_produce_and_read_the_presets_images(name):
+    config = preset_config(name)
+    generator = Generator(config.architecture, config.spec)
+    discriminator = Discriminator(config.architecture, config.spec, config.model.separate_q)
+    with torch.no_grad():
+        images = generator(config.spec.assemble(*config.spec.sample(2, seed=0, offset=0)))
+        logits, q_params = discriminator(images)
+    assert images.shape == (2, *config.architecture.image_shape)
+    low, high = config.architecture.output_range
+    assert low <= images.min() and images.max() <= high
+    assert logits.shape == (2,) and q_params.shape == (2, config.spec.q_width)
+
+
+def test_tables_5_and_7():
+    def settings(name):
+        p = PRESETS[name]
+        return p.lr_d, p.lr_g, p.lambda_cont, p.lambda_disc
+
+    assert settings("faces-azimuth") == (2e-4, 5e-4, 0.2, 1.0)
+    assert settings("faces-elevation") == (4e-4, 3e-4, 0.1, 1.0)
+    assert settings("faces-lighting") == (8e-4, 3e-4, 0.1, 1.0)
+    assert settings("chairs-rotation") == (2e-4, 1e-3, 10.0, 1.0)
+    assert settings("chairs-width") == (2e-4, 1e-3, 0.05, 2.0)
+    for name in ("mnist", "svhn", "celeba"):
+        assert settings(name) == (2e-4, 1e-3, 1.0, 1.0)
+
+
+@pytest.mark.parametrize("size", [16, 32, 64, 128])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_folder_networks_of_any_size_end_in_4x4(size, channels):
+    config = preset_config("folder")
+    config = replace(config, data=DataConfig("folder", image_size=size, channels=channels))
+    rows = config.architecture.rows(config.spec)
+    assert rows["generator"][-1][2] == (channels, size, size)
+    assert rows["trunk"][-1][2][1:] == (4, 4)
+
+
+@pytest.mark.parametrize(("size", "channels"), [(48, 3), (8, 3), (256, 3), (32, 4)])
+def test_folder_sizes_that_cannot_be_built(size, channels):
+    with pytest.raises(UserError, match="--image-size|--channels"):
+        folder_architecture(size, channels)
+
+
+def test_defaults_resolve_to_the_mnist_preset_on_digits():
+    config = resolve(TrainConfig())
+    assert config.model == ModelConfig("mnist", "cat10,2xuni", 62, False)
+    assert (config.optim.iterations, config.optim.batch_size) == (1_000, 128)
+    assert resolve(config) == config  # nothing is left to resolve
+
+
+def test_what_is_given_beats_the_preset():
+    config = resolve(
+        TrainConfig(model=ModelConfig(codes="cat5,uni,uni", noise=0), optim=OptimConfig(lr_g=5e-4))
+    )
+    assert (config.model.codes, config.model.noise) == ("cat5,2xuni", 0)
+    assert (config.optim.lr_g, config.optim.lr_d) == (5e-4, 2e-4)
+
+
+@pytest.mark.parametrize(
+    ("tree", "says"),
+    [
+        ({"data": {"dataset": "digitz"}}, "--dataset 'digitz' is unknown"),
+        ({"model": {"preset": "mnits"}}, "did you mean mnist"),
+        ({"model": {"preset": "celeba"}}, "works on 3x32x32 images"),
+        ({"model": {"codes": "cat10:free"}}, "at least one code must not be :free"),
+        ({"model": {"codes": "wat"}}, "--codes 'wat'"),
+        ({"model": {"noise": 10_000}}, "--noise 10000"),
+        ({"data": {"dataset": "folder", "image_size": 48}}, "--image-size 48"),
+        ({"data": {"dataset": "folder", "channels": 2}}, "--channels 2"),
+        ({"optim": {"batch_size": 1}}, "--batch-size 1: 2 or more"),
+        ({"optim": {"iterations": 0}}, "--iterations 0"),
+        ({"optim": {"lr_g": 0.0}}, "--lr-g 0.0"),
+        ({"optim": {"lr_d": float("nan")}}, "--lr-d nan"),
+        ({"optim": {"lambda_disc": -1.0}}, "--lambda-disc -1.0"),
+        ({"optim": {"beta1": 1.0}}, "--beta1 1.0"),
+        ({"run": {"seed": -1}}, "--seed -1"),
+        ({"run": {"log_every": 0}}, "--log-every 0"),
+        ({"run": {"checkpoint_every": 0}}, "--checkpoint-every 0"),
+    ],
+)
+def test_bad_values_name_their_flag(tree, says):
+    config = TrainConfig()
+    for part, fields in tree.items():
+        config = replace(config, **{part: replace(getattr(config, part), **fields)})
+    with pytest.raises(UserError) as raised:
+        resolve(config)
+    assert says in str(raised.value) and "\n" not in str(raised.value)
+
+
+def test_config_json_round_trip():
+    config = resolve(TrainConfig(data=DataConfig(data_dir=Path("some/where"))))
+    assert from_dict(json.loads(json.dumps(to_dict(config)))) == config
+
+
+@pytest.mark.parametrize(
+    ("damage", "says"),
+    [
+        (lambda t: t["model"].pop("noise"), "noise"),
+        (lambda t: t["optim"].update(warmup=3), "warmup"),
+        (lambda t: t["optim"].update(lr_g="fast"), "lr_g is 'fast'"),
+        (lambda t: t["optim"].update(objective="wgan"), "objective is 'wgan'"),
+        (lambda t: t.update(data=3), "data"),
+    ],
+)
+def test_a_config_of_another_version_is_refused_by_field(damage, says):
+    tree = to_dict(resolve(TrainConfig()))
+    damage(tree)
+    with pytest.raises(UserError, match=says):
+        from_dict(tree)
+
+
+def test_differences_name_fields_and_fingerprint_ignores_bookkeeping():
+    config = resolve(TrainConfig())
+    moved = replace(config, run=replace(config.run, out=Path("elsewhere"), log_every=7))
+    changed = replace(config, optim=replace(config.optim, lr_g=5e-4))
+    assert differences(config, moved).keys() == {"run.out", "run.log_every"}
+    assert differences(config, changed) == {"optim.lr_g": (1e-3, 5e-4)}
+    assert config.fingerprint() == moved.fingerprint() != changed.fingerprint()

@@ -1,0 +1,25 @@
+"""Every numerical tolerance of the test suite, each with the rounding error that it comes from."""
+
+from __future__ import annotations
+
+import torch
+
+EPS = {dtype: torch.finfo(dtype).eps for dtype in (torch.float64, torch.float32)}
+
+# Two orders of summation of up to n terms differ by at most n eps relative to the sum of their
+# magnitudes, and typically by sqrt(n) eps. The longest sums here have 6,272 terms.
+SUMMATION_64 = 6_272 * EPS[torch.float64]
+
+# A trajectory: Adam divides a gradient by at least its eps (1e-8), so an absolute gradient error e
+# moves a weight by up to lr * e / 1e-8 a step. With e = SUMMATION_64 (gradients here are of order
+# 1 or below), lr = 1e-3 and 20 steps:
+TRAJECTORY_64 = 20 * 1e-3 * SUMMATION_64 / 1e-8
+
+# In float32 the same holds at another scale, and the only honest yardstick is the reference's own
+# float32 error: the same number of roundings in another order gives an error of the same size.
+# Two such errors, each of random sign, differ by up to twice the larger one.
+SAME_DTYPE_FACTOR = 2.0
+
+# The numpy generator repeats some 10 layers of float32 sums of up to 16,384 terms on outputs in
+# [-1, 1]; sqrt(16384) * 10 * eps32 = 1.5e-4 is the typical bound, the promise of the format 1e-4.
+GENERATOR_FILE = 1e-4
