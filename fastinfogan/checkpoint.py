@@ -142,9 +142,14 @@ def load_engine_state(engine: Engine, state: dict[str, Tensor]) -> None:
         packed = adam.state_dict()
         packed["state"] = {
             index: {
-                key: state[f"{prefix}.{name}.{key}"] for key in ("step", "exp_avg", "exp_avg_sq")
+                "step": state[f"{prefix}.{name}.step"],
+                # In the parameter's memory format: the fused Adam walks both as they lie.
+                **{
+                    moment: torch.empty_like(parameter).copy_(state[f"{prefix}.{name}.{moment}"])
+                    for moment in ("exp_avg", "exp_avg_sq")
+                },
             }
-            for index, (name, _) in enumerate(network.named_parameters())
+            for index, (name, parameter) in enumerate(network.named_parameters())
         }
         adam.load_state_dict(packed)
 

@@ -90,10 +90,10 @@ class Sample:
     def __call__(self) -> int:
         from fastinfogan.export import open_generator
 
+        count, output = _at_least(1, self.count, "--count"), _output(self.output)
         generator = open_generator(self.source)
         fixed = generator.parse_codes(self.set)
-        count = _at_least(1, self.count, "--count")
-        generator.save_samples(self.output, count, seed=_seed(self.seed), fixed=fixed)
+        generator.save_samples(output, count, seed=_seed(self.seed), fixed=fixed)
         print(self.output)
         return 0
 
@@ -132,6 +132,8 @@ class Traverse:
             codes = [generator.code_index(self.code, "--code")]
         else:
             codes = [i for i in range(len(names)) if i not in fixed]
+            if not codes:
+                raise UserError(f"--set {self.set}: sets every code, and none is left to vary")
             if self.output is not None and len(codes) > 1:
                 raise UserError(f"--output {self.output}: name the code that it shows with --code")
         for code in codes:
@@ -145,7 +147,7 @@ class Traverse:
                 fixed=fixed,
             )
             output = self.output or Path(f"traversal_{names[code]}.png")
-            save_png(output, picture)
+            save_png(_output(output), picture)
             print(output)
         return 0
 
@@ -162,6 +164,8 @@ class Export:
     def __call__(self) -> int:
         from fastinfogan.run import load_run
 
+        if self.output is not None:
+            _output(self.output)
         run = load_run(self.run)
         print(run.export(self.output, run.evaluate()))
         return 0
@@ -235,12 +239,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except TrainingDiverged as error:
         print(f"fastinfogan: stopped: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:  # while training, the trainer takes it, and saves
+        print("fastinfogan: interrupted", file=sys.stderr)
+        return 130
 
 
 def _at_least(least: int, value: int, flag: str) -> int:
     if value < least:
         raise UserError(f"{flag} {value}: {least} or more works")
     return value
+
+
+def _output(path: Path) -> Path:
+    """The path, if a file can be written there."""
+    if path.is_dir() or not path.parent.is_dir():
+        raise UserError(f"--output {path}: name a file in a folder that exists")
+    return path
 
 
 def _seed(value: int) -> int:

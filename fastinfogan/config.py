@@ -96,6 +96,11 @@ class Architecture:
     generator: tuple[Layer, ...]
     trunk: tuple[Layer, ...]  # shared by D and Q
     q_hidden: tuple[Layer, ...]  # between the trunk and Q's output
+    init: Literal["0.02", "fan-in"] = "0.02"  # standard deviation of the first weights
+
+    def init_std(self, fan_in: int) -> float:
+        """0.02 for every weight, or sqrt(2 / inputs): without batchnorm 0.02 lets signals die."""
+        return INIT_STD if self.init == "0.02" else (2.0 / fan_in) ** 0.5
 
     @property
     def output_range(self) -> tuple[float, float]:
@@ -105,7 +110,7 @@ class Architecture:
     def rows(self, spec: LatentSpec) -> dict[str, list[tuple[Layer, Shape, Shape]]]:
         """Every layer with its input and output shape: generator, trunk, d_head, q_head."""
         trunk = list(_trace(self.trunk, self.image_shape))
-        features = trunk[-1][2]
+        features = trunk[-1][2] if trunk else self.image_shape
         return {
             "generator": list(_trace(self.generator, (spec.input_width,))),
             "trunk": trunk,
@@ -195,6 +200,7 @@ MNIST_MLP = Architecture(  # wiseodd/generative-models
     generator=(fc(256, "relu"), fc((1, 28, 28), "sigmoid")),
     trunk=(fc(128, "relu"),),
     q_hidden=(),
+    init="fan-in",
 )
 
 

@@ -30,7 +30,6 @@ from fastinfogan.config import (
     Architecture,
     Layer,
     TrainConfig,
-    fc,
     to_dict,
 )
 from fastinfogan.errors import UserError
@@ -224,14 +223,13 @@ def open_generator(source: Path | str) -> TrainedGenerator:
     source = Path(source)
     if not source.is_dir():
         return load_generator(source)
-    from fastinfogan.run import load_run  # which exports by this file
+    from fastinfogan.run import finished_at, load_run  # which exports by this file
 
     run = load_run(source)
     labels = {}
-    if (source / "summary.json").exists():
+    if finished_at(source) == run.iteration:  # the summary isn't that of an earlier end
         summary = json.loads((source / "summary.json").read_text())
-        if summary["iterations"] == run.iteration:  # not of an earlier end of the run
-            labels = summary["evaluation"]["code_to_label"]
+        labels = summary["evaluation"]["code_to_label"]
     return TrainedGenerator(
         generator=run.generator.eval(),
         spec=run.config.spec,
@@ -359,7 +357,7 @@ def _parse(header: Mapping[str, str]) -> tuple[Architecture, LatentSpec]:
     architecture = Architecture(
         image_shape=tuple(json.loads(header["image_shape"])),
         generator=tuple(_layer(layer) for layer in layers),
-        trunk=(fc(1),),  # the file holds no discriminator, but an architecture has a trunk
+        trunk=(),  # the file holds no discriminator
         q_hidden=(),
     )
     last = architecture.rows(spec)["generator"][-1][2]

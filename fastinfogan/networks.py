@@ -170,15 +170,19 @@ class frozen:
 
 
 @torch.no_grad()
-def initialize(network: nn.Module, generator: torch.Generator) -> None:
-    """Weights N(0, 0.02), batchnorm scales N(1, 0.02), biases and shifts 0.
+def initialize(network: nn.Module, architecture: Architecture, generator: torch.Generator) -> None:
+    """Weights N(0, architecture.init_std), batchnorm scales N(1, 0.02), biases and shifts 0.
 
     The draws depend on the order of the modules and on ``generator`` (a CPU one) alone.
     """
     for module in network.modules():
         if isinstance(module, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
-            draw = torch.randn(module.weight.shape, generator=generator)
-            module.weight.copy_(draw * INIT_STD)
+            weight = module.weight
+            fan_in = weight[0].numel()
+            if isinstance(module, nn.ConvTranspose2d):  # (in, out, k, k); a pixel meets k^2 / s^2
+                fan_in = weight[:, 0].numel() // (module.stride[0] * module.stride[1])
+            draw = torch.randn(weight.shape, generator=generator)
+            weight.copy_(draw * architecture.init_std(fan_in))
             if module.bias is not None:
                 module.bias.zero_()
         elif isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):

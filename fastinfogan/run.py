@@ -145,6 +145,14 @@ def load_run(folder: Path | str, device: torch.device | str = "cpu") -> Run:
     return Run(folder, config, generator.to(device), discriminator.to(device), progress.iteration)
 
 
+def finished_at(folder: Path) -> int | None:
+    """The iteration at which a run was finished last, if it was."""
+    try:
+        return json.loads((folder / "summary.json").read_text())["iterations"]
+    except (OSError, ValueError, KeyError):
+        return None
+
+
 def read_config(folder: Path) -> TrainConfig:
     """The configuration that a run directory was made with."""
     path = folder / "config.json"

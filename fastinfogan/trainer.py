@@ -32,7 +32,7 @@ from fastinfogan.errors import TrainingDiverged, UserError
 from fastinfogan.metrics import MetricsLog, Window
 from fastinfogan.networks import initialize
 from fastinfogan.reference import ReferenceEngine
-from fastinfogan.run import Run, read_config
+from fastinfogan.run import Run, finished_at, read_config
 from fastinfogan.status import open_status
 from fastinfogan.step import Batch, FastEngine
 
@@ -91,8 +91,8 @@ def build_engine(config: TrainConfig, device: torch.device) -> FastEngine | Refe
     kind = FastEngine if config.run.engine == "fast" else ReferenceEngine
     engine = kind(config, device)
     random = torch.Generator().manual_seed(config.run.seed)
-    initialize(engine.generator, random)
-    initialize(engine.discriminator, random)
+    initialize(engine.generator, config.architecture, random)
+    initialize(engine.discriminator, config.architecture, random)
     return engine
 
 
@@ -122,8 +122,10 @@ class Draws:
 
 
 class _Training:
-    """One session of training a run. Everything that can be refused is refused in here,
-    before a directory is made."""
+    """One session of training a run.
+
+    Everything that can be refused is refused on construction, before a directory is made.
+    """
 
     def __init__(self, config: TrainConfig, resumed: Path | None) -> None:
         self.config, self.resumed = config, resumed is not None
@@ -159,10 +161,11 @@ class _Training:
                 f"--data-dir {self.config.data.data_dir}: these are not the images that the run in "
                 f"{self.out} was started with"
             )
-        if progress.iteration >= self.config.optim.iterations:
+        wanted, done = self.config.optim.iterations, progress.iteration
+        # A run that was cut short after its last iteration still has to be finished.
+        if done > wanted or (done == wanted and finished_at(self.out) == done):
             raise UserError(
-                f"--iterations {self.config.optim.iterations}: the run in {self.out} has done "
-                f"{progress.iteration}; ask for more to go on"
+                f"--iterations {wanted}: the run in {self.out} has done {done}; ask for more"
             )
         self.window.restore(state.pop("window"), progress.window_count)
         load_engine_state(self.engine, state)
@@ -298,8 +301,10 @@ class _Clock:
 
 
 class _Signals:
-    """Remembers the first SIGINT or SIGTERM, so that the loop can save and stop; a second one
-    acts as usual. Signals reach only the main thread: elsewhere this does nothing."""
+    """Remembers the first SIGINT or SIGTERM, so that the loop can save and stop.
+
+    A second one acts as usual. Signals reach only the main thread: elsewhere this does nothing.
+    """
 
     def __init__(self) -> None:
         self.received: signal.Signals | None = None

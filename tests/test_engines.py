@@ -31,7 +31,7 @@ def build(kind, config, dtype):
     engine = kind(config, CPU)
     random = torch.Generator().manual_seed(0)
     for network in (engine.generator, engine.discriminator):
-        initialize(network, random)
+        initialize(network, config.architecture, random)
         network.to(dtype)
     return engine
 

@@ -294,6 +294,22 @@ def test_a_finished_run_asks_for_more_iterations(finished):
         train(resume=finished.folder)
 
 
+def test_a_run_cut_short_while_finishing_is_finished_on_resuming(tmp_path, monkeypatch):
+    class Killed(Exception):
+        pass
+
+    def killed(*args, **kwargs):
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr("fastinfogan.run.Run.evaluate", killed)
+        with pytest.raises(Killed):
+            train(small(tmp_path / "run", 5))
+    assert not (tmp_path / "run" / "summary.json").exists()
+    train(resume=tmp_path / "run")
+    assert json.loads((tmp_path / "run" / "summary.json").read_text())["iterations"] == 5
+
+
 def test_engines_may_change_on_the_way(finished, tmp_path):
     import shutil
 
