@@ -18,8 +18,9 @@ if TYPE_CHECKING:
     from fastinfogan.doctor import report
     from fastinfogan.errors import TrainingDiverged, UserError
     from fastinfogan.evaluate import Evaluation
-    from fastinfogan.export import TrainedGenerator, load_generator
-    from fastinfogan.run import Run, load_run
+    from fastinfogan.export import load_generator
+    from fastinfogan.generator import TrainedGenerator
+    from fastinfogan.run import Run, load_run, open_generator
     from fastinfogan.trainer import train
 
 _HOMES = {
@@ -30,8 +31,9 @@ _HOMES = {
     "fastinfogan.doctor": ("report",),
     "fastinfogan.errors": ("TrainingDiverged", "UserError"),
     "fastinfogan.evaluate": ("Evaluation",),
-    "fastinfogan.export": ("TrainedGenerator", "load_generator"),
-    "fastinfogan.run": ("Run", "load_run"),
+    "fastinfogan.export": ("load_generator",),
+    "fastinfogan.generator": ("TrainedGenerator",),
+    "fastinfogan.run": ("Run", "load_run", "open_generator"),
     "fastinfogan.trainer": ("train",),
 }  # fmt: skip
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
@@ -39,7 +41,8 @@ _HOME = {name: module for module, names in _HOMES.items() for name in names}
 __all__ = [
     "DATASETS", "DataConfig", "Evaluation", "ImageData", "ModelConfig", "OptimConfig", "Run",
     "RunConfig", "TrainConfig", "TrainedGenerator", "TrainingDiverged", "UserError",
-    "dataset_status", "load_generator", "load_images", "load_run", "report", "resolve", "train",
+    "dataset_status", "load_generator", "load_images", "load_run", "open_generator", "report",
+    "resolve", "train",
 ]  # fmt: skip
 
 

@@ -1,16 +1,16 @@
 """Checkpoints: everything that a run needs to go on, in safetensors and JSON, written atomically.
 
-``checkpoints/step_00000250.safetensors`` holds tensors: ``generator.*``, ``discriminator.*``,
-``adam_g.*`` and ``adam_d.*`` (per parameter ``exp_avg.NAME`` and ``exp_avg_sq.NAME``, and
-``step``), ``window`` (the metrics since the last log line). ``step_00000250.json`` is written
-after it, and names its SHA-256: a checkpoint without its JSON is one whose writing was cut short.
+``checkpoints/step_00000250.safetensors`` holds tensors: ``generator.NAME``,
+``discriminator.NAME``, ``adam_g.NAME.exp_avg``, ``.exp_avg_sq`` and ``.step``, likewise
+``adam_d``, and ``window`` (the metrics since the last log line). ``step_00000250.json`` is
+written after it: where the run stands, and the SHA-256 of that and the tensors. A checkpoint
+without its JSON is one whose writing was cut short.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,9 +21,10 @@ from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from fastinfogan.errors import TrainingDiverged, UserError
+from fastinfogan.files import atomic_write
 
 KEEP = 2
-_NAME = re.compile(r"step_(\d{8})\.json")
+_NAME = re.compile(r"step_(\d{8,})\.json")
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,11 @@ class Progress:
     config_fingerprint: str
     data_fingerprint: str
 
+    def digest(self, content: bytes) -> str:
+        """SHA-256 of this and of the tensors that go with it."""
+        described = json.dumps(asdict(self), sort_keys=True).encode()
+        return hashlib.sha256(described + content).hexdigest()
+
 
 class Engine(Protocol):
     """What a checkpoint needs of an engine."""
@@ -47,24 +53,6 @@ class Engine(Protocol):
     discriminator: nn.Module
     adam_g: torch.optim.Optimizer
     adam_d: torch.optim.Optimizer
-
-
-def atomic_write(path: Path, content: bytes) -> None:
-    """Write a file so that it's there whole or not at all, also after a power cut."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with open(temporary, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)  # the rename itself
-    finally:
-        os.close(folder)
 
 
 def save_checkpoint(folder: Path, engine: Engine, window: Tensor, progress: Progress) -> Path:
@@ -81,41 +69,52 @@ def save_checkpoint(folder: Path, engine: Engine, window: Tensor, progress: Prog
     path = folder / f"step_{progress.iteration:08d}.safetensors"
     content = save({**tensors, "window": window.cpu()})
     atomic_write(path, content)
-    described = {**asdict(progress), "sha256": hashlib.sha256(content).hexdigest()}
+    described = {**asdict(progress), "sha256": progress.digest(content)}
     atomic_write(path.with_suffix(".json"), json.dumps(described, indent=2).encode())
-    for stale in list_checkpoints(folder)[KEEP:]:
+    whole = list_checkpoints(folder)
+    for stale in whole[KEEP:]:
         stale.with_suffix(".json").unlink()
-        stale.unlink(missing_ok=True)
+    for stale in {*folder.glob("step_*.safetensors"), *folder.glob(".*.tmp")} - {*whole[:KEEP]}:
+        stale.unlink()  # also what a session that was killed while writing left
     return path
 
 
 def list_checkpoints(folder: Path) -> list[Path]:
     """Checkpoints that were written to the end, newest first."""
-    found = [path for path in folder.glob("step_*.json") if _NAME.fullmatch(path.name)]
-    return [path.with_suffix(".safetensors") for path in sorted(found, reverse=True)]
+    found = {int(m[1]): p for p in folder.glob("step_*.json") if (m := _NAME.fullmatch(p.name))}
+    return [found[iteration].with_suffix(".safetensors") for iteration in sorted(found)[::-1]]
 
 
-def load_newest(folder: Path) -> tuple[dict[str, Tensor], Progress, list[str]]:
+def load_newest(folder: Path) -> tuple[dict[str, Tensor], Progress, list[tuple[Path, str]]]:
     """The newest checkpoint that is whole, on the CPU.
 
     Returns:
-        Its tensors, its progress, and a line for each newer one that was damaged.
+        Its tensors, its progress, and each newer one that is damaged, with what is wrong.
 
     Raises:
         UserError: there is none.
     """
-    damaged = []
+    damaged: list[tuple[Path, str]] = []
     for path in list_checkpoints(folder):
         try:
             described = json.loads(path.with_suffix(".json").read_text())
             content = path.read_bytes()
-            if hashlib.sha256(content).hexdigest() != described.pop("sha256"):
+            digest = described.pop("sha256")
+            progress = Progress(**described)
+            if progress.digest(content) != digest:
                 raise ValueError("its bytes are not those that were written")
-            return load(content), Progress(**described), damaged
-        except (OSError, ValueError, TypeError, KeyError) as error:
-            damaged.append(f"checkpoint {path.name} is damaged and was passed over: {error}")
-    detail = f" ({'; '.join(damaged)})" if damaged else ""
+            return load(content), progress, damaged
+        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+            damaged.append((path, f"checkpoint {path.name} is damaged, passed over: {error}"))
+    detail = f" ({'; '.join(note for _, note in damaged)})" if damaged else ""
     raise UserError(f"{folder}: no usable checkpoint{detail}")
+
+
+def set_aside(path: Path) -> None:
+    """Rename a damaged checkpoint, so that it doesn't count as one of those that are kept."""
+    for part in (path, path.with_suffix(".json")):
+        if part.exists():
+            part.rename(part.with_name(f"{part.name}.damaged"))
 
 
 def engine_state(engine: Engine) -> dict[str, Tensor]:

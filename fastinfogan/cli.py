@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
 from fastinfogan.config import TrainConfig
 from fastinfogan.errors import TrainingDiverged, UserError
+
+if TYPE_CHECKING:
+    from fastinfogan.run import Run
 
 RunPath = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
 SourcePath = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN|FILE")]
@@ -62,7 +66,7 @@ class Evaluate:
         from fastinfogan.evaluate import format_evaluation
         from fastinfogan.run import load_run
 
-        run = load_run(self.run)
+        run = _opened(load_run(self.run))
         if self.data_dir is not None:
             data = replace(run.config.data, data_dir=self.data_dir)
             run.config = replace(run.config, data=data)
@@ -88,7 +92,7 @@ class Sample:
     """Of noise and codes."""
 
     def __call__(self) -> int:
-        from fastinfogan.export import open_generator
+        from fastinfogan.run import open_generator
 
         count, output = _at_least(1, self.count, "--count"), _output(self.output)
         generator = open_generator(self.source)
@@ -122,9 +126,12 @@ class Traverse:
     """Of noise and codes."""
 
     def __call__(self) -> int:
-        from fastinfogan.export import open_generator
+        from fastinfogan.run import open_generator
         from fastinfogan.visual import save_png
 
+        for flag, value in (("--low", self.low), ("--high", self.high)):
+            if not math.isfinite(value):
+                raise UserError(f"{flag} {value}: finite numbers work")
         generator = open_generator(self.source)
         fixed = generator.parse_codes(self.set)
         names = generator.spec.names
@@ -166,8 +173,7 @@ class Export:
 
         if self.output is not None:
             _output(self.output)
-        run = load_run(self.run)
-        print(run.export(self.output, run.evaluate()))
+        print(_opened(load_run(self.run)).export(self.output))
         return 0
 
 
@@ -239,9 +245,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except TrainingDiverged as error:
         print(f"fastinfogan: stopped: {error}", file=sys.stderr)
         return 1
+    except OSError as error:  # a full disk, a folder that can't be written to
+        print(f"fastinfogan: error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:  # while training, the trainer takes it, and saves
         print("fastinfogan: interrupted", file=sys.stderr)
         return 130
+
+
+def _opened(run: Run) -> Run:
+    """The run, after saying which of its checkpoints were damaged."""
+    for _, note in run.damaged:
+        print(f"fastinfogan: {note}", file=sys.stderr)
+    return run
 
 
 def _at_least(least: int, value: int, flag: str) -> int:

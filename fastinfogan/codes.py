@@ -69,7 +69,7 @@ class LatentSpec:
         """H(c) of all regularised codes together, in nats: the constant in L_I."""
         return sum(self.codes[i].entropy for i in self.regularized)
 
-    def weights(self, lambda_disc: float, lambda_cont: float) -> tuple[float, ...]:
+    def lambdas(self, lambda_disc: float, lambda_cont: float) -> tuple[float, ...]:
         """lambda of each code (Table 7: one for discrete, one for continuous; 0 if free)."""
         return tuple(
             (lambda_disc if code.is_discrete else lambda_cont) if code.regularized else 0.0

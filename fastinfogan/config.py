@@ -6,6 +6,7 @@ import dataclasses
 import difflib
 import hashlib
 import json
+import math
 import typing
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -67,7 +68,7 @@ class Layer:
     def parameters(self, inputs: Shape) -> int:
         """Trained numbers: weight, bias, batchnorm's scale and shift."""
         taps = 1 if self.kind == "fc" else KERNEL * KERNEL
-        fan_in = _product(inputs) if self.kind == "fc" else inputs[0]
+        fan_in = math.prod(inputs) if self.kind == "fc" else inputs[0]
         return fan_in * self.features * taps + self.features * (2 if self.norm else 1)
 
 
@@ -75,7 +76,7 @@ def fc(features: int | Shape, activation: Activation = "linear", *, bn: bool = F
     """A fully connected row; ``features=(C, H, W)`` makes it a map of that shape."""
     if isinstance(features, int):
         return Layer("fc", features, bn, activation)
-    return Layer("fc", _product(features), bn, activation, shape=features)
+    return Layer("fc", math.prod(features), bn, activation, shape=features)
 
 
 def conv(channels: int, activation: Activation, *, bn: bool = False, stride: int = 2) -> Layer:
@@ -96,7 +97,7 @@ class Architecture:
     generator: tuple[Layer, ...]
     trunk: tuple[Layer, ...]  # shared by D and Q
     q_hidden: tuple[Layer, ...]  # between the trunk and Q's output
-    init: Literal["0.02", "fan-in"] = "0.02"  # standard deviation of the first weights
+    init: Literal["0.02", "fan-in"] = "0.02"  # the initial weights; fan-in: fully connected only
 
     def init_std(self, fan_in: int) -> float:
         """0.02 for every weight, or sqrt(2 / inputs): without batchnorm 0.02 lets signals die."""
@@ -124,13 +125,6 @@ def _trace(layers: tuple[Layer, ...], shape: Shape) -> Iterator[tuple[Layer, Sha
         after = layer.output_shape(shape)
         yield layer, shape, after
         shape = after
-
-
-def _product(shape: Shape) -> int:
-    total = 1
-    for size in shape:
-        total *= size
-    return total
 
 
 # --------------------------------------------------------------------------------------
@@ -305,7 +299,7 @@ class DataConfig:
     data_dir: Annotated[Path | None, _unset("DIR", "none")] = None
     """Folder that holds the dataset's files (digits needs none)."""
     image_size: Annotated[int | None, _unset("PIXELS", "32")] = None
-    """folder only: side of the square images; 16, 32, 64 or 128."""
+    """folder only: side of the square images; 16, 32, 64 or 128 (28 with preset mnist)."""
     channels: Annotated[int | None, _unset("1|3", "3")] = None
     """folder only: 1 for grey, 3 for colour."""
 
@@ -392,15 +386,16 @@ class TrainConfig:
         return _architecture(self.model.preset, self.data)
 
     @property
-    def code_weights(self) -> tuple[float, ...]:
+    def lambdas(self) -> tuple[float, ...]:
         """lambda per code of a resolved configuration."""
-        return self.spec.weights(self.optim.lambda_disc, self.optim.lambda_cont)
+        return self.spec.lambdas(self.optim.lambda_disc, self.optim.lambda_cont)
 
     def fingerprint(self) -> str:
-        """SHA-256 of what a run computes: equal for runs with equal weights, all else equal."""
+        """SHA-256 of what decides an iteration: the tree without what may change on resuming."""
         tree = to_dict(self)
-        tree["run"] = {"seed": self.run.seed}
-        tree["data"].pop("data_dir")
+        for name in RESUMABLE_CHANGES:
+            part, key = name.split(".")
+            del tree[part][key]
         return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()
 
 
@@ -427,8 +422,8 @@ def resolve(config: TrainConfig) -> TrainConfig:
         close = difflib.get_close_matches(name, PRESETS, n=1)
         hint = f"; did you mean {close[0]}?" if close else ""
         raise UserError(f"--preset {name!r} is unknown; choose one of {', '.join(PRESETS)}{hint}")
-    preset = PRESETS[name]
     data = config.data
+    dataset.check_shape(data.image_size, data.channels)
     if name == "folder":
         data = _filled(data, image_size=32, channels=3)
     architecture = _architecture(name, data)
@@ -445,22 +440,12 @@ def resolve(config: TrainConfig) -> TrainConfig:
             f"--preset {name} works on {_times(architecture.image_shape)} images, but --dataset "
             f"{dataset.name} has {_times(dataset.image_shape)}; {_fitting(dataset.image_shape)}"
         )
-    model = _filled(
-        config.model,
-        preset=name,
-        codes=preset.codes,
-        noise=preset.noise,
-        separate_q=preset.separate_q,
-    )
-    optim = _filled(
-        config.optim,
-        iterations=dataset.iterations or preset.iterations,
-        batch_size=preset.batch_size,
-        lr_d=preset.lr_d,
-        lr_g=preset.lr_g,
-        lambda_disc=preset.lambda_disc,
-        lambda_cont=preset.lambda_cont,
-    )
+    own = preset_config(name)
+    model = _filled(config.model, **vars(own.model))
+    optim = config.optim
+    if dataset.iterations is not None:
+        optim = _filled(optim, iterations=dataset.iterations)
+    optim = _filled(optim, **vars(own.optim))
     spec = make_spec(model.noise, model.codes)
     if not spec.regularized:
         raise UserError(f"--codes {model.codes!r}: at least one code must not be :free")
@@ -468,6 +453,24 @@ def resolve(config: TrainConfig) -> TrainConfig:
     resolved = TrainConfig(data, model, optim, config.run)
     _check_ranges(resolved)
     return resolved
+
+
+def preset_config(name: str) -> TrainConfig:
+    """The resolved configuration of a preset, on no dataset in particular."""
+    preset = PRESETS[name]
+    channels, size, _ = preset.architecture.image_shape
+    return TrainConfig(
+        data=DataConfig(image_size=size, channels=channels),
+        model=ModelConfig(name, preset.codes, preset.noise, preset.separate_q),
+        optim=OptimConfig(
+            iterations=preset.iterations,
+            batch_size=preset.batch_size,
+            lr_d=preset.lr_d,
+            lr_g=preset.lr_g,
+            lambda_disc=preset.lambda_disc,
+            lambda_cont=preset.lambda_cont,
+        ),
+    )
 
 
 def to_dict(config: TrainConfig) -> dict[str, Any]:
@@ -505,7 +508,7 @@ def _filled(config: Any, **defaults: Any) -> Any:
 def _check_ranges(config: TrainConfig) -> None:
     optim, run = config.optim, config.run
     limits = [  # flag, value, fits, what works
-        ("--iterations", optim.iterations, optim.iterations >= 1, "1 or more"),
+        ("--iterations", optim.iterations, 1 <= optim.iterations < 10**9, "1 to 999999999"),
         ("--batch-size", optim.batch_size, optim.batch_size >= 2, "2 or more (batchnorm)"),
         ("--lr-d", optim.lr_d, 0 < optim.lr_d < 1, "above 0 and below 1"),
         ("--lr-g", optim.lr_g, 0 < optim.lr_g < 1, "above 0 and below 1"),

@@ -15,7 +15,7 @@ def describe_config(config: TrainConfig) -> str:
         lines += [f"  {name:<17}{'' if value is None else value}" for name, value in fields.items()]
     lines.append(f"latents: {spec.input_width} numbers")
     lines.append(f"  {'noise':<17}{spec.noise} x N(0, 1)")
-    for name, code, weight in zip(spec.names, spec.codes, config.code_weights, strict=True):
+    for name, code, weight in zip(spec.names, spec.codes, config.lambdas, strict=True):
         role = (
             f"H(c) = {code.entropy:.3f} nats, lambda = {weight:g}" if code.regularized else "free"
         )

@@ -1,4 +1,4 @@
-"""The one exception a user's mistake raises: a single line that says what would work instead."""
+"""The exceptions of this package: a user's mistake, and a training run that went wrong."""
 
 
 class UserError(ValueError):

@@ -13,21 +13,9 @@ from torch import Tensor, nn
 
 from fastinfogan.codes import LatentSpec
 from fastinfogan.data import ImageData
+from fastinfogan.kernels.gather import to_float
 from fastinfogan.kernels.mi_loss import mi_loss_reference
-from fastinfogan.kernels.spec import HALF_LOG_TWO_PI, LOG_SIGMA_BOUND, Code
-
-
-def ceiling(code: Code) -> float:
-    """The best reachable L_I of a code, in nats: a perfect Q has it, or comes arbitrarily near.
-
-    H(c) for a discrete code. A Gaussian posterior has a density, and no more than its peak: with
-    sigma = 1 that leaves H(c) - 0.5 log 2 pi (below 0 for a uniform code), and with a learned
-    sigma, log sigma >= -LOG_SIGMA_BOUND, H(c) - 0.5 log 2 pi + LOG_SIGMA_BOUND.
-    """
-    if code.is_discrete:
-        return code.entropy
-    smallest_log_sigma = -LOG_SIGMA_BOUND if code.std == "learned" else 0.0
-    return code.entropy - HALF_LOG_TWO_PI - smallest_log_sigma
+from fastinfogan.kernels.spec import HALF_LOG_TWO_PI, Code
 
 
 def eval_device(*networks: nn.Module) -> torch.device:
@@ -52,7 +40,7 @@ class CodeInformation:
     name: str
     mi: float  # L_I = H(c) - NLL
     entropy: float  # H(c)
-    ceiling: float  # best reachable L_I
+    best_mi: float  # the best reachable L_I
     # Continuous codes only:
     mi_fitted: float | None  # L_I with the one sigma that fits best: H - 0.5 log(2 pi e mse)
     correlation: float | None  # of the code and Q's mean; 0 if the mean is constant
@@ -100,8 +88,8 @@ class Evaluation:
 
     @property
     def totals(self) -> dict[str, float]:
-        """``mi``, ``entropy`` and ``ceiling`` over all regularised codes, in nats."""
-        keys = ("mi", "entropy", "ceiling")
+        """``mi``, ``entropy`` and ``best_mi`` over all regularised codes, in nats."""
+        keys = ("mi", "entropy", "best_mi")
         return {key: sum(getattr(code, key) for code in self.codes) for key in keys}
 
     def to_dict(self) -> dict[str, Any]:
@@ -176,7 +164,7 @@ def _information(
                 name=spec.names[i],
                 mi=code.entropy - nll[i].item(),
                 entropy=code.entropy,
-                ceiling=ceiling(code),
+                best_mi=code.best_mi,
                 mi_fitted=fitted,
                 correlation=correlation,
             )
@@ -205,12 +193,10 @@ def _clusterings(
     codes = [i for i in spec.regularized if spec.codes[i].kind == "categorical"]
     if data.labels is None or not codes:
         return ()
-    low, high = output_range
     seen: dict[int, list[np.ndarray]] = {i: [] for i in codes}
     for offset, count in _batches(len(data), batch_size):
         pixels = torch.from_numpy(data.images[offset : offset + count]).to(device)
-        real = pixels.permute(0, 3, 1, 2).float() * ((high - low) / 255.0) + low
-        split = spec.split_q(discriminator(real)[1])
+        split = spec.split_q(discriminator(to_float(pixels, output_range))[1])
         for i in codes:
             seen[i].append(split[i].argmax(dim=1).cpu().numpy())
     names = data.label_names or tuple(str(i) for i in range(int(data.labels.max()) + 1))
@@ -279,13 +265,13 @@ def format_evaluation(evaluation: Evaluation) -> str:
         f"  {'code':<12}{'L_I':>8}{'best':>8}{'H(c)':>8}{'fitted':>8}{'corr.':>8}",
     ]
     for code in evaluation.codes:
-        line = f"  {code.name:<12}{code.mi:8.3f}{code.ceiling:8.3f}{code.entropy:8.3f}"
+        line = f"  {code.name:<12}{code.mi:8.3f}{code.best_mi:8.3f}{code.entropy:8.3f}"
         if code.mi_fitted is not None:
             line += f"{code.mi_fitted:8.3f}{code.correlation:8.3f}"
         lines.append(line)
     totals = evaluation.totals
     lines.append(
-        f"  {'total':<12}{totals['mi']:8.3f}{totals['ceiling']:8.3f}{totals['entropy']:8.3f}"
+        f"  {'total':<12}{totals['mi']:8.3f}{totals['best_mi']:8.3f}{totals['entropy']:8.3f}"
     )
     best = evaluation.best
     if best is None:

@@ -1,7 +1,7 @@
-"""A trained generator: to use, and to keep as one file that describes itself.
+"""generator.safetensors: a trained generator as one file that describes itself.
 
-generator.safetensors: tensors are float32 and contiguous, under the names of
-``Generator.state_dict()``; the header says how to put them together (docs/generator-format.md).
+Tensors are float32 and contiguous, under the names of ``Generator.state_dict()``; the header says
+how to put them together (docs/generator-format.md).
 """
 
 from __future__ import annotations
@@ -9,20 +9,18 @@ from __future__ import annotations
 import json
 import struct
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from importlib.metadata import version
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from fastinfogan.checkpoint import atomic_write, weights
-from fastinfogan.codes import Latents, LatentSpec, make_spec
+from fastinfogan.checkpoint import weights
+from fastinfogan.codes import LatentSpec, make_spec
 from fastinfogan.config import (
     KERNEL,
     LEAK,
@@ -33,19 +31,10 @@ from fastinfogan.config import (
     to_dict,
 )
 from fastinfogan.errors import UserError
+from fastinfogan.files import atomic_write
+from fastinfogan.generator import TrainedGenerator
 from fastinfogan.kernels.spec import Code
 from fastinfogan.networks import Generator
-from fastinfogan.visual import (
-    column_order,
-    generate,
-    label_grid,
-    label_traversal,
-    ordered_code,
-    pin_codes,
-    save_png,
-    tile,
-    traversal,
-)
 
 FORMAT_VERSION = "1"
 _SLOPES = {"relu": 0.0, "lrelu": LEAK}
@@ -93,150 +82,6 @@ def export_generator(
         "iteration": str(iteration),
     }
     atomic_write(Path(path), _in_order(save(tensors, header)))
-
-
-@dataclass(frozen=True)
-class TrainedGenerator:
-    """A generator and what it takes to use it."""
-
-    generator: nn.Module  # in eval mode
-    spec: LatentSpec
-    output_range: tuple[float, float]
-    code_to_label: Mapping[str, Sequence[str | None]]  # as for export_generator; may be empty
-    config: Mapping[str, Any] = field(default_factory=dict)  # the file's training_config, if any
-
-    def code_index(self, name: str, flag: str) -> int:
-        """Index of the code that a user calls ``name``, e.g. c2 or c2_uni, behind ``flag``."""
-        for i, full in enumerate(self.spec.names):
-            if name in (full, full.split("_")[0]):
-                return i
-        raise UserError(f"{flag} {name!r}: no such code; there are {', '.join(self.spec.names)}")
-
-    def parse_codes(self, text: str) -> dict[int, float]:
-        """The codes set by hand in ``text``, e.g. ``c1=3,c2=-1.5``: index -> value.
-
-        Raises:
-            UserError: the text is something else, or a code doesn't exist or is set twice.
-        """
-        fixed: dict[int, float] = {}
-        for item in filter(None, (part.strip() for part in text.split(","))):
-            name, _, value = item.partition("=")
-            try:
-                number = float(value)
-            except ValueError:
-                raise UserError(f"--set {item!r}: write CODE=NUMBER, as in c1=3") from None
-            code = self.code_index(name.strip(), "--set")
-            if code in fixed:
-                raise UserError(f"--set {text!r}: sets {self.spec.names[code]} twice")
-            fixed[code] = number
-        return fixed
-
-    def latents(
-        self, count: int, *, seed: int = 0, fixed: Mapping[int, float] | None = None
-    ) -> Latents:
-        """Samples 0, 1, ... of the stream that ``seed`` names.
-
-        Args:
-            count: how many.
-            seed: of noise and codes.
-            fixed: codes set by hand, index of the code -> value (a category is its index).
-        """
-        noise, values = self.spec.sample(count, seed, 0)
-        return Latents(noise, pin_codes(self.spec, values, fixed or {}))
-
-    def sample(
-        self, count: int, *, seed: int = 0, fixed: Mapping[int, float] | None = None
-    ) -> np.ndarray:
-        """Images of ``latents(...)``, uint8 (count, H, W, C)."""
-        latents = self.latents(count, seed=seed, fixed=fixed)
-        return generate(self.generator, self.spec, latents, self.output_range)
-
-    def traverse(
-        self,
-        code: int,
-        *,
-        rows: int = 10,
-        columns: int = 10,
-        low: float = -2.0,
-        high: float = 2.0,
-        seed: int = 0,
-        fixed: Mapping[int, float] | None = None,
-    ) -> np.ndarray:
-        """``visual.traversal`` with a caption, categories in the order of their labels."""
-        spec, ordered = self.spec, ordered_code(self.spec, code)
-        labels = None if ordered is None else self.code_to_label.get(spec.names[ordered])
-        order = None if labels is None else column_order(labels)
-        grid = traversal(
-            self.generator, spec, code, output_range=self.output_range, rows=rows,
-            columns=columns, seed=seed, low=low, high=high, order=order, fixed=fixed,
-        )  # fmt: skip
-        return label_traversal(
-            grid, spec, code, columns=columns, low=low, high=high, order=order,
-            category_to_label=labels if ordered == code else None,
-        )  # fmt: skip
-
-    def save_samples(
-        self,
-        path: Path | str,
-        count: int = 128,
-        *,
-        seed: int = 0,
-        fixed: Mapping[int, float] | None = None,
-    ) -> None:
-        """Write ``sample(...)`` as a picture, or with its latents as arrays.
-
-        Args:
-            path: NAME.png, or NAME.npz with ``images`` uint8 (count, H, W, C), ``noise`` float32
-                (count, noise) and ``values`` float32 (count, codes), a category as its index.
-
-        Raises:
-            UserError: another ending, or a code can't take its value.
-        """
-        path = Path(path)
-        if path.suffix not in (".png", ".npz"):
-            raise UserError(f"--output {path}: names ending in .png and .npz work")
-        images = self.sample(count, seed=seed, fixed=fixed)
-        if path.suffix == ".npz":
-            noise, values = self.latents(count, seed=seed, fixed=fixed)
-            buffer = BytesIO()
-            np.savez(buffer, images=images, noise=noise.numpy(), values=values.numpy())
-            atomic_write(path, buffer.getvalue())
-            return
-        pinned = "".join(f", {self.spec.names[i]} = {v:g}" for i, v in (fixed or {}).items())
-        grid = tile(images, columns=min(count, 16))
-        save_png(path, label_grid(grid, f"samples of seed {seed}{pinned}"))
-
-    def save_pictures(self, folder: Path, suffix: str = "") -> None:
-        """Write samples.png and traversal_CODE.png of every code, ``suffix`` before the dot."""
-        folder.mkdir(parents=True, exist_ok=True)
-        self.save_samples(folder / f"samples{suffix}.png")
-        for code, name in enumerate(self.spec.names):
-            save_png(folder / f"traversal_{name}{suffix}.png", self.traverse(code))
-
-
-def open_generator(source: Path | str) -> TrainedGenerator:
-    """The generator of a run directory's newest checkpoint, or of a generator.safetensors.
-
-    Raises:
-        UserError: it is neither, or damaged.
-    """
-    source = Path(source)
-    if not source.is_dir():
-        return load_generator(source)
-    from fastinfogan.run import finished_at, load_run  # which exports by this file
-
-    run = load_run(source)
-    labels = {}
-    if finished_at(source) == run.iteration:  # the summary isn't that of an earlier end
-        summary = json.loads((source / "summary.json").read_text())
-        labels = summary["evaluation"]["code_to_label"]
-    return TrainedGenerator(
-        generator=run.generator.eval(),
-        spec=run.config.spec,
-        output_range=run.config.architecture.output_range,
-        code_to_label=labels,
-        config=to_dict(run.config),
-    )
 
 
 def load_generator(path: Path | str, device: torch.device | str = "cpu") -> TrainedGenerator:

@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fastinfogan.checkpoint import atomic_write
 from fastinfogan.codes import LatentSpec
 from fastinfogan.config import TrainConfig
+from fastinfogan.files import atomic_write
 from fastinfogan.step import Losses
 
 
@@ -41,7 +41,7 @@ class Window:
         self.count = count
 
     def means(self) -> dict[str, Any]:
-        """D loss, G loss, L_I per regularised code and in total, and its ceiling H(c): nats."""
+        """D loss, G loss, L_I per regularised code and in total, H(c), the best reachable: nats."""
         d_loss, g_loss, *nll = (self.sums / self.count).tolist()
         spec = self.spec
         per_code = {spec.names[i]: spec.codes[i].entropy - nll[i] for i in spec.regularized}
@@ -51,6 +51,7 @@ class Window:
             "mi": sum(per_code.values()),
             "mi_per_code": per_code,
             "ceiling": spec.entropy,
+            "best_mi": sum(spec.codes[i].best_mi for i in spec.regularized),
         }
 
 
@@ -77,12 +78,16 @@ class MetricsLog:
         rows = [row for row in read_metrics(path) if row["iteration"] <= keep_until]
         atomic_write(path, "".join(f"{json.dumps(row)}\n" for row in rows).encode())
         self._file = open(path, "a", buffering=1)
-        self._board = None
+        self._board: Any = None
+        self.note = ""  # why there is no TensorBoard, if it is installed and doesn't work
         try:
             from torch.utils.tensorboard import SummaryWriter
+
+            self._board = SummaryWriter(folder / "tensorboard", purge_step=keep_until + 1)
         except ImportError:
-            return
-        self._board = SummaryWriter(folder / "tensorboard", purge_step=keep_until + 1)
+            pass
+        except Exception as error:  # whatever it is, it is no reason not to train
+            self.note = f"TensorBoard is installed but doesn't work: {error}"
 
     def __enter__(self) -> MetricsLog:
         return self

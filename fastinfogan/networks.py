@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -29,10 +31,7 @@ class Block(nn.Module):
         super().__init__()
         self.row = row
         if row.kind == "fc":
-            fan_in = 1
-            for size in inputs:
-                fan_in *= size
-            self.op = nn.Linear(fan_in, row.features, bias=row.bias)
+            self.op = nn.Linear(math.prod(inputs), row.features, bias=row.bias)
         else:
             # Only stride 2 has symmetric "same" padding; stride 1 is padded, or cropped, below.
             kind = nn.Conv2d if row.kind == "conv" else nn.ConvTranspose2d
@@ -177,12 +176,8 @@ def initialize(network: nn.Module, architecture: Architecture, generator: torch.
     """
     for module in network.modules():
         if isinstance(module, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
-            weight = module.weight
-            fan_in = weight[0].numel()
-            if isinstance(module, nn.ConvTranspose2d):  # (in, out, k, k); a pixel meets k^2 / s^2
-                fan_in = weight[:, 0].numel() // (module.stride[0] * module.stride[1])
-            draw = torch.randn(weight.shape, generator=generator)
-            weight.copy_(draw * architecture.init_std(fan_in))
+            draw = torch.randn(module.weight.shape, generator=generator)
+            module.weight.copy_(draw * architecture.init_std(module.weight[0].numel()))
             if module.bias is not None:
                 module.bias.zero_()
         elif isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):

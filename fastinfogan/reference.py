@@ -104,7 +104,7 @@ def code_nlls(q_params: Tensor, values: Tensor, spec: LatentSpec) -> Tensor:
             nlls[i] = F.binary_cross_entropy_with_logits(out[:, 0], value)
         else:  # a Gaussian around Q's mean, with sigma = 1 or exp of Q's second output
             log_sigma = 2.0 * torch.tanh(out[:, 1] / 2.0) if code.std == "learned" else 0.0 * value
-            gaussian = torch.distributions.Normal(out[:, 0], log_sigma.exp())
+            gaussian = torch.distributions.Normal(out[:, 0], log_sigma.exp(), validate_args=False)
             nlls[i] = -gaussian.log_prob(value).mean()
     return torch.stack(nlls)
 
@@ -116,7 +116,7 @@ class ReferenceEngine:
     """Updates D and Q, then G, once per call."""
 
     def __init__(self, config: TrainConfig, device: torch.device) -> None:
-        self.config, self.spec = config, config.spec
+        self.spec, self.lambdas = config.spec, config.lambdas
         self.generator = Generator(config).to(device)
         self.discriminator = Discriminator(config).to(device)
         optim = config.optim
@@ -186,4 +186,4 @@ class ReferenceEngine:
 
     def weighted(self, nll: Tensor) -> Tensor:
         """The codes' NLLs, each times its lambda."""
-        return (nll * nll.new_tensor(self.config.code_weights)).sum()
+        return (nll * nll.new_tensor(self.lambdas)).sum()

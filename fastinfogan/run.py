@@ -12,20 +12,23 @@ from __future__ import annotations
 import json
 import platform
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
 
-from fastinfogan.checkpoint import atomic_write, load_newest, load_weights
-from fastinfogan.config import TrainConfig, from_dict
+from fastinfogan.checkpoint import load_newest, load_weights
+from fastinfogan.config import TrainConfig, from_dict, resolve, to_dict
 from fastinfogan.data import ImageData, load_images
 from fastinfogan.errors import UserError
 from fastinfogan.evaluate import Evaluation, evaluate
-from fastinfogan.export import TrainedGenerator, export_generator
+from fastinfogan.export import export_generator, load_generator
+from fastinfogan.files import atomic_write
+from fastinfogan.generator import TrainedGenerator
 from fastinfogan.metrics import read_metrics
 from fastinfogan.networks import Discriminator, Generator
 from fastinfogan.visual import plot_curves
@@ -39,6 +42,9 @@ class Run:
         config: the resolved configuration.
         generator, discriminator: the networks after ``iteration`` iterations.
         interrupted: the signal that ended training early, if one did.
+        code_to_label: name of a categorical code -> the label that each category shows; empty
+            where nothing is known.
+        damaged: newer checkpoints that were passed over, and why, when reading the run back.
     """
 
     def __init__(
@@ -52,6 +58,8 @@ class Run:
         self.folder, self.config, self.iteration = folder, config, iteration
         self.generator, self.discriminator = generator, discriminator
         self.interrupted: signal.Signals | None = None
+        self.code_to_label: Mapping[str, Sequence[str | None]] = {}
+        self.damaged: list[tuple[Path, str]] = []
 
     def evaluate(self, data: ImageData | None = None, samples: int = 10_000) -> Evaluation:
         """L_I per code on generated images; clustering errors where the real ones have labels.
@@ -78,37 +86,49 @@ class Run:
                 samples=samples,
             )
 
-    def export(self, path: Path | str | None = None, evaluation: Evaluation | None = None) -> Path:
+    def export(self, path: Path | str | None = None) -> Path:
         """Write the generator as a file that any program can load (docs/generator-format.md).
 
         Args:
             path: default generator.safetensors in the run directory.
-            evaluation: where the labels of the categories come from; None leaves them out.
         """
         path = self.folder / "generator.safetensors" if path is None else Path(path)
-        labels = None if evaluation is None else evaluation.code_to_label
         export_generator(
-            path, self.generator, self.config, iteration=self.iteration, code_to_label=labels
+            path,
+            self.generator,
+            self.config,
+            iteration=self.iteration,
+            code_to_label=self.code_to_label,
         )
         return path
 
-    def save_pictures(
-        self, folder: Path, suffix: str = "", evaluation: Evaluation | None = None
-    ) -> None:
+    def save_pictures(self, folder: Path, suffix: str = "") -> None:
         """Write a grid of samples and a traversal of every code as PNG into ``folder``."""
         with _evaluating(self.generator):
-            TrainedGenerator(
-                generator=self.generator,
-                spec=self.config.spec,
-                output_range=self.config.architecture.output_range,
-                code_to_label={} if evaluation is None else evaluation.code_to_label,
-            ).save_pictures(folder, suffix)
+            self.trained_generator().save_pictures(folder, suffix)
+
+    def trained_generator(self) -> TrainedGenerator:
+        """The generator with what it takes to use it; it must be in eval mode for that."""
+        return TrainedGenerator(
+            generator=self.generator,
+            spec=self.config.spec,
+            output_range=self.config.architecture.output_range,
+            code_to_label=self.code_to_label,
+            config=to_dict(self.config),
+        )
 
     def finish(self, data: ImageData, seconds: float, device: str) -> Evaluation:
-        """Leave behind what a finished run should: numbers, pictures, the generator."""
+        """Leave behind what a finished run should: the generator, pictures, numbers.
+
+        Args:
+            data: real images to evaluate on.
+            seconds: spent training.
+            device: what trained, in words.
+        """
         evaluation = self.evaluate(data)
-        self.export(evaluation=evaluation)
-        self.save_pictures(self.folder, evaluation=evaluation)
+        self.code_to_label = evaluation.code_to_label
+        self.export()
+        self.save_pictures(self.folder)
         metrics = read_metrics(self.folder / "metrics.jsonl")
         plot_curves(metrics, self.config.spec, self.folder / "curves.png")
         summary = {
@@ -123,7 +143,7 @@ class Run:
                 "torch": torch.__version__,
                 "python": platform.python_version(),
             },
-        }
+        }  # written last: it says that all the rest is there
         atomic_write(self.folder / "summary.json", json.dumps(summary, indent=2).encode())
         return evaluation
 
@@ -136,20 +156,41 @@ def load_run(folder: Path | str, device: torch.device | str = "cpu") -> Run:
     """
     folder = Path(folder)
     config = read_config(folder)
-    state, progress, _ = load_newest(folder / "checkpoints")
+    state, progress, damaged = load_newest(folder / "checkpoints")
+    if progress.config_fingerprint != config.fingerprint():
+        raise UserError(f"{folder}: its checkpoints are of another config.json")
     spec, architecture = config.spec, config.architecture
     generator = Generator(architecture, spec)
     discriminator = Discriminator(architecture, spec, config.model.separate_q)
     load_weights(generator, state, "generator.")
     load_weights(discriminator, state, "discriminator.")
-    return Run(folder, config, generator.to(device), discriminator.to(device), progress.iteration)
+    run = Run(folder, config, generator.to(device), discriminator.to(device), progress.iteration)
+    run.damaged = damaged
+    summary = read_summary(folder)
+    if summary is not None and summary["iterations"] == run.iteration:  # not of an earlier end
+        run.code_to_label = summary["evaluation"]["code_to_label"]
+    return run
 
 
-def finished_at(folder: Path) -> int | None:
-    """The iteration at which a run was finished last, if it was."""
+def open_generator(source: Path | str) -> TrainedGenerator:
+    """The generator of a run directory's newest checkpoint, or of a generator.safetensors.
+
+    Raises:
+        UserError: it is neither, or damaged.
+    """
+    source = Path(source)
+    if not source.is_dir():
+        return load_generator(source)
+    run = load_run(source)
+    run.generator.eval()
+    return run.trained_generator()
+
+
+def read_summary(folder: Path) -> dict[str, Any] | None:
+    """The summary that a run left when it was last finished, if it was."""
     try:
-        return json.loads((folder / "summary.json").read_text())["iterations"]
-    except (OSError, ValueError, KeyError):
+        return json.loads((folder / "summary.json").read_text())
+    except (OSError, ValueError):
         return None
 
 
@@ -162,7 +203,10 @@ def read_config(folder: Path) -> TrainConfig:
         raise UserError(f"{folder} is no run directory: it has no config.json") from None
     except (OSError, ValueError) as error:
         raise UserError(f"{path} can't be read: {error}") from None
-    return from_dict(tree)
+    config = from_dict(tree)
+    if resolve(config) != config:
+        raise UserError(f"{path}: this isn't the resolved configuration of a run")
+    return config
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Column
 
 PLAIN_EVERY = 10.0  # seconds between plain lines, so that a log file stays readable
 
@@ -19,10 +20,10 @@ def open_status(total: int, done: int) -> Status:
 
 
 def describe(row: dict[str, Any]) -> str:
-    """Losses, L_I against its ceiling, and speed, from a row of metrics."""
+    """Losses, L_I against the best reachable, and speed, from a row of metrics."""
     return (
-        f"D {row['d_loss']:.3f}  G {row['g_loss']:.3f}  L_I {row['mi']:.3f} of "
-        f"{row['ceiling']:.3f} nats  {row['images_per_s']:,.0f} images/s"
+        f"D {row['d_loss']:.2f}  G {row['g_loss']:.2f}  L_I {row['mi']:.3f} of "
+        f"{row['best_mi']:.3f}  {row['images_per_s']:,.0f} images/s"
     )
 
 
@@ -63,10 +64,10 @@ class LiveStatus(Status):
     def __init__(self, console: Console, total: int, done: int) -> None:
         super().__init__(total, done)
         self._progress = Progress(
-            BarColumn(bar_width=20),
-            MofNCompleteColumn(),
+            BarColumn(bar_width=20),  # the only column that gives way on a narrow terminal
+            MofNCompleteColumn(table_column=Column(no_wrap=True)),
             TextColumn("{task.fields[metrics]}"),
-            TimeRemainingColumn(elapsed_when_finished=True),
+            TimeRemainingColumn(table_column=Column(no_wrap=True)),
             TextColumn("left"),
             console=console,
         )

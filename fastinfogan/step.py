@@ -39,7 +39,7 @@ class FastEngine:
 
     def __init__(self, config: TrainConfig, device: torch.device) -> None:
         spec, optim = config.spec, config.optim
-        self.spec, self.weights = spec, config.code_weights
+        self.spec, self.lambdas = spec, config.lambdas
         self.informed = optim.objective == "infogan"
         self.generator = Generator(config.architecture, spec).to(device)
         self.discriminator = Discriminator(config.architecture, spec, config.model.separate_q).to(
@@ -110,4 +110,4 @@ class FastEngine:
         return d_loss, information, nll, logits_fake
 
     def _information(self, q_params: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        return mi_loss_reference(q_params, values, self.spec.codes, self.weights)
+        return mi_loss_reference(q_params, values, self.spec.codes, self.lambdas)

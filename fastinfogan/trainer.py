@@ -20,21 +20,23 @@ import torch
 
 from fastinfogan.checkpoint import (
     Progress,
-    atomic_write,
+    list_checkpoints,
     load_engine_state,
     load_newest,
     save_checkpoint,
+    set_aside,
 )
 from fastinfogan.config import RESUMABLE_CHANGES, TrainConfig, differences, resolve, to_dict
 from fastinfogan.data import ImageData, find_dataset, load_images
 from fastinfogan.data.feed import ResidentFeed
 from fastinfogan.errors import TrainingDiverged, UserError
+from fastinfogan.files import atomic_write
 from fastinfogan.metrics import MetricsLog, Window
 from fastinfogan.networks import initialize
 from fastinfogan.reference import ReferenceEngine
-from fastinfogan.run import Run, finished_at, read_config
+from fastinfogan.run import Run, read_config, read_summary
 from fastinfogan.status import open_status
-from fastinfogan.step import Batch, FastEngine
+from fastinfogan.step import Batch, FastEngine, Losses
 
 
 def train(config: TrainConfig | None = None, resume: Path | str | None = None) -> Run:
@@ -58,6 +60,8 @@ def train(config: TrainConfig | None = None, resume: Path | str | None = None) -
     folder = Path(resume)
     saved = read_config(folder)
     config = resolve(config) if config is not None else saved
+    if config.run.out not in (None, saved.run.out, folder):
+        raise UserError(f"--out {config.run.out}: a continued run stays in {folder}; leave it out")
     config = replace(config, run=replace(config.run, out=folder))
     for name, (before, after) in differences(saved, config).items():
         if name not in RESUMABLE_CHANGES:
@@ -88,6 +92,10 @@ def pick_device(name: str) -> torch.device:
 
 def build_engine(config: TrainConfig, device: torch.device) -> FastEngine | ReferenceEngine:
     """The engine of a resolved configuration, its weights fixed by the seed."""
+    if device.type == "cuda":
+        # The same run twice gives the same bits, and "float32" means float32, not TF32.
+        torch.backends.cudnn.deterministic = True
+        torch.backends.cudnn.allow_tf32 = False
     kind = FastEngine if config.run.engine == "fast" else ReferenceEngine
     engine = kind(config, device)
     random = torch.Generator().manual_seed(config.run.seed)
@@ -114,7 +122,8 @@ class Draws:
                              self.device)
             for i in range(self.per_iteration)
         ]  # fmt: skip
-        return Batch(self.feed.batch(iteration), latents[0], (*latents, None)[1])
+        latents_g = latents[1] if self.per_iteration == 2 else None
+        return Batch(self.feed.batch(iteration), latents[0], latents_g)
 
     def latent_offset(self, iteration: int) -> int:
         """Latent samples drawn before ``iteration``."""
@@ -131,14 +140,12 @@ class _Training:
         self.config, self.resumed = config, resumed is not None
         self.device = pick_device(config.run.device)
         self.out = config.run.out or _default_out(config.data.dataset)
-        if (
-            not self.resumed
-            and self.out.exists()
-            and (not self.out.is_dir() or any(self.out.iterdir()))
-        ):
-            raise UserError(
-                f"--out {self.out} exists already; choose another, or continue a run with --resume"
-            )
+        with _named_out(self.out):
+            if not self.resumed and self.out.exists():
+                raise UserError(
+                    f"--out {self.out} exists already; choose another, or continue a run with "
+                    "--resume"
+                )
         data, size = config.data, config.optim.batch_size
         where = (data.data_dir, data.image_size, data.channels)
         self.data = self.test = load_images(data.dataset, where[0], "train", *where[1:])
@@ -150,12 +157,17 @@ class _Training:
         self.draws = Draws(config, self.data, self.device)
         self.window = Window(config.spec, self.device)
         self.iteration, self.seconds_before = 0, 0.0
-        self.notes: list[str] = []
+        self.damaged: list[tuple[Path, str]] = []
         if self.resumed:
             self._restore()
 
     def _restore(self) -> None:
-        state, progress, self.notes = load_newest(self.out / "checkpoints")
+        folder = self.out / "checkpoints"
+        if not list_checkpoints(folder):
+            return  # ended before its first checkpoint: the seed holds all there is to know
+        state, progress, self.damaged = load_newest(folder)
+        if progress.config_fingerprint != self.config.fingerprint():
+            raise UserError(f"{folder}: its checkpoints are of another config.json")
         if progress.data_fingerprint != self.data.fingerprint:
             raise UserError(
                 f"--data-dir {self.config.data.data_dir}: these are not the images that the run in "
@@ -163,7 +175,8 @@ class _Training:
             )
         wanted, done = self.config.optim.iterations, progress.iteration
         # A run that was cut short after its last iteration still has to be finished.
-        if done > wanted or (done == wanted and finished_at(self.out) == done):
+        summary = read_summary(self.out)
+        if done > wanted or (summary is not None and summary["iterations"] == done == wanted):
             raise UserError(
                 f"--iterations {wanted}: the run in {self.out} has done {done}; ask for more"
             )
@@ -172,28 +185,30 @@ class _Training:
         self.iteration, self.seconds_before = progress.iteration, progress.seconds
 
     def run(self) -> Run:
-        try:
-            self.out.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UserError(f"--out {self.out} can't be made: {error.strerror}") from None
         config = replace(self.config, run=replace(self.config.run, out=self.out))
-        atomic_write(self.out / "config.json", json.dumps(to_dict(config), indent=2).encode())
+        with _named_out(self.out):
+            self.out.mkdir(parents=True, exist_ok=True)
+            content = json.dumps(to_dict(config), indent=2).encode()
+            atomic_write(self.out / "config.json", content)
+        for path, _ in self.damaged:
+            set_aside(path)
         run = Run(self.out, config, self.engine.generator, self.engine.discriminator)
-        settings, total = config.run, config.optim.iterations
-        clock, saved_at = _Clock(self.seconds_before), self.iteration
+        settings, total, saved_at = config.run, config.optim.iterations, self.iteration
         with (
-            _Signals() as signals,
             MetricsLog(self.out, config, keep_until=self.iteration) as log,
             open_status(total, self.iteration) as status,
+            _Signals() as signals,
         ):
-            for line in self._introduction():
+            clock = _Clock(self.seconds_before, self.iteration)
+            for line in (*self._introduction(), *filter(None, [log.note])):
                 status.line(line)
             while True:
                 run.iteration = self.iteration
                 finished = self.iteration == total
                 stopping = finished or signals.received is not None
                 if self.window.count and (finished or self.iteration % settings.log_every == 0):
-                    row = self._read_window(clock)
+                    row = {**self._means(), **clock.lap(self.iteration, config.optim.batch_size)}
+                    self.window.reset()
                     log.write(row)
                     status.metrics(row)
                 with clock.paused():
@@ -205,7 +220,7 @@ class _Training:
                         saved_at = self.iteration
                 if stopping:
                     break
-                self.window.add(self.engine.step(self.draws.batch(self.iteration)))
+                self.window.add(self._step())
                 self.iteration += 1
                 status.advance(self.iteration)
             if not finished:
@@ -215,37 +230,39 @@ class _Training:
                     f"{total}; continue with: fastinfogan train --resume {self.out}"
                 )
                 return run
-            status.line("done; evaluating and drawing")
+            status.line("done; evaluating and drawing (if stopped here, --resume does it again)")
         run.finish(self.test, seconds=clock.total, device=describe_device(self.device))
         return run
 
     def _due(self, every: int) -> bool:
         return every > 0 and self.iteration > 0 and self.iteration % every == 0
 
-    def _read_window(self, clock: _Clock) -> dict[str, Any]:
-        """The mean metrics since the last reading, as a row of metrics.jsonl."""
-        count = self.window.count
-        row = {"iteration": self.iteration, **self._checked_means()}
-        images = count * self.config.optim.batch_size
-        row["images_per_s"] = round(images / clock.lap(), 1)
-        row["seconds"] = round(clock.total, 2)
-        self.window.reset()
-        return row
+    def _step(self) -> Losses:
+        try:
+            return self.engine.step(self.draws.batch(self.iteration))
+        except torch.OutOfMemoryError:
+            size = self.config.optim.batch_size
+            raise UserError(
+                f"--batch-size {size}: {self.device} has too little memory; try {size // 2}"
+            ) from None
 
-    def _checked_means(self) -> dict[str, Any]:
-        means = self.window.means()
+    def _means(self) -> dict[str, Any]:
+        """The mean metrics since the last log line, all of them finite."""
+        means = {"iteration": self.iteration, **self.window.means()}
         for name in ("d_loss", "g_loss", "mi"):
             if not math.isfinite(means[name]):
+                kept = list_checkpoints(self.out / "checkpoints")
                 raise TrainingDiverged(
-                    f"iteration {self.iteration}: {name} is {means[name]}; the last good "
-                    f"checkpoint in {self.out / 'checkpoints'} is kept. Lower --lr-g and --lr-d, "
-                    "or, with a learned sigma, --lambda-cont"
+                    f"iteration {self.iteration}: {name} is {means[name]}; "
+                    + (f"the last good checkpoint is {kept[0]}" if kept else "no checkpoint yet")
+                    + "; start a new run with lower --lr-g and --lr-d, or a lower --lambda-cont "
+                    "where sigma is learned"
                 )
         return means
 
     def _save(self, clock: _Clock) -> None:
         if self.window.count:
-            self._checked_means()
+            self._means()
         save_checkpoint(
             self.out / "checkpoints",
             self.engine,
@@ -271,27 +288,33 @@ class _Training:
             f"{config.run.engine} engine on {describe_device(self.device)}",
             f"run directory {self.out}",
         ]
+        if self.data.skipped:
+            names = ", ".join(name for name, _ in self.data.skipped[:3])
+            lines.append(f"{len(self.data.skipped)} files were skipped: {names}")
         if self.resumed:
             lines.append(f"continuing after iteration {self.iteration}")
-        return self.notes + lines
+        return [note for _, note in self.damaged] + lines
 
 
 class _Clock:
-    """Seconds spent in a run: ``total`` of them all, ``lap`` of training alone."""
+    """Seconds spent in a run, of all its sessions, and the speed of training alone."""
 
-    def __init__(self, before: float) -> None:
+    def __init__(self, before: float, iteration: int) -> None:
         now = time.monotonic()
-        self._origin, self._lap = now - before, now
+        self._origin, self._lap, self._started_at = now - before, now, iteration
 
     @property
     def total(self) -> float:
+        """Seconds in all."""
         return time.monotonic() - self._origin
 
-    def lap(self) -> float:
-        """Seconds since the last call, pauses left out."""
+    def lap(self, iteration: int, batch_size: int) -> dict[str, float]:
+        """``images_per_s`` since the last lap, pauses left out, and ``seconds`` in all."""
         now = time.monotonic()
         seconds, self._lap = now - self._lap, now
-        return seconds
+        images = (iteration - self._started_at) * batch_size
+        self._started_at = iteration
+        return {"images_per_s": round(images / seconds, 1), "seconds": round(self.total, 2)}
 
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:
@@ -326,6 +349,15 @@ class _Signals:
 
     def __exit__(self, *exception: object) -> None:
         self._restore()
+
+
+@contextlib.contextmanager
+def _named_out(path: Path) -> Iterator[None]:
+    """What the system says of the run directory, as a mistake in --out."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"--out {path} can't be made: {error.strerror}") from None
 
 
 def describe_device(device: torch.device) -> str:

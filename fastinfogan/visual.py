@@ -12,10 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fastinfogan.checkpoint import atomic_write
 from fastinfogan.codes import Latents, LatentSpec
 from fastinfogan.errors import UserError
-from fastinfogan.evaluate import ceiling, eval_device
+from fastinfogan.evaluate import eval_device
+from fastinfogan.files import atomic_write
 from fastinfogan.kernels.spec import LOG_SIGMA_BOUND, Code
 
 if TYPE_CHECKING:
@@ -339,7 +339,7 @@ def _draw_information(
 ) -> None:
     bounds: dict[str, float] = {}
     for i in codes:
-        name, code, best = spec.names[i], spec.codes[i], ceiling(spec.codes[i])
+        name, code, best = spec.names[i], spec.codes[i], spec.codes[i].best_mi
         _draw_curve(axes, metrics, [row["mi_per_code"][name] for row in metrics], label=name)
         if code.is_discrete:
             bounds[f"H(c) = {best:.2f}"] = best

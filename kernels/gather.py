@@ -49,9 +49,13 @@ def gather_reference(
     Returns:
         (B, C, H, W) float32 in channels-last memory format.
     """
-    rows = images[order_reference(positions, images.shape[0], seed)]
+    return to_float(images[order_reference(positions, images.shape[0], seed)], output_range)
+
+
+def to_float(images: Tensor, output_range: tuple[float, float]) -> Tensor:
+    """(B, H, W, C) uint8 -> (B, C, H, W) float32, channels-last, 0 and 255 at the range's ends."""
     low, high = output_range
-    return rows.permute(0, 3, 1, 2).float().mul_((high - low) / 255.0).add_(low)
+    return images.permute(0, 3, 1, 2).float().mul_((high - low) / 255.0).add_(low)
 
 
 def _feistel(index: Tensor, epoch: Tensor, half_bits: int, seed: int) -> Tensor:

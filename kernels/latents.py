@@ -1,16 +1,18 @@
 """Noise and latent codes from counter-based random numbers.
 
-Sample n of a run draws column j (noise first, then the codes) from word j mod 4 of
+Sample n of a run draws column j from word j mod 4 of
 Philox(seed, counter = (n low, n high, j div 4, stream)):
 
     uniform      c = 2 u - 1                    u = (word + 0.5) / 2^32
     categorical  c = floor(word K / 2^32)
     Bernoulli    c = word >= 2^31
-    Gaussian     Box-Muller on words (0, 1) or (2, 3) of the block: the pair (r cos t, r sin t),
+    Gaussian     Box-Muller on columns (j, j + 1), j even: the pair (r cos t, r sin t),
                  r = sqrt(-2 log u1), t = 2 pi u2
 
-so that a batch is the same whatever way it is split among devices. (Priors: paper, section 7 and
-appendix C.)
+The noise has the first columns. The codes follow, one column each, from the next even column on;
+a Gaussian code has an even-aligned pair to itself and takes its cosine. No word serves two draws,
+so all draws are independent, and a batch is the same whatever way it is split among devices.
+(Priors: paper, section 7 and appendix C.)
 """
 
 from __future__ import annotations
@@ -39,11 +41,11 @@ def latents_reference(
         Noise (batch, noise), float32, N(0, 1); and code values (batch, len(codes)), float32, a
         category as its index.
     """
-    columns = noise + len(codes)
-    blocks = -(-columns // 4)
+    columns = code_columns(noise, codes)
+    blocks = -(-(max(columns) + 2) // 4)
     sample = torch.arange(offset, offset + batch, device=device).unsqueeze(1)
     block = torch.arange(blocks, device=device).unsqueeze(0)
-    stream = torch.tensor(STREAM_LATENTS, device=device)
+    stream = torch.full_like(block, STREAM_LATENTS)
     words = torch.stack(
         philox_reference(seed, sample & 0xFFFFFFFF, sample >> 32, block, stream), dim=2
     )  # (batch, blocks, 4)
@@ -54,7 +56,7 @@ def latents_reference(
 
     words, u, normal = (t.reshape(batch, 4 * blocks) for t in (words, u, normal))
     values = []
-    for j, code in enumerate(codes, start=noise):
+    for j, code in zip(columns, codes, strict=True):
         if code.kind == "categorical":
             values.append((words[:, j] * code.categories) >> 32)
         elif code.kind == "bernoulli":
@@ -65,3 +67,14 @@ def latents_reference(
             values.append(normal[:, j])
     drawn = [value.float() for value in values]
     return normal[:, :noise].contiguous(), torch.stack(drawn, dim=1)
+
+
+def code_columns(noise: int, codes: Sequence[Code]) -> list[int]:
+    """The first column of each code."""
+    columns, free = [], noise + noise % 2
+    for code in codes:
+        pair = code.kind == "gaussian"
+        free += free % 2 if pair else 0
+        columns.append(free)
+        free += 2 if pair else 1
+    return columns

@@ -58,3 +58,16 @@ class Code:
         if self.kind == "gaussian":
             return 0.5 + HALF_LOG_TWO_PI
         return math.log(2.0)  # Unif(-1, 1) and Bernoulli(1/2)
+
+    @property
+    def best_mi(self) -> float:
+        """The best reachable L_I in nats: a perfect Q has it, or comes arbitrarily near.
+
+        H(c) for a discrete code. A Gaussian posterior has a density, and no more than its peak:
+        with sigma = 1 that leaves H(c) - 0.5 log 2 pi (below 0 for a uniform code), and with a
+        learned sigma H(c) - 0.5 log 2 pi + LOG_SIGMA_BOUND.
+        """
+        if self.is_discrete:
+            return self.entropy
+        smallest_log_sigma = -LOG_SIGMA_BOUND if self.std == "learned" else 0.0
+        return self.entropy - HALF_LOG_TWO_PI - smallest_log_sigma

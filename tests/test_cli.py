@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gzip
 import json
+import shutil
 import struct
 import subprocess
 import sys
@@ -11,21 +13,25 @@ import sys
 import numpy as np
 import pytest
 import torch
+from narrow import add_narrow_presets
 from PIL import Image
 
+from fastinfogan.checkpoint import list_checkpoints
 from fastinfogan.cli import main, parse
 from fastinfogan.config import TrainConfig
 from fastinfogan.data import DATASETS
+from fastinfogan.export import load_generator
 
-SMALL = ("--preset", "narrow-mnist", "--batch-size", "16", "--iterations", "6", "--device", "cpu")
+SMALL = (
+    "--preset", "narrow-mnist", "--batch-size", "16", "--iterations", "6", "--device", "cpu",
+    "--checkpoint-every", "3",
+)  # fmt: skip
 pytestmark = pytest.mark.usefixtures("narrow_presets")
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     """A finished run."""
-    from conftest import add_narrow_presets
-
     with pytest.MonkeyPatch.context() as patch:
         add_narrow_presets(patch)
         folder = tmp_path_factory.mktemp("runs") / "run"
@@ -67,6 +73,7 @@ MISTAKES = [
     (("--dataset", "folder", "--data-dir", "taken"), ("--data-dir 'taken'",)),
     (("--dataset", "folder", "--image-size", "48"), ("--image-size 48", "16, 32, 64")),
     (("--image-size", "32"), ("--image-size 32", "28")),
+    (("--dry-run", "--image-size", "32"), ("--image-size 32", "28")),
     (("--channels", "3"), ("--channels 3", "1")),
     (("--dataset", "mnist", "--data-dir", "empty"), ("--data-dir 'empty'",)),
     (("--dataset", "mnist", "--data-dir", "taken"), ("--data-dir 'taken'", "train-images")),
@@ -75,6 +82,7 @@ MISTAKES = [
     (("--batch-size", "5001"), ("--batch-size 5001", "5000")),
     (("--device", "tpu"), ("--device 'tpu'", "cpu")),
     pytest.param(("--device", "cuda"), ("--device 'cuda'", "no GPU"), marks=NO_GPU),
+    (("--out", "empty"), ("--out empty", "exists", "--resume")),
     (("--out", "taken"), ("--out taken", "exists", "--resume")),
     (("--out", "taken/something"), ("--out taken/something", "exists")),
     (("--resume", "nowhere"), ("nowhere", "no run directory")),
@@ -102,6 +110,7 @@ def test_a_mistake_is_one_line_exit_code_2_and_leaves_nothing(folder, capsys, ar
         (("--dataset", "mnist"), ("--dataset mnist", "digits")),
         (("--seed", "3"), ("--seed 3", "run.seed")),
         (("--iterations", "6"), ("--iterations 6", "has done 6")),
+        (("--out", "elsewhere", "--iterations", "9"), ("--out elsewhere", "leave it out")),
     ],
 )
 def test_resuming_with_what_cannot_change_names_the_field(run, capsys, change, says):
@@ -141,6 +150,8 @@ def test_what_cannot_be_parsed_exits_with_2(arguments, capsys):
         (["traverse", "RUN", "--output", "x.png"], "--code"),
         (["traverse", "RUN", "--set", "c1=0,c2=0,c3=0"], "none is left"),
         (["traverse", "RUN", "--rows", "0"], "--rows 0"),
+        (["traverse", "RUN", "--low", "nan"], "--low nan"),
+        (["traverse", "RUN", "--high", "inf"], "--high inf"),
         (["evaluate", "nowhere"], "no run directory"),
         (["evaluate", "RUN", "--samples", "0"], "--samples 0"),
         (["export", "RUN", "--output", "nowhere/g.safetensors"], "--output"),
@@ -154,17 +165,48 @@ def test_mistakes_with_a_run(run, folder, capsys, arguments, says):
     assert sorted(folder.rglob("*")) == before
 
 
+@pytest.mark.parametrize(
+    ("error", "code", "says"),
+    [
+        (OSError(28, "No space left on device"), 2, "No space left on device"),
+        (KeyboardInterrupt(), 130, "interrupted"),
+    ],
+)
+def test_what_the_system_or_the_user_stops_is_one_line(monkeypatch, capsys, error, code, says):
+    def stop(*args):
+        raise error
+
+    monkeypatch.setattr("fastinfogan.trainer.train", stop)
+    assert main(["train"]) == code
+    err = capsys.readouterr().err
+    assert err.startswith("fastinfogan: ") and err.count("\n") == 1 and says in err
+
+
 # -- What the commands do ------------------------------------------------------------------------
 
 
-def test_the_command_line_is_the_configuration():
-    """No options give the default tree; every field of it is an option."""
+FIELDS = [  # part and field of the configuration tree
+    (part.name, field.name)
+    for part in dataclasses.fields(TrainConfig)
+    for field in dataclasses.fields(part.default_factory)
+]
+WORDS = {  # what can be typed for the fields that take only certain words
+    "objective": "gan", "update": "simultaneous", "engine": "reference", "separate_q": "True",
+}  # fmt: skip
+
+
+def test_no_options_give_the_default_configuration():
     command = parse(["train"])
     assert TrainConfig(command.data, command.model, command.optim, command.run) == TrainConfig()
-    options = "--codes 3xcat20,uni --lr-g 0.5 --update simultaneous --seed 7 --device cpu".split()
-    command = parse(["train", *options])
-    assert (command.model.codes, command.optim.lr_g) == ("3xcat20,uni", 0.5)
-    assert (command.optim.update, command.run.seed) == ("simultaneous", 7)
+
+
+@pytest.mark.parametrize(("part", "field"), FIELDS)
+def test_every_field_of_the_configuration_is_an_option(part, field):
+    typed = WORDS.get(field, "7")
+    command = parse(["train", "--" + field.replace("_", "-"), typed])
+    value = getattr(getattr(command, part), field)
+    assert str(value) in (typed, f"{typed}.0")
+    assert value != getattr(getattr(TrainConfig(), part), field)
 
 
 def test_dry_run_shows_shapes_and_counts_and_does_nothing(folder, capsys):
@@ -220,6 +262,43 @@ def test_export_writes_the_generator_of_the_newest_checkpoint(run, folder):
     assert (folder / "g.safetensors").read_bytes() == (run / "generator.safetensors").read_bytes()
 
 
+def test_export_loads_no_images_and_says_what_the_categories_show_only_if_it_is_known(
+    run, folder, monkeypatch
+):
+    """The labels come from the evaluation of these very weights, or are left out."""
+
+    def refuse(*args, **kwargs):
+        raise AssertionError("the dataset was loaded")
+
+    monkeypatch.setattr("fastinfogan.run.load_images", refuse)
+    copy = shutil.copytree(run, folder / "copy")
+    known = load_generator(run / "generator.safetensors").code_to_label
+    assert known.keys() == {"c1_cat10"}
+    summary = json.loads((copy / "summary.json").read_text())
+    for iterations, labels in ((6, known), (5, {})):
+        (copy / "summary.json").write_text(json.dumps({**summary, "iterations": iterations}))
+        assert main(["export", str(copy), "--output", "g.safetensors"]) == 0
+        assert load_generator("g.safetensors").code_to_label == labels
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["evaluate", "RUN", "--samples", "100"],
+        ["sample", "RUN", "--count", "1"],
+        ["traverse", "RUN", "--code", "c2", "--rows", "1"],
+        ["export", "RUN"],
+    ],
+)
+def test_a_damaged_checkpoint_is_not_passed_over_in_silence(run, folder, capsys, arguments):
+    copy = shutil.copytree(run, folder / "copy")
+    newest, _ = list_checkpoints(copy / "checkpoints")
+    newest.write_bytes(newest.read_bytes()[:-1])
+    assert main([str(copy) if word == "RUN" else word for word in arguments]) == 0
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1 and newest.name in err and "damaged" in err
+
+
 def test_datasets_lists_every_one(capsys):
     assert main(["datasets"]) == 0
     out = capsys.readouterr().out
@@ -243,9 +322,9 @@ def test_a_folder_of_images_end_to_end(folder):
     }  # fmt: skip
 
 
-def test_help_does_not_wait_for_torch():
+def test_help_does_not_wait_for_torch(tmp_path):
     code = "import sys, fastinfogan.cli; sys.exit('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+    assert subprocess.run([sys.executable, "-c", code], cwd=tmp_path).returncode == 0
 
 
 def test_the_package_names_everything_it_promises():

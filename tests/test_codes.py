@@ -6,7 +6,7 @@ import math
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fastinfogan.codes import MAX_CODES, LatentSpec, format_codes, make_spec, parse_codes
@@ -26,7 +26,7 @@ def test_learned_sigma_widens_q_and_free_codes_have_no_q_output():
     assert [code.q_width for code in spec.codes] == [2, 1, 0, 1]
     assert spec.input_width == 4 + 1 + 1 + 3 + 1
     assert spec.regularized == (0, 1, 3)
-    assert spec.weights(lambda_disc=2.0, lambda_cont=0.5) == (0.5, 2.0, 0.0, 0.5)
+    assert spec.lambdas(lambda_disc=2.0, lambda_cont=0.5) == (0.5, 2.0, 0.0, 0.5)
 
 
 @pytest.mark.parametrize(
@@ -90,6 +90,7 @@ codes = st.one_of(
 )
 
 
+@settings(deadline=None)
 @given(st.lists(codes, min_size=1, max_size=MAX_CODES))
 def test_formatting_and_parsing_are_inverse(drawn):
     assert parse_codes(format_codes(tuple(drawn))) == tuple(drawn)

@@ -18,6 +18,7 @@ from fastinfogan.config import (
     differences,
     folder_architecture,
     from_dict,
+    preset_config,
     resolve,
     to_dict,
 )
@@ -112,17 +113,6 @@ for twin, of in (
     BY_HAND[twin] = BY_HAND[of]
 
 
-def preset_config(name: str) -> TrainConfig:
-    """The resolved configuration of a preset, whatever its dataset."""
-    preset = PRESETS[name]
-    fields = {key: getattr(preset, key) for key in ("lr_d", "lr_g", "lambda_disc", "lambda_cont")}
-    return TrainConfig(
-        data=DataConfig(image_size=32, channels=3),
-        model=ModelConfig(name, preset.codes, preset.noise, preset.separate_q),
-        optim=OptimConfig(iterations=preset.iterations, batch_size=preset.batch_size, **fields),
-    )
-
-
 def test_every_preset_is_counted():
     assert BY_HAND.keys() == PRESETS.keys()
 
@@ -145,18 +135,27 @@ def test_parameter_counts_are_those_of_the_tables(name):
     assert trunks * declared["trunk"] + heads == BY_HAND[name][1]
 
 
-@pytest.mark.parametrize("name", PRESETS)
-def test_networks_produce_and_read_the_presets_images(name):
-    config = preset_config(name)
-    generator = Generator(config.architecture, config.spec)
-    discriminator = Discriminator(config.architecture, config.spec, config.model.separate_q)
+def through_both_networks(config, device):
+    """G's images, D's logits and Q's output for two latents."""
+    with torch.device(device):
+        generator = Generator(config.architecture, config.spec)
+        discriminator = Discriminator(config.architecture, config.spec, config.model.separate_q)
     with torch.no_grad():
-        images = generator(config.spec.assemble(*config.spec.sample(2, seed=0, offset=0)))
-        logits, q_params = discriminator(images)
-    assert images.shape == (2, *config.architecture.image_shape)
-    low, high = config.architecture.output_range
-    assert low <= images.min() and images.max() <= high
-    assert logits.shape == (2,) and q_params.shape == (2, config.spec.q_width)
+        latents = config.spec.assemble(*config.spec.sample(2, seed=0, offset=0))
+        images = generator(latents.to(device))
+        return images, *discriminator(images)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_networks_produce_and_read_the_presets_images(name, narrow_presets):
+    full, thin = preset_config(name), preset_config(f"narrow-{name}")
+    for config, device in ((full, "meta"), (thin, "cpu")):  # meta: shapes, and no arithmetic
+        images, logits, q_params = through_both_networks(config, device)
+        assert images.shape == (2, *full.architecture.image_shape)
+        assert logits.shape == (2,) and q_params.shape == (2, full.spec.q_width)
+    assert thin.architecture.output_range == full.architecture.output_range
+    low, high = full.architecture.output_range
+    assert low <= images.min() < images.max() <= high
 
 
 def test_tables_5_and_7():

@@ -16,7 +16,6 @@ from torch import nn
 from fastinfogan.codes import make_spec
 from fastinfogan.data import ImageData
 from fastinfogan.evaluate import (
-    ceiling,
     cluster,
     contingency_table,
     evaluate,
@@ -132,14 +131,14 @@ def measured(a, scale, s, samples=600, data=UNLABELLED, **options):
     )  # fmt: skip
 
 
-def test_a_perfect_q_reaches_every_ceiling():
+def test_a_perfect_q_reaches_the_best_of_every_code():
     # e^-60 is lost in float32, and s = -60 is the smallest sigma, exp(-2).
     evaluation = measured(60.0, 1.0, -60.0)
     assert [code.name for code in evaluation.codes] == ["c1_cat4", "c2_uni", "c3_uni", "c4_bern"]
     by_hand = [math.log(4), LOG_2 - HALF_LOG_TWO_PI, LOG_2 - HALF_LOG_TWO_PI + 2.0, LOG_2]
     for code, best in zip(evaluation.codes, by_hand, strict=True):
         assert code.mi == pytest.approx(best, abs=1e-6)
-        assert code.ceiling == pytest.approx(best, abs=1e-12)
+        assert code.best_mi == pytest.approx(best, abs=1e-12)
     assert [code.correlation for code in evaluation.codes] == [
         None, pytest.approx(1.0), pytest.approx(1.0), None,
     ]  # fmt: skip
@@ -175,9 +174,9 @@ def test_a_dull_q_has_the_information_of_its_softmax_and_its_error():
     assert uni.correlation == pytest.approx(1.0)
 
 
-def test_ceilings_of_gaussian_codes():
-    assert ceiling(Code("gaussian")) == pytest.approx(0.5)  # log sigma and 2 pi cancel
-    assert ceiling(Code("gaussian", std="learned")) == pytest.approx(2.5)
+def test_the_best_of_gaussian_codes():
+    assert Code("gaussian").best_mi == pytest.approx(0.5)  # log sigma and 2 pi cancel
+    assert Code("gaussian", std="learned").best_mi == pytest.approx(2.5)
 
 
 def test_batch_size_changes_nothing():

@@ -17,20 +17,16 @@ import torch
 from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import save_file
-from test_config import preset_config
 from tolerances import GENERATOR_FILE
 
 from fastinfogan.checkpoint import Progress, save_checkpoint
-from fastinfogan.config import from_dict, to_dict
+from fastinfogan.config import from_dict, preset_config, to_dict
 from fastinfogan.errors import UserError
-from fastinfogan.export import (
-    TrainedGenerator,
-    export_generator,
-    load_generator,
-    open_generator,
-)
+from fastinfogan.export import export_generator, load_generator
+from fastinfogan.generator import TrainedGenerator
 from fastinfogan.networks import Generator
 from fastinfogan.reference import Generator as ReferenceGenerator
+from fastinfogan.run import open_generator
 from fastinfogan.step import FastEngine
 from fastinfogan.visual import tile, to_uint8, traversal
 
@@ -410,7 +406,7 @@ def test_open_takes_a_file_or_a_run_directory(tmp_path):
     run = tmp_path / "run"
     run.mkdir()
     (run / "config.json").write_text(json.dumps(to_dict(config)))
-    progress = Progress(3, 0, 0, 0, 0, 0.0, "", "")
+    progress = Progress(3, 0, 0, 0, 0, 0.0, config.fingerprint(), "")
     save_checkpoint(run / "checkpoints", engine, torch.zeros(3), progress)
     for source in (path, run):
         opened = open_generator(source)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
+import numpy as np
 import pytest
 import torch
 from scipy import stats
@@ -73,6 +75,21 @@ def test_columns_and_neighbouring_samples_are_uncorrelated(sample):
     following = table[:-1].T @ table[1:] / COUNT
     assert (across - torch.eye(table.shape[1])).abs().max() < bound
     assert following.abs().max() < bound
+
+
+@pytest.mark.parametrize(("noise", "codes"), [(5, "cat7,uni,gauss,bern"), (4, "uni,gauss,cat3")])
+def test_every_pair_of_columns_is_independent(noise, codes):
+    """Beyond correlation: r cos t and a uniform code from the word behind t are uncorrelated."""
+    columns = torch.cat(make_spec(noise, codes).sample(COUNT, seed=3, offset=0), dim=1).T.numpy()
+    binned = []
+    for column in columns:
+        edges = np.unique(np.quantile(column, [0.25, 0.5, 0.75]))
+        binned.append(np.searchsorted(edges, column, side="right"))
+        assert np.unique(binned[-1]).size >= 2  # or the test below couldn't fail
+    pairs = list(itertools.combinations(range(len(columns)), 2))
+    for i, j in pairs:
+        table = stats.contingency.crosstab(binned[i], binned[j]).count
+        assert stats.chi2_contingency(table).pvalue > SMALLEST_P / len(pairs), (i, j)
 
 
 def test_a_stream_does_not_depend_on_how_it_is_split():

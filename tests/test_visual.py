@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import math
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +17,7 @@ from PIL import Image
 from torch import nn
 
 from fastinfogan.codes import make_spec
+from fastinfogan.config import TrainConfig, resolve, to_dict
 from fastinfogan.errors import UserError
 from fastinfogan.visual import (
     GAP,
@@ -30,6 +36,7 @@ from fastinfogan.visual import (
 
 SPEC = make_spec(2, "cat3,uni,bern,cat4,gauss")  # G's input: 2 noise, 3, 1, 1, 4, 1 numbers
 RANGE = (-1.0, 1.0)
+EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 
 
 class Recorder(nn.Module):
@@ -322,3 +329,22 @@ def test_a_bad_start_does_not_flatten_the_curves(tmp_path, figures):
     spec = make_spec(2, "cat10")
     plot_curves(rows_of(spec, start=-50.0) + rows_of(spec), spec, tmp_path / "x.png")
     assert figures[0].axes[0].get_ylim()[0] == -1.0
+
+
+def test_the_example_draws_a_run_beside_its_baseline(tmp_path):
+    config = resolve(TrainConfig())
+    for objective, start in (("infogan", 0.0), ("gan", -0.5)):
+        folder = tmp_path / objective
+        folder.mkdir()
+        tree = to_dict(replace(config, optim=replace(config.optim, objective=objective)))
+        (folder / "config.json").write_text(json.dumps(tree))
+        rows = rows_of(config.spec, start=start)
+        (folder / "metrics.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    subprocess.run(
+        [sys.executable, EXAMPLES / "compare_with_gan.py", "infogan", "gan", "both.png"],
+        cwd=tmp_path, check=True,
+    )  # fmt: skip
+    plot_curves(rows_of(config.spec), config.spec, tmp_path / "alone.png")
+    with Image.open(tmp_path / "both.png") as both, Image.open(tmp_path / "alone.png") as alone:
+        assert both.format == "PNG"
+        assert both.tobytes() != alone.tobytes()

@@ -1,4 +1,4 @@
-"""The registry of data sets, name to source; a new data set is one file and one entry here."""
+"""The registry of datasets, name to source; a new dataset is one file and one entry here."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ def load_images(
     channels: int | None = None,
     progress: bool = True,
 ) -> ImageData:
-    """Load one split of the data set ``name`` into memory.
+    """Load one split of the dataset ``name`` into memory.
 
-    image_size: pixels a side, channels: 1 or 3; ``None``: the data set's own. Only data sets
+    image_size: pixels a side, channels: 1 or 3; ``None``: the dataset's own. Only datasets
         without a fixed shape (``folder``) take other values.
     progress: show a bar when it takes more than a second and standard error is a terminal.
     Raises UserError.
@@ -44,18 +44,7 @@ def load_images(
     dataset = find_dataset(name)
     if split not in typing.get_args(Split):
         raise UserError(f"--split {split!r} is unknown; choose one of train, test")
-    if dataset.image_shape is not None:
-        fixed_channels, height, width = dataset.image_shape
-        for flag, value, fixed in (
-            ("--image-size", image_size, height),
-            ("--channels", channels, fixed_channels),
-        ):
-            if value is not None and value != fixed:
-                raise UserError(
-                    f"{flag} {value} does not go with --dataset {name}, whose images are "
-                    f"{height}x{width} with {fixed_channels} channel"
-                    f"{'s' if fixed_channels > 1 else ''}; drop {flag} or choose --dataset folder"
-                )
+    dataset.check_shape(image_size, channels)
     return dataset.load(
         LoadRequest(
             data_dir=None if data_dir is None else Path(data_dir),

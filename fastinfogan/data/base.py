@@ -1,4 +1,4 @@
-"""What every data set is made of: its images in memory, its registry entry, one loading request."""
+"""What every dataset is made of: its images in memory, its registry entry, one loading request."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Split = Literal["train", "test"]
 
 @dataclass(frozen=True, eq=False)
 class ImageData:
-    """One split of a data set, decoded and held in memory.
+    """One split of a dataset, decoded and held in memory.
 
     images: uint8, N x H x W x C, C-contiguous, N >= 1.
     labels: int64 (N,), each an index into ``label_names``; ``None`` where the data has none.
@@ -71,7 +71,7 @@ class ImageData:
 class LoadRequest:
     """What one call of ``load_images`` asks of a loader.
 
-    ``image_size`` (pixels) and ``channels`` matter only to data sets without a fixed shape.
+    ``image_size`` (pixels) and ``channels`` matter only to datasets without a fixed shape.
     """
 
     data_dir: Path | None
@@ -85,8 +85,8 @@ class LoadRequest:
 class Dataset:
     """An entry of the registry.
 
-    default_preset: the preset that fits the data set when the user names none.
-    iterations: training length on a CPU when the user names none; ``None``: the preset's.
+    default_preset: the preset that fits the dataset when the user names none.
+    iterations: training length when the user names none; ``None``: the preset's.
     image_shape: (C, H, W), or ``None`` where the user's request decides it.
     has_test_split: whether "test" names other images than "train".
     load: reads the images; raises UserError.
@@ -101,6 +101,22 @@ class Dataset:
     has_test_split: bool
     load: Callable[[LoadRequest], ImageData]
     status: Callable[[Path | None], tuple[bool, str]]
+
+    def check_shape(self, image_size: int | None, channels: int | None) -> None:
+        """Raise UserError if another shape is asked for than the fixed one."""
+        if self.image_shape is None:
+            return
+        fixed_channels, height, width = self.image_shape
+        for flag, value, fixed in (
+            ("--image-size", image_size, height),
+            ("--channels", channels, fixed_channels),
+        ):
+            if value is not None and value != fixed:
+                raise UserError(
+                    f"{flag} {value} does not go with --dataset {self.name}, whose images are "
+                    f"{height}x{width} with {fixed_channels} channel"
+                    f"{'s' if fixed_channels > 1 else ''}; drop {flag} or choose --dataset folder"
+                )
 
 
 def require_directory(data_dir: Path, expected: str) -> None:

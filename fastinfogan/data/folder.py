@@ -32,7 +32,7 @@ FILES_PER_TASK = 32
 def load_folder(request: LoadRequest) -> ImageData:
     """Decode every image file under ``data_dir``: uint8 N x S x S x C, rows sorted by path.
 
-    S is ``image_size`` (16, 32, 64 or 128; default 32), C is ``channels`` (1 or 3; default 3).
+    S is ``image_size`` (16, 28, 32, 64 or 128; default 32), C is ``channels`` (1 or 3; default 3).
     Each image is turned as its EXIF orientation says, laid on white where it is transparent,
     cut to its central square and resized with a Lanczos filter. Colour profiles are ignored; of
     an animation or a multi-page file the first frame counts.

@@ -30,7 +30,7 @@ FILES: dict[Split, tuple[str, str]] = {
 
 @dataclass(frozen=True)
 class IdxSource:
-    """Where one data set comes from. md5: of each .gz file, in the order of ``FILES``."""
+    """Where one dataset comes from. md5: of each .gz file, in the order of ``FILES``."""
 
     name: str
     label_names: tuple[str, ...]
@@ -92,7 +92,7 @@ def load_idx(source: IdxSource, request: LoadRequest) -> ImageData:
     """Read one split: images uint8 N x 28 x 28 x 1, labels 0 to 9.
 
     Without ``--data-dir``, all four files are fetched into the cache and checksummed at first
-    use, so that later runs work offline. The files in ``--data-dir`` may be of any data set of
+    use, so that later runs work offline. The files in ``--data-dir`` may be of any dataset of
     that format (KMNIST, say): they are validated, not checksummed.
     """
     folder = request.data_dir
@@ -112,7 +112,7 @@ def load_idx(source: IdxSource, request: LoadRequest) -> ImageData:
         raise _bad(
             labels_path,
             f"holds {len(labels)} labels for the {len(images)} images of {images_path.name}; "
-            "take both files from the same data set and split",
+            "take both files from the same dataset and split",
         )
     if labels.max() >= CLASSES:
         raise _bad(
