@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import tyro
 
 from fastinfogan.config import TrainConfig
 from fastinfogan.errors import TrainingDiverged, UserError
-
-if TYPE_CHECKING:
-    from fastinfogan.run import Run
 
 RunPath = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
 SourcePath = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN|FILE")]
@@ -66,7 +63,8 @@ class Evaluate:
         from fastinfogan.evaluate import format_evaluation
         from fastinfogan.run import load_run
 
-        run = _opened(load_run(self.run))
+        run = load_run(self.run)
+        _tell(note for _, note in run.damaged)
         if self.data_dir is not None:
             data = replace(run.config.data, data_dir=self.data_dir)
             run.config = replace(run.config, data=data)
@@ -96,6 +94,7 @@ class Sample:
 
         count, output = _at_least(1, self.count, "--count"), _output(self.output)
         generator = open_generator(self.source)
+        _tell(generator.notes)
         fixed = generator.parse_codes(self.set)
         generator.save_samples(output, count, seed=_seed(self.seed), fixed=fixed)
         print(self.output)
@@ -133,6 +132,7 @@ class Traverse:
             if not math.isfinite(value):
                 raise UserError(f"{flag} {value}: finite numbers work")
         generator = open_generator(self.source)
+        _tell(generator.notes)
         fixed = generator.parse_codes(self.set)
         names = generator.spec.names
         if self.code is not None:
@@ -173,7 +173,9 @@ class Export:
 
         if self.output is not None:
             _output(self.output)
-        print(_opened(load_run(self.run)).export(self.output))
+        run = load_run(self.run)
+        _tell(note for _, note in run.damaged)
+        print(run.export(self.output))
         return 0
 
 
@@ -253,11 +255,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
 
 
-def _opened(run: Run) -> Run:
-    """The run, after saying which of its checkpoints were damaged."""
-    for _, note in run.damaged:
+def _tell(notes: Iterable[str]) -> None:
+    """Say what isn't an error, but shouldn't go unnoticed."""
+    for note in notes:
         print(f"fastinfogan: {note}", file=sys.stderr)
-    return run
 
 
 def _at_least(least: int, value: int, flag: str) -> int:

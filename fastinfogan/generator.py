@@ -36,6 +36,7 @@ class TrainedGenerator:
     output_range: tuple[float, float]
     code_to_label: Mapping[str, Sequence[str | None]]  # as for export_generator; may be empty
     config: Mapping[str, Any] = field(default_factory=dict)  # the file's training_config, if any
+    notes: Sequence[str] = ()  # what its user should be told of how it was read back
 
     def code_index(self, name: str, flag: str) -> int:
         """Index of the code that a user calls ``name``, e.g. c2 or c2_uni, behind ``flag``."""

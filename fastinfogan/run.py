@@ -14,6 +14,7 @@ import platform
 import signal
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -183,15 +184,18 @@ def open_generator(source: Path | str) -> TrainedGenerator:
         return load_generator(source)
     run = load_run(source)
     run.generator.eval()
-    return run.trained_generator()
+    notes = [note for _, note in run.damaged]
+    return replace(run.trained_generator(), notes=notes)
 
 
 def read_summary(folder: Path) -> dict[str, Any] | None:
     """The summary that a run left when it was last finished, if it was."""
     try:
-        return json.loads((folder / "summary.json").read_text())
+        summary = json.loads((folder / "summary.json").read_text())
     except (OSError, ValueError):
         return None
+    known = isinstance(summary, dict) and {"iterations", "evaluation"} <= summary.keys()
+    return summary if known else None
 
 
 def read_config(folder: Path) -> TrainConfig:
@@ -204,7 +208,11 @@ def read_config(folder: Path) -> TrainConfig:
     except (OSError, ValueError) as error:
         raise UserError(f"{path} can't be read: {error}") from None
     config = from_dict(tree)
-    if resolve(config) != config:
+    try:
+        whole = resolve(config) == config
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
+    if not whole:
         raise UserError(f"{path}: this isn't the resolved configuration of a run")
     return config
 

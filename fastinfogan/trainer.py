@@ -240,7 +240,12 @@ class _Training:
     def _step(self) -> Losses:
         try:
             return self.engine.step(self.draws.batch(self.iteration))
-        except torch.OutOfMemoryError:
+        except (MemoryError, RuntimeError) as error:
+            # The CPU's allocator raises a plain RuntimeError, and says no more than this.
+            if not isinstance(error, MemoryError | torch.OutOfMemoryError) and (
+                "can't allocate memory" not in str(error)
+            ):
+                raise
             size = self.config.optim.batch_size
             raise UserError(
                 f"--batch-size {size}: {self.device} has too little memory; try {size // 2}"
@@ -290,7 +295,7 @@ class _Training:
         ]
         if self.data.skipped:
             names = ", ".join(name for name, _ in self.data.skipped[:3])
-            lines.append(f"{len(self.data.skipped)} files were skipped: {names}")
+            lines.append(f"files skipped: {len(self.data.skipped)} ({names})")
         if self.resumed:
             lines.append(f"continuing after iteration {self.iteration}")
         return [note for _, note in self.damaged] + lines

@@ -37,19 +37,19 @@ def order_reference(positions: Tensor, count: int, seed: int) -> Tensor:
 
 
 def gather_reference(
-    images: Tensor, positions: Tensor, seed: int, output_range: tuple[float, float] = (0.0, 1.0)
+    images: Tensor, indices: Tensor, output_range: tuple[float, float] = (0.0, 1.0)
 ) -> Tensor:
-    """The images at ``positions`` of a run, as floats.
+    """The images of a batch, as floats.
 
     Args:
         images: (N, H, W, C) uint8.
-        positions: (B,) int64 on the same device.
+        indices: (B,) int64 on the same device.
         output_range: what 0 and 255 become.
 
     Returns:
         (B, C, H, W) float32 in channels-last memory format.
     """
-    return to_float(images[order_reference(positions, images.shape[0], seed)], output_range)
+    return to_float(images[indices], output_range)
 
 
 def to_float(images: Tensor, output_range: tuple[float, float]) -> Tensor:
