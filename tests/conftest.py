@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 
 import pytest
+import torch
+
+if not torch.cuda.is_available():
+    # Triton's kernels run in its interpreter, which must be chosen before anything imports Triton.
+    os.environ["TRITON_INTERPRET"] = "1"
 
 from fastinfogan.config import PRESETS, Architecture
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import torch
 
-EPS = {dtype: torch.finfo(dtype).eps for dtype in (torch.float64, torch.float32)}
+EPS = {
+    dtype: torch.finfo(dtype).eps
+    for dtype in (torch.float64, torch.float32, torch.bfloat16, torch.float16)
+}
 
 # Two orders of summation of up to n terms differ by at most n eps relative to the sum of their
 # magnitudes, and typically by sqrt(n) eps. The longest sums here have 6,272 terms.
@@ -23,3 +26,9 @@ SAME_DTYPE_FACTOR = 2.0
 # The numpy generator repeats some 10 layers of float32 sums of up to 16,384 terms on outputs in
 # [-1, 1]; sqrt(16384) * 10 * eps32 = 1.5e-4 is the typical bound, the promise of the format 1e-4.
 GENERATOR_FILE = 1e-4
+
+# A kernel's error is held against that of the reference in the same dtype by SAME_DTYPE_FACTOR.
+# Where the reference happens to be exact or nearly so, a kernel is allowed the roundings of one
+# number on its way through the formula (centre, scale, scale, shift, activation, and as many again
+# for the statistics) relative to the largest result, and the rounding of the result to its dtype.
+KERNEL_ROUNDINGS = 10
