@@ -1,10 +1,10 @@
 // Batchnorm + (leaky) ReLU on the CPU. The mathematics is in kernels/bn_act.py.
 //
 // A pass goes over the rows in tiles, kTile rows by a few vectors of channels. A tile stays in the
-// first-level cache, so the statistics take two passes over it (mean, then squares about it) and one
-// over memory. Tiles are merged by the rule of Chan, Golub and LeVeque (1979). Work is shared out by
-// parts of the rows and strips of the channels, so that wide layers with few rows keep all threads
-// busy too.
+// first-level cache, so the statistics take two passes over it (mean, then squares about it) and
+// one over memory. Tiles are merged by the rule of Chan, Golub and LeVeque (1979). Work is shared
+// out by parts of the rows and strips of the channels, so that wide layers with few rows keep all
+// threads busy too.
 
 #include "kernels.h"
 #include "vector.h"
@@ -69,7 +69,7 @@ void statistics(const T* x, int64_t rows, int64_t channels, Range strip, Accumul
   for (int64_t start = 0; start < rows; start += kTile) {
     const int64_t n = smaller(kTile, rows - start);
     const A inverse = A(1) / A(n);
-    const A weight = A(n) / A(start + n);            // of this tile's mean in the mean so far
+    const A weight = A(n) / A(start + n);  // of this tile's mean in the mean so far
     const A spread = A(start) * A(n) / A(start + n);
     for_columns<T>(strip, [&](auto columns) {
       constexpr int N = decltype(columns)::vectors;
@@ -171,31 +171,31 @@ void forward(BnActShape s, const T* x, const AccumulatorOf<T>* partials, int64_t
 #pragma omp parallel for collapse(3) schedule(static) if (s.rows * s.channels >= kSmall)
   for (int64_t g = 0; g < s.groups; ++g) {
     for (int64_t t = 0; t < tiles; ++t) {
-     for (int64_t i = 0; i < strips(s); ++i) {
-      const int64_t n = smaller(kTile, s.rows - t * kTile);
-      const A* mean = stats + g * s.channels;
-      const A* rstd = stats + (s.groups + g) * s.channels;
-      for_columns<T>(strip(s, i), [&](auto columns) {
-        constexpr int N = decltype(columns)::vectors;
-        const int lanes = columns.lanes();
-        const int64_t offset = (g * s.rows + t * kTile) * s.channels + columns.first;
-        V m[N], k[N], w[N], b[N];
-        for (int i = 0; i < N; ++i) {
-          const int64_t c = columns.first + i * kLanes<T>;
-          m[i] = load<A>(mean + c, lanes);
-          k[i] = load<A>(rstd + c, lanes);
-          w[i] = load<A>(weight + c, lanes);
-          b[i] = load<A>(bias + c, lanes);
-        }
-        for (int64_t r = 0; r < n; ++r) {
+      for (int64_t i = 0; i < strips(s); ++i) {
+        const int64_t n = smaller(kTile, s.rows - t * kTile);
+        const A* mean = stats + g * s.channels;
+        const A* rstd = stats + (s.groups + g) * s.channels;
+        for_columns<T>(strip(s, i), [&](auto columns) {
+          constexpr int N = decltype(columns)::vectors;
+          const int lanes = columns.lanes();
+          const int64_t offset = (g * s.rows + t * kTile) * s.channels + columns.first;
+          V m[N], k[N], w[N], b[N];
           for (int i = 0; i < N; ++i) {
-            const int64_t at = offset + r * s.channels + i * kLanes<T>;
-            const V u = (load(x + at, lanes) - m[i]) * k[i] * w[i] + b[i];
-            store(y + at, u > 0 ? u : u * slope, lanes);
+            const int64_t c = columns.first + i * kLanes<T>;
+            m[i] = load<A>(mean + c, lanes);
+            k[i] = load<A>(rstd + c, lanes);
+            w[i] = load<A>(weight + c, lanes);
+            b[i] = load<A>(bias + c, lanes);
           }
-        }
-      });
-     }
+          for (int64_t r = 0; r < n; ++r) {
+            for (int i = 0; i < N; ++i) {
+              const int64_t at = offset + r * s.channels + i * kLanes<T>;
+              const V u = (load(x + at, lanes) - m[i]) * k[i] * w[i] + b[i];
+              store(y + at, u > 0 ? u : u * slope, lanes);
+            }
+          }
+        });
+      }
     }
   }
 }
@@ -316,33 +316,33 @@ void backward(BnActShape s, const T* dy, const T* x, const AccumulatorOf<T>* wei
 #pragma omp parallel for collapse(3) schedule(static) if (s.rows * s.channels >= kSmall)
   for (int64_t g = 0; g < s.groups; ++g) {
     for (int64_t t = 0; t < tiles; ++t) {
-     for (int64_t i = 0; i < strips(s); ++i) {
-      const int64_t n = smaller(kTile, s.rows - t * kTile);
-      for_columns<T>(strip(s, i), [&](auto columns) {
-        constexpr int N = decltype(columns)::vectors;
-        const int lanes = columns.lanes();
-        const int64_t offset = (g * s.rows + t * kTile) * s.channels + columns.first;
-        V m[N], k[N], w[N], b[N], mg[N], mp[N];
-        for (int i = 0; i < N; ++i) {
-          const int64_t c = columns.first + i * kLanes<T>, gc = g * s.channels + c;
-          m[i] = load<A>(stats + gc, lanes);
-          k[i] = load<A>(stats + s.groups * s.channels + gc, lanes);
-          w[i] = load<A>(weight + c, lanes);
-          b[i] = load<A>(bias + c, lanes);
-          mg[i] = load<A>(means + gc, lanes);
-          mp[i] = load<A>(means + s.groups * s.channels + gc, lanes);
-        }
-        for (int64_t r = 0; r < n; ++r) {
+      for (int64_t i = 0; i < strips(s); ++i) {
+        const int64_t n = smaller(kTile, s.rows - t * kTile);
+        for_columns<T>(strip(s, i), [&](auto columns) {
+          constexpr int N = decltype(columns)::vectors;
+          const int lanes = columns.lanes();
+          const int64_t offset = (g * s.rows + t * kTile) * s.channels + columns.first;
+          V m[N], k[N], w[N], b[N], mg[N], mp[N];
           for (int i = 0; i < N; ++i) {
-            const int64_t at = offset + r * s.channels + i * kLanes<T>;
-            const V normal = (load(x + at, lanes) - m[i]) * k[i];
-            const V d = load(dy + at, lanes);
-            const V g_ = normal * w[i] + b[i] > 0 ? d : d * slope;
-            store(dx + at, V((g_ - mg[i] - normal * mp[i]) * (w[i] * k[i])), lanes);
+            const int64_t c = columns.first + i * kLanes<T>, gc = g * s.channels + c;
+            m[i] = load<A>(stats + gc, lanes);
+            k[i] = load<A>(stats + s.groups * s.channels + gc, lanes);
+            w[i] = load<A>(weight + c, lanes);
+            b[i] = load<A>(bias + c, lanes);
+            mg[i] = load<A>(means + gc, lanes);
+            mp[i] = load<A>(means + s.groups * s.channels + gc, lanes);
           }
-        }
-      });
-     }
+          for (int64_t r = 0; r < n; ++r) {
+            for (int i = 0; i < N; ++i) {
+              const int64_t at = offset + r * s.channels + i * kLanes<T>;
+              const V normal = (load(x + at, lanes) - m[i]) * k[i];
+              const V d = load(dy + at, lanes);
+              const V g_ = normal * w[i] + b[i] > 0 ? d : d * slope;
+              store(dx + at, V((g_ - mg[i] - normal * mp[i]) * (w[i] * k[i])), lanes);
+            }
+          }
+        });
+      }
     }
   }
 }
@@ -351,9 +351,12 @@ void backward(BnActShape s, const T* dy, const T* x, const AccumulatorOf<T>* wei
 template <class F>
 INLINE void with_type(Dtype dtype, F f) {
   switch (dtype) {
-    case Dtype::float32: return f(static_cast<float*>(nullptr));
-    case Dtype::bfloat16: return f(static_cast<bfloat16*>(nullptr));
-    case Dtype::float64: return f(static_cast<double*>(nullptr));
+    case Dtype::float32:
+      return f(static_cast<float*>(nullptr));
+    case Dtype::bfloat16:
+      return f(static_cast<bfloat16*>(nullptr));
+    case Dtype::float64:
+      return f(static_cast<double*>(nullptr));
   }
 }
 

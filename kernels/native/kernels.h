@@ -19,20 +19,19 @@ struct BnActShape {
   int64_t rows, channels, groups;
 };
 
-#define FASTINFOGAN_DECLARE(ISA)                                                                  \
-  namespace ISA {                                                                                 \
-  void bn_act_partials(BnActShape shape, const void* x, void* partials, int64_t parts);           \
-  void bn_act_forward(BnActShape shape, const void* x, const void* partials, int64_t parts,       \
-                      const void* weight, const void* bias, void* running_mean,                   \
-                      void* running_var, void* y, void* stats, double slope, double momentum,     \
-                      double eps);                                                                \
-  void bn_act_backward_partials(BnActShape shape, const void* dy, const void* x,                  \
-                                const void* weight, const void* bias, const void* stats,          \
-                                void* partials, int64_t parts, double slope);                     \
-  void bn_act_backward(BnActShape shape, const void* dy, const void* x, const void* weight,       \
-                       const void* bias, const void* stats, const void* own, int64_t own_parts,   \
-                       const void* partials, int64_t parts, void* dx, void* dweight, void* dbias, \
-                       void* scratch, double slope, bool training);                               \
+#define FASTINFOGAN_DECLARE(ISA)                                                                   \
+  namespace ISA {                                                                                  \
+  void bn_act_partials(BnActShape shape, const void* x, void* partials, int64_t parts);            \
+  void bn_act_forward(BnActShape shape, const void* x, const void* partials, int64_t parts,        \
+                      const void* weight, const void* bias, void* running_mean, void* running_var, \
+                      void* y, void* stats, double slope, double momentum, double eps);            \
+  void bn_act_backward_partials(BnActShape shape, const void* dy, const void* x,                   \
+                                const void* weight, const void* bias, const void* stats,           \
+                                void* partials, int64_t parts, double slope);                      \
+  void bn_act_backward(BnActShape shape, const void* dy, const void* x, const void* weight,        \
+                       const void* bias, const void* stats, const void* own, int64_t own_parts,    \
+                       const void* partials, int64_t parts, void* dx, void* dweight, void* dbias,  \
+                       void* scratch, double slope, bool training);                                \
   }
 
 FASTINFOGAN_DECLARE(baseline)

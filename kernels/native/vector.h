@@ -1,5 +1,5 @@
-// SIMD vectors in GCC's and Clang's portable extension, as wide as the instruction set that the file
-// is compiled for, and the storage types that they load from and store to.
+// SIMD vectors in GCC's and Clang's portable extension, as wide as the instruction set that the
+// file is compiled for, and the storage types that they load from and store to.
 
 #pragma once
 
