@@ -20,11 +20,11 @@ SHAPES = {
     "full vectors, single ones and a tail": (10, 133),
     "more channels than a native strip, few rows": (4, 700),
     "odd in every dimension": (4, 7, 3, 5),
-    "MNIST's discriminator": (8, 128, 7, 7),
+    "full blocks of channels only": (4, 128, 4, 4),
     "one channel: both memory formats at once": (4, 1, 5, 5),
     "1x1 maps: both memory formats at once": (4, 20, 1, 1),
     "two rows a group: the fewest that train": (4, 3, 1, 1),
-    "several parts of the rows, the last one short": (34, 33, 5, 5),
+    "several parts of the rows, the last one short": (10, 33, 5, 5),
 }
 MODES = {
     "relu": dict(slope=0.0),
@@ -122,7 +122,7 @@ def test_any_strides_do(impl, device, layout):
 
 
 @pytest.mark.parametrize(("impl", "device"), PLACES)
-@pytest.mark.parametrize("shape", [(34, 33, 5, 5), (6, 5)])
+@pytest.mark.parametrize("shape", [(10, 33, 5, 5), (6, 5)])
 def test_two_groups_equal_two_calls_exactly(impl, device, shape):
     need(impl, device)
     tensors = [t.to(device) for t in inputs(shape, torch.float32)]
@@ -154,7 +154,7 @@ ADVERSARIAL = {
 @pytest.mark.parametrize("why", ADVERSARIAL)
 def test_adversarial_values(impl, device, why):
     need(impl, device)
-    tensors = inputs((34, 20, 3, 3), torch.float32, **ADVERSARIAL[why])
+    tensors = inputs((10, 20, 3, 3), torch.float32, **ADVERSARIAL[why])
     got = outputs(tensors, impl, device, slope=0.1)
     reference = outputs(tensors, "reference", device, slope=0.1)
     truth = outputs(tensors, "reference", dtype=torch.float64, slope=0.1)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 import torch
 
@@ -74,3 +77,23 @@ def test_triton_says_why_it_can_not_run(monkeypatch):
 def test_an_unknown_implementation_is_named():
     with pytest.raises(ValueError, match="op: impl='cuda' is unknown; auto, reference, native"):
         choose("op", "cuda", X, **DTYPES)
+
+
+def test_kernels_work_where_there_is_no_triton(tmp_path):
+    """As on macOS and Windows."""
+    code = """if True:
+        import sys
+        sys.modules["triton"] = None
+        import torch
+        from fastinfogan.kernels.bn_act import bn_act
+        ones = torch.ones(3)
+        bn_act(torch.randn(4, 3), ones, ones, None, None, 0.1)
+        try:
+            bn_act(torch.randn(4, 3), ones, ones, None, None, 0.1, impl="triton")
+        except RuntimeError as error:
+            print(error)
+    """
+    # Not in the checkout, whose ./fastinfogan would hide the installed one.
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.stdout == "bn_act: impl='triton' can't run: Triton is not installed\n", done.stderr

@@ -17,15 +17,25 @@ from fastinfogan.kernels.compile_gate import SHARED_LIMIT, Usage
 pytestmark = pytest.mark.skipif(not triton_module.INSTALLED, reason="Triton is not installed")
 
 
-def run(*command, interpret="0"):
-    """In another process: this one's kernels are interpreted, and can't be compiled."""
-    environment = os.environ | {"TRITON_INTERPRET": interpret}
-    return subprocess.run(
-        [sys.executable, *command], env=environment, capture_output=True, text=True
-    )
+@pytest.fixture
+def run(tmp_path):
+    """Runs Python in another process: this one's kernels are interpreted, and can't be compiled."""
+
+    def run(*command, interpret="0"):
+        environment = os.environ | {"TRITON_INTERPRET": interpret}
+        # Not in the checkout, whose ./fastinfogan would hide the installed one.
+        return subprocess.run(
+            [sys.executable, *command],
+            cwd=tmp_path,
+            env=environment,
+            capture_output=True,
+            text=True,
+        )
+
+    return run
 
 
-def test_one_launch_of_each_kernel_compiles_for_every_gpu(tmp_path):
+def test_one_launch_of_each_kernel_compiles_for_every_gpu(run):
     code = """if True:
         from fastinfogan.kernels import compile_gate as gate
         first = {}
@@ -43,7 +53,7 @@ def test_one_launch_of_each_kernel_compiles_for_every_gpu(tmp_path):
 
 
 @pytest.mark.slow
-def test_the_command_passes_and_prints_a_row_per_kernel_and_gpu():
+def test_the_command_passes_and_prints_a_row_per_kernel_and_gpu(run):
     done = run("-m", "fastinfogan.kernels.compile_gate")
     assert done.returncode == 0, done.stderr
     rows = [line.split(" | ") for line in done.stdout.splitlines() if line.startswith("| `")]
@@ -51,7 +61,7 @@ def test_the_command_passes_and_prints_a_row_per_kernel_and_gpu():
     assert {row[1] for row in rows} == {"float32", "bfloat16", "float16"}
 
 
-def test_the_command_refuses_where_kernels_are_interpreted():
+def test_the_command_refuses_where_kernels_are_interpreted(run):
     done = run("-m", "fastinfogan.kernels.compile_gate", interpret="1")
     assert done.returncode == 2
     assert done.stderr.splitlines()[-1].startswith("error: compile_gate: TRITON_INTERPRET=1")
