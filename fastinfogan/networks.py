@@ -19,7 +19,7 @@ from fastinfogan.config import (
     Layer,
     Shape,
 )
-from fastinfogan.kernels.bn_act import bn_act_reference
+from fastinfogan.kernels.bn_act import bn_act
 
 _SLOPES = {"relu": 0.0, "lrelu": LEAK, "linear": 1.0}
 
@@ -65,7 +65,7 @@ class Block(nn.Module):
             n = self.norm
             # A frozen network (see `frozen`) leaves its running statistics alone.
             update = n.track_running_stats or not self.training
-            return bn_act_reference(
+            return bn_act(
                 x,
                 n.weight,
                 n.bias,

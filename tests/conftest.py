@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 import torch
 from narrow import add_narrow_presets
+
+if not torch.cuda.is_available():
+    # Triton's kernels run in its interpreter, which must be chosen before anything imports Triton.
+    os.environ["TRITON_INTERPRET"] = "1"
 
 # The tests' networks are too small to share out; handing them round takes longer than the work.
 torch.set_num_threads(1)

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import torch
 
-EPS = {dtype: torch.finfo(dtype).eps for dtype in (torch.float64, torch.float32)}
+EPS = {
+    dtype: torch.finfo(dtype).eps
+    for dtype in (torch.float64, torch.float32, torch.bfloat16, torch.float16)
+}
 
 # Two orders of summation of up to n terms differ by at most n eps relative to the sum of their
 # magnitudes, and typically by sqrt(n) eps. The longest sums here have 6,272 terms.
@@ -29,3 +32,9 @@ GENERATOR_FILE = 1e-4
 # near 0 into a step of up to lr: one of eight seeds was off by 2e-2. Without Adam's first moments
 # it would be 4e-1.
 ENGINE_CHANGE = 0.05
+
+# A kernel's error is held against that of the reference in the same dtype by SAME_DTYPE_FACTOR.
+# Where the reference happens to be exact or nearly so, a kernel is allowed the roundings of one
+# number on its way through the formula (centre, scale, scale, shift, activation, and as many again
+# for the statistics) relative to the largest result, and the rounding of the result to its dtype.
+KERNEL_ROUNDINGS = 10

@@ -7,6 +7,11 @@
 #include <nanobind/nanobind.h>
 
 #include <cstdint>
+#include <type_traits>
+
+#ifdef FASTINFOGAN_KERNELS
+#include "kernels.h"
+#endif
 
 #ifdef _OPENMP
 #include <omp.h>
@@ -112,6 +117,56 @@ int threads() {
 #endif
 }
 
+#ifdef FASTINFOGAN_KERNELS
+
+// A kernel of the widest instruction set that the CPU has.
+#ifdef FASTINFOGAN_X86
+#define FASTINFOGAN_BEST(KERNEL)                                                       \
+  (features.avx512f && features.fma ? fastinfogan::avx512::KERNEL                      \
+   : features.avx2 && features.fma  ? fastinfogan::avx2::KERNEL                        \
+                                    : fastinfogan::baseline::KERNEL)
+#else
+#define FASTINFOGAN_BEST(KERNEL) fastinfogan::baseline::KERNEL
+#endif
+
+// An array's address as torch's data_ptr() gives it; 0 for None.
+using Address = uintptr_t;
+
+template <class... Args>
+struct Wrap;
+
+// Turns a kernel into a function of addresses and numbers: nanobind knows no void*.
+template <class... Args>
+struct Wrap<fastinfogan::BnActShape, Args...> {
+  template <class A>
+  using Python = std::conditional_t<std::is_pointer_v<A>, Address, A>;
+
+  static void bind(nb::module_& module, const char* name,
+                   void (*kernel)(fastinfogan::BnActShape, Args...)) {
+    module.def(
+        name,
+        [kernel](int dtype, int64_t rows, int64_t channels, int64_t groups, Python<Args>... args) {
+          kernel({fastinfogan::Dtype(dtype), rows, channels, groups}, (Args)args...);
+        },
+        nb::call_guard<nb::gil_scoped_release>());
+  }
+};
+
+template <class... Args>
+void bind(nb::module_& module, const char* name, void (*kernel)(Args...)) {
+  Wrap<Args...>::bind(module, name, kernel);
+}
+
+void bind_kernels(nb::module_& module) {
+  [[maybe_unused]] const CpuFeatures features = detect();
+  bind(module, "bn_act_partials", FASTINFOGAN_BEST(bn_act_partials));
+  bind(module, "bn_act_forward", FASTINFOGAN_BEST(bn_act_forward));
+  bind(module, "bn_act_backward_partials", FASTINFOGAN_BEST(bn_act_backward_partials));
+  bind(module, "bn_act_backward", FASTINFOGAN_BEST(bn_act_backward));
+}
+
+#endif
+
 }  // namespace
 
 NB_MODULE(_native, module) {
@@ -122,4 +177,10 @@ NB_MODULE(_native, module) {
   module.def("threads", &threads,
              "Threads that a kernel started from the calling thread runs on: torch's own number, "
              "or 1 where the module was built without OpenMP.");
+#ifdef FASTINFOGAN_KERNELS
+  module.attr("KERNELS") = true;
+  bind_kernels(module);
+#else
+  module.attr("KERNELS") = false;  // see CMakeLists.txt
+#endif
 }

@@ -57,7 +57,7 @@ def check_parity(config: TrainConfig, draws: Draws) -> None:
 
 @pytest.mark.parametrize("engine", ["reference", "fast"])
 @pytest.mark.parametrize("preset", ["mnist", "celeba", "mnist-mlp"])
-def test_iteration(benchmark, preset, engine):
+def bench_iteration(benchmark, preset, engine):
     config = preset_config(preset)
     config = replace(config, run=replace(config.run, engine=engine))
     draws = draws_of(config)

@@ -1,0 +1,15 @@
+"""Options of the benchmarks."""
+
+from __future__ import annotations
+
+import pytest
+
+
+def pytest_addoption(parser):
+    parser.addoption("--tiny", action="store_true", help="a sixteenth of the batch: a smoke test")
+
+
+@pytest.fixture
+def batch(request):
+    """Images in a batch."""
+    return 8 if request.config.getoption("--tiny") else 128

@@ -1,0 +1,120 @@
+"""Which implementation of an op runs (auto, reference, native, triton), and how ops are registered.
+
+An op is registered once per compiled implementation, as ``fastinfogan::NAME_native`` and
+``fastinfogan::NAME_triton``. Each is opaque to ``torch.compile``, which sees its fake, and is
+called inside a ``torch.autograd.Function``: of the ways to register an op, the one that works in
+eager mode, compiled and under Triton's interpreter alike, and lets an op update its arguments.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from fastinfogan.kernels import native_module, triton_module
+
+Impl = Literal["auto", "reference", "native", "triton"]
+
+NATIVE, _NATIVE_MISSING = native_module.load()
+if NATIVE is not None and not NATIVE.KERNELS:
+    NATIVE, _NATIVE_MISSING = None, "built by a compiler other than GCC and Clang, without kernels"
+
+_launchers: dict[str, Callable[..., Any]] = {}
+_library = torch.library.Library("fastinfogan", "DEF")
+
+
+def choose(
+    op: str,
+    impl: Impl,
+    tensor: Tensor,
+    *,
+    native: Collection[torch.dtype],
+    triton: Collection[torch.dtype],
+) -> Impl:
+    """The implementation that runs ``op`` on ``tensor``: never "auto".
+
+    "auto" takes Triton on CUDA, native on the CPU, and the reference where that one can't run.
+
+    Args:
+        op: the public function's name, for messages.
+        impl: what the caller asked for.
+        tensor: an input; its device and dtype decide.
+        native, triton: the dtypes that these implementations take.
+
+    Raises:
+        ValueError: no implementation has that name.
+        RuntimeError: the one asked for can't run here.
+    """
+    dtypes = {"native": native, "triton": triton}
+    if impl == "auto":
+        fastest: Impl = "triton" if tensor.is_cuda else "native"
+        # An interpreted kernel is for tests: correct, and slower than anything.
+        slow = fastest == "triton" and triton_module.INTERPRETED
+        return "reference" if slow or _obstacle(fastest, tensor, dtypes[fastest]) else fastest
+    if impl == "reference":
+        return impl
+    if impl not in dtypes:
+        raise ValueError(f"{op}: impl={impl!r} is unknown; auto, reference, native, triton work")
+    if obstacle := _obstacle(impl, tensor, dtypes[impl]):
+        raise RuntimeError(f"{op}: impl={impl!r} can't run: {obstacle}")
+    return impl
+
+
+def _obstacle(impl: Impl, tensor: Tensor, dtypes: Collection[torch.dtype]) -> str:
+    """Why ``impl`` can't take ``tensor``, in one line; "" if it can."""
+    device = tensor.device.type
+    if impl == "native":
+        if NATIVE is None:
+            return f"the native module is {_NATIVE_MISSING}"
+        if device != "cpu":
+            return f"it takes CPU tensors, and this one is on {device}"
+    else:
+        if not triton_module.INSTALLED:
+            return "Triton is not installed"
+        if device != ("cpu" if triton_module.INTERPRETED else "cuda"):
+            wanted = "CPU tensors (TRITON_INTERPRET=1)" if triton_module.INTERPRETED else "a GPU"
+            return f"it needs {wanted}, and this tensor is on {device}"
+    if tensor.dtype not in dtypes:
+        return f"it has no {str(tensor.dtype).removeprefix('torch.')} kernel"
+    return ""
+
+
+def register(
+    schema: str,
+    *,
+    native: Callable[..., Any],
+    triton: Callable[..., Any],
+    fake: Callable[..., Any],
+) -> None:
+    """Register an op's two compiled implementations.
+
+    Args:
+        schema: as ``torch.library`` has it: name, arguments, results.
+        native, triton: the launchers.
+        fake: ``(impl) -> f``, where f makes empty results from the op's arguments.
+    """
+    name, rest = schema.split("(", 1)
+    for impl, function, keys in (
+        ("native", native, ("CPU",)),
+        ("triton", triton, ("CUDA", "CPU") if triton_module.INTERPRETED else ("CUDA",)),
+    ):
+        # Kernels address memory by layout, so Inductor must not choose another.
+        _launchers[f"{name}_{impl}"] = function
+        tags = (torch.Tag.needs_exact_strides, torch.Tag.pt2_compliant_tag)
+        _library.define(f"{name}_{impl}({rest}", tags=tags)
+        for key in keys:
+            _library.impl(f"{name}_{impl}", function, key)
+        torch.library.register_fake(f"fastinfogan::{name}_{impl}", fake(impl), lib=_library)
+
+
+def op(name: str, impl: Impl, tensor: Tensor) -> Callable[..., Any]:
+    """The registered op, e.g. ``op("bn_act_partials", "native", x)``; eagerly, its launcher.
+
+    (Going through torch's dispatcher costs more than a small layer's arithmetic.)
+    """
+    if torch.compiler.is_compiling() or type(tensor) not in (Tensor, torch.nn.Parameter):
+        return getattr(torch.ops.fastinfogan, f"{name}_{impl}")
+    return _launchers[f"{name}_{impl}"]

@@ -1,0 +1,45 @@
+"""The one door to Triton, which only Linux has: without it kernels are still defined, never run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+try:
+    import triton
+    from triton import language as tl
+except ImportError:
+    triton = tl = None
+
+INSTALLED = triton is not None
+
+# TRITON_INTERPRET=1 at import: kernels run in numpy, on CPU tensors. It is there for tests.
+INTERPRETED = INSTALLED and triton.knobs.runtime.interpret
+
+
+def jit(function: Callable[..., None]) -> Any:
+    """``triton.jit``, or the function itself where there is no Triton to run it."""
+    return triton.jit(function) if INSTALLED else function
+
+
+def launch(
+    kernel: Any, grid: tuple[int, ...], *args: torch.Tensor | float | None, **constants: int | bool
+) -> None:
+    """Run a kernel. Every launch goes through here, so that ``compile_gate`` can list them."""
+    # a * b + c in one rounding, which Triton 3.10 will no longer do unasked.
+    constants["enable_fp_fusion"] = True
+    if args[0].is_meta:
+        recorded.append((kernel, args, constants))
+    else:
+        kernel[grid](*args, **constants)
+
+
+# What was launched on tensors without data: kernel, arguments, compile-time constants.
+recorded: list[tuple[Any, tuple[torch.Tensor | float | None, ...], dict[str, int | bool]]] = []
+
+
+def power_of_two(n: int) -> int:
+    """The smallest power of two that is ``n`` or more: Triton's blocks have no other sizes."""
+    return 1 << (n - 1).bit_length()

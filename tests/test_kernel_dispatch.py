@@ -1,0 +1,99 @@
+"""Which implementation runs: auto's choice, and the error where the one asked for can't."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from fastinfogan.kernels import dispatch, triton_module
+from fastinfogan.kernels.dispatch import choose
+
+DTYPES = dict(native=(torch.float32, torch.float64), triton=(torch.float32, torch.float16))
+X = torch.zeros(2)
+
+
+def test_auto_takes_native_on_the_cpu():
+    assert choose("op", "auto", X, **DTYPES) == "native"
+
+
+def test_auto_takes_the_reference_for_a_dtype_without_kernel():
+    assert choose("op", "auto", X.half(), **DTYPES) == "reference"
+
+
+def test_auto_takes_the_reference_on_other_devices():
+    assert choose("op", "auto", X.to("meta"), **DTYPES) == "reference"
+
+
+def test_auto_takes_the_reference_where_the_module_is_not_built(monkeypatch):
+    monkeypatch.setattr(dispatch, "NATIVE", None)
+    assert choose("op", "auto", X, **DTYPES) == "reference"
+
+
+@pytest.mark.gpu
+def test_auto_takes_triton_on_a_gpu():
+    if not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
+    assert choose("op", "auto", X.cuda(), **DTYPES) == "triton"
+
+
+@pytest.mark.parametrize("impl", ["reference", "native"])
+def test_an_explicit_choice_is_kept(impl):
+    assert choose("op", impl, X, **DTYPES) == impl
+
+
+def refusal(impl, x):
+    with pytest.raises(RuntimeError) as caught:
+        choose("op", impl, x, **DTYPES)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_native_says_why_it_can_not_run(monkeypatch):
+    start = "op: impl='native' can't run: "
+    assert refusal("native", X.half()) == start + "it has no float16 kernel"
+    assert refusal("native", X.to("meta")) == (
+        start + "it takes CPU tensors, and this one is on meta"
+    )
+    monkeypatch.setattr(dispatch, "NATIVE", None)
+    monkeypatch.setattr(dispatch, "_NATIVE_MISSING", "not built; pip install . builds it")
+    assert refusal("native", X) == (
+        start + "the native module is not built; pip install . builds it"
+    )
+
+
+def test_triton_says_why_it_can_not_run(monkeypatch):
+    start = "op: impl='triton' can't run: "
+    monkeypatch.setattr(triton_module, "INTERPRETED", False)
+    assert refusal("triton", X) == start + "it needs a GPU, and this tensor is on cpu"
+    monkeypatch.setattr(triton_module, "INTERPRETED", True)
+    assert refusal("triton", X.double()) == start + "it has no float64 kernel"
+    monkeypatch.setattr(triton_module, "INSTALLED", False)
+    assert refusal("triton", X) == start + "Triton is not installed"
+
+
+def test_an_unknown_implementation_is_named():
+    with pytest.raises(ValueError, match="op: impl='cuda' is unknown; auto, reference, native"):
+        choose("op", "cuda", X, **DTYPES)
+
+
+def test_kernels_work_where_there_is_no_triton(tmp_path):
+    """As on macOS and Windows."""
+    code = """if True:
+        import sys
+        sys.modules["triton"] = None
+        import torch
+        from fastinfogan.kernels.bn_act import bn_act
+        ones = torch.ones(3)
+        bn_act(torch.randn(4, 3), ones, ones, None, None, 0.1)
+        try:
+            bn_act(torch.randn(4, 3), ones, ones, None, None, 0.1, impl="triton")
+        except RuntimeError as error:
+            print(error)
+    """
+    # Not in the checkout, whose ./fastinfogan would hide the installed one.
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.stdout == "bn_act: impl='triton' can't run: Triton is not installed\n", done.stderr

@@ -1,0 +1,109 @@
+"""The compile gate: every Triton kernel fits every GPU it may meet, compiled with none present."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from fastinfogan.codes import make_spec
+from fastinfogan.config import PRESETS, folder_architecture
+from fastinfogan.kernels import compile_gate, triton_module
+from fastinfogan.kernels.compile_gate import SHARED_LIMIT, Usage
+
+pytestmark = pytest.mark.skipif(not triton_module.INSTALLED, reason="Triton is not installed")
+
+
+@pytest.fixture
+def run(tmp_path):
+    """Runs Python in another process: this one's kernels are interpreted, and can't be compiled."""
+
+    def run(*command, interpret="0"):
+        environment = os.environ | {"TRITON_INTERPRET": interpret}
+        # Not in the checkout, whose ./fastinfogan would hide the installed one.
+        return subprocess.run(
+            [sys.executable, *command],
+            cwd=tmp_path,
+            env=environment,
+            capture_output=True,
+            text=True,
+        )
+
+    return run
+
+
+def test_one_launch_of_each_kernel_compiles_for_every_gpu(run):
+    code = """if True:
+        from fastinfogan.kernels import compile_gate as gate
+        first = {}
+        for launch in gate.launches():
+            first.setdefault(launch[0].__name__, launch)
+        usages = list(gate.measure(list(first.values())))
+        assert len(usages) == len(gate.SHARED_LIMIT) * len(first), usages
+        assert not any(usage.fault for usage in usages), gate.table(usages)
+        assert all(0 < usage.registers <= 255 for usage in usages)
+        print(len(first))
+    """
+    done = run("-c", code)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) >= 4
+
+
+@pytest.mark.slow
+def test_the_command_passes_and_prints_a_row_per_kernel_and_gpu(run):
+    done = run("-m", "fastinfogan.kernels.compile_gate")
+    assert done.returncode == 0, done.stderr
+    rows = [line.split(" | ") for line in done.stdout.splitlines() if line.startswith("| `")]
+    assert {int(row[2]) for row in rows} == set(SHARED_LIMIT)
+    assert {row[1] for row in rows} == {"float32", "bfloat16", "float16"}
+
+
+def test_the_command_refuses_where_kernels_are_interpreted(run):
+    done = run("-m", "fastinfogan.kernels.compile_gate", interpret="1")
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1].startswith("error: compile_gate: TRITON_INTERPRET=1")
+
+
+@pytest.mark.parametrize(
+    ("spilled", "shared", "fault"),
+    [
+        (0, 65_536, ""),
+        (8, 0, "spills 8 bytes"),
+        (0, 65_537, "wants 65537 bytes of 65536"),
+    ],
+)
+def test_what_fails_the_gate(spilled, shared, fault):
+    assert Usage("k", "float32", "", 75, 32, spilled, shared).fault == fault
+
+
+def test_the_shapes_are_those_of_the_presets():
+    """Every layer with batchnorm of every preset, and of folders of any size, at batch 128."""
+    batch, found = 128, set()
+    tables = [(p.architecture, make_spec(p.noise, p.codes)) for p in PRESETS.values()]
+    spec = make_spec(62, "cat10")
+    tables += [(folder_architecture(size, 3), spec) for size in (16, 32, 64, 128)]
+    for architecture, codes in tables:
+        for rows in architecture.rows(codes).values():
+            for layer, _, shape in rows:
+                if not layer.norm:
+                    continue
+                flat = layer.kind == "fc"  # normalised before it becomes a map
+                pixels = 1 if flat else shape[1] * shape[2]
+                found.add((batch * pixels, layer.features))
+    assert found == set(compile_gate.BN_ACT_SHAPES)
+
+
+def test_launches_are_recorded_once_per_thing_to_compile():
+    seen = compile_gate.launches()
+    assert triton_module.recorded == []
+    kernels = {kernel.__name__ for kernel, _, _ in seen}
+    assert kernels == {
+        "_bn_act_partials_kernel",
+        "_bn_act_forward_kernel",
+        "_bn_act_backward_partials_kernel",
+        "_bn_act_backward_kernel",
+    }
+    assert {args[0].dtype for _, args, _ in seen} == {torch.float32, torch.bfloat16, torch.float16}
