@@ -57,8 +57,10 @@ def check_parity(config: TrainConfig, draws: Draws) -> None:
 
 @pytest.mark.parametrize("engine", ["reference", "fast"])
 @pytest.mark.parametrize("preset", ["mnist", "celeba", "mnist-mlp"])
-def bench_iteration(benchmark, preset, engine):
+def bench_iteration(benchmark, request, preset, engine):
     config = preset_config(preset)
+    if request.config.getoption("--tiny"):
+        config = replace(config, optim=replace(config.optim, batch_size=8))
     config = replace(config, run=replace(config.run, engine=engine))
     draws = draws_of(config)
     check_parity(config, draws)

@@ -5,13 +5,22 @@ fastinfogan train --objective gan --out runs/gan
 python examples/compare_with_gan.py runs/infogan runs/gan curves.png
 """
 
-import sys
+import argparse
 from pathlib import Path
 
 from fastinfogan.metrics import read_metrics
 from fastinfogan.run import read_config
 from fastinfogan.visual import plot_curves
 
-infogan, gan, picture = map(Path, sys.argv[1:4])
-rows = [read_metrics(folder / "metrics.jsonl") for folder in (infogan, gan)]
-plot_curves(rows[0], read_config(infogan).spec, picture, baseline=rows[1])
+parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+parser.add_argument("infogan", type=Path, help="run directory")
+parser.add_argument("gan", type=Path, help="run directory of the baseline")
+parser.add_argument("picture", type=Path, help="PNG to write")
+args = parser.parse_args()
+
+spec, rows = None, []
+for folder in (args.gan, args.infogan):
+    spec = read_config(folder).spec  # raises, in one line, where there is no run
+    rows.append(read_metrics(folder / "metrics.jsonl"))
+plot_curves(rows[1], spec, args.picture, baseline=rows[0])
+print(args.picture)

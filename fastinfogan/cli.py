@@ -11,7 +11,7 @@ from typing import Annotated
 
 import tyro
 
-from fastinfogan.config import TrainConfig
+from fastinfogan.config import TrainConfig, unset_as
 from fastinfogan.errors import TrainingDiverged, UserError
 
 RunPath = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
@@ -49,8 +49,8 @@ class Evaluate:
 
     run: RunPath
     """Run directory."""
-    data_dir: Path | None = None
-    """Folder with the dataset's files (default: where the run found them)."""
+    data_dir: Annotated[Path | None, unset_as("DIR", "where the run found them")] = None
+    """Folder with the dataset's files."""
     samples: int = 10_000
     """Images to generate for L_I."""
     json: tyro.conf.FlagCreatePairsOff[bool] = False
@@ -107,10 +107,10 @@ class Traverse:
 
     source: SourcePath
     """Run directory, or a generator.safetensors."""
-    code: str | None = None
-    """Code to vary, e.g. c2 (default: a picture for each)."""
-    output: Path | None = None
-    """PNG to write (default: traversal_CODE.png here)."""
+    code: Annotated[str | None, unset_as("CODE", "a picture for each")] = None
+    """Code to vary, e.g. c2."""
+    output: Annotated[Path | None, unset_as("FILE", "traversal_CODE.png here")] = None
+    """PNG to write."""
     set: str = ""
     """Codes to set by hand, e.g. c1=3."""
     rows: int = 10
@@ -165,8 +165,8 @@ class Export:
 
     run: RunPath
     """Run directory."""
-    output: Path | None = None
-    """File to write (default: generator.safetensors in the run directory)."""
+    output: Annotated[Path | None, unset_as("FILE", "generator.safetensors in the run")] = None
+    """File to write."""
 
     def __call__(self) -> int:
         from fastinfogan.run import load_run
@@ -183,7 +183,7 @@ class Export:
 class Datasets:
     """List the datasets: what is there, and what each needs."""
 
-    data_dir: Path | None = None
+    data_dir: Annotated[Path | None, unset_as("DIR", "none")] = None
     """Folder to look for files in."""
 
     def __call__(self) -> int:
@@ -251,7 +251,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"fastinfogan: error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:  # while training, the trainer takes it, and saves
-        print("fastinfogan: interrupted", file=sys.stderr)
+        print("fastinfogan: interrupted; a run goes on with train --resume RUN", file=sys.stderr)
         return 130
 
 

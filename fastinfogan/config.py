@@ -285,7 +285,7 @@ PRESETS: dict[str, Preset] = {
 # The tree. None means "the preset's" (or the dataset's) until resolve() fills it in.
 
 
-def _unset(metavar: str, default: str) -> Any:
+def unset_as(metavar: str, default: str) -> Any:
     """How --help shows a field whose default is None."""
     return arg(metavar=metavar, help_behavior_hint=f"(default: {default})")
 
@@ -296,11 +296,11 @@ class DataConfig:
 
     dataset: str = "digits"
     """Name of a dataset; `fastinfogan datasets` lists them."""
-    data_dir: Annotated[Path | None, _unset("DIR", "none")] = None
+    data_dir: Annotated[Path | None, unset_as("DIR", "none")] = None
     """Folder that holds the dataset's files (digits needs none)."""
-    image_size: Annotated[int | None, _unset("PIXELS", "32")] = None
+    image_size: Annotated[int | None, unset_as("PIXELS", "32")] = None
     """folder only: side of the square images; 16, 32, 64 or 128 (28 with preset mnist)."""
-    channels: Annotated[int | None, _unset("1|3", "3")] = None
+    channels: Annotated[int | None, unset_as("1|3", "3")] = None
     """folder only: 1 for grey, 3 for colour."""
 
 
@@ -308,15 +308,15 @@ class DataConfig:
 class ModelConfig:
     """Networks and latent codes. What isn't given comes from the preset."""
 
-    preset: Annotated[str | None, _unset("NAME", "fits the dataset")] = None
+    preset: Annotated[str | None, unset_as("NAME", "fits the dataset")] = None
     """mnist, svhn, celeba, faces-azimuth, faces-elevation, faces-lighting, chairs-rotation,
     chairs-width, mnist-mlp or folder."""
-    codes: Annotated[str | None, _unset("SPEC", "the preset's")] = None
+    codes: Annotated[str | None, unset_as("SPEC", "the preset's")] = None
     """Latent codes, e.g. cat10,uni,uni: catK, uni, gauss, bern; 10xcat10 repeats; uni:learned has
     the network put out sigma; uni:free isn't regularised."""
-    noise: Annotated[int | None, _unset("COUNT", "the preset's")] = None
+    noise: Annotated[int | None, unset_as("COUNT", "the preset's")] = None
     """Number of noise values z beside the codes."""
-    separate_q: Annotated[bool | None, _unset("True|False", "the preset's")] = None
+    separate_q: Annotated[bool | None, unset_as("True|False", "the preset's")] = None
     """Give Q a trunk of its own that shares nothing with D."""
 
 
@@ -328,17 +328,19 @@ class OptimConfig:
     """infogan: V(D, G) - lambda L_I. gan: the baseline; Q watches, and nothing learns from it."""
     update: Literal["alternating", "simultaneous"] = "alternating"
     """alternating: D and G each see fresh codes. simultaneous: one fake batch serves both."""
-    iterations: Annotated[int | None, _unset("COUNT", "1000 for digits, else the preset's")] = None
+    iterations: Annotated[int | None, unset_as("COUNT", "1000 for digits, else the preset's")] = (
+        None
+    )
     """Training length; one iteration updates D once and G once."""
-    batch_size: Annotated[int | None, _unset("COUNT", "the preset's")] = None
+    batch_size: Annotated[int | None, unset_as("COUNT", "the preset's")] = None
     """Real images per iteration, and as many generated ones."""
-    lr_d: Annotated[float | None, _unset("X", "the preset's")] = None
+    lr_d: Annotated[float | None, unset_as("X", "the preset's")] = None
     """Adam's learning rate for D and Q."""
-    lr_g: Annotated[float | None, _unset("X", "the preset's")] = None
+    lr_g: Annotated[float | None, unset_as("X", "the preset's")] = None
     """Adam's learning rate for G."""
-    lambda_disc: Annotated[float | None, _unset("X", "the preset's")] = None
+    lambda_disc: Annotated[float | None, unset_as("X", "the preset's")] = None
     """Weight of L_I for categorical and Bernoulli codes."""
-    lambda_cont: Annotated[float | None, _unset("X", "the preset's")] = None
+    lambda_cont: Annotated[float | None, unset_as("X", "the preset's")] = None
     """Weight of L_I for uniform and Gaussian codes."""
     beta1: float = 0.5
     """Adam's first decay rate."""
@@ -350,7 +352,7 @@ class OptimConfig:
 class RunConfig:
     """Where and how to run, what to leave behind."""
 
-    out: Annotated[Path | None, _unset("DIR", "runs/DATASET-DATE-TIME")] = None
+    out: Annotated[Path | None, unset_as("DIR", "runs/DATASET-DATE-TIME")] = None
     """Run directory; it must not exist yet."""
     seed: int = 0
     """Fixes weights, codes and the order of images."""

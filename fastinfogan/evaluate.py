@@ -273,6 +273,10 @@ def format_evaluation(evaluation: Evaluation) -> str:
     lines.append(
         f"  {'total':<12}{totals['mi']:8.3f}{totals['best_mi']:8.3f}{totals['entropy']:8.3f}"
     )
+    if any(code.mi_fitted is not None for code in evaluation.codes):
+        lines.append(
+            "  (best: the most that this form of Q reaches; fitted: L_I with the best sigma)"
+        )
     best = evaluation.best
     if best is None:
         return "\n".join(lines)

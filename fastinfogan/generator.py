@@ -65,20 +65,27 @@ class TrainedGenerator:
         return fixed
 
     def latents(
-        self, count: int, *, seed: int = 0, fixed: Mapping[int, float] | None = None
+        self, count: int, *, seed: int = 0, fixed: Mapping[int | str, float] | None = None
     ) -> Latents:
         """Samples 0, 1, ... of the stream that ``seed`` names.
 
         Args:
             count: how many.
             seed: of noise and codes.
-            fixed: codes set by hand, index of the code -> value (a category is its index).
+            fixed: codes set by hand, name (c1, or c1_cat10) or index from 0 -> value; a category
+                is its index.
         """
         noise, values = self.spec.sample(count, seed, 0)
-        return Latents(noise, pin_codes(self.spec, values, fixed or {}))
+        return Latents(noise, pin_codes(self.spec, values, self._by_index(fixed)))
+
+    def _by_index(self, fixed: Mapping[int | str, float] | None) -> dict[int, float]:
+        return {self._index(code): value for code, value in (fixed or {}).items()}
+
+    def _index(self, code: int | str) -> int:
+        return self.code_index(code, "code") if isinstance(code, str) else code
 
     def sample(
-        self, count: int, *, seed: int = 0, fixed: Mapping[int, float] | None = None
+        self, count: int, *, seed: int = 0, fixed: Mapping[int | str, float] | None = None
     ) -> np.ndarray:
         """Images of ``latents(...)``, uint8 (count, H, W, C)."""
         latents = self.latents(count, seed=seed, fixed=fixed)
@@ -86,16 +93,20 @@ class TrainedGenerator:
 
     def traverse(
         self,
-        code: int,
+        code: int | str,
         *,
         rows: int = 10,
         columns: int = 10,
         low: float = -2.0,
         high: float = 2.0,
         seed: int = 0,
-        fixed: Mapping[int, float] | None = None,
+        fixed: Mapping[int | str, float] | None = None,
     ) -> np.ndarray:
-        """``visual.traversal`` with a caption, categories in the order of their labels."""
+        """``visual.traversal`` with a caption, categories in the order of their labels.
+
+        ``code`` and the keys of ``fixed`` are names (c2, or c2_uni) or indices from 0.
+        """
+        code, fixed = self._index(code), self._by_index(fixed)
         spec, ordered = self.spec, ordered_code(self.spec, code)
         labels = None if ordered is None else self.code_to_label.get(spec.names[ordered])
         order = None if labels is None else column_order(labels)
@@ -114,7 +125,7 @@ class TrainedGenerator:
         count: int = 128,
         *,
         seed: int = 0,
-        fixed: Mapping[int, float] | None = None,
+        fixed: Mapping[int | str, float] | None = None,
     ) -> None:
         """Write ``sample(...)`` as a picture, or with its latents as arrays.
 
@@ -135,7 +146,8 @@ class TrainedGenerator:
             np.savez(buffer, images=images, noise=noise.numpy(), values=values.numpy())
             atomic_write(path, buffer.getvalue())
             return
-        pinned = "".join(f", {self.spec.names[i]} = {v:g}" for i, v in (fixed or {}).items())
+        by_index = self._by_index(fixed).items()
+        pinned = "".join(f", {self.spec.names[i]} = {v:g}" for i, v in by_index)
         grid = tile(images, columns=min(count, 16))
         save_png(path, label_grid(grid, f"samples of seed {seed}{pinned}"))
 

@@ -203,7 +203,7 @@ def read_config(folder: Path) -> TrainConfig:
     path = folder / "config.json"
     try:
         tree = json.loads(path.read_text())
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise UserError(f"{folder} is no run directory: it has no config.json") from None
     except (OSError, ValueError) as error:
         raise UserError(f"{path} can't be read: {error}") from None

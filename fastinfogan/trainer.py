@@ -30,6 +30,7 @@ from fastinfogan.config import RESUMABLE_CHANGES, TrainConfig, differences, reso
 from fastinfogan.data import ImageData, find_dataset, load_images
 from fastinfogan.data.feed import ResidentFeed
 from fastinfogan.errors import TrainingDiverged, UserError
+from fastinfogan.evaluate import format_evaluation
 from fastinfogan.files import atomic_write
 from fastinfogan.metrics import MetricsLog, Window
 from fastinfogan.networks import initialize
@@ -152,7 +153,10 @@ class _Training:
         if find_dataset(data.dataset).has_test_split:  # now, not after hours of training
             self.test = load_images(data.dataset, where[0], "test", *where[1:])
         if size > len(self.data):
-            raise UserError(f"--batch-size {size}: {data.dataset} has only {len(self.data)} images")
+            raise UserError(
+                f"--batch-size {size}: {data.dataset} has only {len(self.data)} images; "
+                f"2 to {len(self.data)} work"
+            )
         self.engine = build_engine(config, self.device)
         self.draws = Draws(config, self.data, self.device)
         self.window = Window(config.spec, self.device)
@@ -230,8 +234,10 @@ class _Training:
                     f"{total}; continue with: fastinfogan train --resume {self.out}"
                 )
                 return run
-            status.line("done; evaluating and drawing (if stopped here, --resume does it again)")
-        run.finish(self.test, seconds=clock.total, device=describe_device(self.device))
+            status.line("trained; evaluating and drawing (if stopped here, --resume does it again)")
+        evaluation = run.finish(self.test, seconds=clock.total, device=describe_device(self.device))
+        print(format_evaluation(evaluation))
+        print(f"pictures, numbers and generator.safetensors are in {self.out}", flush=True)
         return run
 
     def _due(self, every: int) -> bool:
@@ -369,7 +375,8 @@ def describe_device(device: torch.device) -> str:
     """One phrase: which device, in which arithmetic."""
     if device.type == "cuda":
         return f"{torch.cuda.get_device_name(device)}, float32"
-    return f"the CPU with {torch.get_num_threads()} threads, float32"
+    threads = torch.get_num_threads()
+    return f"the CPU with {threads} thread{'s' if threads > 1 else ''}, float32"
 
 
 def _default_out(dataset: str) -> Path:
