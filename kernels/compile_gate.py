@@ -1,6 +1,6 @@
 """Compiles every Triton kernel for GPUs that aren't here.
 
-``python -m fastinfogan.kernels.compile_gate`` prints the table that docs/kernels.md has.
+``python -m fastinfogan.kernels.compile_gate`` prints a table of what each takes.
 
 Every op runs once on tensors without data, in the shapes and dtypes of the presets, so that what is
 compiled is what a GPU would be asked for: the same arguments, block sizes and warps. ptxas, which
