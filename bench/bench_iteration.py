@@ -50,8 +50,9 @@ def check_parity(config: TrainConfig, draws: Draws) -> None:
             (getattr(losses, name) - getattr(exact, name)).abs().max().item()
             for losses in (fast, reference)
         ]
-        # A sum that comes out exact by luck still deserves the spacing of float32 around it.
-        spacing = torch.finfo(torch.float32).eps * getattr(exact, name).abs().max().item()
+        # A reference that is exact by luck leaves the other the typical error of a long sum.
+        typical = 6_272**0.5 * torch.finfo(torch.float32).eps
+        spacing = typical * getattr(exact, name).abs().max().item()
         assert errors[0] <= SAME_DTYPE_FACTOR * (errors[1] + spacing), f"{name}: {errors}"
 
 

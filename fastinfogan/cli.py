@@ -40,6 +40,11 @@ class Train(TrainConfig):
         from fastinfogan.trainer import train
 
         run = train(config, self.resume)
+        if run.evaluation is not None:
+            from fastinfogan.evaluate import format_evaluation
+
+            print(format_evaluation(run.evaluation))
+            print(f"pictures, numbers and generator.safetensors are in {run.folder}")
         return 128 + run.interrupted if run.interrupted else 0
 
 

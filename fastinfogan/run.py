@@ -43,6 +43,7 @@ class Run:
         config: the resolved configuration.
         generator, discriminator: the networks after ``iteration`` iterations.
         interrupted: the signal that ended training early, if one did.
+        evaluation: what was measured when this session finished the run; else None.
         code_to_label: name of a categorical code -> the label that each category shows; empty
             where nothing is known.
         damaged: newer checkpoints that were passed over, and why, when reading the run back.
@@ -59,6 +60,7 @@ class Run:
         self.folder, self.config, self.iteration = folder, config, iteration
         self.generator, self.discriminator = generator, discriminator
         self.interrupted: signal.Signals | None = None
+        self.evaluation: Evaluation | None = None
         self.code_to_label: Mapping[str, Sequence[str | None]] = {}
         self.damaged: list[tuple[Path, str]] = []
 
@@ -126,7 +128,7 @@ class Run:
             seconds: spent training.
             device: what trained, in words.
         """
-        evaluation = self.evaluate(data)
+        evaluation = self.evaluation = self.evaluate(data)
         self.code_to_label = evaluation.code_to_label
         self.export()
         self.save_pictures(self.folder)

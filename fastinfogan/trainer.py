@@ -30,7 +30,6 @@ from fastinfogan.config import RESUMABLE_CHANGES, TrainConfig, differences, reso
 from fastinfogan.data import ImageData, find_dataset, load_images
 from fastinfogan.data.feed import ResidentFeed
 from fastinfogan.errors import TrainingDiverged, UserError
-from fastinfogan.evaluate import format_evaluation
 from fastinfogan.files import atomic_write
 from fastinfogan.metrics import MetricsLog, Window
 from fastinfogan.networks import initialize
@@ -235,9 +234,7 @@ class _Training:
                 )
                 return run
             status.line("trained; evaluating and drawing (if stopped here, --resume does it again)")
-        evaluation = run.finish(self.test, seconds=clock.total, device=describe_device(self.device))
-        print(format_evaluation(evaluation))
-        print(f"pictures, numbers and generator.safetensors are in {self.out}", flush=True)
+        run.finish(self.test, seconds=clock.total, device=describe_device(self.device))
         return run
 
     def _due(self, every: int) -> bool:
