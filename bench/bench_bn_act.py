@@ -13,6 +13,7 @@ import time
 
 import pytest
 import torch
+from tolerances import BENCH_KERNEL, BENCH_KINK
 from torch.nn import functional as F
 
 from fastinfogan.kernels.bn_act import bn_act, bn_act_reference
@@ -32,9 +33,6 @@ LAYERS = {
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 FUSED = "triton" if DEVICE == "cuda" else "native"
 WARMUP = 3
-KINK = 1e-3  # far above the rounding of a normalised value in float32
-# Relative to the norm: sums of up to 262,144 terms in float32; one rounding of the result in bf16.
-TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: torch.finfo(torch.bfloat16).eps}
 
 
 def eager(x, weight, bias, mean, var, slope, groups):
@@ -94,7 +92,7 @@ def bench_bn_act(benchmark, batch, layer, impl, dtype):
     doubles = [t.detach().double().requires_grad_() for t in leaves]
     # At the activation's kink a rounding error decides between two slopes: no gradient there.
     centred = reference_of(doubles, 1.0, groups).detach()
-    dy = torch.randn_like(x).masked_fill_(centred.abs() < KINK, 0.0)
+    dy = torch.randn_like(x).masked_fill_(centred.abs() < BENCH_KINK, 0.0)
     call = IMPLEMENTATIONS[impl]()
 
     def run():
@@ -108,7 +106,7 @@ def bench_bn_act(benchmark, batch, layer, impl, dtype):
     truth = (exact, *torch.autograd.grad(exact, doubles, dy.double()))
     for got, expected in zip(run(), truth, strict=True):
         error = (got.double() - expected).norm() / expected.norm()
-        assert error < TOLERANCE[dtype], f"{impl} is wrong: relative error {error:.2g}"
+        assert error < BENCH_KERNEL[dtype], f"{impl} is wrong: relative error {error:.2g}"
 
     benchmark.pedantic(run, rounds=30 if batch == 128 else 1, warmup_rounds=WARMUP)
     benchmark.extra_info["threads"] = torch.get_num_threads()

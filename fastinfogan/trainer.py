@@ -56,7 +56,7 @@ def train(config: TrainConfig | None = None, resume: Path | str | None = None) -
     """
     if resume is None:
         config = resolve(config or TrainConfig())
-        return _Training(config, None).run()
+        return _Training(config, resumed=False).run()
     folder = Path(resume)
     saved = read_config(folder)
     config = resolve(config) if config is not None else saved
@@ -70,7 +70,7 @@ def train(config: TrainConfig | None = None, resume: Path | str | None = None) -
                 f"{flag} {after}: the run in {folder} was started with {before}, and {name} can't "
                 f"change on the way; leave {flag} out or start a new run"
             )
-    return _Training(config, folder).run()
+    return _Training(config, resumed=True).run()
 
 
 def pick_device(name: str) -> torch.device:
@@ -136,8 +136,8 @@ class _Training:
     Everything that can be refused is refused on construction, before a directory is made.
     """
 
-    def __init__(self, config: TrainConfig, resumed: Path | None) -> None:
-        self.config, self.resumed = config, resumed is not None
+    def __init__(self, config: TrainConfig, resumed: bool) -> None:
+        self.config, self.resumed = config, resumed
         self.device = pick_device(config.run.device)
         self.out = config.run.out or _default_out(config.data.dataset)
         with _named_out(self.out):

@@ -38,3 +38,12 @@ ENGINE_CHANGE = 0.05
 # number on its way through the formula (centre, scale, scale, shift, activation, and as many again
 # for the statistics) relative to the largest result, and the rounding of the result to its dtype.
 KERNEL_ROUNDINGS = 10
+
+# The benchmarks' parity, relative to the norm of a result: sums of up to 262,144 terms in float32;
+# one rounding of the result in bfloat16.
+BENCH_KERNEL = {torch.float32: 1e-5, torch.bfloat16: torch.finfo(torch.bfloat16).eps}
+# Far above the rounding of a normalised value in float32: this near to an activation's kink,
+# rounding decides between two slopes, and a benchmark sends no gradient there.
+BENCH_KINK = 1e-3
+# The typical error of the longest sum in float32, for where the reference is exact by luck.
+BENCH_LONG_SUM = 6_272**0.5 * EPS[torch.float32]
