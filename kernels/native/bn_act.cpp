@@ -347,34 +347,6 @@ void backward(BnActShape s, const T* dy, const T* x, const AccumulatorOf<T>* wei
   }
 }
 
-// Calls f with a null pointer to the storage type that `dtype` names.
-template <class F>
-INLINE void with_type(Dtype dtype, F f) {
-  switch (dtype) {
-    case Dtype::float32:
-      return f(static_cast<float*>(nullptr));
-    case Dtype::bfloat16:
-      return f(static_cast<bfloat16*>(nullptr));
-    case Dtype::float64:
-      return f(static_cast<double*>(nullptr));
-  }
-}
-
-template <class T>
-INLINE const T* in(const void* p) {
-  return static_cast<const T*>(p);
-}
-template <class T>
-INLINE T* out(void* p) {
-  return static_cast<T*>(p);
-}
-template <class P>
-struct Pointee;
-template <class T>
-struct Pointee<T*> {
-  using Type = T;
-};
-
 }  // namespace
 
 void bn_act_partials(BnActShape s, const void* x, void* partials, int64_t parts) {

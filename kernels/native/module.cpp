@@ -132,29 +132,29 @@ int threads() {
 // An array's address as torch's data_ptr() gives it; 0 for None.
 using Address = uintptr_t;
 
-template <class... Args>
-struct Wrap;
+template <class A>
+using Python = std::conditional_t<std::is_pointer_v<A>, Address, A>;
 
-// Turns a kernel into a function of addresses and numbers: nanobind knows no void*.
+// Turns a kernel into a function of addresses and numbers: nanobind knows no void*, nor Dtype.
 template <class... Args>
-struct Wrap<fastinfogan::BnActShape, Args...> {
-  template <class A>
-  using Python = std::conditional_t<std::is_pointer_v<A>, Address, A>;
+void bind(nb::module_& module, const char* name, void (*kernel)(fastinfogan::Dtype, Args...)) {
+  module.def(
+      name,
+      [kernel](int dtype, Python<Args>... args) {
+        kernel(fastinfogan::Dtype(dtype), (Args)args...);
+      },
+      nb::call_guard<nb::gil_scoped_release>());
+}
 
-  static void bind(nb::module_& module, const char* name,
-                   void (*kernel)(fastinfogan::BnActShape, Args...)) {
-    module.def(
-        name,
-        [kernel](int dtype, int64_t rows, int64_t channels, int64_t groups, Python<Args>... args) {
-          kernel({fastinfogan::Dtype(dtype), rows, channels, groups}, (Args)args...);
-        },
-        nb::call_guard<nb::gil_scoped_release>());
-  }
-};
-
+// The same for one that takes its sizes in a BnActShape.
 template <class... Args>
-void bind(nb::module_& module, const char* name, void (*kernel)(Args...)) {
-  Wrap<Args...>::bind(module, name, kernel);
+void bind(nb::module_& module, const char* name, void (*kernel)(fastinfogan::BnActShape, Args...)) {
+  module.def(
+      name,
+      [kernel](int dtype, int64_t rows, int64_t channels, int64_t groups, Python<Args>... args) {
+        kernel({fastinfogan::Dtype(dtype), rows, channels, groups}, (Args)args...);
+      },
+      nb::call_guard<nb::gil_scoped_release>());
 }
 
 void bind_kernels(nb::module_& module) {

@@ -6,6 +6,8 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "kernels.h"
+
 #if defined(__AVX512F__) || defined(__AVX2__)
 #include <immintrin.h>
 #endif
@@ -106,5 +108,33 @@ INLINE void store(bfloat16* p, VectorOf<bfloat16> v, int lanes) {
   const HalfWords half = narrow(v == v ? rounded : bits >> 16 | 0x40);
   memcpy(p, &half, lanes * sizeof(bfloat16));
 }
+
+// Calls f with a null pointer to the storage type that `dtype` names.
+template <class F>
+INLINE void with_type(fastinfogan::Dtype dtype, F f) {
+  switch (dtype) {
+    case fastinfogan::Dtype::float32:
+      return f(static_cast<float*>(nullptr));
+    case fastinfogan::Dtype::bfloat16:
+      return f(static_cast<bfloat16*>(nullptr));
+    case fastinfogan::Dtype::float64:
+      return f(static_cast<double*>(nullptr));
+  }
+}
+
+template <class T>
+INLINE const T* in(const void* p) {
+  return static_cast<const T*>(p);
+}
+template <class T>
+INLINE T* out(void* p) {
+  return static_cast<T*>(p);
+}
+template <class P>
+struct Pointee;
+template <class T>
+struct Pointee<T*> {
+  using Type = T;
+};
 
 }  // namespace
