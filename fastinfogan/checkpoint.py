@@ -2,7 +2,7 @@
 
 ``checkpoints/step_00000250.safetensors`` holds tensors: ``generator.NAME``,
 ``discriminator.NAME``, ``adam_g.NAME.exp_avg``, ``.exp_avg_sq`` and ``.step``, likewise
-``adam_d``, and ``window`` (the metrics since the last log line). ``step_00000250.json`` is
+``adam_d``; ``loss_scale`` with float16; and ``window`` (the metrics since the last log line). ``step_00000250.json`` is
 written after it: where the run stands, and the SHA-256 of that and the tensors. A checkpoint
 without its JSON is one whose writing was cut short.
 """
@@ -22,6 +22,8 @@ from torch import Tensor, nn
 
 from fastinfogan.errors import TrainingDiverged, UserError
 from fastinfogan.files import atomic_write
+from fastinfogan.flat import FlatAdam
+from fastinfogan.precision import LossScale
 
 KEEP = 2
 _NAME = re.compile(r"step_(\d{8,})\.json")
@@ -51,8 +53,9 @@ class Engine(Protocol):
 
     generator: nn.Module
     discriminator: nn.Module
-    adam_g: torch.optim.Optimizer
-    adam_d: torch.optim.Optimizer
+    adam_g: torch.optim.Adam | FlatAdam
+    adam_d: torch.optim.Adam | FlatAdam
+    loss_scale: LossScale | None
 
 
 def save_checkpoint(folder: Path, engine: Engine, window: Tensor, progress: Progress) -> Path:
@@ -130,7 +133,13 @@ def engine_state(engine: Engine) -> dict[str, Tensor]:
         for name, parameter in network.named_parameters():
             for key, tensor in adam.state[parameter].items():
                 state[f"{prefix}.{name}.{key}"] = tensor
-    return {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
+    if engine.loss_scale is not None:
+        state["loss_scale"] = engine.loss_scale.state()
+    # Copies: in the engine some share memory.
+    return {
+        name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
+        for name, tensor in state.items()
+    }
 
 
 def load_engine_state(engine: Engine, state: dict[str, Tensor]) -> None:
@@ -151,6 +160,8 @@ def load_engine_state(engine: Engine, state: dict[str, Tensor]) -> None:
             for index, (name, parameter) in enumerate(network.named_parameters())
         }
         adam.load_state_dict(packed)
+    if engine.loss_scale is not None:
+        engine.loss_scale.load(state["loss_scale"])
 
 
 def weights(network: nn.Module) -> dict[str, Tensor]:

@@ -116,7 +116,7 @@ class ReferenceEngine:
     """Updates D and Q, then G, once per call."""
 
     def __init__(self, config: TrainConfig, device: torch.device) -> None:
-        self.spec, self.lambdas = config.spec, config.lambdas
+        self.spec, self.lambdas, self.input_dtype = config.spec, config.lambdas, torch.float32
         self.generator = Generator(config).to(device)
         self.discriminator = Discriminator(config).to(device)
         optim = config.optim
@@ -133,21 +133,21 @@ class ReferenceEngine:
 
         # D and Q: tell real from fake, and read the codes off the fakes.
         with torch.no_grad():
-            fake = g(self.spec.assemble(*batch.latents_d))
-        d_loss, nll, _ = self.d_losses(batch.real, fake, batch.latents_d.values)
+            fake = g(batch.inputs_d.latents)
+        d_loss, nll, _ = self.d_losses(batch.real, fake, batch.inputs_d.values)
         self.adam_d.zero_grad()
         (d_loss + self.weighted(nll)).backward()
         self.adam_d.step()
 
         # G: fool the new D, and make the codes readable. Nothing of D or Q changes.
         with frozen(d):
-            fake = g(self.spec.assemble(*batch.latents_g))
+            fake = g(batch.inputs_g.latents)
             features = d.trunk(fake)
             g_loss = F.softplus(-d.logits(features)).mean()  # non-saturating: -log D(G(z, c))
             total = g_loss
             if self.informed:
                 q_params = d.q_params(fake, features)
-                nll_g = code_nlls(q_params, batch.latents_g.values, self.spec)
+                nll_g = code_nlls(q_params, batch.inputs_g.values, self.spec)
                 total = total + self.weighted(nll_g)
             self.adam_g.zero_grad()
             total.backward()
@@ -157,8 +157,8 @@ class ReferenceEngine:
     def simultaneous(self, batch: Batch) -> Losses:
         """One draw of codes and one pass through D serve both updates."""
         g, d = self.generator, self.discriminator
-        fake = g(self.spec.assemble(*batch.latents_d))
-        d_loss, nll, logits_fake = self.d_losses(batch.real, fake, batch.latents_d.values)
+        fake = g(batch.inputs_d.latents)
+        d_loss, nll, logits_fake = self.d_losses(batch.real, fake, batch.inputs_d.values)
         g_loss = F.softplus(-logits_fake).mean()
         information = self.weighted(nll)
         d_total, g_total = d_loss + information, g_loss + information * self.informed

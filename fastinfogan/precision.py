@@ -1,0 +1,89 @@
+"""Mixed precision: which half-precision type a device computes in, and loss scaling for float16."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+
+from fastinfogan.config import RunConfig
+from fastinfogan.errors import UserError
+
+_DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
+
+# Loss scaling as torch.amp.GradScaler does it by default (Micikevicius et al. 2018, section 3.2).
+FIRST_SCALE, GROWTH, BACKOFF, GROWTH_INTERVAL = 65536.0, 2.0, 0.5, 2000
+
+
+def half_dtype(run: RunConfig, device: torch.device) -> torch.dtype | None:
+    """What ``--amp`` computes in on this device; None without ``--amp``.
+
+    bfloat16 where the hardware has it, float16 on older GPUs.
+
+    Raises:
+        UserError: a CPU without bfloat16 arithmetic, and no ``--amp-dtype`` that asks for emulation.
+    """
+    if not run.amp:
+        return None
+    if run.amp_dtype != "auto":
+        return _DTYPES[run.amp_dtype]
+    if device.type == "cuda":
+        has_bfloat16 = torch.cuda.get_device_capability(device) >= (8, 0)
+        return torch.bfloat16 if has_bfloat16 else torch.float16
+    if not cpu_has_bfloat16():
+        raise UserError(
+            "--amp: this CPU has no bfloat16 arithmetic (AVX512-BF16, AMX, Arm's BF16); leave it "
+            "out, or emulate it, slowly, with --amp-dtype bfloat16"
+        )
+    return torch.bfloat16
+
+
+def cpu_has_bfloat16() -> bool:
+    """Whether the CPU multiplies bfloat16 numbers in hardware."""
+    if platform.machine().lower() in ("x86_64", "amd64"):
+        return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return torch.ops.mkldnn._is_mkldnn_bf16_supported()  # on x86 it counts emulation too
+
+
+class LossScale:
+    """The factor that keeps float16 gradients from vanishing; all of it lives on the device.
+
+    ``value`` multiplies the loss, ``inverse`` the gradients inside Adam. A gradient that is not
+    finite sets ``found_inf``: Adam then changes nothing, for the rest of the iteration, and the
+    factor is halved. After 2,000 iterations without one it doubles.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.value = torch.full((1,), FIRST_SCALE, device=device)
+        self.inverse = self.value.reciprocal()
+        self.found_inf = torch.zeros(1, device=device)
+        self._calm = torch.zeros(1, dtype=torch.int32, device=device)  # iterations since the last
+        self._one = torch.ones(1, device=device)
+
+    def check(self, gradients: Iterable[Tensor]) -> None:
+        """Set ``found_inf`` if a gradient has a number that is not finite."""
+        by_dtype: dict[torch.dtype, list[Tensor]] = {}
+        for gradient in gradients:
+            by_dtype.setdefault(gradient.dtype, []).append(gradient)
+        for group in by_dtype.values():
+            torch._amp_foreach_non_finite_check_and_unscale_(group, self.found_inf, self._one)
+
+    def update(self) -> None:
+        """End of an iteration: move the factor."""
+        torch._amp_update_scale_(
+            self.value, self._calm, self.found_inf, GROWTH, BACKOFF, GROWTH_INTERVAL
+        )
+        torch.reciprocal(self.value, out=self.inverse)
+        self.found_inf.zero_()
+
+    def state(self) -> Tensor:
+        """(2,) float32: the factor, and the iterations since the last overflow."""
+        return torch.cat([self.value, self._calm.float()])
+
+    def load(self, state: Tensor) -> None:
+        """Go on from what ``state`` gave."""
+        self.value.copy_(state[:1])
+        self._calm.copy_(state[1:])
+        torch.reciprocal(self.value, out=self.inverse)
