@@ -19,6 +19,11 @@ struct BnActShape {
   int64_t rows, channels, groups;
 };
 
+// Adam's params, exp_avg, exp_avg_sq: (total,) of dtype, float or double; copy: (total,) bfloat16 or
+// null. Per segment, in arrays of int64: a gradient's address and Dtype (with double: double), where
+// the segment begins, a multiple of align, and its size. decay is lr times the weight decay, rate
+// lr / (1 - beta1^t), root 1 / sqrt(1 - beta2^t).
+
 #define FASTINFOGAN_DECLARE(ISA)                                                                   \
   namespace ISA {                                                                                  \
   void bn_act_partials(BnActShape shape, const void* x, void* partials, int64_t parts);            \
@@ -32,6 +37,10 @@ struct BnActShape {
                        const void* bias, const void* stats, const void* own, int64_t own_parts,    \
                        const void* partials, int64_t parts, void* dx, void* dweight, void* dbias,  \
                        void* scratch, double slope, bool training);                                \
+  void adam(Dtype dtype, void* params, void* exp_avg, void* exp_avg_sq, void* copy,                \
+            const void* grads, const void* dtypes, const void* starts, const void* sizes,          \
+            int64_t segments, int64_t total, int64_t align, double inverse_scale, double beta1,    \
+            double beta2, double eps, double decay, double rate, double root);                     \
   }
 
 FASTINFOGAN_DECLARE(baseline)

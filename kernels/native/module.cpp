@@ -159,6 +159,7 @@ void bind(nb::module_& module, const char* name, void (*kernel)(fastinfogan::BnA
 
 void bind_kernels(nb::module_& module) {
   [[maybe_unused]] const CpuFeatures features = detect();
+  bind(module, "adam", FASTINFOGAN_BEST(adam));
   bind(module, "bn_act_partials", FASTINFOGAN_BEST(bn_act_partials));
   bind(module, "bn_act_forward", FASTINFOGAN_BEST(bn_act_forward));
   bind(module, "bn_act_backward_partials", FASTINFOGAN_BEST(bn_act_backward_partials));
