@@ -2,9 +2,9 @@
 
 ``checkpoints/step_00000250.safetensors`` holds tensors: ``generator.NAME``,
 ``discriminator.NAME``, ``adam_g.NAME.exp_avg``, ``.exp_avg_sq`` and ``.step``, likewise
-``adam_d``; ``loss_scale`` with float16; and ``window`` (the metrics since the last log line). ``step_00000250.json`` is
-written after it: where the run stands, and the SHA-256 of that and the tensors. A checkpoint
-without its JSON is one whose writing was cut short.
+``adam_d``; ``loss_scale`` with float16; and ``window`` (the metrics since the last log line).
+``step_00000250.json`` is written after it: where the run stands, and the SHA-256 of that and the
+tensors. A checkpoint without its JSON is one whose writing was cut short.
 """
 
 from __future__ import annotations

@@ -223,8 +223,26 @@ _Command = (
 _STYLE = (tyro.conf.OmitArgPrefixes,)
 
 
+# Yes, no, or whatever suits the device when not given: a flag to type, True or False to tyro.
+_SWITCHES = ("compile", "cuda-graphs")
+
+
+def _spell_out(arguments: Sequence[str]) -> list[str]:
+    """``--compile`` -> ``--compile True``, ``--no-compile`` -> ``--compile False``."""
+    spelled = []
+    for i, argument in enumerate(arguments):
+        spelled.append(argument)
+        for name in _SWITCHES:
+            if argument == f"--no-{name}":
+                spelled[-1:] = [f"--{name}", "False"]
+            elif argument == f"--{name}" and arguments[i + 1 : i + 2] not in (["True"], ["False"]):
+                spelled.append("True")
+    return spelled
+
+
 def parse(arguments: Sequence[str]) -> object:
     """The command that the arguments ask for."""
+    arguments = _spell_out(arguments)
     command = tyro.cli(
         _Command, prog="fastinfogan", args=arguments, config=_STYLE,
         description="Train InfoGAN, and see what its codes have learned.",

@@ -360,6 +360,18 @@ class RunConfig:
     """auto (the first GPU, else the CPU), cpu, cuda or cuda:N."""
     engine: Literal["fast", "reference"] = "fast"
     """fast, or the one-page plain PyTorch reference: same mathematics, same draws."""
+    amp: bool = False
+    """Mixed precision: bfloat16 where the hardware has it, float16 with loss scaling on older
+    GPUs; statistics, losses, moments and weights proper stay in float32."""
+    amp_dtype: Literal["auto", "bfloat16", "float16"] = "auto"
+    """With --amp: choose the type by hand; a CPU without bfloat16 arithmetic emulates it."""
+    compile: Annotated[bool | None, unset_as("True|False", "on a GPU")] = None
+    """--compile or --no-compile: torch.compile for what is left between the kernels."""
+    cuda_graphs: Annotated[bool | None, unset_as("True|False", "on a GPU")] = None
+    """--cuda-graphs or --no-cuda-graphs: replay whole iterations that the GPU has recorded."""
+    profile: bool = False
+    """Leave a trace of a few iterations in trace.json (open it in Perfetto) and print the five
+    most expensive things."""
     log_every: int = 20
     """Iterations between lines of metrics.jsonl."""
     sample_every: int = 250
@@ -404,8 +416,9 @@ class TrainConfig:
 # What may differ between a run and its continuation; everything else would change the run.
 RESUMABLE_CHANGES = frozenset(
     {
-        "optim.iterations", "data.data_dir", "run.out", "run.device", "run.engine",
-        "run.log_every", "run.sample_every", "run.checkpoint_every",
+        "optim.iterations", "data.data_dir", "run.out", "run.device", "run.engine", "run.compile",
+        "run.cuda_graphs", "run.profile", "run.log_every", "run.sample_every",
+        "run.checkpoint_every",
     }
 )  # fmt: skip
 
@@ -526,6 +539,14 @@ def _check_ranges(config: TrainConfig) -> None:
     for flag, value, fits, works in limits:
         if not fits:
             raise UserError(f"{flag} {value}: {works} works")
+    if run.engine == "reference":
+        for flag, given in (
+            ("--amp", run.amp), ("--compile", run.compile), ("--cuda-graphs", run.cuda_graphs),
+        ):  # fmt: skip
+            if given:
+                raise UserError(f"{flag}: only --engine fast has it; the reference stays plain")
+    if run.amp_dtype != "auto" and not run.amp:
+        raise UserError(f"--amp-dtype {run.amp_dtype}: it needs --amp")
 
 
 def _fitting(shape: Shape) -> str:

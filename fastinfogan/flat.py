@@ -48,8 +48,8 @@ class FlatAdam:
         self._flat = torch.zeros(total, dtype=first.dtype, device=first.device)
         self._moments = {name: torch.zeros_like(self._flat) for name in _MOMENTS}
         self._half = None if half is None else torch.zeros_like(self._flat, dtype=half)
-        self._step = torch.zeros(1, dtype=torch.float32, device=first.device)
-        self._lr = torch.full((1,), lr, dtype=torch.float32, device=first.device)
+        self._step = torch.zeros(1, dtype=torch.int64, device=first.device)
+        self._lr = torch.full((1,), lr, dtype=first.dtype, device=first.device)
         for parameter, place in zip(self._parameters, places, strict=True):
             view = _view(self._flat, parameter, place)
             parameter.data = view.copy_(parameter.data)

@@ -19,7 +19,8 @@ class Window:
     """Sums of an engine's losses over the iterations since they were last read.
 
     ``sums`` is float64 on the device: D loss, G loss, NLL per code. Adding never waits for the
-    device; ``means`` does. A NaN or an infinity in any iteration shows in the means.
+    device; ``means`` does. A NaN or an infinity in any iteration shows in the means. ``count``,
+    the number of iterations, is kept by the caller: a replayed iteration runs no Python.
     """
 
     def __init__(self, spec: LatentSpec, device: torch.device) -> None:
@@ -29,7 +30,6 @@ class Window:
 
     def add(self, losses: Losses) -> None:
         self.sums += torch.cat([losses.d_loss.view(1), losses.g_loss.view(1), losses.nll])
-        self.count += 1
 
     def reset(self) -> None:
         self.sums.zero_()

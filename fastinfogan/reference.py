@@ -115,8 +115,10 @@ def code_nlls(q_params: Tensor, values: Tensor, spec: LatentSpec) -> Tensor:
 class ReferenceEngine:
     """Updates D and Q, then G, once per call."""
 
+    input_dtype, loss_scale = torch.float32, None  # no mixed precision here
+
     def __init__(self, config: TrainConfig, device: torch.device) -> None:
-        self.spec, self.lambdas, self.input_dtype = config.spec, config.lambdas, torch.float32
+        self.spec, self.lambdas = config.spec, config.lambdas
         self.generator = Generator(config).to(device)
         self.discriminator = Discriminator(config).to(device)
         optim = config.optim

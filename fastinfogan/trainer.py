@@ -6,6 +6,7 @@ import contextlib
 import itertools
 import json
 import math
+import os
 import signal
 import threading
 import time
@@ -28,15 +29,18 @@ from fastinfogan.checkpoint import (
 )
 from fastinfogan.config import RESUMABLE_CHANGES, TrainConfig, differences, resolve, to_dict
 from fastinfogan.data import ImageData, find_dataset, load_images
-from fastinfogan.data.feed import ResidentFeed
+from fastinfogan.data.feed import Feed, ResidentFeed
 from fastinfogan.errors import TrainingDiverged, UserError
 from fastinfogan.files import atomic_write
+from fastinfogan.graph import Captured, Eager
+from fastinfogan.kernels.latents import latents
 from fastinfogan.metrics import MetricsLog, Window
 from fastinfogan.networks import initialize
+from fastinfogan.profile import AFTER, ITERATIONS, traced
 from fastinfogan.reference import ReferenceEngine
 from fastinfogan.run import Run, read_config, read_summary
 from fastinfogan.status import open_status
-from fastinfogan.step import Batch, FastEngine, Losses
+from fastinfogan.step import Batch, FastEngine, Inputs
 
 
 def train(config: TrainConfig | None = None, resume: Path | str | None = None) -> Run:
@@ -91,43 +95,62 @@ def pick_device(name: str) -> torch.device:
 
 
 def build_engine(config: TrainConfig, device: torch.device) -> FastEngine | ReferenceEngine:
-    """The engine of a resolved configuration, its weights fixed by the seed."""
+    """The engine of a resolved configuration, its weights fixed by the seed.
+
+    Raises:
+        UserError: ``--amp`` on a device that can't.
+    """
     if device.type == "cuda":
         # The same run twice gives the same bits, and "float32" means float32, not TF32.
         torch.backends.cudnn.deterministic = True
         torch.backends.cudnn.allow_tf32 = False
     kind = FastEngine if config.run.engine == "fast" else ReferenceEngine
-    engine = kind(config, device)
+    run = replace(config.run, compile=_on_gpu(config.run.compile, device))
+    engine = kind(replace(config, run=run), device)
     random = torch.Generator().manual_seed(config.run.seed)
     initialize(engine.generator, config.architecture, random)
     initialize(engine.discriminator, config.architecture, random)
+    if isinstance(engine, FastEngine):
+        engine.publish()
     return engine
 
 
 class Draws:
-    """The inputs of every iteration: real images and latents, functions of the iteration alone."""
+    """The inputs of every iteration: real images and latents, functions of the iteration alone.
 
-    def __init__(self, config: TrainConfig, data: ImageData, device: torch.device) -> None:
-        self.spec, self.seed, self.device = config.spec, config.run.seed, device
-        self.size = config.optim.batch_size
-        self.per_iteration = 2 if config.optim.update == "alternating" else 1
-        self.feed = ResidentFeed(
-            data, self.size, self.seed, config.architecture.output_range, device
-        )
+    Where the next ones are drawn from is kept on the device, and moves with every draw.
+    """
 
-    def batch(self, iteration: int) -> Batch:
-        """What iteration number ``iteration`` (from 0) consumes."""
-        latents = [
-            self.spec.sample(self.size, self.seed, self.latent_offset(iteration) + i * self.size,
-                             self.device)
-            for i in range(self.per_iteration)
+    def __init__(self, config: TrainConfig, feed: Feed, dtype: torch.dtype) -> None:
+        self._spec, self._size, self._dtype = config.spec, config.optim.batch_size, dtype
+        self._per_iteration = 2 if config.optim.update == "alternating" else 1
+        self.feed, device = feed, feed.device
+        self._seed = torch.tensor([config.run.seed], device=device)
+        self._offset = torch.zeros(1, dtype=torch.int64, device=device)
+
+    def seek(self, iteration: int) -> None:
+        """Go to iteration number ``iteration`` (from 0)."""
+        self._offset.fill_(self.latent_offset(iteration))
+        self.feed.seek(iteration)
+
+    def next(self) -> Batch:
+        """What the next iteration consumes."""
+        spec, size = self._spec, self._size
+        drawn = [
+            Inputs(
+                *latents(
+                    spec.noise, spec.codes, size, self._seed, self._offset, shift=i * size,
+                    dtype=self._dtype,
+                )
+            )
+            for i in range(self._per_iteration)
         ]  # fmt: skip
-        latents_g = latents[1] if self.per_iteration == 2 else None
-        return Batch(self.feed.batch(iteration), latents[0], latents_g)
+        self._offset += self.latent_offset(1)
+        return Batch(self.feed.next(), drawn[0], drawn[1] if len(drawn) == 2 else None)
 
     def latent_offset(self, iteration: int) -> int:
         """Latent samples drawn before ``iteration``."""
-        return iteration * self.per_iteration * self.size
+        return iteration * self._per_iteration * self._size
 
 
 class _Training:
@@ -139,6 +162,8 @@ class _Training:
     def __init__(self, config: TrainConfig, resumed: bool) -> None:
         self.config, self.resumed = config, resumed
         self.device = pick_device(config.run.device)
+        if config.run.cuda_graphs and self.device.type != "cuda":
+            raise UserError(f"--cuda-graphs: it needs a GPU, and this run is on {self.device}")
         self.out = config.run.out or _default_out(config.data.dataset)
         with _named_out(self.out):
             if not self.resumed and self.out.exists():
@@ -157,12 +182,21 @@ class _Training:
                 f"2 to {len(self.data)} work"
             )
         self.engine = build_engine(config, self.device)
-        self.draws = Draws(config, self.data, self.device)
+        feed = ResidentFeed(
+            self.data, size, config.run.seed, config.architecture.output_range, self.device,
+            self.engine.input_dtype,
+        )  # fmt: skip
+        self.draws = Draws(config, feed, self.engine.input_dtype)
         self.window = Window(config.spec, self.device)
+        captured = _on_gpu(config.run.cuda_graphs, self.device)
+        self.iterations = (Captured if captured else Eager)(self._iterate, feed.load)
         self.iteration, self.seconds_before = 0, 0.0
         self.damaged: list[tuple[Path, str]] = []
         if self.resumed:
             self._restore()
+        self.draws.seek(self.iteration)
+        total = config.optim.iterations
+        self.trace_at = min(self.iteration + AFTER, total - 1) if config.run.profile else None
 
     def _restore(self) -> None:
         folder = self.out / "checkpoints"
@@ -223,8 +257,19 @@ class _Training:
                         saved_at = self.iteration
                 if stopping:
                     break
-                self.window.add(self._step())
-                self.iteration += 1
+                if self.iteration == self.trace_at:
+                    count = min(ITERATIONS, self._until_next_stop())
+                    with traced(self.out / "trace.json", self.device) as top:
+                        self._advance(count)
+                    for line in top:
+                        status.line(line)
+                else:
+                    # On a CPU one by one, so that a signal is answered soon.
+                    count = 1 if self.device.type == "cpu" else self._until_next_stop()
+                    self._advance(count)
+                if self.iterations.note:
+                    status.line(self.iterations.note)
+                    self.iterations.note = ""
                 status.advance(self.iteration)
             if not finished:
                 run.interrupted = signals.received
@@ -240,19 +285,36 @@ class _Training:
     def _due(self, every: int) -> bool:
         return every > 0 and self.iteration > 0 and self.iteration % every == 0
 
-    def _step(self) -> Losses:
+    def _until_next_stop(self) -> int:
+        """Iterations until the loop has something else to do."""
+        run, at = self.config.run, self.iteration
+        ends = [
+            (at // every + 1) * every
+            for every in (run.log_every, run.sample_every, run.checkpoint_every)
+            if every > 0
+        ]
+        if self.trace_at is not None and self.trace_at > at:
+            ends.append(self.trace_at)
+        return min(*ends, self.config.optim.iterations) - at
+
+    def _iterate(self) -> None:
+        self.window.add(self.engine.step(self.draws.next()))
+
+    def _advance(self, count: int) -> None:
         try:
-            return self.engine.step(self.draws.batch(self.iteration))
+            self.iterations.run(count)
         except (MemoryError, RuntimeError) as error:
             # The CPU's allocator raises a plain RuntimeError, and says no more than this.
             if not isinstance(error, MemoryError | torch.OutOfMemoryError) and (
                 "can't allocate memory" not in str(error)
             ):
                 raise
-            size = self.config.optim.batch_size
             raise UserError(
-                f"--batch-size {size}: {self.device} has too little memory; try {size // 2}"
+                f"--batch-size {self.config.optim.batch_size}: {self.device} has too little "
+                f"memory; about {_fitting_batch(self.config, self.device)} should fit"
             ) from None
+        self.window.count += count
+        self.iteration += count
 
     def _means(self) -> dict[str, Any]:
         """The mean metrics since the last log line, all of them finite."""
@@ -293,7 +355,8 @@ class _Training:
         lines = [
             f"{len(self.data):,} {shape} images of {config.data.dataset}; preset "
             f"{config.model.preset}, codes {config.model.codes}, noise {config.model.noise}",
-            f"{config.run.engine} engine on {describe_device(self.device)}",
+            f"{config.run.engine} engine on {describe_device(self.device)}, "
+            f"{_arithmetic(self.engine)}",
             f"run directory {self.out}",
         ]
         if self.data.skipped:
@@ -371,9 +434,48 @@ def _named_out(path: Path) -> Iterator[None]:
 def describe_device(device: torch.device) -> str:
     """One phrase: which device, in which arithmetic."""
     if device.type == "cuda":
-        return f"{torch.cuda.get_device_name(device)}, float32"
+        return torch.cuda.get_device_name(device)
     threads = torch.get_num_threads()
-    return f"the CPU with {threads} thread{'s' if threads > 1 else ''}, float32"
+    return f"the CPU with {threads} thread{'s' if threads > 1 else ''}"
+
+
+def _arithmetic(engine: FastEngine | ReferenceEngine) -> str:
+    """One phrase: what the passes compute in."""
+    name = str(engine.input_dtype).removeprefix("torch.")
+    return name if engine.input_dtype == torch.float32 else f"mixed {name} and float32"
+
+
+def _on_gpu(wanted: bool | None, device: torch.device) -> bool:
+    """A setting whose default is yes on a GPU, no elsewhere."""
+    return device.type == "cuda" if wanted is None else wanted
+
+
+def _fitting_batch(config: TrainConfig, device: torch.device) -> int:
+    """A batch that should fit in the device's memory: a power of two below the one that doesn't.
+
+    Counts weights, gradients and moments (20 bytes a parameter with a half-precision copy), and for
+    each image the outputs of every layer, their gradients, and as much again for what libraries
+    need on the way.
+    """
+    if device.type == "cuda":
+        memory = torch.cuda.get_device_properties(device).total_memory
+    else:
+        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    rows = config.architecture.rows(config.spec)
+    layers = [layer for stack in rows.values() for layer in stack]
+    fixed = 20 * sum(row.parameters(before) for row, before, _ in layers)
+    # D sees a real and a fake image for every one that G makes.
+    per_image = (
+        3
+        * 4
+        * sum(
+            math.prod(after) * (1 if name == "generator" else 2)
+            for name, stack in rows.items()
+            for _, _, after in stack
+        )
+    )
+    most = max(2, int((0.8 * memory - fixed) / per_image))
+    return 2 ** int(math.log2(min(most, config.optim.batch_size / 2, 2**20)))
 
 
 def _default_out(dataset: str) -> Path:

@@ -13,7 +13,7 @@ from fastinfogan.checkpoint import engine_state, load_engine_state
 from fastinfogan.config import preset_config
 from fastinfogan.networks import initialize
 from fastinfogan.reference import ReferenceEngine
-from fastinfogan.step import Batch, FastEngine
+from fastinfogan.step import Batch, FastEngine, Inputs
 
 CPU = torch.device("cpu")
 pytestmark = pytest.mark.usefixtures("narrow_presets")
@@ -30,11 +30,17 @@ def tiny(preset, *, update="alternating", objective="infogan", codes=None, batch
 
 
 def build(kind, config, dtype, device=CPU):
-    engine = kind(config, device)
+    if kind is FastEngine:
+        engine = kind(config, device, dtype)
+    else:
+        engine = kind(config, device)
+        engine.generator.to(dtype)
+        engine.discriminator.to(dtype)
     random = torch.Generator().manual_seed(0)
     for network in (engine.generator, engine.discriminator):
         initialize(network, config.architecture, random)
-        network.to(dtype)
+    if kind is FastEngine:
+        engine.publish()
     return engine
 
 
@@ -42,11 +48,11 @@ def batch_of(config, iteration, dtype, device=CPU):
     size, spec = config.optim.batch_size, config.spec
     random = torch.Generator().manual_seed(iteration)
     real = torch.rand(size, *config.architecture.image_shape, generator=random).to(device, dtype)
-    latents = [
-        type(drawn)(*(part.to(device, dtype) for part in drawn))
-        for drawn in (spec.sample(size, 0, size * (2 * iteration + i)) for i in (0, 1))
-    ]
-    return Batch(real, *latents)
+    inputs = []
+    for i in (0, 1):
+        drawn = spec.sample(size, 0, size * (2 * iteration + i))
+        inputs.append(Inputs(spec.assemble(*drawn).to(device, dtype), drawn.values.to(device)))
+    return Batch(real, *inputs)
 
 
 def state(engine):
@@ -155,35 +161,27 @@ def test_twenty_iterations_in_float32_are_as_close_to_float64_as_the_references(
 def parts_that_answer(engine, objective, update, asked):
     """Which parts get other gradients when Q is asked for other codes than G was fed.
 
-    ``asked``: whose draw the question is about, latents_d's or latents_g's.
+    ``asked``: whose draw the question is about, inputs_d's or inputs_g's.
     """
     config = tiny("mnist", objective=objective, update=update)
     grads = []
     for shift in (0, 1):
         subject = build(engine, config, torch.float64)
         batch = batch_of(config, 0, torch.float64)
-        assemble, spec = subject.spec.assemble, subject.spec
-        fed = [assemble(*latents) for latents in (batch.latents_d, batch.latents_g)]
-
-        class Asked(type(spec)):
-            def assemble(self, noise, values, fed=fed, batch=batch):
-                return fed[0] if noise is batch.latents_d.noise else fed[1]
-
-        subject.spec = Asked(spec.noise, spec.codes)
-        latents = getattr(batch, asked)
-        values = latents.values.clone()
+        inputs = getattr(batch, asked)
+        values = inputs.values.clone()
         values[:, 0] = (values[:, 0] + shift) % 10
-        subject.step(batch._replace(**{asked: latents._replace(values=values)}))
+        subject.step(batch._replace(**{asked: inputs._replace(values=values)}))
         grads.append(gradients(subject))
     changed = {name for name in grads[0] if not torch.equal(grads[0][name], grads[1][name])}
     return {name.split(".")[0] if name[0] == "g" else name.split(".")[1] for name in changed}
 
 
 QUESTIONS = [
-    ("simultaneous", "latents_d", {"generator", "trunk", "q_head"}),
+    ("simultaneous", "inputs_d", {"generator", "trunk", "q_head"}),
     # G's own question stays the same, but D has learned something else when G asks it.
-    ("alternating", "latents_d", {"generator", "trunk", "q_head"}),
-    ("alternating", "latents_g", {"generator"}),
+    ("alternating", "inputs_d", {"generator", "trunk", "q_head"}),
+    ("alternating", "inputs_g", {"generator"}),
 ]
 
 
@@ -227,7 +225,7 @@ def test_running_statistics_of_d_take_real_then_fake():
     batch = batch_of(config, 0, torch.float64)
     d = subject.discriminator
     with torch.no_grad():
-        fake = subject.generator(subject.spec.assemble(*batch.latents_d))
+        fake = subject.generator(batch.inputs_d.latents)
         means = []
         for images in (batch.real, fake):
             x = d.trunk[1].op(d.trunk[0](images))

@@ -1,0 +1,98 @@
+"""How iterations are run: one by one, or recorded as CUDA graphs and replayed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+
+WARMUP = 11  # iterations before recording: kernels compile and libraries choose their algorithms
+LENGTHS = (10, 1)  # iterations in one graph; the short one fills up to the next log line
+
+
+class Eager:
+    """Runs iterations one by one.
+
+    Args:
+        iterate: one whole iteration on the device.
+        load: what the host does before it, such as handing over the next images; None if nothing.
+
+    Attributes:
+        note: what a person should know, once; "" if nothing.
+    """
+
+    note = ""
+
+    def __init__(self, iterate: Callable[[], None], load: Callable[[], None] | None) -> None:
+        self._iterate, self._load = iterate, load
+
+    def run(self, count: int) -> None:
+        """Run ``count`` iterations."""
+        for _ in range(count):
+            if self._load is not None:
+                self._load()
+            self._iterate()
+
+
+class Captured(Eager):
+    """Runs the first iterations as they are, records the next as CUDA graphs, and replays those.
+
+    Everything that an iteration changes (weights, moments, counters, sums of metrics) lives in
+    tensors that it updates in place, so a replay is an iteration. Recording runs nothing. Warm-up
+    and recording share a stream: autograd remembers where a gradient was first accumulated. If
+    recording fails, ``note`` says why, and iterations run one by one.
+    """
+
+    def __init__(self, iterate: Callable[[], None], load: Callable[[], None] | None) -> None:
+        super().__init__(iterate, load)
+        self._stream = torch.cuda.Stream()
+        self._warm = 0
+        self._graphs: dict[int, torch.cuda.CUDAGraph] | None = None
+
+    def run(self, count: int) -> None:
+        """Run ``count`` iterations."""
+        first = min(count, WARMUP - self._warm)
+        if first > 0:
+            self._on_stream(lambda: super(Captured, self).run(first))
+            self._warm += first
+            count -= first
+        if count > 0 and self._graphs is None:
+            self._graphs = self._record()
+        if not self._graphs:
+            super().run(count)
+            return
+        for length, graph in self._graphs.items():
+            while count >= length:
+                if self._load is not None:
+                    self._load()
+                graph.replay()
+                count -= length
+
+    def _record(self) -> dict[int, torch.cuda.CUDAGraph]:
+        """Graphs by the number of iterations in them; none if recording fails."""
+        graphs: dict[int, torch.cuda.CUDAGraph] = {}
+        pool = torch.cuda.graph_pool_handle()  # one: graphs never run beside each other
+        # What the host hands over before an iteration can't happen in the middle of a graph.
+        lengths = LENGTHS if self._load is None else (1,)
+        torch.cuda.synchronize()
+        try:
+            for length in lengths:
+                graph = torch.cuda.CUDAGraph()
+                # thread_local: other threads (DALI's) may call CUDA meanwhile.
+                with torch.cuda.graph(
+                    graph, pool=pool, stream=self._stream, capture_error_mode="thread_local"
+                ):
+                    for _ in range(length):
+                        self._iterate()
+                graphs[length] = graph
+        except RuntimeError as error:
+            self.note = f"no CUDA graphs, recording failed: {' '.join(str(error).split())}"
+            return {}
+        return graphs
+
+    def _on_stream(self, call: Callable[[], None]) -> None:
+        current = torch.cuda.current_stream()
+        self._stream.wait_stream(current)
+        with torch.cuda.stream(self._stream):
+            call()
+        current.wait_stream(self._stream)

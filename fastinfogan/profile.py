@@ -1,0 +1,37 @@
+"""``train --profile``: a trace of a few iterations, and the five most expensive things in it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from torch.profiler import ProfilerActivity, profile
+
+AFTER, ITERATIONS = 30, 10  # iterations of the session before the trace (warm-up); at most in it
+TOP = 5
+
+
+@contextmanager
+def traced(path: Path, device: torch.device) -> Iterator[list[str]]:
+    """Profile what runs inside; then write the trace to ``path``, and a summary to the list.
+
+    The trace is Chrome's JSON format, which ui.perfetto.dev and chrome://tracing show. The summary
+    counts time on the device: an operation's own, without what it calls.
+    """
+    lines: list[str] = []
+    on_gpu = device.type == "cuda"
+    activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_gpu else [])]
+    with profile(activities=activities) as profiler:
+        yield lines
+        if on_gpu:
+            torch.cuda.synchronize(device)
+    profiler.export_chrome_trace(str(path))
+    own = "self_device_time_total" if on_gpu else "self_cpu_time_total"
+    events = sorted(profiler.key_averages(), key=lambda event: -getattr(event, own))
+    total = sum(getattr(event, own) for event in events) or 1.0
+    lines.append(f"trace in {path} (open it at ui.perfetto.dev); the {TOP} most expensive things:")
+    for event in events[:TOP]:
+        spent = getattr(event, own)
+        lines.append(f"  {spent / total:6.1%}  {spent / 1e3:9.1f} ms, {event.count} x {event.key}")
