@@ -125,7 +125,9 @@ def test_a_thousand_steps_of_torch(impl, device, weight_decay):
             (parameter, kind([parameter], 1e-3, betas, ADAM_EPS, weight_decay=weight_decay))
         )
     random = torch.Generator().manual_seed(1)
-    for _ in range(1000):
+    interpreted = impl == "triton" and device == "cpu"
+    steps = 100 if interpreted else 1000  # the interpreter needs 10 ms for each
+    for _ in range(steps):
         # Signal and noise, over six orders of magnitude.
         grad = (torch.randn(shape, generator=random) + 0.3) * torch.logspace(-5, 1, size)
         state.update([grad.to(device)], weight_decay=weight_decay, impl=impl)
@@ -133,7 +135,7 @@ def test_a_thousand_steps_of_torch(impl, device, weight_decay):
             parameter.grad = grad.to(parameter.dtype)
             optimiser.step()
     (own, _), (truth, _) = optimisers
-    assert state.step.item() == 1000
+    assert state.step.item() == steps
     assert_as_close_as(state.params[:size], own.detach(), truth.detach(), "params")
 
 
@@ -292,7 +294,7 @@ def test_opcheck(impl, device, extras):
     )
 
 
-@pytest.mark.parametrize(("impl", "device"), [("reference", "cpu"), *PLACES])
+@pytest.mark.parametrize(("impl", "device"), PLACES)
 def test_compiles_into_one_graph(impl, device):
     """With gradients made in the graph, whose order in memory the compiler might have changed."""
     need(impl, device)
