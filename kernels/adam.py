@@ -400,11 +400,15 @@ def _check_scalars(
 
 
 def _check_grads(params: Tensor, grads: Sequence[Tensor]) -> None:
+    if not grads:
+        raise ValueError("adam: grads is empty; it needs one gradient or more")
     double = params.dtype == torch.float64
     for i, grad in enumerate(grads):
         if grad.dtype not in ((torch.float64,) if double else _TRITON_DTYPES):
             works = "float64 works" if double else "float32, bfloat16 and float16 work"
-            raise ValueError(f"adam: grads[{i}] is {grad.dtype}; with params of {params.dtype} {works}")
+            raise ValueError(
+                f"adam: grads[{i}] is {grad.dtype}; with params of {params.dtype} {works}"
+            )
         if grad.device != params.device:
             raise ValueError(f"adam: grads[{i}] is on {grad.device}, and params on {params.device}")
         if grad.numel() == 0:

@@ -21,7 +21,7 @@ from typing import Any
 
 import torch
 
-from fastinfogan.kernels import bn_act, triton_module
+from fastinfogan.kernels import adam, bn_act, triton_module
 
 # Shared memory that a block can have, in bytes (CUDA C++ Programming Guide, table of technical
 # specifications per compute capability, "maximum amount of shared memory per thread block").
@@ -35,6 +35,12 @@ BN_ACT_SHAPES = (
     *((2048, 512), (6272, 128), (8192, 64), (8192, 128), (8192, 256)),
     *((8192, 512), (25088, 64), (32768, 64), (32768, 128), (32768, 256)),
     *((131072, 64), (131072, 128), (524288, 64)),
+)
+# Numbers in each parameter of the network with the most of them, in their order.
+# tests/test_kernel_gate.py holds the table against the presets.
+ADAM_SIZES = (
+    *(1024, 64, 131_072, 128, 128, 524_288, 256, 256, 1_048_576, 256, 256, 1_048_576, 256, 256),
+    *(16_777_216, 1024, 1024, 1024, 1, 63_488, 62),
 )
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
@@ -81,7 +87,24 @@ def _bn_act_launches(
     bn_act._triton_backward(x, x, vector, vector, stats, own, own, 0.1, groups, training)
 
 
-RUNS = (_run_bn_act,)
+def _run_adam(dtype: torch.dtype) -> None:
+    """Gradients of ``dtype``, but of vectors float32, as batchnorm's are; scaled where float16."""
+    half = dtype != torch.float32
+    flat = torch.empty(adam.offsets(ADAM_SIZES)[1], device="meta")
+    scalar = torch.empty(1, device="meta")
+    grads = [
+        torch.empty(size, dtype=torch.float32 if size <= 1024 else dtype, device="meta")
+        for size in ADAM_SIZES
+    ]
+    adam._triton_adam(
+        *(flat, grads, flat, flat, scalar.long(), scalar),
+        flat.to(dtype) if half else None,
+        *((scalar, scalar) if dtype == torch.float16 else (None, None)),
+        *(0.5, 0.999, 1e-8, 0.0),
+    )
+
+
+RUNS = (_run_bn_act, _run_adam)
 
 
 def launches() -> list[tuple[Any, tuple[Any, ...], dict[str, Any]]]:
@@ -101,7 +124,7 @@ def launches() -> list[tuple[Any, tuple[Any, ...], dict[str, Any]]]:
 
 def _specialize(
     kernel: Any, args: tuple[Any, ...], constants: dict[str, Any]
-) -> tuple[dict[str, str], dict[tuple[int], list[list[Any]]], dict[str, Any]]:
+) -> tuple[dict[str, Any], dict[tuple[int, ...], list[list[Any]]], dict[str, Any]]:
     """Types, what is divisible by 16, and compile-time values, as Triton's launcher has them."""
     pointers = {
         torch.float32: "*fp32",
@@ -109,20 +132,28 @@ def _specialize(
         torch.float16: "*fp16",
         torch.int64: "*i64",
     }
-    signature: dict[str, str] = {}
-    attributes: dict[tuple[int], list[list[Any]]] = {}
+    signature: dict[str, Any] = {}
+    attributes: dict[tuple[int, ...], list[list[Any]]] = {}
     values: dict[str, Any] = {}
+
+    def type_of(value: Any, path: tuple[int, ...]) -> Any:
+        divisible = [["tt.divisibility", 16]]
+        if isinstance(value, tuple):
+            return tuple(type_of(part, (*path, i)) for i, part in enumerate(value))
+        if isinstance(value, torch.Tensor):
+            attributes[path] = divisible
+            return pointers[value.dtype]
+        if isinstance(value, float):
+            return "fp32"
+        if value % 16 == 0:
+            attributes[path] = divisible
+        return "i32" if value < 2**31 else "i64"
+
     for i, (name, value) in enumerate(zip(kernel.arg_names, args, strict=False)):
         if value is None or (type(value) is int and value == 1):
             signature[name], values[name] = "constexpr", value
-        elif isinstance(value, torch.Tensor):
-            signature[name], attributes[(i,)] = pointers[value.dtype], [["tt.divisibility", 16]]
-        elif isinstance(value, float):
-            signature[name] = "fp32"
         else:
-            signature[name] = "i32" if value < 2**31 else "i64"
-            if value % 16 == 0:
-                attributes[(i,)] = [["tt.divisibility", 16]]
+            signature[name] = type_of(value, (i,))
     for name, value in constants.items():
         if name in kernel.arg_names:
             signature[name], values[name] = "constexpr", value
@@ -168,7 +199,10 @@ def measure(
 
 def _describe(values: dict[str, Any], options: dict[str, Any]) -> str:
     shown = {name: value for name, value in {**values, **options}.items() if value is not None}
-    return " ".join(f"{name}={int(value)}" for name, value in shown.items())
+    return " ".join(
+        f"{name}={f'({len(value)})' if isinstance(value, tuple) else int(value)}"
+        for name, value in shown.items()
+    )
 
 
 def _resources(cubin: bytes) -> tuple[int, int]:

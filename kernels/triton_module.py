@@ -18,6 +18,8 @@ INSTALLED = triton is not None
 # TRITON_INTERPRET=1 at import: kernels run in numpy, on CPU tensors. It is there for tests.
 INTERPRETED = INSTALLED and triton.knobs.runtime.interpret
 
+Argument = torch.Tensor | tuple[torch.Tensor, ...] | float | None  # of a kernel
+
 
 def jit(function: Callable[..., None]) -> Any:
     """``triton.jit``, or the function itself where there is no Triton to run it."""
@@ -25,7 +27,7 @@ def jit(function: Callable[..., None]) -> Any:
 
 
 def launch(
-    kernel: Any, grid: tuple[int, ...], *args: torch.Tensor | float | None, **constants: int | bool
+    kernel: Any, grid: tuple[int, ...], *args: Argument, **constants: int | bool | tuple[int, ...]
 ) -> None:
     """Run a kernel. Every launch goes through here, so that ``compile_gate`` can list them."""
     # a * b + c in one rounding, which Triton 3.10 will no longer do unasked.
@@ -37,7 +39,7 @@ def launch(
 
 
 # What was launched on tensors without data: kernel, arguments, compile-time constants.
-recorded: list[tuple[Any, tuple[torch.Tensor | float | None, ...], dict[str, int | bool]]] = []
+recorded: list[tuple[Any, tuple[Argument, ...], dict[str, int | bool | tuple[int, ...]]]] = []
 
 
 def power_of_two(n: int) -> int:

@@ -13,6 +13,7 @@ from fastinfogan.codes import make_spec
 from fastinfogan.config import PRESETS, folder_architecture
 from fastinfogan.kernels import compile_gate, triton_module
 from fastinfogan.kernels.compile_gate import SHARED_LIMIT, Usage
+from fastinfogan.networks import Discriminator, Generator
 
 pytestmark = pytest.mark.skipif(not triton_module.INSTALLED, reason="Triton is not installed")
 
@@ -96,6 +97,17 @@ def test_the_shapes_are_those_of_the_presets():
     assert found == set(compile_gate.BN_ACT_SHAPES)
 
 
+def test_adam_s_sizes_are_those_of_the_network_with_the_most_parameters():
+    networks = []
+    for preset in PRESETS.values():
+        spec = make_spec(preset.noise, preset.codes)
+        with torch.device("meta"):
+            networks.append(Generator(preset.architecture, spec))
+            networks.append(Discriminator(preset.architecture, spec, separate_q=False))
+    sizes = [tuple(p.numel() for p in network.parameters()) for network in networks]
+    assert max(sizes, key=lambda s: (len(s), sum(s))) == compile_gate.ADAM_SIZES
+
+
 def test_launches_are_recorded_once_per_thing_to_compile():
     seen = compile_gate.launches()
     assert triton_module.recorded == []
@@ -105,5 +117,6 @@ def test_launches_are_recorded_once_per_thing_to_compile():
         "_bn_act_forward_kernel",
         "_bn_act_backward_partials_kernel",
         "_bn_act_backward_kernel",
+        "_adam_kernel",
     }
     assert {args[0].dtype for _, args, _ in seen} == {torch.float32, torch.bfloat16, torch.float16}

@@ -47,3 +47,15 @@ BENCH_KERNEL = {torch.float32: 1e-5, torch.bfloat16: torch.finfo(torch.bfloat16)
 BENCH_KINK = 1e-3
 # The typical error of the longest sum in float32, for where the reference is exact by luck.
 BENCH_LONG_SUM = 6_272**0.5 * EPS[torch.float32]
+
+# Adam's first steps move a number by lr times 1, whatever the gradient: two corrections of bias, a
+# root, two divisions and two products, each off by up to 2 eps, and twice that where the kernel
+# computes a correction from its series.
+ADAM_UNIT_STEP = 16 * EPS[torch.float32]
+# One step in float64, in another order: some ten roundings of numbers of order 1.
+ADAM_64 = 10 * EPS[torch.float64]
+# A float32 number of 1e-39, below the smallest normal one, has 20 bits.
+ADAM_DENORMAL = 4 * 2.0**-20
+# The benchmark's parity: the roundings of a step at parameters of order 1, and of the copy.
+BENCH_ADAM = 2 * EPS[torch.float32]
+BENCH_ADAM_COPY = EPS[torch.bfloat16]
