@@ -405,7 +405,10 @@ def _triton_forward(
     groups: int,
     momentum: float,
     eps: float,
+    training: bool,
 ) -> tuple[Tensor, Tensor]:
+    if training and partials is None:
+        partials = _triton_partials(x, groups)
     rows, channels = _layout(x, groups)
     y = torch.empty_like(x)
     stats = x.new_empty((2, groups, channels), dtype=torch.float32)
@@ -415,8 +418,8 @@ def _triton_forward(
         _grid(-(-rows // _tile(channels)[0]), channels, groups),
         *(x, y, partials, weight, bias, running_mean, running_var, stats),
         *(parts, rows, channels, groups, slope, momentum, eps),
-        TRAINING=partials is not None,
-        UPDATE=partials is not None and running_mean is not None,
+        TRAINING=training,
+        UPDATE=training and running_mean is not None,
         BLOCK_PARTS=_BLOCK_PARTS,
         **_tile_constants(channels),
     )
@@ -444,12 +447,16 @@ def _triton_backward(
     weight: Tensor,
     bias: Tensor,
     stats: Tensor,
-    own: Tensor,
-    partials: Tensor,
+    own: Tensor | None,
+    partials: Tensor | None,
     slope: float,
     groups: int,
     training: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
+    if own is None:
+        own = _triton_backward_partials(dy, x, weight, bias, stats, slope, groups)
+    if partials is None:
+        partials = own
     rows, channels = _layout(x, groups)
     dx, dweight, dbias = torch.empty_like(x), torch.empty_like(weight), torch.empty_like(bias)
     own_parts, parts = own.shape[0], partials.shape[0]
@@ -491,16 +498,16 @@ def _native_forward(
     groups: int,
     momentum: float,
     eps: float,
+    training: bool,
 ) -> tuple[Tensor, Tensor]:
-    y = torch.empty_like(x)
     rows, channels = _layout(x, groups)
-    stats = x.new_empty((2, groups, channels), dtype=_accumulator(x.dtype))
-    parts = 0 if partials is None else partials.shape[0]
+    y = torch.empty_like(x)
+    stats = weight.new_empty((2, groups, channels))
     NATIVE.bn_act_forward(
         *(_NATIVE_DTYPES[x.dtype], rows, channels, groups),
-        *(x.data_ptr(), _address(partials), parts, weight.data_ptr(), bias.data_ptr()),
-        *(_address(running_mean), _address(running_var), y.data_ptr(), stats.data_ptr()),
-        *(slope, momentum, eps),
+        *(x.data_ptr(), _parts("native", rows, channels), *_array(partials)),
+        *(weight.data_ptr(), bias.data_ptr(), _address(running_mean), _address(running_var)),
+        *(y.data_ptr(), stats.data_ptr(), slope, momentum, eps, training),
     )
     return y, stats
 
@@ -525,21 +532,19 @@ def _native_backward(
     weight: Tensor,
     bias: Tensor,
     stats: Tensor,
-    own: Tensor,
-    partials: Tensor,
+    own: Tensor | None,
+    partials: Tensor | None,
     slope: float,
     groups: int,
     training: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     rows, channels = _layout(x, groups)
     dx, dweight, dbias = torch.empty_like(x), torch.empty_like(weight), torch.empty_like(bias)
-    scratch = torch.empty_like(stats)
     NATIVE.bn_act_backward(
         *(_NATIVE_DTYPES[x.dtype], rows, channels, groups),
         *(dy.data_ptr(), x.data_ptr(), weight.data_ptr(), bias.data_ptr(), stats.data_ptr()),
-        *(own.data_ptr(), own.shape[0], partials.data_ptr(), partials.shape[0]),
-        *(dx.data_ptr(), dweight.data_ptr(), dbias.data_ptr(), scratch.data_ptr()),
-        *(slope, training),
+        *(_parts("native", rows, channels), _address(own), *_array(partials)),
+        *(dx.data_ptr(), dweight.data_ptr(), dbias.data_ptr(), slope, training),
     )
     return dx, dweight, dbias
 
@@ -551,6 +556,11 @@ def _accumulator(dtype: torch.dtype) -> torch.dtype:
 
 def _address(tensor: Tensor | None) -> int:
     return 0 if tensor is None else tensor.data_ptr()
+
+
+def _array(partials: Tensor | None) -> tuple[int, int]:
+    """Address and number of parts."""
+    return (0, 0) if partials is None else (partials.data_ptr(), partials.shape[0])
 
 
 # -- Registration --------------------------------------------------------------------------------
@@ -566,7 +576,7 @@ def _fake_partials(impl: Impl) -> Callable[..., Tensor]:
 
 
 def _fake_forward(impl: Impl) -> Callable[..., tuple[Tensor, Tensor]]:
-    def fake(x, partials, weight, bias, running_mean, running_var, slope, groups, momentum, eps):
+    def fake(x, partials, weight, bias, running_mean, running_var, slope, groups, *_):
         stats = x.new_empty((2, groups, x.shape[1]), dtype=_accumulator(x.dtype))
         return torch.empty_like(x), stats
 
@@ -594,7 +604,7 @@ register(
 register(
     "bn_act_forward(Tensor x, Tensor? partials, Tensor weight, Tensor bias, "
     "Tensor(a!)? running_mean, Tensor(b!)? running_var, float slope, int groups, float momentum, "
-    "float eps) -> (Tensor, Tensor)",
+    "float eps, bool training) -> (Tensor, Tensor)",
     native=_native_forward,
     triton=_triton_forward,
     fake=_fake_forward,
@@ -607,8 +617,8 @@ register(
     fake=_fake_backward_partials,
 )
 register(
-    "bn_act_backward(Tensor dy, Tensor x, Tensor weight, Tensor bias, Tensor stats, Tensor own, "
-    "Tensor partials, float slope, int groups, bool training) -> (Tensor, Tensor, Tensor)",
+    "bn_act_backward(Tensor dy, Tensor x, Tensor weight, Tensor bias, Tensor stats, Tensor? own, "
+    "Tensor? partials, float slope, int groups, bool training) -> (Tensor, Tensor, Tensor)",
     native=_native_backward,
     triton=_triton_backward,
     fake=_fake_backward,
@@ -640,12 +650,12 @@ class BnActFunction(torch.autograd.Function):
         impl: Impl,
     ) -> Tensor:
         x = _channels_last(x)
-        partials = op("bn_act_partials", impl, x)(x, groups) if training else None
+        partials = None  # those of x, which the op finds by itself
         if training and exchange is not None:
-            partials = exchange(partials)
+            partials = exchange(op("bn_act_partials", impl, x)(x, groups))
         y, stats = op("bn_act_forward", impl, x)(
             *(x, partials, weight, bias, running_mean, running_var),
-            *(slope, groups, momentum, eps),
+            *(slope, groups, momentum, eps, training),
         )
         ctx.save_for_backward(x, weight, bias, stats)
         ctx.settings = slope, groups, training, exchange, impl
@@ -657,8 +667,10 @@ class BnActFunction(torch.autograd.Function):
         x, weight, bias, stats = ctx.saved_tensors
         slope, groups, training, exchange, impl = ctx.settings
         dy = _channels_last(dy)  # .sum() hands down strides of 0
-        own = op("bn_act_backward_partials", impl, x)(dy, x, weight, bias, stats, slope, groups)
-        partials = exchange(own) if training and exchange is not None else own
+        own = partials = None
+        if training and exchange is not None:
+            own = op("bn_act_backward_partials", impl, x)(dy, x, weight, bias, stats, slope, groups)
+            partials = exchange(own)
         dx, dweight, dbias = op("bn_act_backward", impl, x)(
             dy, x, weight, bias, stats, own, partials, slope, groups, training
         )
