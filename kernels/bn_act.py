@@ -474,6 +474,7 @@ def _triton_backward(
 
 _NATIVE_DTYPES = {torch.float32: 0, torch.bfloat16: 1, torch.float64: 2}  # Dtype in kernels.h
 _TRITON_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
+_DTYPES = {*_NATIVE_DTYPES, *_TRITON_DTYPES}
 
 
 def _native_partials(x: Tensor, groups: int) -> Tensor:
@@ -641,14 +642,9 @@ class BnActFunction(torch.autograd.Function):
         bias: Tensor,
         running_mean: Tensor | None,
         running_var: Tensor | None,
-        slope: float,
-        groups: int,
-        momentum: float,
-        eps: float,
-        training: bool,
-        exchange: Exchange | None,
-        impl: Impl,
+        settings: tuple[float, int, float, float, bool, Exchange | None, Impl],
     ) -> Tensor:
+        slope, groups, momentum, eps, training, exchange, impl = settings
         x = _channels_last(x)
         partials = None  # those of x, which the op finds by itself
         if training and exchange is not None:
@@ -658,25 +654,31 @@ class BnActFunction(torch.autograd.Function):
             *(slope, groups, momentum, eps, training),
         )
         ctx.save_for_backward(x, weight, bias, stats)
-        ctx.settings = slope, groups, training, exchange, impl
+        ctx.settings = settings
         return y
 
     @staticmethod
-    @once_differentiable
     def backward(ctx, dy: Tensor) -> tuple[Tensor | None, ...]:
-        x, weight, bias, stats = ctx.saved_tensors
-        slope, groups, training, exchange, impl = ctx.settings
-        dy = _channels_last(dy)  # .sum() hands down strides of 0
-        own = partials = None
-        if training and exchange is not None:
-            own = op("bn_act_backward_partials", impl, x)(dy, x, weight, bias, stats, slope, groups)
-            partials = exchange(own)
-        dx, dweight, dbias = op("bn_act_backward", impl, x)(
-            dy, x, weight, bias, stats, own, partials, slope, groups, training
-        )
-        needs = ctx.needs_input_grad
-        grads = (g if need else None for g, need in zip((dx, dweight, dbias), needs, strict=False))
-        return *grads, *(None,) * 9
+        # Forbidding a second derivative costs as much as a small layer's arithmetic, and is
+        # needed only where the gradient is recorded.
+        return (_backward_once if torch.is_grad_enabled() else _backward)(ctx, dy)
+
+
+def _backward(ctx, dy: Tensor) -> tuple[Tensor | None, ...]:
+    x, weight, bias, stats = ctx.saved_tensors
+    slope, groups, _, _, training, exchange, impl = ctx.settings
+    dy = _channels_last(dy)  # .sum() hands down strides of 0
+    own = partials = None
+    if training and exchange is not None:
+        own = op("bn_act_backward_partials", impl, x)(dy, x, weight, bias, stats, slope, groups)
+        partials = exchange(own)
+    dx, dweight, dbias = op("bn_act_backward", impl, x)(
+        dy, x, weight, bias, stats, own, partials, slope, groups, training
+    )
+    return dx, dweight, dbias, None, None, None
+
+
+_backward_once = once_differentiable(_backward)
 
 
 def _channels_last(x: Tensor) -> Tensor:
@@ -736,8 +738,8 @@ def bn_act(
         )
         return _channels_last(y)
     return BnActFunction.apply(
-        *(x, weight, bias, running_mean, running_var, slope, groups, momentum, eps),
-        *(training, exchange, impl),
+        *(x, weight, bias, running_mean, running_var),
+        (slope, groups, momentum, eps, training, exchange, impl),
     )
 
 
@@ -754,28 +756,23 @@ def _check(
 ) -> None:
     if x.dim() not in (2, 4) or x.numel() == 0:
         raise ValueError(f"bn_act: x is {tuple(x.shape)}; (B, C) or (B, C, H, W), not empty, work")
-    if x.dtype not in (*_NATIVE_DTYPES, *_TRITON_DTYPES):
+    if x.dtype not in _DTYPES:
         raise ValueError(f"bn_act: x is {x.dtype}; it must be a float of 16, 32 or 64 bits")
     if (running_mean is None) != (running_var is None):
         raise ValueError("bn_act: running_mean and running_var go together: both or neither")
     if running_mean is None and not training:
         raise ValueError("bn_act: running_mean=None needs training=True")
-    vectors = {"weight": weight, "bias": bias}
-    if running_mean is not None:
-        vectors |= {"running_mean": running_mean, "running_var": running_var}
-    for name, vector in vectors.items():
-        if vector.shape != x.shape[1:2]:
-            shape = tuple(vector.shape)
-            raise ValueError(f"bn_act: {name} is {shape}, and x has {x.shape[1]} channels")
-        if vector.dtype != _accumulator(x.dtype):
-            raise ValueError(
-                f"bn_act: {name} is {vector.dtype}; with x of {x.dtype} it must be "
-                f"{_accumulator(x.dtype)}"
-            )
-        if vector.device != x.device:
-            raise ValueError(f"bn_act: {name} is on {vector.device}, and x on {x.device}")
-        if not vector.is_contiguous():
-            raise ValueError(f"bn_act: {name} has stride {vector.stride(0)}; it must have 1")
+    shape, dtype, device = x.shape[1:2], _accumulator(x.dtype), x.device
+    vectors = (weight, bias, running_mean, running_var)
+    for i, vector in enumerate(vectors if running_mean is not None else vectors[:2]):
+        if (
+            vector.shape != shape
+            or vector.dtype != dtype
+            or vector.device != device
+            or not vector.is_contiguous()
+        ):
+            name = ("weight", "bias", "running_mean", "running_var")[i]
+            raise ValueError(f"bn_act: {name} {_fault(vector, x)}")
     if not 0.0 <= slope <= 1.0:
         raise ValueError(f"bn_act: slope={slope}; 0 to 1 work")
     if groups not in (1, 2) or (training and x.shape[0] % groups):
@@ -787,3 +784,13 @@ def _check(
             f"bn_act: x is {tuple(x.shape)} with groups={groups}: one value per channel has no "
             "variance to train with"
         )
+
+
+def _fault(vector: Tensor, x: Tensor) -> str:
+    if vector.shape != x.shape[1:2]:
+        return f"is {tuple(vector.shape)}, and x has {x.shape[1]} channels"
+    if vector.dtype != (dtype := _accumulator(x.dtype)):
+        return f"is {vector.dtype}; with x of {x.dtype} it must be {dtype}"
+    if vector.device != x.device:
+        return f"is on {vector.device}, and x on {x.device}"
+    return f"has stride {vector.stride(0)}; it must have 1"

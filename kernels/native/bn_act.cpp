@@ -29,7 +29,7 @@ constexpr int kRows = 4;          // rows side by side: sums are read and writte
 constexpr int64_t kCached = 1 << 18;  // bytes that the second-level cache keeps until read again
 
 // Numbers in a tensor below which starting threads costs more than they save.
-constexpr int64_t kSmall = 1 << 14;
+constexpr int64_t kSmall = 1 << 15;
 
 struct Range {
   int64_t first, last;
