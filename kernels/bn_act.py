@@ -405,7 +405,10 @@ def _triton_forward(
     groups: int,
     momentum: float,
     eps: float,
+    training: bool,
 ) -> tuple[Tensor, Tensor]:
+    if training and partials is None:
+        partials = _triton_partials(x, groups)
     rows, channels = _layout(x, groups)
     y = torch.empty_like(x)
     stats = x.new_empty((2, groups, channels), dtype=torch.float32)
@@ -415,8 +418,8 @@ def _triton_forward(
         _grid(-(-rows // _tile(channels)[0]), channels, groups),
         *(x, y, partials, weight, bias, running_mean, running_var, stats),
         *(parts, rows, channels, groups, slope, momentum, eps),
-        TRAINING=partials is not None,
-        UPDATE=partials is not None and running_mean is not None,
+        TRAINING=training,
+        UPDATE=training and running_mean is not None,
         BLOCK_PARTS=_BLOCK_PARTS,
         **_tile_constants(channels),
     )
@@ -444,12 +447,16 @@ def _triton_backward(
     weight: Tensor,
     bias: Tensor,
     stats: Tensor,
-    own: Tensor,
-    partials: Tensor,
+    own: Tensor | None,
+    partials: Tensor | None,
     slope: float,
     groups: int,
     training: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
+    if own is None:
+        own = _triton_backward_partials(dy, x, weight, bias, stats, slope, groups)
+    if partials is None:
+        partials = own
     rows, channels = _layout(x, groups)
     dx, dweight, dbias = torch.empty_like(x), torch.empty_like(weight), torch.empty_like(bias)
     own_parts, parts = own.shape[0], partials.shape[0]
@@ -467,6 +474,7 @@ def _triton_backward(
 
 _NATIVE_DTYPES = {torch.float32: 0, torch.bfloat16: 1, torch.float64: 2}  # Dtype in kernels.h
 _TRITON_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
+_DTYPES = {*_NATIVE_DTYPES, *_TRITON_DTYPES}
 
 
 def _native_partials(x: Tensor, groups: int) -> Tensor:
@@ -491,16 +499,16 @@ def _native_forward(
     groups: int,
     momentum: float,
     eps: float,
+    training: bool,
 ) -> tuple[Tensor, Tensor]:
-    y = torch.empty_like(x)
     rows, channels = _layout(x, groups)
-    stats = x.new_empty((2, groups, channels), dtype=_accumulator(x.dtype))
-    parts = 0 if partials is None else partials.shape[0]
+    y = torch.empty_like(x)
+    stats = weight.new_empty((2, groups, channels))
     NATIVE.bn_act_forward(
         *(_NATIVE_DTYPES[x.dtype], rows, channels, groups),
-        *(x.data_ptr(), _address(partials), parts, weight.data_ptr(), bias.data_ptr()),
-        *(_address(running_mean), _address(running_var), y.data_ptr(), stats.data_ptr()),
-        *(slope, momentum, eps),
+        *(x.data_ptr(), _parts("native", rows, channels), *_array(partials)),
+        *(weight.data_ptr(), bias.data_ptr(), _address(running_mean), _address(running_var)),
+        *(y.data_ptr(), stats.data_ptr(), slope, momentum, eps, training),
     )
     return y, stats
 
@@ -525,21 +533,19 @@ def _native_backward(
     weight: Tensor,
     bias: Tensor,
     stats: Tensor,
-    own: Tensor,
-    partials: Tensor,
+    own: Tensor | None,
+    partials: Tensor | None,
     slope: float,
     groups: int,
     training: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     rows, channels = _layout(x, groups)
     dx, dweight, dbias = torch.empty_like(x), torch.empty_like(weight), torch.empty_like(bias)
-    scratch = torch.empty_like(stats)
     NATIVE.bn_act_backward(
         *(_NATIVE_DTYPES[x.dtype], rows, channels, groups),
         *(dy.data_ptr(), x.data_ptr(), weight.data_ptr(), bias.data_ptr(), stats.data_ptr()),
-        *(own.data_ptr(), own.shape[0], partials.data_ptr(), partials.shape[0]),
-        *(dx.data_ptr(), dweight.data_ptr(), dbias.data_ptr(), scratch.data_ptr()),
-        *(slope, training),
+        *(_parts("native", rows, channels), _address(own), *_array(partials)),
+        *(dx.data_ptr(), dweight.data_ptr(), dbias.data_ptr(), slope, training),
     )
     return dx, dweight, dbias
 
@@ -551,6 +557,11 @@ def _accumulator(dtype: torch.dtype) -> torch.dtype:
 
 def _address(tensor: Tensor | None) -> int:
     return 0 if tensor is None else tensor.data_ptr()
+
+
+def _array(partials: Tensor | None) -> tuple[int, int]:
+    """Address and number of parts."""
+    return (0, 0) if partials is None else (partials.data_ptr(), partials.shape[0])
 
 
 # -- Registration --------------------------------------------------------------------------------
@@ -566,7 +577,7 @@ def _fake_partials(impl: Impl) -> Callable[..., Tensor]:
 
 
 def _fake_forward(impl: Impl) -> Callable[..., tuple[Tensor, Tensor]]:
-    def fake(x, partials, weight, bias, running_mean, running_var, slope, groups, momentum, eps):
+    def fake(x, partials, weight, bias, running_mean, running_var, slope, groups, *_):
         stats = x.new_empty((2, groups, x.shape[1]), dtype=_accumulator(x.dtype))
         return torch.empty_like(x), stats
 
@@ -594,7 +605,7 @@ register(
 register(
     "bn_act_forward(Tensor x, Tensor? partials, Tensor weight, Tensor bias, "
     "Tensor(a!)? running_mean, Tensor(b!)? running_var, float slope, int groups, float momentum, "
-    "float eps) -> (Tensor, Tensor)",
+    "float eps, bool training) -> (Tensor, Tensor)",
     native=_native_forward,
     triton=_triton_forward,
     fake=_fake_forward,
@@ -607,8 +618,8 @@ register(
     fake=_fake_backward_partials,
 )
 register(
-    "bn_act_backward(Tensor dy, Tensor x, Tensor weight, Tensor bias, Tensor stats, Tensor own, "
-    "Tensor partials, float slope, int groups, bool training) -> (Tensor, Tensor, Tensor)",
+    "bn_act_backward(Tensor dy, Tensor x, Tensor weight, Tensor bias, Tensor stats, Tensor? own, "
+    "Tensor? partials, float slope, int groups, bool training) -> (Tensor, Tensor, Tensor)",
     native=_native_backward,
     triton=_triton_backward,
     fake=_fake_backward,
@@ -631,40 +642,43 @@ class BnActFunction(torch.autograd.Function):
         bias: Tensor,
         running_mean: Tensor | None,
         running_var: Tensor | None,
-        slope: float,
-        groups: int,
-        momentum: float,
-        eps: float,
-        training: bool,
-        exchange: Exchange | None,
-        impl: Impl,
+        settings: tuple[float, int, float, float, bool, Exchange | None, Impl],
     ) -> Tensor:
+        slope, groups, momentum, eps, training, exchange, impl = settings
         x = _channels_last(x)
-        partials = op("bn_act_partials", impl, x)(x, groups) if training else None
+        partials = None  # those of x, which the op finds by itself
         if training and exchange is not None:
-            partials = exchange(partials)
+            partials = exchange(op("bn_act_partials", impl, x)(x, groups))
         y, stats = op("bn_act_forward", impl, x)(
             *(x, partials, weight, bias, running_mean, running_var),
-            *(slope, groups, momentum, eps),
+            *(slope, groups, momentum, eps, training),
         )
         ctx.save_for_backward(x, weight, bias, stats)
-        ctx.settings = slope, groups, training, exchange, impl
+        ctx.settings = settings
         return y
 
     @staticmethod
-    @once_differentiable
     def backward(ctx, dy: Tensor) -> tuple[Tensor | None, ...]:
-        x, weight, bias, stats = ctx.saved_tensors
-        slope, groups, training, exchange, impl = ctx.settings
-        dy = _channels_last(dy)  # .sum() hands down strides of 0
+        # Forbidding a second derivative costs as much as a small layer's arithmetic, and is
+        # needed only where the gradient is recorded.
+        return (_backward_once if torch.is_grad_enabled() else _backward)(ctx, dy)
+
+
+def _backward(ctx, dy: Tensor) -> tuple[Tensor | None, ...]:
+    x, weight, bias, stats = ctx.saved_tensors
+    slope, groups, _, _, training, exchange, impl = ctx.settings
+    dy = _channels_last(dy)  # .sum() hands down strides of 0
+    own = partials = None
+    if training and exchange is not None:
         own = op("bn_act_backward_partials", impl, x)(dy, x, weight, bias, stats, slope, groups)
-        partials = exchange(own) if training and exchange is not None else own
-        dx, dweight, dbias = op("bn_act_backward", impl, x)(
-            dy, x, weight, bias, stats, own, partials, slope, groups, training
-        )
-        needs = ctx.needs_input_grad
-        grads = (g if need else None for g, need in zip((dx, dweight, dbias), needs, strict=False))
-        return *grads, *(None,) * 9
+        partials = exchange(own)
+    dx, dweight, dbias = op("bn_act_backward", impl, x)(
+        dy, x, weight, bias, stats, own, partials, slope, groups, training
+    )
+    return dx, dweight, dbias, None, None, None
+
+
+_backward_once = once_differentiable(_backward)
 
 
 def _channels_last(x: Tensor) -> Tensor:
@@ -724,8 +738,8 @@ def bn_act(
         )
         return _channels_last(y)
     return BnActFunction.apply(
-        *(x, weight, bias, running_mean, running_var, slope, groups, momentum, eps),
-        *(training, exchange, impl),
+        *(x, weight, bias, running_mean, running_var),
+        (slope, groups, momentum, eps, training, exchange, impl),
     )
 
 
@@ -742,28 +756,23 @@ def _check(
 ) -> None:
     if x.dim() not in (2, 4) or x.numel() == 0:
         raise ValueError(f"bn_act: x is {tuple(x.shape)}; (B, C) or (B, C, H, W), not empty, work")
-    if x.dtype not in (*_NATIVE_DTYPES, *_TRITON_DTYPES):
+    if x.dtype not in _DTYPES:
         raise ValueError(f"bn_act: x is {x.dtype}; it must be a float of 16, 32 or 64 bits")
     if (running_mean is None) != (running_var is None):
         raise ValueError("bn_act: running_mean and running_var go together: both or neither")
     if running_mean is None and not training:
         raise ValueError("bn_act: running_mean=None needs training=True")
-    vectors = {"weight": weight, "bias": bias}
-    if running_mean is not None:
-        vectors |= {"running_mean": running_mean, "running_var": running_var}
-    for name, vector in vectors.items():
-        if vector.shape != x.shape[1:2]:
-            shape = tuple(vector.shape)
-            raise ValueError(f"bn_act: {name} is {shape}, and x has {x.shape[1]} channels")
-        if vector.dtype != _accumulator(x.dtype):
-            raise ValueError(
-                f"bn_act: {name} is {vector.dtype}; with x of {x.dtype} it must be "
-                f"{_accumulator(x.dtype)}"
-            )
-        if vector.device != x.device:
-            raise ValueError(f"bn_act: {name} is on {vector.device}, and x on {x.device}")
-        if not vector.is_contiguous():
-            raise ValueError(f"bn_act: {name} has stride {vector.stride(0)}; it must have 1")
+    shape, dtype, device = x.shape[1:2], _accumulator(x.dtype), x.device
+    vectors = (weight, bias, running_mean, running_var)
+    for i, vector in enumerate(vectors if running_mean is not None else vectors[:2]):
+        if (
+            vector.shape != shape
+            or vector.dtype != dtype
+            or vector.device != device
+            or not vector.is_contiguous()
+        ):
+            name = ("weight", "bias", "running_mean", "running_var")[i]
+            raise ValueError(f"bn_act: {name} {_fault(vector, x)}")
     if not 0.0 <= slope <= 1.0:
         raise ValueError(f"bn_act: slope={slope}; 0 to 1 work")
     if groups not in (1, 2) or (training and x.shape[0] % groups):
@@ -775,3 +784,13 @@ def _check(
             f"bn_act: x is {tuple(x.shape)} with groups={groups}: one value per channel has no "
             "variance to train with"
         )
+
+
+def _fault(vector: Tensor, x: Tensor) -> str:
+    if vector.shape != x.shape[1:2]:
+        return f"is {tuple(vector.shape)}, and x has {x.shape[1]} channels"
+    if vector.dtype != (dtype := _accumulator(x.dtype)):
+        return f"is {vector.dtype}; with x of {x.dtype} it must be {dtype}"
+    if vector.device != x.device:
+        return f"is on {vector.device}, and x on {x.device}"
+    return f"has stride {vector.stride(0)}; it must have 1"

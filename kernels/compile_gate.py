@@ -79,12 +79,10 @@ def _bn_act_launches(
     x = torch.empty(rows * groups, channels, dtype=dtype, device="meta")
     vector = torch.empty(channels, device="meta")
     statistics = (vector, vector) if running else (None, None)
-    partials = bn_act._triton_partials(x, groups) if training else None
     _, stats = bn_act._triton_forward(
-        x, partials, vector, vector, *statistics, 0.1, groups, 0.1, 1e-5
+        x, None, vector, vector, *statistics, 0.1, groups, 0.1, 1e-5, training
     )
-    own = bn_act._triton_backward_partials(x, x, vector, vector, stats, 0.1, groups)
-    bn_act._triton_backward(x, x, vector, vector, stats, own, own, 0.1, groups, training)
+    bn_act._triton_backward(x, x, vector, vector, stats, None, None, 0.1, groups, training)
 
 
 def _run_adam(dtype: torch.dtype) -> None:

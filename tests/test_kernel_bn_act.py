@@ -253,13 +253,30 @@ def test_opcheck(impl, device, running):
     ops = [getattr(torch.ops.fastinfogan, f"bn_act_{name}_{impl}").default for name in names]
     affine = (weight, bias)
     partials = ops[0](x, 2)
-    calls = [(x, 2), (x, partials, *affine, *statistics, 0.1, 2, 0.1, 1e-5)]
-    stats = ops[1](*calls[1])[1]
-    calls.append((dy, x, *affine, stats, 0.1, 2))
-    own = ops[2](*calls[2])
-    calls.append((dy, x, *affine, stats, own, own.clone(), 0.1, 2, True))
-    for checked, args in zip(ops, calls, strict=True):
+    forward = (*affine, *statistics, 0.1, 2, 0.1, 1e-5, True)
+    _, stats = ops[1](x, partials, *forward)
+    backward = (dy, x, *affine, stats)
+    own = ops[2](*backward, 0.1, 2)
+    for checked, args in (
+        (ops[0], (x, 2)),
+        (ops[1], (x, partials, *forward)),
+        (ops[1], (x, None, *forward)),
+        (ops[2], (*backward, 0.1, 2)),
+        (ops[3], (*backward, own, own.clone(), 0.1, 2, True)),
+        (ops[3], (*backward, None, None, 0.1, 2, True)),
+    ):
         torch.library.opcheck(checked, args)
+
+
+@pytest.mark.parametrize(("impl", "device"), PLACES)
+@pytest.mark.parametrize("shape", [(10, 33, 5, 5), (6, 700)])
+def test_an_exchange_with_nobody_else_changes_nothing(impl, device, shape):
+    """The ops gather the sums themselves, or are given what the ops for ranks gathered."""
+    need(impl, device)
+    tensors = inputs(shape, torch.float32)
+    alone = outputs(tensors, impl, device, slope=0.1, groups=2)
+    split = outputs(tensors, impl, device, slope=0.1, groups=2, exchange=lambda sums: sums.clone())
+    assert all(torch.equal(a, b) for a, b in zip(alone, split, strict=True))
 
 
 @pytest.mark.parametrize(("impl", "device"), PLACES)

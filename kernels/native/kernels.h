@@ -27,16 +27,17 @@ struct BnActShape {
 #define FASTINFOGAN_DECLARE(ISA)                                                                   \
   namespace ISA {                                                                                  \
   void bn_act_partials(BnActShape shape, const void* x, void* partials, int64_t parts);            \
-  void bn_act_forward(BnActShape shape, const void* x, const void* partials, int64_t parts,        \
-                      const void* weight, const void* bias, void* running_mean, void* running_var, \
-                      void* y, void* stats, double slope, double momentum, double eps);            \
+  void bn_act_forward(BnActShape shape, const void* x, int64_t parts, const void* all,             \
+                      int64_t all_parts, const void* weight, const void* bias, void* running_mean, \
+                      void* running_var, void* y, void* stats, double slope, double momentum,      \
+                      double eps, bool training);                                                  \
   void bn_act_backward_partials(BnActShape shape, const void* dy, const void* x,                   \
                                 const void* weight, const void* bias, const void* stats,           \
                                 void* partials, int64_t parts, double slope);                      \
   void bn_act_backward(BnActShape shape, const void* dy, const void* x, const void* weight,        \
-                       const void* bias, const void* stats, const void* own, int64_t own_parts,    \
-                       const void* partials, int64_t parts, void* dx, void* dweight, void* dbias,  \
-                       void* scratch, double slope, bool training);                                \
+                       const void* bias, const void* stats, int64_t parts, const void* own,        \
+                       const void* all, int64_t all_parts, void* dx, void* dweight, void* dbias,   \
+                       double slope, bool training);                                               \
   void adam(Dtype dtype, void* params, void* exp_avg, void* exp_avg_sq, void* copy,                \
             const void* grads, const void* dtypes, const void* starts, const void* sizes,          \
             int64_t segments, int64_t total, int64_t align, double inverse_scale, double beta1,    \

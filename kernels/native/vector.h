@@ -80,9 +80,13 @@ INLINE Words widen(HalfWords half) {
 #endif
 }
 
+// Words of at most 16 bits.
 INLINE HalfWords narrow(Words words) {
 #if defined(__AVX512F__)
   return HalfWords(_mm512_cvtepi32_epi16(__m512i(words)));
+#elif defined(__AVX2__)
+  return HalfWords(_mm_packus_epi32(_mm256_castsi256_si128(__m256i(words)),
+                                    _mm256_extracti128_si256(__m256i(words), 1)));
 #else
   return __builtin_convertvector(words, HalfWords);
 #endif
