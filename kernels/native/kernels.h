@@ -19,6 +19,14 @@ struct BnActShape {
   int64_t rows, channels, groups;
 };
 
+// Shapes as in kernels/mi_loss.py: q_params (rows, columns); logits of `logits` numbers, 0, rows or
+// 2 rows; `terms` losses, the adversarial one and the codes'; rows are cut into `parts`.
+struct MiLossShape {
+  Dtype dtype;
+  int64_t rows, columns, logits, terms, parts;
+  double log_sigma_bound;
+};
+
 #define FASTINFOGAN_DECLARE(ISA)                                                                   \
   namespace ISA {                                                                                  \
   void bn_act_partials(BnActShape shape, const void* x, void* partials, int64_t parts);            \
@@ -32,6 +40,9 @@ struct BnActShape {
                        const void* bias, const void* stats, const void* own, int64_t own_parts,    \
                        const void* partials, int64_t parts, void* dx, void* dweight, void* dbias,  \
                        void* scratch, double slope, bool training);                                \
+  int64_t mi_loss(MiLossShape shape, const void* logits, const void* q_params, const void* values, \
+                  const void* table, const void* weights, void* partials, void* grads,             \
+                  void* means, void* total);                                                       \
   }
 
 FASTINFOGAN_DECLARE(baseline)
