@@ -355,12 +355,11 @@ def _native(
     terms = 1 + len(kinds)
     # A function of the shape alone, so that results don't depend on the number of threads.
     parts = 1 if rows * columns < 1 << 15 else min(16, rows)
-    partials = q_params.new_empty((parts, terms), dtype=torch.float64)
     bad = NATIVE.mi_loss(
         _NATIVE_DTYPES[q_params.dtype],
         *(rows, columns, 0 if logits is None else logits.shape[0], terms, parts, LOG_SIGMA_BOUND),
         *(0 if logits is None else logits.data_ptr(), q_params.data_ptr(), values.data_ptr()),
-        *(table.terms.data_ptr(), table.weights.data_ptr(), partials.data_ptr()),
+        *(table.terms.data_ptr(), table.weights.data_ptr()),
         *(grads.data_ptr(), means.data_ptr(), total.data_ptr()),
     )
     if bad >= 0:
@@ -414,9 +413,13 @@ class _Codes(NamedTuple):
 
 
 @functools.lru_cache(maxsize=256)
-def _read(codes: tuple[Code, ...], weights: tuple[float, ...]) -> _Codes:
+def _read(name: str, codes: tuple[Code, ...], weights: tuple[float, ...]) -> _Codes:
+    if len(codes) != len(weights):
+        raise ValueError(f"{name}: weights has {len(weights)} numbers for {len(codes)} codes")
     kinds, widths = [], []
-    for code in codes:
+    for code, weight in zip(codes, weights, strict=True):
+        if not abs(weight) < math.inf:
+            raise ValueError(f"{name}: weights has a {weight}; finite numbers work")
         if not code.regularized:
             kind = _NONE
         elif code.is_discrete:
@@ -449,12 +452,13 @@ class MiLossFunction(torch.autograd.Function):
     def backward(ctx, dtotal: Tensor | None, _: None) -> tuple[Tensor | None, ...]:
         (grads,) = ctx.saved_tensors
         shape, dtype = ctx.settings
-        numbers = shape.numel()
-        # One multiplication for both inputs, rounded after the scale and not before.
-        scaled = (grads * dtotal).to(dtype)
-        dq_params = scaled[:numbers].view(shape) if ctx.needs_input_grad[1] else None
-        dlogits = scaled[numbers:] if ctx.needs_input_grad[0] else None
-        return dlogits, dq_params, None, None, None
+        # One launch for both inputs, which rounds after the scale and not before.
+        scaled = torch.empty_like(grads, dtype=dtype)
+        torch.mul(grads, dtotal, out=scaled)
+        numbers, dlogits = shape.numel(), None
+        if scaled.numel() > numbers:
+            scaled, dlogits = scaled.split_with_sizes((numbers, scaled.numel() - numbers))
+        return dlogits, scaled.view(shape), None, None, None
 
 
 def mi_loss(
@@ -550,7 +554,7 @@ def _loss(
 ) -> tuple[Tensor, Tensor]:
     # Dynamo follows Python, but not into a cache.
     read = _read.__wrapped__ if torch.compiler.is_compiling() else _read
-    known = read(tuple(codes), tuple(weights))
+    known = read(name, tuple(codes), tuple(weights))
     _check(name, logits, q_params, values, known)
     impl = choose(name, impl, q_params, native=_NATIVE_DTYPES, triton=_TRITON_DTYPES)
     values = values.to(_accumulator(q_params.dtype))
@@ -581,10 +585,6 @@ def _check(
     name: str, logits: Tensor | None, q_params: Tensor, values: Tensor, codes: _Codes
 ) -> None:
     count = len(codes.kinds)
-    if count != len(codes.weights):
-        raise ValueError(f"{name}: weights has {len(codes.weights)} numbers for {count} codes")
-    if not all(map(math.isfinite, codes.weights)):
-        raise ValueError(f"{name}: weights is {codes.weights}; finite numbers work")
     if q_params.dim() != 2 or q_params.shape[0] == 0 or q_params.shape[1] != codes.columns:
         raise ValueError(
             f"{name}: q_params is {tuple(q_params.shape)}; (B, {codes.columns}) fits the codes"

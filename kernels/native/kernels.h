@@ -41,8 +41,7 @@ struct MiLossShape {
                        const void* partials, int64_t parts, void* dx, void* dweight, void* dbias,  \
                        void* scratch, double slope, bool training);                                \
   int64_t mi_loss(MiLossShape shape, const void* logits, const void* q_params, const void* values, \
-                  const void* table, const void* weights, void* partials, void* grads,             \
-                  void* means, void* total);                                                       \
+                  const void* table, const void* weights, void* grads, void* means, void* total);  \
   }
 
 FASTINFOGAN_DECLARE(baseline)

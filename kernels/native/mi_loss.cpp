@@ -26,7 +26,6 @@ struct Arrays {
   const Term* terms;
   const A* weights;  // (terms,)
   A *dq, *dlogits;
-  double* partials;  // (parts, terms)
 };
 
 // The lanes combined to one number, by halves.
@@ -243,17 +242,19 @@ template <class T>
 int64_t loss(const Arrays<T>& a, AccumulatorOf<T>* means, AccumulatorOf<T>* total) {
   using A = AccumulatorOf<T>;
   const int64_t parts = a.shape.parts, terms = a.shape.terms;
+  // (parts, terms): 8 KiB for 64 codes
+  double* partials = static_cast<double*>(__builtin_alloca(parts * terms * sizeof(double)));
   int64_t bad = -1;
 #pragma omp parallel for schedule(static) if (parts > 1) reduction(max : bad)
   for (int64_t p = 0; p < parts; ++p) {
     const int64_t first = a.shape.rows * p / parts, last = a.shape.rows * (p + 1) / parts;
-    const int64_t found = part_of(a, first, last, a.partials + p * terms);
+    const int64_t found = part_of(a, first, last, partials + p * terms);
     bad = found > bad ? found : bad;
   }
   double weighted = 0;
   for (int64_t t = 0; t < terms; ++t) {
     double sum = 0;
-    for (int64_t p = 0; p < parts; ++p) sum += a.partials[p * terms + t];
+    for (int64_t p = 0; p < parts; ++p) sum += partials[p * terms + t];
     means[t] = A(sum / double(a.shape.rows));
     weighted += double(a.weights[t]) * sum / double(a.shape.rows);
   }
@@ -264,8 +265,7 @@ int64_t loss(const Arrays<T>& a, AccumulatorOf<T>* means, AccumulatorOf<T>* tota
 }  // namespace
 
 int64_t mi_loss(MiLossShape s, const void* logits, const void* q_params, const void* values,
-                const void* table, const void* weights, void* partials, void* grads, void* means,
-                void* total) {
+                const void* table, const void* weights, void* grads, void* means, void* total) {
   int64_t bad = -1;
   with_type(s.dtype, [&](auto type) {
     using T = typename Pointee<decltype(type)>::Type;
@@ -277,8 +277,7 @@ int64_t mi_loss(MiLossShape s, const void* logits, const void* q_params, const v
                               in<Term>(table),
                               in<A>(weights),
                               out<A>(grads),
-                              out<A>(grads) + s.rows * s.columns,
-                              out<double>(partials)};
+                              out<A>(grads) + s.rows * s.columns};
     bad = loss<T>(arrays, out<A>(means), out<A>(total));
   });
   return bad;
