@@ -24,6 +24,14 @@ struct BnActShape {
 // the segment begins, a multiple of align, and its size. decay is lr times the weight decay, rate
 // lr / (1 - beta1^t), root 1 / sqrt(1 - beta2^t).
 
+// Shapes as in kernels/mi_loss.py: q_params (rows, columns); logits of `logits` numbers, 0, rows or
+// 2 rows; `terms` losses, the adversarial one and the codes'; rows are cut into `parts`.
+struct MiLossShape {
+  Dtype dtype;
+  int64_t rows, columns, logits, terms, parts;
+  double log_sigma_bound;
+};
+
 #define FASTINFOGAN_DECLARE(ISA)                                                                   \
   namespace ISA {                                                                                  \
   void bn_act_partials(BnActShape shape, const void* x, void* partials, int64_t parts);            \
@@ -42,6 +50,8 @@ struct BnActShape {
             const void* grads, const void* dtypes, const void* starts, const void* sizes,          \
             int64_t segments, int64_t total, int64_t align, double inverse_scale, double beta1,    \
             double beta2, double eps, double decay, double rate, double root);                     \
+  int64_t mi_loss(MiLossShape shape, const void* logits, const void* q_params, const void* values, \
+                  const void* table, const void* weights, void* grads, void* means, void* total);  \
   }
 
 FASTINFOGAN_DECLARE(baseline)

@@ -157,6 +157,21 @@ void bind(nb::module_& module, const char* name, void (*kernel)(fastinfogan::BnA
       nb::call_guard<nb::gil_scoped_release>());
 }
 
+// mi_loss, which takes its sizes in a MiLossShape, and gives where in values a category isn't one.
+template <class... Args>
+void bind(nb::module_& module, const char* name,
+          int64_t (*kernel)(fastinfogan::MiLossShape, Args...)) {
+  module.def(
+      name,
+      [kernel](int dtype, int64_t rows, int64_t columns, int64_t logits, int64_t terms,
+               int64_t parts, double log_sigma_bound, Python<Args>... args) {
+        return kernel(
+            {fastinfogan::Dtype(dtype), rows, columns, logits, terms, parts, log_sigma_bound},
+            (Args)args...);
+      },
+      nb::call_guard<nb::gil_scoped_release>());
+}
+
 void bind_kernels(nb::module_& module) {
   [[maybe_unused]] const CpuFeatures features = detect();
   bind(module, "adam", FASTINFOGAN_BEST(adam));
@@ -164,6 +179,7 @@ void bind_kernels(nb::module_& module) {
   bind(module, "bn_act_forward", FASTINFOGAN_BEST(bn_act_forward));
   bind(module, "bn_act_backward_partials", FASTINFOGAN_BEST(bn_act_backward_partials));
   bind(module, "bn_act_backward", FASTINFOGAN_BEST(bn_act_backward));
+  bind(module, "mi_loss", FASTINFOGAN_BEST(mi_loss));
 }
 
 #endif
