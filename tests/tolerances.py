@@ -47,3 +47,9 @@ BENCH_KERNEL = {torch.float32: 1e-5, torch.bfloat16: torch.finfo(torch.bfloat16)
 BENCH_KINK = 1e-3
 # The typical error of the longest sum in float32, for where the reference is exact by luck.
 BENCH_LONG_SUM = 6_272**0.5 * EPS[torch.float32]
+
+# A normal draw takes some 8 roundings: the logarithm's last sum, times -2, a root that a GPU only
+# approximates, sine or cosine with their polynomials, the product.
+DRAW_ROUNDINGS = 8
+# The benchmarks' parity: the reference besides rounds the angle, of up to 2 pi.
+BENCH_DRAW = 2 * 2 * 3.1416 * DRAW_ROUNDINGS * EPS[torch.float32]

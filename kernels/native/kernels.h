@@ -32,6 +32,9 @@ struct BnActShape {
                        const void* bias, const void* stats, const void* own, int64_t own_parts,    \
                        const void* partials, int64_t parts, void* dx, void* dweight, void* dbias,  \
                        void* scratch, double slope, bool training);                                \
+  void latents(Dtype dtype, const void* seed, const void* offset, int64_t shift, int64_t batch,    \
+               int64_t noise, const void* table, int64_t codes, int64_t words, int64_t width,      \
+               void* inputs, void* values);                                                        \
   }
 
 FASTINFOGAN_DECLARE(baseline)

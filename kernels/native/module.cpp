@@ -163,6 +163,7 @@ void bind_kernels(nb::module_& module) {
   bind(module, "bn_act_forward", FASTINFOGAN_BEST(bn_act_forward));
   bind(module, "bn_act_backward_partials", FASTINFOGAN_BEST(bn_act_backward_partials));
   bind(module, "bn_act_backward", FASTINFOGAN_BEST(bn_act_backward));
+  bind(module, "latents", FASTINFOGAN_BEST(latents));
 }
 
 #endif
