@@ -80,9 +80,13 @@ class LatentSpec:
         self, batch: int, seed: int, offset: int, device: torch.device | str = "cpu"
     ) -> Latents:
         """Samples ``offset`` to ``offset + batch - 1`` of the stream that ``seed`` names."""
-        from fastinfogan.kernels.latents import latents_reference
+        import torch
 
-        return Latents(*latents_reference(self.noise, self.codes, batch, seed, offset, device))
+        from fastinfogan.kernels.latents import latents
+
+        numbers = (torch.tensor([number], device=device) for number in (seed, offset))
+        inputs, values = latents(self.noise, self.codes, batch, *numbers)
+        return Latents(inputs[:, : self.noise], values)
 
     def assemble(self, noise: Tensor, values: Tensor) -> Tensor:
         """G's input (B, input_width) from noise (B, noise) and code values (B, codes)."""

@@ -21,7 +21,8 @@ from typing import Any
 
 import torch
 
-from fastinfogan.kernels import adam, bn_act, triton_module
+from fastinfogan.kernels import adam, bn_act, latents, triton_module
+from fastinfogan.kernels.spec import Code
 
 # Shared memory that a block can have, in bytes (CUDA C++ Programming Guide, table of technical
 # specifications per compute capability, "maximum amount of shared memory per thread block").
@@ -41,6 +42,13 @@ BN_ACT_SHAPES = (
 ADAM_SIZES = (
     *(1024, 64, 131_072, 128, 128, 524_288, 256, 256, 1_048_576, 256, 256, 1_048_576, 256, 256),
     *(16_777_216, 1024, 1024, 1024, 1, 63_488, 62),
+)
+BATCH = 128
+# Noise and categories of each code, 0 for a uniform one: tests/test_kernel_latents.py holds the
+# table against the presets.
+LATENTS = (
+    *((16, (10,)), (62, (10, 0, 0)), (124, (10, 10, 10, 10, 0, 0, 0, 0)), (128, (10,) * 10)),
+    *((128, (0,) * 5), (128, (10, 0, 0, 0, 0)), (128, (20, 20, 20, 0))),
 )
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
@@ -102,7 +110,16 @@ def _run_adam(dtype: torch.dtype) -> None:
     )
 
 
-RUNS = (_run_bn_act, _run_adam)
+def _run_latents(dtype: torch.dtype) -> None:
+    number = torch.empty(1, dtype=torch.int64, device="meta")
+    for noise, categories in LATENTS:
+        codes = [Code("categorical" if k else "uniform", k) for k in categories]
+        table = latents._table(noise, codes)
+        for shift in (0, BATCH):  # an iteration's first and second draw
+            latents._triton_latents(number, number, shift, BATCH, noise, *table, dtype)
+
+
+RUNS = (_run_bn_act, _run_adam, _run_latents)
 
 
 def launches() -> list[tuple[Any, tuple[Any, ...], dict[str, Any]]]:

@@ -11,8 +11,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from fastinfogan.kernels.triton_module import jit, tl
+
 # One stream per purpose, so that no two uses share a counter.
-STREAM_LATENTS, STREAM_ORDER = 0, 1
+STREAM_LATENTS, STREAM_ORDER, STREAM_FLIP = 0, 1, 2
 
 _MASK = 0xFFFFFFFF
 _MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
@@ -20,17 +22,19 @@ _KEY_STEPS = (0x9E3779B9, 0xBB67AE85)
 _ROUNDS = 10
 
 
-def philox_reference(seed: int, c0: Tensor, c1: Tensor, c2: Tensor, c3: Tensor) -> list[Tensor]:
+def philox_reference(
+    seed: int | Tensor, c0: Tensor, c1: Tensor, c2: Tensor, c3: Tensor
+) -> list[Tensor]:
     """Four words per counter in plain torch.
 
     Args:
-        seed: 0 to 2^63 - 1, the key.
+        seed: the key, an integer or an int64 tensor of shape (1,); its 64 bits as they are.
         c0, c1, c2, c3: int64 tensors of one shape (or broadcastable), each holding 32 bits.
 
     Returns:
         Four int64 tensors of the broadcast shape, each word in [0, 2^32).
     """
-    k0, k1 = seed & _MASK, seed >> 32
+    k0, k1 = halves(seed)
     x0, x1, x2, x3 = torch.broadcast_tensors(c0, c1, c2, c3)
     for _ in range(_ROUNDS):
         high0, low0 = _multiply(x0, _MULTIPLIERS[0])
@@ -40,7 +44,24 @@ def philox_reference(seed: int, c0: Tensor, c1: Tensor, c2: Tensor, c3: Tensor) 
     return [x0, x1, x2, x3]
 
 
+def halves(x: int | Tensor) -> tuple[int | Tensor, int | Tensor]:
+    """Low and high 32 bits of 64."""
+    return x & _MASK, x >> 32 & _MASK
+
+
 def _multiply(x: Tensor, factor: int) -> tuple[Tensor, Tensor]:
     """High and low 32 bits of x * factor; in two 48-bit halves, since int64 can't hold 64 bits."""
     low, high = x * (factor & 0xFFFF), x * (factor >> 16)
     return (high + (low >> 16)) >> 16, (low + ((high & 0xFFFF) << 16)) & _MASK
+
+
+@jit
+def philox(
+    seed,  # scalar int64: the key
+    c0,  # c0, c1, c2: integers of broadcastable shapes, whose low 32 bits count
+    c1,
+    c2,
+    STREAM: tl.constexpr,  # c3
+):
+    """Four uint32 words per counter."""
+    return tl.philox(seed, c0.to(tl.uint32), c1.to(tl.uint32), c2.to(tl.uint32), STREAM)

@@ -118,5 +118,6 @@ def test_launches_are_recorded_once_per_thing_to_compile():
         "_bn_act_backward_partials_kernel",
         "_bn_act_backward_kernel",
         "_adam_kernel",
+        "_latents_kernel",
     }
     assert {args[0].dtype for _, args, _ in seen} == {torch.float32, torch.bfloat16, torch.float16}

@@ -59,3 +59,8 @@ ADAM_DENORMAL = 4 * 2.0**-20
 # The benchmark's parity: the roundings of a step at parameters of order 1, and of the copy.
 BENCH_ADAM = 2 * EPS[torch.float32]
 BENCH_ADAM_COPY = EPS[torch.bfloat16]
+# A normal draw takes some 8 roundings: the logarithm's last sum, times -2, a root that a GPU only
+# approximates, sine or cosine with their polynomials, the product.
+DRAW_ROUNDINGS = 8
+# The benchmarks' parity: the reference besides rounds the angle, of up to 2 pi.
+BENCH_DRAW = 2 * 2 * 3.1416 * DRAW_ROUNDINGS * EPS[torch.float32]

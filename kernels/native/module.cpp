@@ -180,6 +180,7 @@ void bind_kernels(nb::module_& module) {
   bind(module, "bn_act_backward_partials", FASTINFOGAN_BEST(bn_act_backward_partials));
   bind(module, "bn_act_backward", FASTINFOGAN_BEST(bn_act_backward));
   bind(module, "mi_loss", FASTINFOGAN_BEST(mi_loss));
+  bind(module, "latents", FASTINFOGAN_BEST(latents));
 }
 
 #endif
