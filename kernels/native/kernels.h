@@ -19,6 +19,13 @@ struct BnActShape {
   int64_t rows, channels, groups;
 };
 
+// Shapes as in kernels/conv.py: large (images, height, width, channels); patches (images, rows,
+// columns, 4, 4, channels); stride 1 or 2; float32 or float64.
+struct ConvShape {
+  Dtype dtype;
+  int64_t images, height, width, channels, rows, columns, stride;
+};
+
 #define FASTINFOGAN_DECLARE(ISA)                                                                   \
   namespace ISA {                                                                                  \
   void bn_act_partials(BnActShape shape, const void* x, void* partials, int64_t parts);            \
@@ -32,6 +39,8 @@ struct BnActShape {
                        const void* bias, const void* stats, const void* own, int64_t own_parts,    \
                        const void* partials, int64_t parts, void* dx, void* dweight, void* dbias,  \
                        void* scratch, double slope, bool training);                                \
+  void conv_patches(ConvShape shape, const void* large, void* patches);                            \
+  void conv_fold(ConvShape shape, const void* patches, const void* bias, void* large);             \
   }
 
 FASTINFOGAN_DECLARE(baseline)

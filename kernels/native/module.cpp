@@ -157,12 +157,27 @@ void bind(nb::module_& module, const char* name, void (*kernel)(fastinfogan::BnA
       nb::call_guard<nb::gil_scoped_release>());
 }
 
+// The same for one that takes them in a ConvShape.
+template <class... Args>
+void bind(nb::module_& module, const char* name, void (*kernel)(fastinfogan::ConvShape, Args...)) {
+  module.def(
+      name,
+      [kernel](int dtype, int64_t images, int64_t height, int64_t width, int64_t channels,
+               int64_t rows, int64_t columns, int64_t stride, Python<Args>... args) {
+        kernel({fastinfogan::Dtype(dtype), images, height, width, channels, rows, columns, stride},
+               (Args)args...);
+      },
+      nb::call_guard<nb::gil_scoped_release>());
+}
+
 void bind_kernels(nb::module_& module) {
   [[maybe_unused]] const CpuFeatures features = detect();
   bind(module, "bn_act_partials", FASTINFOGAN_BEST(bn_act_partials));
   bind(module, "bn_act_forward", FASTINFOGAN_BEST(bn_act_forward));
   bind(module, "bn_act_backward_partials", FASTINFOGAN_BEST(bn_act_backward_partials));
   bind(module, "bn_act_backward", FASTINFOGAN_BEST(bn_act_backward));
+  bind(module, "conv_patches", FASTINFOGAN_BEST(conv_patches));
+  bind(module, "conv_fold", FASTINFOGAN_BEST(conv_fold));
 }
 
 #endif
