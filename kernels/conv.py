@@ -232,7 +232,29 @@ _LIBRARY = {"down": _library_down, "up": _library_up, "weight": _library_weight}
 def native_is_faster(
     operation: str, dtype: torch.dtype, large: Sequence[int], channels: int, stride: int
 ) -> bool:
-    return True
+    """Whether "auto" takes the native operation. By shapes alone: resuming takes the same path.
+
+    Measured over the presets' layers (docs/kernels.md has the table), with AVX-512:
+
+    * torch has no fast convolution in float64.
+    * Torch's are poor on small maps. But ``down`` needs a large weight to gain from that: it packs
+      the patches, which the direct convolution doesn't.
+    * ``up`` to an image's 1 or 3 channels is 4 to 10 times as fast; and ``down`` from 1 channel,
+      since torch takes that for NCHW and puts out NCHW, which must be copied.
+
+    Args:
+        operation: "down", "up" or "weight".
+        dtype: of maps and weight.
+        large: shape of the large map.
+        channels: those of the small map.
+        stride: 1 or 2.
+    """
+    if dtype == torch.float64:
+        return True
+    _, image_channels, height, width = large
+    if (height // stride) * (width // stride) <= 16:
+        return operation != "down" or channels * image_channels * _TAPS**2 >= 1 << 20
+    return image_channels <= {"down": 1, "up": 3, "weight": 0}[operation]
 
 
 # -- The op --------------------------------------------------------------------------------------

@@ -231,8 +231,10 @@ def test_opcheck(stride, bias):
     torch.library.opcheck(ops.conv_weight_native.default, (large, small, stride))
 
 
-@pytest.mark.parametrize("impl", ["native", "auto", "reference"])
-def test_compiles_into_one_graph(impl):
+@pytest.mark.parametrize(
+    ("impl", "backend"), [("native", "inductor"), ("auto", "aot_eager"), ("reference", "aot_eager")]
+)
+def test_compiles_into_one_graph(impl, backend):
     x, weight, bias, _ = inputs(((2, 3, 4, 4), 5, 2, False), torch.float32)
     back = torch.randn(5, 3, 4, 4).contiguous(memory_format=torch.channels_last)
 
@@ -241,7 +243,7 @@ def test_compiles_into_one_graph(impl):
         return conv(y, back, None, 1, True, impl).square().sum()
 
     found = []
-    for function in (call, torch.compile(call, fullgraph=True)):
+    for function in (call, torch.compile(call, fullgraph=True, backend=backend)):
         leaves = [t.clone().requires_grad_() for t in (x, weight, bias, back)]
         function(*leaves).backward()
         found.append([t.grad for t in leaves])
@@ -249,11 +251,25 @@ def test_compiles_into_one_graph(impl):
         torch.testing.assert_close(compiled, eager)
 
 
-def test_the_rule_knows_shapes_alone():
-    """Resuming must take the same path: the same answer twice, and none from the weather."""
-    shape = torch.Size((128, 128, 8, 8))
-    assert native_is_faster("up", torch.float32, shape, 256, 2)
-    assert native_is_faster("weight", torch.float64, shape, 256, 2)
+# Layers: (small channels, small size, large channels, stride) and the operations taken natively.
+RULE = {
+    "mnist, between image and maps": ((64, 14, 1, 2), {"down", "up"}),
+    "mnist, between maps": ((128, 7, 64, 2), set()),
+    "celeba, between image and maps": ((64, 16, 3, 2), {"up"}),
+    "celeba, 4x4": ((256, 4, 128, 2), {"up", "weight"}),
+    "celeba, 2x2 and a large weight": ((448, 2, 256, 2), {"down", "up", "weight"}),
+    "chairs, stride 1": ((256, 8, 256, 1), set()),
+}
+
+
+@pytest.mark.parametrize("layer", RULE)
+def test_the_rule(layer):
+    (channels, size, image_channels, stride), natively = RULE[layer]
+    large = (128, image_channels, size * stride, size * stride)
+    for operation in ("down", "up", "weight"):
+        ours = native_is_faster(operation, torch.float32, large, channels, stride)
+        assert ours == (operation in natively)
+        assert native_is_faster(operation, torch.float64, large, channels, stride)
 
 
 @pytest.mark.parametrize("impl", ["reference", "native", "auto"])
