@@ -20,6 +20,7 @@ from fastinfogan.config import (
     Shape,
 )
 from fastinfogan.kernels.bn_act import bn_act
+from fastinfogan.kernels.conv import conv
 
 _SLOPES = {"relu": 0.0, "lrelu": LEAK, "linear": 1.0}
 
@@ -33,10 +34,9 @@ class Block(nn.Module):
         if row.kind == "fc":
             self.op = nn.Linear(math.prod(inputs), row.features, bias=row.bias)
         else:
-            # Only stride 2 has symmetric "same" padding; stride 1 is padded, or cropped, below.
+            # The module holds the parameters; `conv`, which knows "same" padding, does the work.
             kind = nn.Conv2d if row.kind == "conv" else nn.ConvTranspose2d
-            padding = 1 if row.stride == 2 or row.kind == "upconv" else 0
-            self.op = kind(inputs[0], row.features, KERNEL, row.stride, padding, bias=row.bias)
+            self.op = kind(inputs[0], row.features, KERNEL, row.stride, 1, bias=row.bias)
         self.norm: nn.Module | None = None
         if row.norm:
             flat = row.kind == "fc"
@@ -47,12 +47,9 @@ class Block(nn.Module):
         row = self.row
         if row.kind == "fc":
             # Maps are flattened in memory order (height, width, channel): a view, not a copy.
-            x = x if x.dim() == 2 else x.permute(0, 2, 3, 1).flatten(1)
-        elif row.kind == "conv" and row.stride == 1:
-            x = F.pad(x, row.padding * 2)
-        x = self.op(x)
-        if row.kind == "upconv" and row.stride == 1:
-            x = x[..., :-1, :-1]
+            x = self.op(x if x.dim() == 2 else x.permute(0, 2, 3, 1).flatten(1))
+        else:
+            x = conv(x, self.op.weight, self.op.bias, row.stride, row.kind == "upconv")
         x = self._activate(x, groups)
         if row.shape is not None:
             channels, height, width = row.shape
@@ -77,10 +74,11 @@ class Block(nn.Module):
                 NORM_EPS,
                 self.training,
             )
+        # In place: no linear map needs its output again, and these derivatives come from the result.
         if activation in _SLOPES:
             slope = _SLOPES[activation]
-            return x if slope == 1.0 else F.leaky_relu(x, slope)
-        return torch.sigmoid(x) if activation == "sigmoid" else torch.tanh(x)
+            return x if slope == 1.0 else F.leaky_relu(x, slope, inplace=True)
+        return torch.sigmoid_(x) if activation == "sigmoid" else torch.tanh_(x)
 
 
 def _stack(rows: list[tuple[Layer, Shape, Shape]]) -> nn.ModuleList:

@@ -32,6 +32,13 @@ struct MiLossShape {
   double log_sigma_bound;
 };
 
+// Shapes as in kernels/conv.py: large (images, height, width, channels); patches (images, rows,
+// columns, 4, 4, channels); stride 1 or 2; float32 or float64.
+struct ConvShape {
+  Dtype dtype;
+  int64_t images, height, width, channels, rows, columns, stride;
+};
+
 #define FASTINFOGAN_DECLARE(ISA)                                                                   \
   namespace ISA {                                                                                  \
   void bn_act_partials(BnActShape shape, const void* x, void* partials, int64_t parts);            \
@@ -55,6 +62,8 @@ struct MiLossShape {
   void latents(Dtype dtype, const void* seed, const void* offset, int64_t shift, int64_t batch,    \
                int64_t noise, const void* table, int64_t codes, int64_t words, int64_t width,      \
                void* inputs, void* values);                                                        \
+  void conv_patches(ConvShape shape, const void* large, void* patches);                            \
+  void conv_fold(ConvShape shape, const void* patches, const void* bias, void* large);             \
   }
 
 FASTINFOGAN_DECLARE(baseline)

@@ -172,6 +172,19 @@ void bind(nb::module_& module, const char* name,
       nb::call_guard<nb::gil_scoped_release>());
 }
 
+// The same for one that takes them in a ConvShape.
+template <class... Args>
+void bind(nb::module_& module, const char* name, void (*kernel)(fastinfogan::ConvShape, Args...)) {
+  module.def(
+      name,
+      [kernel](int dtype, int64_t images, int64_t height, int64_t width, int64_t channels,
+               int64_t rows, int64_t columns, int64_t stride, Python<Args>... args) {
+        kernel({fastinfogan::Dtype(dtype), images, height, width, channels, rows, columns, stride},
+               (Args)args...);
+      },
+      nb::call_guard<nb::gil_scoped_release>());
+}
+
 void bind_kernels(nb::module_& module) {
   [[maybe_unused]] const CpuFeatures features = detect();
   bind(module, "adam", FASTINFOGAN_BEST(adam));
@@ -181,6 +194,8 @@ void bind_kernels(nb::module_& module) {
   bind(module, "bn_act_backward", FASTINFOGAN_BEST(bn_act_backward));
   bind(module, "mi_loss", FASTINFOGAN_BEST(mi_loss));
   bind(module, "latents", FASTINFOGAN_BEST(latents));
+  bind(module, "conv_patches", FASTINFOGAN_BEST(conv_patches));
+  bind(module, "conv_fold", FASTINFOGAN_BEST(conv_fold));
 }
 
 #endif

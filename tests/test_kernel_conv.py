@@ -1,0 +1,324 @@
+"""conv: every implementation against the float64 reference; its rule, its memory, its errors."""
+
+from __future__ import annotations
+
+from itertools import product
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from kernel_cases import assert_as_close_as
+from torch.nn import functional as F
+
+from fastinfogan.kernels import conv as module
+from fastinfogan.kernels.conv import conv, conv_reference, native_is_faster
+
+# (batch, inputs, height, width), outputs, stride, transposed: why each is here.
+CASES = {
+    "conv, grey images": ((4, 1, 8, 8), 5, 2, False),
+    "conv, colour images": ((4, 3, 8, 6), 5, 2, False),
+    "conv, odd sizes: a row and a column that nothing sees": ((3, 5, 7, 9), 4, 2, False),
+    "conv, one image, full vectors and a tail": ((1, 35, 4, 4), 33, 2, False),
+    "conv, the smallest map": ((2, 3, 2, 2), 4, 2, False),
+    "conv, 3x3: the same output as 2x2": ((2, 3, 3, 3), 4, 2, False),
+    "conv, one channel out": ((2, 3, 4, 4), 1, 2, False),
+    "conv, stride 1": ((2, 5, 5, 6), 7, 1, False),
+    "conv, stride 1, grey": ((2, 1, 5, 4), 3, 1, False),
+    "conv, stride 1, 1x1 maps: both memory formats at once": ((3, 4, 1, 1), 5, 1, False),
+    "transposed, grey images": ((4, 5, 4, 4), 1, 2, True),
+    "transposed, colour images": ((4, 5, 4, 3), 3, 2, True),
+    "transposed, 1x1 maps": ((2, 7, 1, 1), 6, 2, True),
+    "transposed, odd sizes, full vectors and a tail": ((2, 9, 3, 5), 70, 2, True),
+    "transposed, one channel in: both memory formats at once": ((3, 1, 4, 4), 5, 2, True),
+    "transposed, stride 1": ((2, 6, 5, 4), 5, 1, True),
+    "transposed, stride 1, grey": ((2, 6, 3, 4), 1, 1, True),
+    "transposed, stride 1, 1x1 maps": ((2, 6, 1, 1), 5, 1, True),
+}
+NAMES = ("y", "dx", "dweight", "dbias")
+TARGETS = [
+    ("native", torch.float32),
+    ("auto", torch.float32),
+    ("auto", torch.bfloat16),
+]
+
+
+def inputs(case, dtype, seed=0, bias=True):
+    """x, weight, bias, dy: as rounded to ``dtype``."""
+    (batch, channels, height, width), outputs, stride, transposed = case
+    random = torch.Generator().manual_seed(seed)
+
+    def draw(*size):
+        drawn = torch.randn(*size, generator=random).to(dtype)
+        return drawn.contiguous(memory_format=torch.channels_last) if len(size) == 4 else drawn
+
+    size = (height * stride, width * stride) if transposed else (height // stride, width // stride)
+    ends = (channels, outputs) if transposed else (outputs, channels)
+    x, weight = draw(batch, channels, height, width), draw(*ends, 4, 4)
+    return [x, weight, draw(outputs) if bias else None, draw(batch, outputs, *size)]
+
+
+def results(tensors, case, impl, dtype=None):
+    """The four results by the order of NAMES, in ``dtype`` if given."""
+    tensors = [t if t is None else t.detach().to(dtype or t.dtype) for t in tensors]
+    leaves = [t.requires_grad_() for t in tensors[:3] if t is not None]
+    y = conv(*tensors[:3], *case[2:], impl=impl)
+    return [y.detach(), *torch.autograd.grad(y, leaves, tensors[3])]
+
+
+def assert_right(tensors, case, impl):
+    got, reference = results(tensors, case, impl), results(tensors, case, "reference")
+    truth = results(tensors, case, "reference", torch.float64)
+    for result in zip(got, reference, truth, NAMES, strict=False):
+        assert_as_close_as(*result)
+
+
+@pytest.mark.parametrize(("impl", "dtype"), TARGETS)
+@pytest.mark.parametrize("why", CASES)
+def test_parity(why, impl, dtype):
+    assert_right(inputs(CASES[why], dtype), CASES[why], impl)
+
+
+@pytest.mark.parametrize("impl", ["native", "library"])
+@pytest.mark.parametrize("why", CASES)
+def test_parity_in_float64(why, impl, monkeypatch):
+    """The three operations of the library as well, which the rule takes for some shapes only."""
+    if impl == "library":
+        monkeypatch.setattr(module, "native_is_faster", lambda *shape: False)
+        impl = "auto"
+    tensors = inputs(CASES[why], torch.float64)
+    expected = results(tensors, CASES[why], "reference")
+    for got, right in zip(results(tensors, CASES[why], impl), expected, strict=True):
+        torch.testing.assert_close(got, right, rtol=1e-12, atol=1e-12)
+        if got.dim() == 4:
+            assert got.is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize("images", [1, 2, 3, 4])
+@pytest.mark.parametrize("why", ["conv, colour images", "transposed, stride 1"])
+def test_chunks_do_not_show(why, images, monkeypatch):
+    """A batch of 5 in chunks of 1 to 4 images; the last one is short but for 1."""
+    (_, *shape), *rest = CASES[why]
+    case = ((5, *shape), *rest)
+    tensors = inputs(case, torch.float64)
+    whole = results(tensors, case, "native")
+    large = tensors[3] if case[3] else tensors[0]
+    small = tensors[0] if case[3] else tensors[3]
+    image = 16 * large.shape[1] * small.shape[2] * small.shape[3] * large.element_size()
+    monkeypatch.setattr(module, "_CHUNK_BYTES", images * image)
+    for got, right in zip(results(tensors, case, "native"), whole, strict=True):
+        torch.testing.assert_close(got, right, rtol=1e-12, atol=1e-12)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    batch=st.integers(1, 5),
+    channels=st.tuples(st.integers(1, 40), st.integers(1, 40)),
+    size=st.tuples(st.integers(2, 9), st.integers(2, 9)),
+    stride=st.sampled_from([1, 2]),
+    transposed=st.booleans(),
+    bias=st.booleans(),
+    seed=st.integers(0, 2**20),
+)
+def test_native_on_any_shape(batch, channels, size, stride, transposed, bias, seed):
+    case = ((batch, channels[0], *size), channels[1], stride, transposed)
+    tensors = inputs(case, torch.float64, seed, bias)
+    expected = results(tensors, case, "reference")
+    for got, right in zip(results(tensors, case, "native"), expected, strict=True):
+        torch.testing.assert_close(got, right, rtol=1e-11, atol=1e-11)
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+@pytest.mark.parametrize("layout", ["contiguous", "cropped", "permuted", "expanded gradient"])
+def test_any_strides_do(layout, transposed):
+    case = ((4, 6, 4, 6), 5, 2, transposed)
+    tensors = inputs(case, torch.float64)
+    x, weight, bias, dy = tensors
+    if layout == "contiguous":  # NCHW
+        moved = [t.contiguous() for t in tensors]
+    elif layout == "cropped":
+        moved = [F.pad(x, (1, 0, 1, 0))[..., 1:, 1:], weight, bias, F.pad(dy, (0, 1))[..., :-1]]
+    elif layout == "permuted":
+        moved = [t.transpose(0, 1).contiguous().transpose(0, 1) for t in (x, weight)]
+        moved += [torch.stack([bias, bias], 1)[:, 0], dy]
+    else:  # as .sum() hands down
+        tensors[3] = torch.ones_like(dy)
+        moved = [x, weight, bias, torch.ones((), dtype=torch.float64).expand(dy.shape)]
+    assert any(a.stride() != b.stride() for a, b in zip(tensors, moved, strict=True))
+    expected = results(tensors, case, "native")
+    for got, right in zip(results(moved, case, "native"), expected, strict=True):
+        assert torch.equal(got, right)
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+@pytest.mark.parametrize("stride", [1, 2])
+def test_gradcheck(stride, transposed):
+    case = ((2, 2, 3, 4), 3, stride, transposed)
+    x, weight, bias, _ = inputs(case, torch.float64)
+    leaves = [t.requires_grad_() for t in (x, weight, bias)]
+    for impl in ("reference", "native"):
+        call = lambda *leaves, impl=impl: conv(*leaves, stride, transposed, impl)  # noqa: E731
+        assert torch.autograd.gradcheck(call, leaves)
+
+
+def test_native_results_do_not_depend_on_the_number_of_threads():
+    """Neither patches nor their sums: products are the BLAS's own affair."""
+    large = torch.randn(6, 9, 9, 33)
+    threads, found = torch.get_num_threads(), []
+    shape = (0, 6, 9, 9, 33, 4, 4, 2)
+    patches = torch.randn(6 * 16, 16 * 33)
+    try:
+        for count in (1, 2, 3):
+            torch.set_num_threads(count)
+            made, added = torch.empty_like(patches), torch.empty_like(large)
+            module.NATIVE.conv_patches(*shape, large.data_ptr(), made.data_ptr())
+            module.NATIVE.conv_fold(*shape, patches.data_ptr(), 0, added.data_ptr())
+            found.append((made, added))
+    finally:
+        torch.set_num_threads(threads)
+    for other in found[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(found[0], other, strict=True))
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_nan_and_infinity_spoil_their_image_and_no_other(value):
+    case = CASES["conv, colour images"]
+    tensors = inputs(case, torch.float32)
+    tensors[0][2] = value
+    y = results(tensors, case, "native")[0]
+    assert y[2].isfinite().logical_not().any() and y[[0, 1, 3]].isfinite().all()
+
+
+@pytest.mark.parametrize(
+    ("x_learns", "weight_learns"), [(True, False), (False, True), (False, False)]
+)
+@pytest.mark.parametrize("transposed", [False, True])
+def test_only_what_is_asked_for_is_computed_and_kept(x_learns, weight_learns, transposed):
+    """A frozen D needs no weight gradients, and its first layer no gradient of the images."""
+    case = ((2, 3, 4, 4), 5, 2, transposed)
+    x, weight, bias, dy = inputs(case, torch.float32)
+    x.requires_grad_(x_learns)
+    weight.requires_grad_(weight_learns)
+    kept = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t) or t, lambda t: t):
+        y = conv(x, weight, bias.requires_grad_(), 2, transposed, "native")
+    assert [t.shape for t in kept] == [x.shape] * weight_learns + [weight.shape] * x_learns
+    y.backward(dy)
+    assert (x.grad is not None, weight.grad is not None) == (x_learns, weight_learns)
+    torch.testing.assert_close(bias.grad, dy.sum((0, 2, 3)))
+
+
+def test_the_output_may_be_changed_in_place():
+    case = ((2, 3, 4, 4), 5, 2, False)
+    tensors = inputs(case, torch.float64)
+    expected = None
+    for impl, inplace in product(("reference", "native"), (False, True)):
+        x, weight, bias = (t.clone().requires_grad_() for t in tensors[:3])
+        F.leaky_relu(conv(x, weight, bias, 2, False, impl), 0.1, inplace).square().sum().backward()
+        expected = expected or [x.grad, weight.grad, bias.grad]
+        for got, right in zip((x.grad, weight.grad, bias.grad), expected, strict=True):
+            torch.testing.assert_close(got, right)
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("stride", [1, 2])
+def test_opcheck(stride, bias):
+    ops = torch.ops.fastinfogan
+    large, weight, _, small = inputs(((2, 3, 5, 4), 6, stride, False), torch.float32)
+    biases = [torch.randn(6), torch.randn(3)] if bias else [None, None]
+    torch.library.opcheck(ops.conv_down_native.default, (large, weight, biases[0], stride))
+    torch.library.opcheck(ops.conv_up_native.default, (small, weight, biases[1], stride, 5, 4))
+    torch.library.opcheck(ops.conv_weight_native.default, (large, small, stride))
+
+
+@pytest.mark.parametrize(
+    ("impl", "backend"), [("native", "inductor"), ("auto", "aot_eager"), ("reference", "aot_eager")]
+)
+def test_compiles_into_one_graph(impl, backend):
+    x, weight, bias, _ = inputs(((2, 3, 4, 4), 5, 2, False), torch.float32)
+    back = torch.randn(5, 3, 4, 4).contiguous(memory_format=torch.channels_last)
+
+    def call(x, weight, bias, back):
+        y = F.leaky_relu(conv(2.0 * x, weight, bias, 2, False, impl), 0.1, inplace=True)
+        return conv(y, back, None, 1, True, impl).square().sum()
+
+    found = []
+    for function in (call, torch.compile(call, fullgraph=True, backend=backend)):
+        leaves = [t.clone().requires_grad_() for t in (x, weight, bias, back)]
+        function(*leaves).backward()
+        found.append([t.grad for t in leaves])
+    for eager, compiled in zip(*found, strict=True):
+        torch.testing.assert_close(compiled, eager)
+
+
+# Layers: (small channels, small size, large channels, stride) and the operations taken natively.
+RULE = {
+    "mnist, between image and maps": ((64, 14, 1, 2), {"down", "up"}),
+    "mnist, between maps": ((128, 7, 64, 2), set()),
+    "celeba, between image and maps": ((64, 16, 3, 2), {"up"}),
+    "celeba, 4x4": ((256, 4, 128, 2), {"up", "weight"}),
+    "celeba, 2x2 and a large weight": ((448, 2, 256, 2), {"down", "up", "weight"}),
+    "chairs, stride 1": ((256, 8, 256, 1), set()),
+}
+
+
+@pytest.mark.parametrize("layer", RULE)
+def test_the_rule(layer):
+    (channels, size, image_channels, stride), natively = RULE[layer]
+    large = (128, image_channels, size * stride, size * stride)
+    for operation in ("down", "up", "weight"):
+        ours = native_is_faster(operation, torch.float32, large, channels, stride)
+        assert ours == (operation in natively)
+        assert native_is_faster(operation, torch.float64, large, channels, stride)
+
+
+@pytest.mark.parametrize("impl", ["reference", "native", "auto"])
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        (dict(x=torch.randn(3, 8, 8)), "x is (3, 8, 8)"),
+        (dict(x=torch.randn(0, 3, 8, 8)), "not empty"),
+        (dict(x=torch.ones(2, 3, 8, 8, dtype=torch.int64)), "x is torch.int64"),
+        (dict(stride=3), "stride=3"),
+        (dict(x=torch.randn(2, 3, 1, 8)), "2x2 or more"),
+        (dict(weight=torch.randn(5, 3, 3, 3)), "weight is (5, 3, 3, 3); its kernel must be 4x4"),
+        (dict(weight=torch.randn(3, 5, 4, 4)), "it takes 5 channels, and x has 3"),
+        (dict(transposed=True), "with transposed=True: it takes 5 channels, and x has 3"),
+        (dict(bias=torch.randn(3)), "bias is (3,), and weight puts out 5 channels"),
+        (
+            dict(weight=torch.randn(5, 3, 4, 4).double()),
+            "weight is torch.float64, and x torch.floa",
+        ),
+        (dict(bias=torch.randn(5).bfloat16()), "bias is torch.bfloat16"),
+        (dict(weight=torch.randn(5, 3, 4, 4, device="meta")), "weight is on meta, and x on cpu"),
+    ],
+)
+def test_bad_arguments(impl, changed, message):
+    kwargs = dict(x=torch.randn(2, 3, 8, 8), weight=torch.randn(5, 3, 4, 4), bias=torch.randn(5))
+    with pytest.raises(ValueError) as caught:
+        conv(**(kwargs | dict(stride=2) | changed), impl=impl)
+    assert message in str(caught.value)
+    assert str(caught.value).startswith("conv: ") and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("impl", "dtype", "message"),
+    [
+        ("native", torch.bfloat16, "conv: impl='native' can't run: it has no bfloat16 kernel"),
+        ("triton", torch.float32, "conv: impl='triton' can't run: "),
+    ],
+)
+def test_an_implementation_that_is_not_there_raises(impl, dtype, message):
+    x, weight, bias, _ = inputs(CASES["conv, grey images"], dtype)
+    with pytest.raises(RuntimeError) as caught:
+        conv(x, weight, bias, 2, impl=impl)
+    assert str(caught.value).startswith(message)
+
+
+def test_the_reference_is_torchs_own():
+    x, weight, bias, _ = inputs(
+        CASES["conv, odd sizes: a row and a column that nothing sees"], torch.float64
+    )
+    torch.testing.assert_close(
+        conv_reference(x, weight, bias, 2), F.conv2d(x, weight, bias, 2, 1), rtol=0, atol=0
+    )
