@@ -25,7 +25,7 @@ def jit(function: Callable[..., None]) -> Any:
 
 
 def launch(
-    kernel: Any, grid: tuple[int, ...], *args: torch.Tensor | float | None, **constants: int | bool
+    kernel: Any, grid: tuple[int, ...], *args: torch.Tensor | float | None, **constants: float
 ) -> None:
     """Run a kernel. Every launch goes through here, so that ``compile_gate`` can list them."""
     # a * b + c in one rounding, which Triton 3.10 will no longer do unasked.
@@ -37,7 +37,7 @@ def launch(
 
 
 # What was launched on tensors without data: kernel, arguments, compile-time constants.
-recorded: list[tuple[Any, tuple[torch.Tensor | float | None, ...], dict[str, int | bool]]] = []
+recorded: list[tuple[Any, tuple[torch.Tensor | float | None, ...], dict[str, float]]] = []
 
 
 def power_of_two(n: int) -> int:

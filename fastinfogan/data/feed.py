@@ -6,11 +6,7 @@ import torch
 from torch import Tensor
 
 from fastinfogan.data.base import ImageData
-from fastinfogan.kernels.gather import gather_reference, order_reference
-
-# Batches whose order is computed at a time: on a CPU one batch's takes milliseconds, all of it
-# overhead of small tensors, and 64 batches' hardly longer.
-BLOCK = 64
+from fastinfogan.kernels.gather import draw
 
 
 class ResidentFeed:
@@ -28,17 +24,15 @@ class ResidentFeed:
         device: torch.device,
     ) -> None:
         self.images = torch.from_numpy(data.images).to(device)
-        self.batch_size, self.seed, self.output_range = batch_size, seed, output_range
-        self._block: int | None = None
-        self._order = torch.empty(0)
+        self.batch_size, self.output_range = batch_size, output_range
+        self._seed = torch.tensor([seed], device=device)
+        self._start = torch.tensor([0], device=device)
 
     def batch(self, iteration: int) -> Tensor:
         """Real images of one iteration: (B, C, H, W) float32, channels-last, in output range."""
-        block, at = divmod(iteration, BLOCK)
-        if block != self._block:
-            size = BLOCK * self.batch_size
-            positions = torch.arange(block * size, (block + 1) * size, device=self.images.device)
-            self._order = order_reference(positions, len(self.images), self.seed)
-            self._block = block
-        indices = self._order[at * self.batch_size : (at + 1) * self.batch_size]
-        return gather_reference(self.images, indices, self.output_range)
+        shift = iteration * self.batch_size
+        return draw(
+            *(self.images, self.batch_size, self._seed, self._start),
+            shift=shift,
+            output_range=self.output_range,
+        )

@@ -35,6 +35,14 @@ struct BnActShape {
   void latents(Dtype dtype, const void* seed, const void* offset, int64_t shift, int64_t batch,    \
                int64_t noise, const void* table, int64_t codes, int64_t words, int64_t width,      \
                void* inputs, void* values);                                                        \
+  int64_t gather(Dtype dtype, const void* images, int64_t count, int64_t height, int64_t width,    \
+                 int64_t channels, const void* indices, const void* flip, int64_t batch,           \
+                 double low, double scale, void* result);                                          \
+  void draw(Dtype dtype, const void* images, int64_t count, int64_t height, int64_t width,         \
+            int64_t channels, int64_t half_bits, const void* seed, const void* position,           \
+            int64_t shift, bool flip, int64_t batch, double low, double scale, void* result);      \
+  void order(const void* positions, int64_t n, int64_t count, int64_t half_bits,                   \
+             const void* seed, void* indices);                                                     \
   }
 
 FASTINFOGAN_DECLARE(baseline)
