@@ -53,3 +53,6 @@ BENCH_LONG_SUM = 6_272**0.5 * EPS[torch.float32]
 DRAW_ROUNDINGS = 8
 # The benchmarks' parity: the reference besides rounds the angle, of up to 2 pi.
 BENCH_DRAW = 2 * 2 * 3.1416 * DRAW_ROUNDINGS * EPS[torch.float32]
+
+# A byte's way to a float: the factor, its product, the sum.
+SCALE_ROUNDINGS = 3
