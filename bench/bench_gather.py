@@ -3,7 +3,7 @@
     pytest bench/ --benchmark-group-by=param:images,param:dtype
 
 Each timing follows a check of the results. "permutation" is what is usual: indices of a shuffled
-list (making it isn't counted), then indexing and conversion. "eager" is the reference, which computes
+list (making it isn't counted), then indexing and conversion. "eager" is the reference, which finds
 the order of every batch; it walks cycles until all have ended, so it doesn't compile.
 """
 
@@ -73,6 +73,7 @@ def bench_draw(benchmark, batch, images, impl, dtype):
     if "compiled" in impl and batch < 128:
         pytest.skip("compiling takes longer than everything else here")
     shape, output_range = IMAGES[images]
+    shape = (shape[0] * batch // 128, *shape[1:])
     random = torch.Generator().manual_seed(0)
     pixels = torch.randint(0, 256, shape, dtype=torch.uint8, generator=random).to(DEVICE)
     seed, position = (torch.tensor([n], device=DEVICE) for n in (SEED, POSITION))
