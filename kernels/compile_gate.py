@@ -21,7 +21,7 @@ from typing import Any
 
 import torch
 
-from fastinfogan.kernels import adam, bn_act, latents, triton_module
+from fastinfogan.kernels import adam, bn_act, gather, latents, triton_module
 from fastinfogan.kernels.spec import Code
 
 # Shared memory that a block can have, in bytes (CUDA C++ Programming Guide, table of technical
@@ -49,6 +49,11 @@ BATCH = 128
 LATENTS = (
     *((16, (10,)), (62, (10, 0, 0)), (124, (10, 10, 10, 10, 0, 0, 0, 0)), (128, (10,) * 10)),
     *((128, (0,) * 5), (128, (10, 0, 0, 0, 0)), (128, (20, 20, 20, 0))),
+)
+# Height, width and channels, and number of images, of the presets and their data.
+IMAGES = (
+    *((60_000, 28, 28, 1), (5_000, 28, 28, 1), (73_257, 32, 32, 3), (202_599, 32, 32, 3)),
+    *((10_000, 32, 32, 1), (86_366, 64, 64, 1)),
 )
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
@@ -119,7 +124,19 @@ def _run_latents(dtype: torch.dtype) -> None:
             latents._triton_latents(number, number, shift, BATCH, noise, *table, dtype)
 
 
-RUNS = (_run_bn_act, _run_adam, _run_latents)
+def _run_gather(dtype: torch.dtype) -> None:
+    number = torch.empty(1, dtype=torch.int64, device="meta")
+    indices = torch.empty(BATCH, dtype=torch.int64, device="meta")
+    for shape in IMAGES:
+        images = torch.empty(shape, dtype=torch.uint8, device="meta")
+        for flip, low in ((False, 0.0), (True, -1.0)):
+            gather._triton_draw(images, number, number, 0, BATCH, flip, low, 1.0, dtype)
+            mirrored = indices.to(torch.uint8) if flip else None
+            gather._triton_gather(images, indices, mirrored, low, 1.0, dtype)
+        gather._triton_order(indices, shape[0], number)
+
+
+RUNS = (_run_bn_act, _run_adam, _run_latents, _run_gather)
 
 
 def launches() -> list[tuple[Any, tuple[Any, ...], dict[str, Any]]]:
@@ -146,6 +163,7 @@ def _specialize(
         torch.bfloat16: "*bf16",
         torch.float16: "*fp16",
         torch.int64: "*i64",
+        torch.uint8: "*u8",
     }
     signature: dict[str, Any] = {}
     attributes: dict[tuple[int, ...], list[list[Any]]] = {}
@@ -215,7 +233,7 @@ def measure(
 def _describe(values: dict[str, Any], options: dict[str, Any]) -> str:
     shown = {name: value for name, value in {**values, **options}.items() if value is not None}
     return " ".join(
-        f"{name}={f'({len(value)})' if isinstance(value, tuple) else int(value)}"
+        f"{name}={f'({len(value)})' if isinstance(value, tuple) else f'{+value:.6g}'}"
         for name, value in shown.items()
     )
 

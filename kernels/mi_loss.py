@@ -92,7 +92,11 @@ def mi_loss_reference(
 
 
 def d_loss_reference(
-    logits: Tensor, q_params: Tensor, values: Tensor, codes: Sequence[Code], weights: Sequence[float]
+    logits: Tensor,
+    q_params: Tensor,
+    values: Tensor,
+    codes: Sequence[Code],
+    weights: Sequence[float],
 ) -> tuple[Tensor, Tensor]:
     """``d_loss`` in plain torch."""
     real, fake = _wide(logits).chunk(2)
@@ -102,7 +106,11 @@ def d_loss_reference(
 
 
 def g_loss_reference(
-    logits: Tensor, q_params: Tensor, values: Tensor, codes: Sequence[Code], weights: Sequence[float]
+    logits: Tensor,
+    q_params: Tensor,
+    values: Tensor,
+    codes: Sequence[Code],
+    weights: Sequence[float],
 ) -> tuple[Tensor, Tensor]:
     """``g_loss`` in plain torch."""
     adversarial = F.softplus(-_wide(logits)).mean()
@@ -561,9 +569,7 @@ def _loss(
     if impl != "reference":
         if logits is not None:
             logits = logits.contiguous()
-        return MiLossFunction.apply(
-            logits, q_params.contiguous(), values.contiguous(), known, impl
-        )
+        return MiLossFunction.apply(logits, q_params.contiguous(), values.contiguous(), known, impl)
     if q_params.device == _CPU and not torch.compiler.is_compiling():
         _check_categories(name, values, known)
     if logits is None:

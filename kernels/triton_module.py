@@ -27,7 +27,7 @@ def jit(function: Callable[..., None]) -> Any:
 
 
 def launch(
-    kernel: Any, grid: tuple[int, ...], *args: Argument, **constants: int | bool | tuple[int, ...]
+    kernel: Any, grid: tuple[int, ...], *args: Argument, **constants: float | tuple[int, ...]
 ) -> None:
     """Run a kernel. Every launch goes through here, so that ``compile_gate`` can list them."""
     # a * b + c in one rounding, which Triton 3.10 will no longer do unasked.
@@ -39,7 +39,7 @@ def launch(
 
 
 # What was launched on tensors without data: kernel, arguments, compile-time constants.
-recorded: list[tuple[Any, tuple[Argument, ...], dict[str, int | bool | tuple[int, ...]]]] = []
+recorded: list[tuple[Any, tuple[Argument, ...], dict[str, float | tuple[int, ...]]]] = []
 
 
 def power_of_two(n: int) -> int:

@@ -64,3 +64,6 @@ BENCH_ADAM_COPY = EPS[torch.bfloat16]
 DRAW_ROUNDINGS = 8
 # The benchmarks' parity: the reference besides rounds the angle, of up to 2 pi.
 BENCH_DRAW = 2 * 2 * 3.1416 * DRAW_ROUNDINGS * EPS[torch.float32]
+
+# A byte's way to a float: the factor, its product, the sum.
+SCALE_ROUNDINGS = 3

@@ -64,6 +64,14 @@ struct ConvShape {
                void* inputs, void* values);                                                        \
   void conv_patches(ConvShape shape, const void* large, void* patches);                            \
   void conv_fold(ConvShape shape, const void* patches, const void* bias, void* large);             \
+  int64_t gather(Dtype dtype, const void* images, int64_t count, int64_t height, int64_t width,    \
+                 int64_t channels, const void* indices, const void* flip, int64_t batch,           \
+                 double low, double scale, void* result);                                          \
+  void draw(Dtype dtype, const void* images, int64_t count, int64_t height, int64_t width,         \
+            int64_t channels, int64_t half_bits, const void* seed, const void* position,           \
+            int64_t shift, bool flip, int64_t batch, double low, double scale, void* result);      \
+  void order(const void* positions, int64_t n, int64_t count, int64_t half_bits,                   \
+             const void* seed, void* indices);                                                     \
   }
 
 FASTINFOGAN_DECLARE(baseline)

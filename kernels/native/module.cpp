@@ -133,16 +133,14 @@ int threads() {
 using Address = uintptr_t;
 
 template <class A>
-using Python = std::conditional_t<std::is_pointer_v<A>, Address, A>;
+using Python = std::conditional_t<std::is_pointer_v<A>, Address,
+                                  std::conditional_t<std::is_enum_v<A>, int, A>>;
 
 // Turns a kernel into a function of addresses and numbers: nanobind knows no void*, nor Dtype.
-template <class... Args>
-void bind(nb::module_& module, const char* name, void (*kernel)(fastinfogan::Dtype, Args...)) {
+template <class Result, class... Args>
+void bind(nb::module_& module, const char* name, Result (*kernel)(Args...)) {
   module.def(
-      name,
-      [kernel](int dtype, Python<Args>... args) {
-        kernel(fastinfogan::Dtype(dtype), (Args)args...);
-      },
+      name, [kernel](Python<Args>... args) { return kernel((Args)args...); },
       nb::call_guard<nb::gil_scoped_release>());
 }
 
@@ -196,6 +194,9 @@ void bind_kernels(nb::module_& module) {
   bind(module, "latents", FASTINFOGAN_BEST(latents));
   bind(module, "conv_patches", FASTINFOGAN_BEST(conv_patches));
   bind(module, "conv_fold", FASTINFOGAN_BEST(conv_fold));
+  bind(module, "gather", FASTINFOGAN_BEST(gather));
+  bind(module, "draw", FASTINFOGAN_BEST(draw));
+  bind(module, "order", FASTINFOGAN_BEST(order));
 }
 
 #endif
