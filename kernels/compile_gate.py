@@ -21,7 +21,8 @@ from typing import Any
 
 import torch
 
-from fastinfogan.kernels import bn_act, triton_module
+from fastinfogan.kernels import bn_act, mi_loss, triton_module
+from fastinfogan.kernels.spec import Code
 
 # Shared memory that a block can have, in bytes (CUDA C++ Programming Guide, table of technical
 # specifications per compute capability, "maximum amount of shared memory per thread block").
@@ -35,6 +36,16 @@ BN_ACT_SHAPES = (
     *((2048, 512), (6272, 128), (8192, 64), (8192, 128), (8192, 256)),
     *((8192, 512), (25088, 64), (32768, 64), (32768, 128), (32768, 256)),
     *((131072, 64), (131072, 128), (524288, 64)),
+)
+
+_CAT10, _CAT20 = Code("categorical", 10), Code("categorical", 20)
+_FIXED, _LEARNED = Code("uniform"), Code("uniform", std="learned")
+# The presets' codes (tests/test_kernel_gate.py holds them against the presets), and the most that
+# --codes takes.
+MI_LOSS_CODES = (
+    *((_CAT10,), (_CAT10,) * 10, (_CAT10, *(_FIXED,) * 2), (_CAT10, *(_FIXED,) * 4)),
+    *((*(_CAT10,) * 4, *(_LEARNED,) * 4), (_LEARNED,) * 5, (*(_CAT20,) * 3, _LEARNED)),
+    (Code("categorical", 1024),) * 64,
 )
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
@@ -81,7 +92,18 @@ def _bn_act_launches(
     bn_act._triton_backward(x, x, vector, vector, stats, own, own, 0.1, groups, training)
 
 
-RUNS = (_run_bn_act,)
+def _run_mi_loss(dtype: torch.dtype) -> None:
+    batch = 128
+    for codes in MI_LOSS_CODES:
+        known = mi_loss._read("mi_loss", codes, (1.0,) * len(codes))
+        q_params = torch.empty(batch, known.columns, dtype=dtype, device="meta")
+        values = torch.empty(batch, len(codes), device="meta")
+        for logits in (2 * batch, batch):  # of d_loss, g_loss
+            mi_loss._triton(q_params.new_empty(logits), q_params, values, *known[:3])
+    mi_loss._triton(None, q_params, values, *known[:3])
+
+
+RUNS = (_run_bn_act, _run_mi_loss)
 
 
 def launches() -> list[tuple[Any, tuple[Any, ...], dict[str, Any]]]:
@@ -107,6 +129,7 @@ def _specialize(
         torch.float32: "*fp32",
         torch.bfloat16: "*bf16",
         torch.float16: "*fp16",
+        torch.int32: "*i32",
         torch.int64: "*i64",
     }
     signature: dict[str, str] = {}

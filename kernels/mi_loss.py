@@ -92,7 +92,11 @@ def mi_loss_reference(
 
 
 def d_loss_reference(
-    logits: Tensor, q_params: Tensor, values: Tensor, codes: Sequence[Code], weights: Sequence[float]
+    logits: Tensor,
+    q_params: Tensor,
+    values: Tensor,
+    codes: Sequence[Code],
+    weights: Sequence[float],
 ) -> tuple[Tensor, Tensor]:
     """``d_loss`` in plain torch."""
     real, fake = _wide(logits).chunk(2)
@@ -102,7 +106,11 @@ def d_loss_reference(
 
 
 def g_loss_reference(
-    logits: Tensor, q_params: Tensor, values: Tensor, codes: Sequence[Code], weights: Sequence[float]
+    logits: Tensor,
+    q_params: Tensor,
+    values: Tensor,
+    codes: Sequence[Code],
+    weights: Sequence[float],
 ) -> tuple[Tensor, Tensor]:
     """``g_loss`` in plain torch."""
     adversarial = F.softplus(-_wide(logits)).mean()
@@ -213,13 +221,13 @@ def _mi_loss_kernel(
             logit = tl.load(logits_ptr + row, mask=inside, other=0.0).to(tl.float32)
             loss, sigmoid = _softplus(-logit)
             nll += loss
-            at = grads_ptr + tl.cast(rows, tl.int64) * columns + row
-            tl.store(at, -scale * sigmoid, mask=inside)
+            logit_grads_ptr = grads_ptr + tl.cast(rows, tl.int64) * columns + row
+            tl.store(logit_grads_ptr, -scale * sigmoid, mask=inside)
             if BOTH:
                 logit = tl.load(logits_ptr + rows + row, mask=inside, other=0.0).to(tl.float32)
                 loss, sigmoid = _softplus(logit)
                 nll += loss
-                tl.store(at + rows, scale * sigmoid, mask=inside)
+                tl.store(logit_grads_ptr + rows, scale * sigmoid, mask=inside)
     tl.store(partials_ptr + part * terms + term, tl.sum(tl.where(inside, nll, 0.0), 0))
 
     parts = tl.num_programs(0)
@@ -561,9 +569,7 @@ def _loss(
     if impl != "reference":
         if logits is not None:
             logits = logits.contiguous()
-        return MiLossFunction.apply(
-            logits, q_params.contiguous(), values.contiguous(), known, impl
-        )
+        return MiLossFunction.apply(logits, q_params.contiguous(), values.contiguous(), known, impl)
     if q_params.device == _CPU and not torch.compiler.is_compiling():
         _check_categories(name, values, known)
     if logits is None:

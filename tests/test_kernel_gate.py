@@ -9,7 +9,7 @@ import sys
 import pytest
 import torch
 
-from fastinfogan.codes import make_spec
+from fastinfogan.codes import MAX_CATEGORIES, MAX_CODES, make_spec, parse_codes
 from fastinfogan.config import PRESETS, folder_architecture
 from fastinfogan.kernels import compile_gate, triton_module
 from fastinfogan.kernels.compile_gate import SHARED_LIMIT, Usage
@@ -96,6 +96,12 @@ def test_the_shapes_are_those_of_the_presets():
     assert found == set(compile_gate.BN_ACT_SHAPES)
 
 
+def test_the_codes_are_those_of_the_presets():
+    presets = {make_spec(p.noise, p.codes).codes for p in PRESETS.values()}
+    largest = parse_codes(f"{MAX_CODES}xcat{MAX_CATEGORIES}")
+    assert presets | {largest} == set(compile_gate.MI_LOSS_CODES)
+
+
 def test_launches_are_recorded_once_per_thing_to_compile():
     seen = compile_gate.launches()
     assert triton_module.recorded == []
@@ -105,5 +111,6 @@ def test_launches_are_recorded_once_per_thing_to_compile():
         "_bn_act_forward_kernel",
         "_bn_act_backward_partials_kernel",
         "_bn_act_backward_kernel",
+        "_mi_loss_kernel",
     }
     assert {args[0].dtype for _, args, _ in seen} == {torch.float32, torch.bfloat16, torch.float16}

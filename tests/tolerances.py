@@ -47,3 +47,6 @@ BENCH_KERNEL = {torch.float32: 1e-5, torch.bfloat16: torch.finfo(torch.bfloat16)
 BENCH_KINK = 1e-3
 # The typical error of the longest sum in float32, for where the reference is exact by luck.
 BENCH_LONG_SUM = 6_272**0.5 * EPS[torch.float32]
+# Losses are means of up to 1,024 terms in float32, and their gradients a few roundings, relative to
+# their norms; a gradient is rounded to bfloat16 once.
+BENCH_LOSS = {torch.float32: 1e-5, torch.bfloat16: EPS[torch.bfloat16]}
