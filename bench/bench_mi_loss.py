@@ -56,7 +56,10 @@ def bench_loss(benchmark, batch, form, codes, impl, dtype):
         torch._dynamo.reset()  # else earlier specs count against the limit of recompilations
         call = torch.compile(reference, fullgraph=True)
 
-    def run(call=call, leaves=tuple(t.requires_grad_() for t in leaves)):
+    leaves = [t.requires_grad_() for t in leaves]
+    doubles = [t.detach().double().requires_grad_() for t in leaves]
+
+    def run(call=call, leaves=leaves):
         total, terms = call(*leaves, values, spec, weights)
         grads = torch.autograd.grad(total, leaves)
         if DEVICE == "cuda":
@@ -64,7 +67,7 @@ def bench_loss(benchmark, batch, form, codes, impl, dtype):
         return total, terms, *grads
 
     # Parity first: a benchmark of a wrong result is worth nothing.
-    truth = run(reference, tuple(t.detach().double().requires_grad_() for t in leaves))
+    truth = run(reference, doubles)
     for got, expected in zip(run(), truth, strict=True):
         error = (got.double() - expected).norm() / expected.norm()
         assert error < BENCH_LOSS[got.dtype], f"{impl} is wrong: relative error {error:.2g}"
