@@ -23,7 +23,7 @@ def half_dtype(run: RunConfig, device: torch.device) -> torch.dtype | None:
     bfloat16 where the hardware has it, float16 on older GPUs.
 
     Raises:
-        UserError: a CPU without bfloat16 arithmetic, and no ``--amp-dtype`` that asks for emulation.
+        UserError: a CPU without bfloat16 arithmetic, and ``--amp-dtype`` asks for no emulation.
     """
     if not run.amp:
         return None

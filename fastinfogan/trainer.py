@@ -28,7 +28,7 @@ from fastinfogan.checkpoint import (
     set_aside,
 )
 from fastinfogan.config import RESUMABLE_CHANGES, TrainConfig, differences, resolve, to_dict
-from fastinfogan.data import ImageData, find_dataset, load_images
+from fastinfogan.data import find_dataset, load_images
 from fastinfogan.data.feed import Feed, ResidentFeed
 from fastinfogan.errors import TrainingDiverged, UserError
 from fastinfogan.files import atomic_write

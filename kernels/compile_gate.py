@@ -21,7 +21,7 @@ from typing import Any
 
 import torch
 
-from fastinfogan.kernels import adam, bn_act, gather, latents, triton_module
+from fastinfogan.kernels import adam, bn_act, gather, latents, mi_loss, triton_module
 from fastinfogan.kernels.spec import Code
 
 # Shared memory that a block can have, in bytes (CUDA C++ Programming Guide, table of technical
@@ -54,6 +54,16 @@ LATENTS = (
 IMAGES = (
     *((60_000, 28, 28, 1), (5_000, 28, 28, 1), (73_257, 32, 32, 3), (202_599, 32, 32, 3)),
     *((10_000, 32, 32, 1), (86_366, 64, 64, 1)),
+)
+
+_CAT10, _CAT20 = Code("categorical", 10), Code("categorical", 20)
+_FIXED, _LEARNED = Code("uniform"), Code("uniform", std="learned")
+# The presets' codes (tests/test_kernel_gate.py holds them against the presets), and the most that
+# --codes takes.
+MI_LOSS_CODES = (
+    *((_CAT10,), (_CAT10,) * 10, (_CAT10, *(_FIXED,) * 2), (_CAT10, *(_FIXED,) * 4)),
+    *((*(_CAT10,) * 4, *(_LEARNED,) * 4), (_LEARNED,) * 5, (*(_CAT20,) * 3, _LEARNED)),
+    (Code("categorical", 1024),) * 64,
 )
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
@@ -136,7 +146,18 @@ def _run_gather(dtype: torch.dtype) -> None:
         gather._triton_order(indices, shape[0], number)
 
 
-RUNS = (_run_bn_act, _run_adam, _run_latents, _run_gather)
+def _run_mi_loss(dtype: torch.dtype) -> None:
+    batch = 128
+    for codes in MI_LOSS_CODES:
+        known = mi_loss._read("mi_loss", codes, (1.0,) * len(codes))
+        q_params = torch.empty(batch, known.columns, dtype=dtype, device="meta")
+        values = torch.empty(batch, len(codes), device="meta")
+        for logits in (2 * batch, batch):  # of d_loss, g_loss
+            mi_loss._triton(q_params.new_empty(logits), q_params, values, *known[:3])
+    mi_loss._triton(None, q_params, values, *known[:3])
+
+
+RUNS = (_run_bn_act, _run_adam, _run_latents, _run_gather, _run_mi_loss)
 
 
 def launches() -> list[tuple[Any, tuple[Any, ...], dict[str, Any]]]:
@@ -162,6 +183,7 @@ def _specialize(
         torch.float32: "*fp32",
         torch.bfloat16: "*bf16",
         torch.float16: "*fp16",
+        torch.int32: "*i32",
         torch.int64: "*i64",
         torch.uint8: "*u8",
     }

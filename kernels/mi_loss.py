@@ -221,13 +221,13 @@ def _mi_loss_kernel(
             logit = tl.load(logits_ptr + row, mask=inside, other=0.0).to(tl.float32)
             loss, sigmoid = _softplus(-logit)
             nll += loss
-            at = grads_ptr + tl.cast(rows, tl.int64) * columns + row
-            tl.store(at, -scale * sigmoid, mask=inside)
+            logit_grads_ptr = grads_ptr + tl.cast(rows, tl.int64) * columns + row
+            tl.store(logit_grads_ptr, -scale * sigmoid, mask=inside)
             if BOTH:
                 logit = tl.load(logits_ptr + rows + row, mask=inside, other=0.0).to(tl.float32)
                 loss, sigmoid = _softplus(logit)
                 nll += loss
-                tl.store(at + rows, scale * sigmoid, mask=inside)
+                tl.store(logit_grads_ptr + rows, scale * sigmoid, mask=inside)
     tl.store(partials_ptr + part * terms + term, tl.sum(tl.where(inside, nll, 0.0), 0))
 
     parts = tl.num_programs(0)

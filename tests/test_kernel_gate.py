@@ -9,7 +9,7 @@ import sys
 import pytest
 import torch
 
-from fastinfogan.codes import make_spec
+from fastinfogan.codes import MAX_CATEGORIES, MAX_CODES, make_spec, parse_codes
 from fastinfogan.config import PRESETS, folder_architecture
 from fastinfogan.kernels import compile_gate, triton_module
 from fastinfogan.kernels.compile_gate import SHARED_LIMIT, Usage
@@ -108,6 +108,12 @@ def test_adam_s_sizes_are_those_of_the_network_with_the_most_parameters():
     assert max(sizes, key=lambda s: (len(s), sum(s))) == compile_gate.ADAM_SIZES
 
 
+def test_the_codes_are_those_of_the_presets():
+    presets = {make_spec(p.noise, p.codes).codes for p in PRESETS.values()}
+    largest = parse_codes(f"{MAX_CODES}xcat{MAX_CATEGORIES}")
+    assert presets | {largest} == set(compile_gate.MI_LOSS_CODES)
+
+
 def test_launches_are_recorded_once_per_thing_to_compile():
     seen = compile_gate.launches()
     assert triton_module.recorded == []
@@ -122,6 +128,7 @@ def test_launches_are_recorded_once_per_thing_to_compile():
         "_gather_kernel",
         "_draw_kernel",
         "_order_kernel",
+        "_mi_loss_kernel",
     }
     dtypes = {args[0].dtype for _, args, _ in seen} - {torch.int64}  # order's
     assert dtypes == {torch.float32, torch.bfloat16, torch.float16}

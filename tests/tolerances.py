@@ -67,3 +67,6 @@ BENCH_DRAW = 2 * 2 * 3.1416 * DRAW_ROUNDINGS * EPS[torch.float32]
 
 # A byte's way to a float: the factor, its product, the sum.
 SCALE_ROUNDINGS = 3
+# Losses are means of up to 1,024 terms in float32, and their gradients a few roundings, relative to
+# their norms; a gradient is rounded to bfloat16 once.
+BENCH_LOSS = {torch.float32: 1e-5, torch.bfloat16: EPS[torch.bfloat16]}
