@@ -74,7 +74,7 @@ class Block(nn.Module):
                 NORM_EPS,
                 self.training,
             )
-        # In place: no linear map needs its output again, and these derivatives come from the result.
+        # In place: no linear map needs its output again; derivatives come from the result.
         if activation in _SLOPES:
             slope = _SLOPES[activation]
             return x if slope == 1.0 else F.leaky_relu(x, slope, inplace=True)

@@ -239,7 +239,7 @@ def native_is_faster(
     * torch has no fast convolution in float64.
     * Torch's are poor on small maps. But ``down`` needs a large weight to gain from that: it packs
       the patches, which the direct convolution doesn't.
-    * ``up`` to an image's 1 or 3 channels is 4 to 10 times as fast; and ``down`` from 1 channel,
+    * ``up`` to an image's 1 or 3 channels is 3 to 5 times as fast; so is ``down`` from 1 channel,
       since torch takes that for NCHW and puts out NCHW, which must be copied.
 
     Args:

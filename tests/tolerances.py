@@ -70,3 +70,6 @@ SCALE_ROUNDINGS = 3
 # Losses are means of up to 1,024 terms in float32, and their gradients a few roundings, relative to
 # their norms; a gradient is rounded to bfloat16 once.
 BENCH_LOSS = {torch.float32: 1e-5, torch.bfloat16: EPS[torch.bfloat16]}
+# A convolution's longest sum, dW over a batch's pixels, has 262,144 float32 terms of random sign:
+# sqrt(n) eps would be 6e-5, but any product sums in many lanes and blocks, which divides n.
+BENCH_CONV = 1e-5

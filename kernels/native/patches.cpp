@@ -28,7 +28,8 @@ struct Run {
   }
 };
 
-// Kept apart from T, so that small and usual numbers of channels compile to a few instructions.
+// A number of channels: N where it is known when compiling, so that copying and adding few numbers
+// compiles to a few instructions, or any where N is 0.
 template <int N>
 struct Channels {
   INLINE explicit Channels(int64_t) {}
