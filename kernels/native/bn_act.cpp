@@ -46,6 +46,11 @@ INLINE Range strip(BnActShape s, int64_t i) {
   return {i * kStrip, smaller((i + 1) * kStrip, s.channels)};
 }
 
+// How far before it is written a line of the result is asked for: a line to be written is read
+// first, and prefetchers in hardware go after reads. Where rows are longer than a strip the next
+// ones may be a page apart, and would push each other out of the first-level cache.
+INLINE int64_t ahead(BnActShape s) { return s.channels <= kStrip ? kRows * s.channels : 0; }
+
 // The rows of part p of `parts`.
 INLINE Range part(BnActShape s, int64_t p, int64_t parts) {
   return {s.rows * p / parts, s.rows * (p + 1) / parts};
@@ -250,12 +255,14 @@ void apply_forward(BnActShape s, const T* x, const AccumulatorOf<T>* weight,
   for (int64_t c = strip.first; c < strip.last; ++c) scale[c] = rstd[c] * weight[c];
   x += g * s.rows * s.channels;
   y += g * s.rows * s.channels;
+  const int64_t next = ahead(s);
   for_vectors<T>(rows, strip, [&](int64_t r, auto n, int64_t c, auto k) {
     const V centre = load<A>(mean + c, k), factor = load<A>(scale + c, k);
     const V shift = load<A>(bias + c, k);
     for (int i = 0; i < n; ++i) {
       const int64_t at = (r + i) * s.channels + c;
       const V u = (load(x + at, k) - centre) * factor + shift;
+      __builtin_prefetch(y + at + next, 1);
       store(y + at, u > 0 ? u : u * slope, k);
     }
   });
@@ -400,6 +407,7 @@ void apply_backward(BnActShape s, const T* dy, const T* x, const AccumulatorOf<T
   x += g * s.rows * s.channels;
   dy += g * s.rows * s.channels;
   dx += g * s.rows * s.channels;
+  const int64_t next = ahead(s);
   for_vectors<T>(rows, strip, [&](int64_t r, auto n, int64_t c, auto k) {
     const V centre = load<A>(mean + c, k), factor = load<A>(scale + c, k);
     const V shift = load<A>(bias + c, k), slant = load<A>(tilt + c, k);
@@ -408,6 +416,7 @@ void apply_backward(BnActShape s, const T* dy, const T* x, const AccumulatorOf<T
       const int64_t at = (r + i) * s.channels + c;
       const V centred = load(x + at, k) - centre, d = load(dy + at, k);
       const V g = centred * factor + shift > 0 ? d : d * slope;
+      __builtin_prefetch(dx + at + next, 1);
       store(dx + at, V(g * factor + (centred * slant + constant)), k);
     }
   });
