@@ -192,7 +192,9 @@ FIELDS = [  # part and field of the configuration tree
 ]
 WORDS = {  # what can be typed for the fields that take only certain words
     "objective": "gan", "update": "simultaneous", "engine": "reference", "separate_q": "True",
+    "amp_dtype": "float16", "compile": "False", "cuda_graphs": "True", "resident": "no",
 }  # fmt: skip
+FLAGS = ("amp", "profile", "allow_bad")  # take no word
 
 
 def test_no_options_give_the_default_configuration():
@@ -202,11 +204,23 @@ def test_no_options_give_the_default_configuration():
 
 @pytest.mark.parametrize(("part", "field"), FIELDS)
 def test_every_field_of_the_configuration_is_an_option(part, field):
-    typed = WORDS.get(field, "7")
-    command = parse(["train", "--" + field.replace("_", "-"), typed])
+    typed = [] if field in FLAGS else [WORDS.get(field, "7")]
+    command = parse(["train", "--" + field.replace("_", "-"), *typed])
     value = getattr(getattr(command, part), field)
-    assert str(value) in (typed, f"{typed}.0")
+    assert value is True if field in FLAGS else str(value) in (typed[0], f"{typed[0]}.0")
     assert value != getattr(getattr(TrainConfig(), part), field)
+
+
+@pytest.mark.parametrize("name", ["compile", "cuda-graphs"])
+def test_a_switch_is_on_off_or_left_to_the_device(name):
+    def value(*arguments):
+        return getattr(parse(["train", *arguments]).run, name.replace("-", "_"))
+
+    assert value() is None
+    assert value(f"--{name}", "--seed", "3") is True
+    assert value("--seed", "3", f"--{name}") is True
+    assert value(f"--no-{name}") is False
+    assert value(f"--{name}", "False") is False
 
 
 def test_dry_run_shows_shapes_and_counts_and_does_nothing(folder, capsys):
