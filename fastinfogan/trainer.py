@@ -27,7 +27,7 @@ from fastinfogan.checkpoint import (
     set_aside,
 )
 from fastinfogan.config import RESUMABLE_CHANGES, TrainConfig, differences, resolve, to_dict
-from fastinfogan.data import ImageData, find_dataset, load_images
+from fastinfogan.data import ImageData, Split, find_dataset, load_images
 from fastinfogan.data.feed import ResidentFeed
 from fastinfogan.errors import TrainingDiverged, UserError
 from fastinfogan.files import atomic_write
@@ -147,10 +147,16 @@ class _Training:
                     "--resume"
                 )
         data, size = config.data, config.optim.batch_size
-        where = (data.data_dir, data.image_size, data.channels)
-        self.data = self.test = load_images(data.dataset, where[0], "train", *where[1:])
+
+        def load(split: Split) -> ImageData:
+            return load_images(
+                data.dataset, data.data_dir, split, data.image_size, data.channels,
+                allow_bad=data.allow_bad,
+            )  # fmt: skip
+
+        self.data = self.test = load("train")
         if find_dataset(data.dataset).has_test_split:  # now, not after hours of training
-            self.test = load_images(data.dataset, where[0], "test", *where[1:])
+            self.test = load("test")
         if size > len(self.data):
             raise UserError(
                 f"--batch-size {size}: {data.dataset} has only {len(self.data)} images; "

@@ -192,7 +192,10 @@ FIELDS = [  # part and field of the configuration tree
 ]
 WORDS = {  # what can be typed for the fields that take only certain words
     "objective": "gan", "update": "simultaneous", "engine": "reference", "separate_q": "True",
+    "resident": "no",
 }  # fmt: skip
+
+FLAGS = ("allow_bad",)  # take no value
 
 
 def test_no_options_give_the_default_configuration():
@@ -203,9 +206,10 @@ def test_no_options_give_the_default_configuration():
 @pytest.mark.parametrize(("part", "field"), FIELDS)
 def test_every_field_of_the_configuration_is_an_option(part, field):
     typed = WORDS.get(field, "7")
-    command = parse(["train", "--" + field.replace("_", "-"), typed])
+    option = ["--" + field.replace("_", "-"), typed]
+    command = parse(["train", *option[: 1 if field in FLAGS else 2]])
     value = getattr(getattr(command, part), field)
-    assert str(value) in (typed, f"{typed}.0")
+    assert str(value) in (typed, f"{typed}.0") or (field in FLAGS and value is True)
     assert value != getattr(getattr(TrainConfig(), part), field)
 
 
