@@ -28,7 +28,7 @@ from fastinfogan.checkpoint import (
 )
 from fastinfogan.config import RESUMABLE_CHANGES, TrainConfig, differences, resolve, to_dict
 from fastinfogan.data import ImageData, Split, find_dataset, load_images
-from fastinfogan.data.feed import ResidentFeed
+from fastinfogan.data.feed import open_feed
 from fastinfogan.errors import TrainingDiverged, UserError
 from fastinfogan.files import atomic_write
 from fastinfogan.metrics import MetricsLog, Window
@@ -111,9 +111,10 @@ class Draws:
         self.spec, self.seed, self.device = config.spec, config.run.seed, device
         self.size = config.optim.batch_size
         self.per_iteration = 2 if config.optim.update == "alternating" else 1
-        self.feed = ResidentFeed(
-            data, self.size, self.seed, config.architecture.output_range, device
-        )
+        self.feed = open_feed(
+            data, self.size, self.seed, config.architecture.output_range, device,
+            config.run.resident,
+        )  # fmt: skip
 
     def batch(self, iteration: int) -> Batch:
         """What iteration number ``iteration`` (from 0) consumes."""
@@ -220,6 +221,8 @@ class _Training:
                     self.window.reset()
                     log.write(row)
                     status.metrics(row)
+                    if (note := self.draws.feed.note()) is not None:
+                        status.line(note)
                 with clock.paused():
                     if not stopping and self._due(settings.sample_every):
                         run.save_pictures(self.out / "pictures", f"_{self.iteration:08d}")
@@ -299,7 +302,8 @@ class _Training:
         lines = [
             f"{len(self.data):,} {shape} images of {config.data.dataset}; preset "
             f"{config.model.preset}, codes {config.model.codes}, noise {config.model.noise}",
-            f"{config.run.engine} engine on {describe_device(self.device)}",
+            f"{config.run.engine} engine on {describe_device(self.device)}; "
+            f"{self.draws.feed.summary}",
             f"run directory {self.out}",
         ]
         if self.data.skipped:

@@ -9,16 +9,14 @@ from __future__ import annotations
 
 import importlib.util
 import struct
-import zlib
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from fastinfogan.data.pillow import Preprocess
+from fastinfogan.data.pillow import PNG_SIGNATURE, Preprocess, png_chunks
 
 PREFETCH = 2  # batches that DALI works on at a time
-PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 # JPEG start-of-frame markers: C0 to CF but for DHT, JPG and DAC. DALI gets the usual three.
 FRAMES = frozenset({*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC})
 USUAL_FRAMES = frozenset({0xC0, 0xC1, 0xC2})
@@ -116,22 +114,18 @@ def _turned(segment: bytes) -> bool:
 
 
 def _plain_png(data: bytes) -> tuple[int, int] | None:
-    at, size = 8, None
-    while at + 12 <= len(data):
-        length, kind = struct.unpack_from(">I4s", data, at)
-        end = at + 8 + length
-        if end + 4 > len(data) or zlib.crc32(data[at + 4 : end]) != int.from_bytes(
-            data[end : end + 4], "big"
-        ):
-            return None
-        if kind == b"IHDR" and length == 13:
-            width, height, depth, color = struct.unpack_from(">IIBB", data, at + 8)
-            if depth != 8 or color not in (0, 2):  # grey and RGB; neither palette nor alpha
+    size = None
+    try:
+        for kind, content in png_chunks(data):
+            if kind == b"IHDR" and len(content) == 13:
+                width, height, depth, color = struct.unpack_from(">IIBB", content)
+                if depth != 8 or color not in (0, 2):  # grey and RGB; neither palette nor alpha
+                    return None
+                size = (width, height)
+            elif kind in (b"tRNS", b"eXIf", b"acTL"):
                 return None
-            size = (width, height)
-        elif kind in (b"tRNS", b"eXIf", b"acTL"):
-            return None
-        elif kind == b"IEND":
-            return size
-        at = end + 4
+            elif kind == b"IEND":
+                return size
+    except ValueError:
+        pass
     return None
