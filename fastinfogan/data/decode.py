@@ -230,7 +230,7 @@ def _dali_blocks(
             )
             note = (
                 f"DALI gave up on {len(batch.plain)} files from {files.names[batch.first]!r} on; "
-                f"Pillow decoded them one by one ({_first_line(error)})"
+                f"Pillow decoded them one by one ({_reason(error)})"
             )
             feeder.start_again()
             del pipeline
@@ -241,11 +241,12 @@ def _dali_blocks(
         yield _merge(files, preprocess, batch, decoded)._replace(note=note)
 
 
-def _first_line(error: Exception) -> str:
-    lines = [line for line in str(error).splitlines() if line.strip()]
-    return next(
-        (line for line in lines if "rror" in line), lines[0] if lines else "no reason given"
-    )
+def _reason(error: RuntimeError) -> str:
+    """What DALI says happened, out of a page of where it did."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [
+        "no reason given"
+    ]
+    return lines[lines.index("encountered:") + 1] if "encountered:" in lines[:-1] else lines[0]
 
 
 def _merge(

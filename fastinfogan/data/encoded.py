@@ -75,11 +75,15 @@ class TarFiles:
         members.sort(key=lambda member: member.name)
         self.names = [member.name for member in members]
         self._extents = [(member.offset_data, member.size) for member in members]
-        self._file = open(path, "rb")
+        self._path = os.fspath(path)
 
     def read(self, index: int) -> bytes:
         offset, size = self._extents[index]
-        data = os.pread(self._file.fileno(), _checked(size), offset)
+        file = os.open(self._path, os.O_RDONLY)
+        try:
+            data = os.pread(file, _checked(size), offset)
+        finally:
+            os.close(file)
         if len(data) < size:
             raise ValueError("the archive ends within this member")
         return data

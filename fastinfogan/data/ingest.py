@@ -121,7 +121,6 @@ def ingest(
     load: compare every byte with what was written, and map the images into memory.
     Raises UserError: files that can't be used, or a cache folder that can't.
     """
-    decoder = pick_decoder() if decoder is None else decoder
     description = {
         "dataset": source.dataset,
         "split": source.split,
@@ -141,6 +140,7 @@ def ingest(
             if found is not None:
                 _say(f"the cache {folder} {found}; making it again")
                 shutil.rmtree(folder)
+            decoder = pick_decoder() if decoder is None else decoder
             seconds = _make(source, description, folder, request, decoder)
         found = _find(folder, load)
     except OSError as error:
