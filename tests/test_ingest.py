@@ -47,7 +47,7 @@ def decoder(request, monkeypatch) -> str:
 
         if not (torch.cuda.is_available() and dali.available()):
             pytest.skip("needs a CUDA device and DALI")
-    monkeypatch.setattr(ingest, "pick_decoder", lambda: request.param)
+    monkeypatch.setattr(ingest, "pick_decoder", lambda say: request.param)
     return request.param
 
 
@@ -162,6 +162,25 @@ def test_odd_kinds_of_image_are_left_to_pillow():
     exif[0x0112] = 1
     assert dali.plain_size(encode(red, exif=exif)) == (20, 20)
     assert {kind: dali.plain_size(data) for kind, data in odd.items()} == dict.fromkeys(odd)
+
+
+def test_the_decoder_is_dali_where_it_works(monkeypatch):
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    said = []
+    monkeypatch.setattr(dali, "available", lambda: True)
+    monkeypatch.setattr(dali, "broken", lambda: None)
+    assert decode.pick_decoder(said.append) == "dali" and said == []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert decode.pick_decoder(said.append) == "dali-gpu"
+    monkeypatch.undo()
+    monkeypatch.setattr(dali, "available", lambda: True)
+    monkeypatch.setitem(sys.modules, "nvidia.dali", None)  # makes its import fail
+    assert decode.pick_decoder(said.append) == "pillow"
+    assert len(said) == 1 and "DALI is installed but does not import (" in said[0]
+    monkeypatch.setattr(dali, "available", lambda: False)
+    assert decode.pick_decoder(said.append) == "pillow" and len(said) == 1
 
 
 # -- Bad files -----------------------------------------------------------------------------------

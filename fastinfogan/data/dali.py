@@ -7,6 +7,7 @@ to DALI, all others to Pillow, which reads them or says what is wrong.
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import struct
 from collections.abc import Callable
@@ -23,10 +24,19 @@ USUAL_FRAMES = frozenset({0xC0, 0xC1, 0xC2})
 
 
 def available() -> bool:
-    """Whether DALI is installed."""
+    """Whether DALI is installed; ``broken`` says whether it works."""
     if importlib.util.find_spec("nvidia") is None:
         return False
     return importlib.util.find_spec("nvidia.dali") is not None
+
+
+def broken() -> str | None:
+    """Why an installed DALI can't be imported, if it can't."""
+    try:
+        importlib.import_module("nvidia.dali")
+    except Exception as error:  # whatever an odd installation raises
+        return " ".join(str(error).split()) or type(error).__name__
+    return None
 
 
 def decode_pipeline(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import os
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
@@ -40,9 +40,15 @@ class Block(NamedTuple):
     note: str = ""
 
 
-def pick_decoder() -> Decoder:
-    """DALI on a GPU, DALI on the CPU or Pillow: the first that is there."""
+def pick_decoder(say: Callable[[str], None]) -> Decoder:
+    """DALI on a GPU, DALI on the CPU or Pillow: the first that is there.
+
+    say: called with a line to show if DALI is installed and doesn't work.
+    """
     if not dali.available():
+        return "pillow"
+    if (reason := dali.broken()) is not None:
+        say(f"DALI is installed but does not import ({reason}); Pillow decodes")
         return "pillow"
     import torch
 

@@ -140,7 +140,7 @@ def ingest(
             if found is not None:
                 _say(f"the cache {folder} {found}; making it again")
                 shutil.rmtree(folder)
-            decoder = pick_decoder() if decoder is None else decoder
+            decoder = pick_decoder(_say) if decoder is None else decoder
             seconds = _make(source, description, folder, request, decoder)
         found = _find(folder, load)
     except OSError as error:
