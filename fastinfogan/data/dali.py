@@ -40,7 +40,7 @@ def broken() -> str | None:
 
 
 def decode_pipeline(
-    source: Callable[[], tuple[list[np.ndarray], list[np.ndarray], list[np.ndarray]]],
+    source: Callable[[], tuple[list[np.ndarray], np.ndarray, np.ndarray]],
     preprocess: Preprocess,
     batch_size: int,
     threads: int,
@@ -49,8 +49,8 @@ def decode_pipeline(
     """The built pipeline: encoded images and the squares to cut -> uint8 (S, S, C) on the host.
 
     source: called for each batch of at most ``batch_size``; returns encoded files, uint8
-        (bytes,), the squares' left and top, int32 (2,), and their width and height, int32 (2,);
-        raises StopIteration at the end.
+        (bytes,), the squares' left and top, int32 (B, 2), and their width and height, int32
+        (B, 2); raises StopIteration at the end.
     device_id: None decodes on the CPU, and only the square, which pays for resizing it. On a GPU
         the whole image is decoded, then cut: decoding a region of a JPEG crashes nvImageCodec 0.9.
     """

@@ -152,7 +152,7 @@ class _Feeder:
         Image.new("L", (1, 1)).save(buffer, "JPEG")
         self._nothing = buffer.getvalue()
 
-    def __call__(self) -> tuple[list[np.ndarray], list[np.ndarray], list[np.ndarray]]:
+    def __call__(self) -> tuple[list[np.ndarray], np.ndarray, np.ndarray]:
         if self._replay:
             batch = self._replay.popleft()
         else:
@@ -161,8 +161,8 @@ class _Feeder:
         squares = np.array(batch.squares or [(0, 0, 1, 1)], np.int32)
         return (
             [np.frombuffer(data, np.uint8) for data in batch.data or [self._nothing]],
-            list(np.ascontiguousarray(squares[:, :2])),
-            list(np.ascontiguousarray(squares[:, 2:])),
+            np.ascontiguousarray(squares[:, :2]),
+            np.ascontiguousarray(squares[:, 2:]),
         )
 
     def start_again(self) -> None:

@@ -121,29 +121,38 @@ def list_images(root: Path) -> tuple[list[Entry], list[tuple[str, str]]]:
     while todo:
         prefix, folder = todo.pop()
         try:
-            found = sorted(os.scandir(folder), key=lambda entry: entry.name)
+            found = list(os.scandir(folder))
         except OSError as error:
             unreadable.append((folder, f"folder cannot be read: {error.strerror}"))
             continue
-        for entry in found:
-            if entry.name.startswith("."):
+        subfolders = []
+        for entry in found:  # kept lean: there may be hundreds of thousands
+            name = entry.name
+            if name[0] == ".":
                 continue
+            if name.lower().endswith(endings):
+                try:
+                    state = entry.stat()
+                except OSError:  # a broken link; reading it will say so
+                    entries.append((prefix + name, -1, 0))
+                    continue
+                if not stat.S_ISDIR(state.st_mode):
+                    entries.append((prefix + name, state.st_size, state.st_mtime_ns))
+                    continue
             if _is_folder(entry):
-                real = os.path.realpath(entry.path)
-                if real not in seen:
-                    seen.add(real)
-                    todo.append((f"{prefix}{entry.name}/", entry.path))
-            elif entry.name.lower().endswith(endings):
-                entries.append((prefix + entry.name, *_size_and_time(entry)))
+                subfolders.append((name, entry.path))
+        for name, path in sorted(subfolders):
+            real = os.path.realpath(path)
+            if real not in seen:
+                seen.add(real)
+                todo.append((f"{prefix}{name}/", path))
     return sorted(entries), unreadable
 
 
 def identity(entries: Iterable[Entry]) -> str:
     """SHA-256 of paths, sizes and times: changes whenever a file is added, removed or replaced."""
-    digest = hashlib.sha256()
-    for name, size, time in entries:
-        digest.update(b"%s\0%d\0%d\n" % (os.fsencode(name), size, time))
-    return digest.hexdigest()
+    text = "".join([f"{name}\0{size}\0{time}\n" for name, size, time in entries])
+    return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()
 
 
 def entry_of(path: Path) -> Entry:
@@ -157,14 +166,6 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
         return entry.is_dir()
     except OSError:  # a link to itself
         return False
-
-
-def _size_and_time(entry: os.DirEntry[str]) -> tuple[int, int]:
-    try:
-        state = entry.stat()
-    except OSError:  # a broken link; reading it will say so
-        return -1, 0
-    return state.st_size, state.st_mtime_ns
 
 
 def _checked(size: int) -> int:
