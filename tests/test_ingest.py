@@ -21,7 +21,7 @@ import pytest
 from PIL import Image
 
 from fastinfogan.cli import main
-from fastinfogan.data import cache, dali, decode, encoded, find_dataset, ingest
+from fastinfogan.data import cache, dali, decode, encoded, find_dataset, ingest, pillow
 from fastinfogan.data.base import LoadRequest
 from fastinfogan.data.folder import files_source, folder_source
 from fastinfogan.data.pillow import Preprocess
@@ -139,6 +139,17 @@ def test_decoders_agree_within_two_grey_levels(tmp_path, decoder, channels, crop
         assert difference.mean() < 2, kind
 
 
+def test_a_jpeg_that_is_far_too_large_is_reduced_while_it_is_decoded(tmp_path, decoder):
+    """By either decoder on a CPU: libjpeg does it, and DALI offers no way to ask for it."""
+    if decoder == "dali-gpu":
+        pytest.skip("a GPU decodes it whole")
+    (tmp_path / "x.jpg").write_bytes(encode(photo(1, 2000, 1500)))
+    files, preprocess = encoded.FolderFiles(tmp_path, ["x.jpg"]), Preprocess(32, 3)
+    assert preprocess.reducible(2000, 1500) and not preprocess.reducible(2000, 255)
+    (block,) = decode.decode_blocks(files, preprocess, 0, decoder)
+    np.testing.assert_array_equal(block.rows[0], pillow.decode(files.read(0), preprocess))
+
+
 def test_odd_kinds_of_image_are_left_to_pillow():
     """DALI treats transparency, palettes and depth in its own ways; what is cut short kills it."""
     red = Image.new("RGB", (20, 20), "red")
@@ -209,7 +220,7 @@ def huge_png(side: int = 40_000) -> bytes:
 
 def corrupt_jpeg() -> bytes:
     """Headers and end are right; the first scan asks for a table that isn't there."""
-    data = bytearray(encode(photo(1)))
+    data = bytearray(encode(photo(1, 90, 100)))
     scan = data.index(b"\xff\xda")
     data[scan + 6] = 0x33
     return bytes(data)

@@ -7,7 +7,7 @@ The files as they are given out, directly in ``--data-dir`` or in its Img/, Anno
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -98,7 +98,7 @@ def _open(images: Path, attributes: Path | None, partition: Path | None, split: 
         if part is None:
             return True
         if name not in part:
-            raise UserError(f"--data-dir: {partition.name} has no line for {name}; fetch it again")
+            raise _lacks(partition, name)
         return part[name][0] == PARTS[split]
 
     files: EncodedFiles
@@ -123,34 +123,39 @@ def _open(images: Path, attributes: Path | None, partition: Path | None, split: 
 def _factors(path: Path | None, names: Sequence[str]) -> Annotations:
     if path is None:
         return Annotations()
-    with open(path) as file:
-        file.readline()  # the number of images
-        columns = file.readline().split()
+    columns = _lines(path)[1].split()  # after the number of images
     values = dict(_rows(path, len(columns), skip=2))
     try:
         rows = [values[name.rpartition("/")[2]] for name in names]
     except KeyError as error:
-        raise UserError(
-            f"--data-dir {str(path.parent)!r}: {path.name} has no line for {error.args[0]}; "
-            "fetch it again"
-        ) from None
+        raise _lacks(path, error.args[0]) from None
     factors = (np.array(rows) == "1").astype(np.int64)
     return Annotations(factors=factors, factor_names=tuple(columns))
 
 
-def _rows(path: Path, columns: int, skip: int = 0):
+def _rows(path: Path, columns: int, skip: int = 0) -> Iterator[tuple[str, list[str]]]:
     """(name, values) of each line; raises UserError for one of another length."""
-    with open(path) as file:
-        for number, line in enumerate(file, 1):
-            name, *values = line.split() or [""]
-            if number <= skip or not name:
-                continue
-            if len(values) != columns:
-                raise UserError(
-                    f"--data-dir {str(path.parent)!r}: {path.name} has {len(values)} values in "
-                    f"line {number}, not {columns}; fetch it again"
-                )
-            yield name, values
+    for number, line in enumerate(_lines(path)[skip:], skip + 1):
+        name, *values = line.split() or [""]
+        if name and len(values) != columns:
+            raise _bad(path, f"has {len(values)} values in line {number}, not {columns}")
+        yield name, values
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        lines = path.read_text(errors="replace").splitlines()
+    except OSError as error:
+        raise _bad(path, f"cannot be read ({error.strerror})") from None
+    return lines if len(lines) > 2 else [*lines, "", ""]
+
+
+def _lacks(path: Path, name: str) -> UserError:
+    return _bad(path, f"has no line for {name}")
+
+
+def _bad(path: Path, problem: str) -> UserError:
+    return UserError(f"--data-dir {str(path.parent)!r}: {path.name} {problem}; fetch it again")
 
 
 CELEBA = Dataset(

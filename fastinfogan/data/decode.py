@@ -22,6 +22,7 @@ Decoder = Literal["dali-gpu", "dali", "pillow"]
 # A block ends with whichever comes first. Pixels: 100 MB decoded, of which DALI holds a few.
 BLOCK_FILES, BLOCK_PIXELS, BLOCK_BYTES = 256, 1 << 25, 1 << 26
 FILES_PER_TASK = 64
+JPEG_START = b"\xff\xd8"
 TASKS_AHEAD = 16
 
 
@@ -140,11 +141,17 @@ class _Feeder:
     """DALI's source: batches read from files, remembered until their results are there."""
 
     def __init__(
-        self, files: EncodedFiles, preprocess: Preprocess, start: int, pool: ThreadPoolExecutor
+        self,
+        files: EncodedFiles,
+        preprocess: Preprocess,
+        start: int,
+        pool: ThreadPoolExecutor,
+        reduce: bool,
     ) -> None:
+        """reduce: leave JPEGs that are far too large to Pillow, which decodes them reduced."""
         self.pending: deque[_Batch] = deque()
         self._replay: deque[_Batch] = deque()
-        self._batches = self._read(files, preprocess, start, pool)
+        self._batches = self._read(files, preprocess, start, pool, reduce)
         # DALI takes no empty batch: this stands in where no file is for it.
         from PIL import Image
 
@@ -171,7 +178,11 @@ class _Feeder:
 
     @staticmethod
     def _read(
-        files: EncodedFiles, preprocess: Preprocess, start: int, pool: ThreadPoolExecutor
+        files: EncodedFiles,
+        preprocess: Preprocess,
+        start: int,
+        pool: ThreadPoolExecutor,
+        reduce: bool,
     ) -> Iterator[_Batch]:
         from PIL import Image
 
@@ -185,7 +196,11 @@ class _Feeder:
                 batch.others[item] = failed
             else:
                 shape = dali.plain_size(data)
-                if shape is None or shape[0] * shape[1] > (Image.MAX_IMAGE_PIXELS or 1 << 62):
+                if (
+                    shape is None
+                    or shape[0] * shape[1] > (Image.MAX_IMAGE_PIXELS or 1 << 62)
+                    or (reduce and data[:2] == JPEG_START and preprocess.reducible(*shape))
+                ):
                     batch.others[item] = pool.submit(_attempt, files, preprocess, item, data)
                 else:
                     width, height = shape
@@ -212,7 +227,7 @@ def _dali_blocks(
     decoder: Decoder,
 ) -> Iterator[Block]:
     device = 0 if decoder == "dali-gpu" else None
-    feeder = _Feeder(files, preprocess, start, pool)
+    feeder = _Feeder(files, preprocess, start, pool, reduce=device is None)
 
     def build():
         return dali.decode_pipeline(feeder, preprocess, BLOCK_FILES, thread_count(), device)

@@ -40,6 +40,10 @@ class Preprocess:
         fits = min(width, height)
         return fits if self.crop is None else min(fits, self.crop)
 
+    def reducible(self, width: int, height: int) -> bool:
+        """Whether libjpeg may reduce a JPEG of that size while decoding it."""
+        return self.side(width, height) >= 2 * REDUCE_TO * self.size
+
     @property
     def shape(self) -> tuple[int, int, int]:
         """(H, W, C) of the result."""
