@@ -202,6 +202,38 @@ class Datasets:
 
 
 @dataclass(frozen=True)
+class Ingest:
+    """Decode a dataset once to what training reads (train does it, too, when it has to)."""
+
+    dataset: str = "folder"
+    """Name of a dataset; `fastinfogan datasets` lists them."""
+    data_dir: Annotated[Path | None, unset_as("DIR", "none")] = None
+    """Folder that holds the dataset's files."""
+    image_size: Annotated[int | None, unset_as("PIXELS", "32")] = None
+    """folder only: side of the square images; 16, 28, 32, 64 or 128."""
+    channels: Annotated[int | None, unset_as("1|3", "3")] = None
+    """folder only: 1 for grey, 3 for colour."""
+    allow_bad: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Leave out files that can't be read even if they are more than 1 %."""
+
+    def __call__(self) -> int:
+        from fastinfogan.data import find_dataset, make_request
+        from fastinfogan.data.ingest import describe, ingest
+
+        dataset = find_dataset(self.dataset)
+        if dataset.source is None:
+            print(f"{dataset.name}: nothing to ingest; its images are read as they are")
+            return 0
+        for split in ("train", "test") if dataset.has_test_split else ("train",):
+            request = make_request(
+                dataset, self.data_dir, split, self.image_size, self.channels,
+                allow_bad=self.allow_bad,
+            )  # fmt: skip
+            print(describe(ingest(dataset.source(request), request)))
+        return 0
+
+
+@dataclass(frozen=True)
 class Doctor:
     """Show what this machine has, and what of fastinfogan will run on it."""
 
@@ -217,6 +249,7 @@ _Command = (
     | Annotated[Sample, tyro.conf.subcommand("sample")]
     | Annotated[Traverse, tyro.conf.subcommand("traverse")]
     | Annotated[Export, tyro.conf.subcommand("export")]
+    | Annotated[Ingest, tyro.conf.subcommand("ingest")]
     | Annotated[Datasets, tyro.conf.subcommand("datasets")]
     | Annotated[Doctor, tyro.conf.subcommand("doctor")]
 )

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from tyro.conf import arg
+from tyro.conf import FlagCreatePairsOff, arg
 
 from fastinfogan.codes import LatentSpec, make_spec
 from fastinfogan.errors import UserError
@@ -302,6 +302,8 @@ class DataConfig:
     """folder only: side of the square images; 16, 32, 64 or 128 (28 with preset mnist)."""
     channels: Annotated[int | None, unset_as("1|3", "3")] = None
     """folder only: 1 for grey, 3 for colour."""
+    allow_bad: FlagCreatePairsOff[bool] = False
+    """Leave out files that can't be read even if they are more than 1 %."""
 
 
 @dataclass(frozen=True)
@@ -358,6 +360,9 @@ class RunConfig:
     """Fixes weights, codes and the order of images."""
     device: str = "auto"
     """auto (the first GPU, else the CPU), cpu, cuda or cuda:N."""
+    resident: Literal["auto", "yes", "no"] = "auto"
+    """Keep all images on the device; auto: if they take at most a quarter of its free memory.
+    Otherwise the same batches are read ahead from the ingested file."""
     engine: Literal["fast", "reference"] = "fast"
     """fast, or the one-page plain PyTorch reference: same mathematics, same draws."""
     amp: bool = False
@@ -416,9 +421,9 @@ class TrainConfig:
 # What may differ between a run and its continuation; everything else would change the run.
 RESUMABLE_CHANGES = frozenset(
     {
-        "optim.iterations", "data.data_dir", "run.out", "run.device", "run.engine", "run.compile",
-        "run.cuda_graphs", "run.profile", "run.log_every", "run.sample_every",
-        "run.checkpoint_every",
+        "optim.iterations", "data.data_dir", "data.allow_bad", "run.out", "run.device",
+        "run.resident", "run.engine", "run.compile", "run.cuda_graphs", "run.profile",
+        "run.log_every", "run.sample_every", "run.checkpoint_every",
     }
 )  # fmt: skip
 
@@ -440,7 +445,8 @@ def resolve(config: TrainConfig) -> TrainConfig:
     data = config.data
     dataset.check_shape(data.image_size, data.channels)
     if name == "folder":
-        data = _filled(data, image_size=32, channels=3)
+        channels, size, _ = dataset.image_shape or (3, 32, 32)
+        data = _filled(data, image_size=size, channels=channels)
     architecture = _architecture(name, data)
     channels, size = architecture.image_shape[0], architecture.image_shape[1]
     if dataset.image_shape is None:  # a folder's images become whatever size is asked for

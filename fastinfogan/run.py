@@ -73,7 +73,9 @@ class Run:
         """
         c = self.config.data
         if data is None:
-            data = load_images(c.dataset, c.data_dir, "test", c.image_size, c.channels)
+            data = load_images(
+                c.dataset, c.data_dir, "test", c.image_size, c.channels, allow_bad=c.allow_bad
+            )
         if data.image_shape != self.config.architecture.image_shape:
             raise UserError(
                 f"--dataset {data.name}: its images are {data.image_shape}, this run's networks "

@@ -28,8 +28,8 @@ from fastinfogan.checkpoint import (
     set_aside,
 )
 from fastinfogan.config import RESUMABLE_CHANGES, TrainConfig, differences, resolve, to_dict
-from fastinfogan.data import find_dataset, load_images
-from fastinfogan.data.feed import Feed, ResidentFeed
+from fastinfogan.data import ImageData, Split, find_dataset, load_images
+from fastinfogan.data.feed import Batches, Feed, open_feed
 from fastinfogan.errors import TrainingDiverged, UserError
 from fastinfogan.files import atomic_write
 from fastinfogan.graph import Captured, Eager
@@ -172,20 +172,27 @@ class _Training:
                     "--resume"
                 )
         data, size = config.data, config.optim.batch_size
-        where = (data.data_dir, data.image_size, data.channels)
-        self.data = self.test = load_images(data.dataset, where[0], "train", *where[1:])
+
+        def load(split: Split) -> ImageData:
+            return load_images(
+                data.dataset, data.data_dir, split, data.image_size, data.channels,
+                allow_bad=data.allow_bad,
+            )  # fmt: skip
+
+        self.data = self.test = load("train")
         if find_dataset(data.dataset).has_test_split:  # now, not after hours of training
-            self.test = load_images(data.dataset, where[0], "test", *where[1:])
+            self.test = load("test")
         if size > len(self.data):
             raise UserError(
                 f"--batch-size {size}: {data.dataset} has only {len(self.data)} images; "
                 f"2 to {len(self.data)} work"
             )
         self.engine = build_engine(config, self.device)
-        feed = ResidentFeed(
-            self.data, size, config.run.seed, config.architecture.output_range, self.device,
+        batches = Batches(
+            size, config.run.seed, config.architecture.output_range, self.device,
             self.engine.input_dtype,
         )  # fmt: skip
+        feed = open_feed(self.data, batches, config.run.resident)
         self.draws = Draws(config, feed, self.engine.input_dtype)
         self.window = Window(config.spec, self.device)
         captured = _on_gpu(config.run.cuda_graphs, self.device)
@@ -248,6 +255,8 @@ class _Training:
                     self.window.reset()
                     log.write(row)
                     status.metrics(row)
+                    if (note := self.draws.feed.note()) is not None:
+                        status.line(note)
                 with clock.paused():
                     if not stopping and self._due(settings.sample_every):
                         run.save_pictures(self.out / "pictures", f"_{self.iteration:08d}")
@@ -356,7 +365,7 @@ class _Training:
             f"{len(self.data):,} {shape} images of {config.data.dataset}; preset "
             f"{config.model.preset}, codes {config.model.codes}, noise {config.model.noise}",
             f"{config.run.engine} engine on {describe_device(self.device)}, "
-            f"{_arithmetic(self.engine)}",
+            f"{_arithmetic(self.engine)}; {self.draws.feed.summary}",
             f"run directory {self.out}",
         ]
         if self.data.skipped:

@@ -20,3 +20,11 @@ torch.set_num_threads(1)
 def narrow_presets(monkeypatch):
     """PRESETS also has narrow-NAME for every NAME."""
     add_narrow_presets(monkeypatch)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def session_cache(tmp_path_factory):
+    """No test reads or writes the user's own cache."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FASTINFOGAN_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield

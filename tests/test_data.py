@@ -65,7 +65,7 @@ def write_four(folder: Path, count: int = 12, suffix: str = ".gz") -> dict[str, 
 
 
 def test_unknown_dataset_is_named_with_the_choices_and_a_close_match():
-    choices = "choose one of digits, fashion-mnist, folder, mnist"
+    choices = f"choose one of {', '.join(sorted(DATASETS))}"
     assert error_of(load_images, "x") == f"--dataset 'x' is unknown; {choices}"
     assert error_of(dataset_status, "minst").endswith(f"{choices} (did you mean 'mnist'?)")
 
@@ -78,8 +78,15 @@ def test_registry_entries():
         "digits": ("digits", "mnist", 1000, (1, 28, 28)),
         "mnist": ("mnist", "mnist", None, (1, 28, 28)),
         "fashion-mnist": ("fashion-mnist", "mnist", None, (1, 28, 28)),
+        "sprites": ("sprites", "folder", None, (1, 64, 64)),
+        "svhn": ("svhn", "svhn", None, (3, 32, 32)),
+        "celeba": ("celeba", "celeba", None, (3, 32, 32)),
+        "faces": ("faces", "faces-azimuth", None, (1, 32, 32)),
+        "chairs": ("chairs", "chairs-rotation", None, (1, 64, 64)),
+        "dsprites": ("dsprites", "folder", None, (1, 64, 64)),
         "folder": ("folder", "folder", None, None),
     }
+    assert all((d.load is None) != (d.source is None) for d in DATASETS.values())
     assert all(d.summary and "\n" not in d.summary for d in DATASETS.values())
 
 

@@ -30,6 +30,9 @@ def fake_package(tmp_path, monkeypatch):
         package.mkdir(parents=True)
         (package / "__init__.py").write_text(code)
         monkeypatch.delitem(sys.modules, module, raising=False)
+        if "." in module:  # the real parent would look for the real module
+            (package.parent / "__init__.py").touch()
+            monkeypatch.delitem(sys.modules, module.split(".")[0], raising=False)
         monkeypatch.syspath_prepend(tmp_path)
 
     return install

@@ -12,7 +12,7 @@ from test_engines import tiny
 
 from fastinfogan.checkpoint import engine_state
 from fastinfogan.data import ImageData
-from fastinfogan.data.feed import ResidentFeed
+from fastinfogan.data.feed import Batches, ResidentFeed
 from fastinfogan.graph import LENGTHS, WARMUP, Captured, Eager
 from fastinfogan.metrics import Window
 from fastinfogan.trainer import Draws, build_engine
@@ -129,9 +129,8 @@ def test_captured_iterations_give_the_weights_of_uncaptured_ones(update, amp_dty
     ends = []
     for kind in (Eager, Captured):
         engine = build_engine(config, device)
-        feed = ResidentFeed(
-            ImageData("random", images, None, None), 16, 0, (0.0, 1.0), device, engine.input_dtype
-        )
+        batches = Batches(16, 0, (0.0, 1.0), device, engine.input_dtype)
+        feed = ResidentFeed(ImageData("random", images, None, None), batches)
         draws, window = Draws(config, feed, engine.input_dtype), Window(config.spec, device)
         draws.seek(0)
         runner = kind(lambda: window.add(engine.step(draws.next())), None)  # noqa: B023

@@ -7,23 +7,34 @@ import typing
 from pathlib import Path
 
 from fastinfogan.data.base import Dataset, ImageData, LoadRequest, Split
+from fastinfogan.data.celeba import CELEBA
+from fastinfogan.data.chairs import CHAIRS
 from fastinfogan.data.digits import DIGITS
+from fastinfogan.data.dsprites import DSPRITES
+from fastinfogan.data.faces import FACES
 from fastinfogan.data.folder import FOLDER
 from fastinfogan.data.idx import FASHION_MNIST, MNIST
+from fastinfogan.data.ingest import load_ingested
+from fastinfogan.data.sprites import SPRITES
+from fastinfogan.data.svhn import SVHN
 from fastinfogan.errors import UserError
 
 __all__ = [
     "DATASETS",
     "Dataset",
     "ImageData",
+    "Split",
     "dataset_status",
     "find_dataset",
     "load_images",
 ]
 
 DATASETS: dict[str, Dataset] = {
-    dataset.name: dataset for dataset in (DIGITS, MNIST, FASHION_MNIST, FOLDER)
-}
+    dataset.name: dataset
+    for dataset in (
+        DIGITS, MNIST, FASHION_MNIST, SPRITES, SVHN, CELEBA, FACES, CHAIRS, DSPRITES, FOLDER,
+    )
+}  # fmt: skip
 
 
 def load_images(
@@ -33,27 +44,38 @@ def load_images(
     image_size: int | None = None,
     channels: int | None = None,
     progress: bool = True,
+    allow_bad: bool = False,
 ) -> ImageData:
-    """Load one split of the dataset ``name`` into memory.
+    """Load one split of the dataset ``name``, ingesting it first if that was not done yet.
 
     image_size: pixels a side, channels: 1 or 3; ``None``: the dataset's own. Only datasets
         without a fixed shape (``folder``) take other values.
     progress: show a bar when it takes more than a second and standard error is a terminal.
+    allow_bad: leave out unusable files, however many; otherwise more than 1 % are an error.
     Raises UserError.
     """
     dataset = find_dataset(name)
+    request = make_request(dataset, data_dir, split, image_size, channels, progress, allow_bad)
+    if dataset.source is not None:
+        return load_ingested(dataset.source(request), request)
+    return dataset.load(request)
+
+
+def make_request(
+    dataset: Dataset,
+    data_dir: Path | None = None,
+    split: Split = "train",
+    image_size: int | None = None,
+    channels: int | None = None,
+    progress: bool = True,
+    allow_bad: bool = False,
+) -> LoadRequest:
+    """A checked request to a dataset; see ``load_images``."""
     if split not in typing.get_args(Split):
         raise UserError(f"--split {split!r} is unknown; choose one of train, test")
     dataset.check_shape(image_size, channels)
-    return dataset.load(
-        LoadRequest(
-            data_dir=None if data_dir is None else Path(data_dir),
-            split=split,
-            image_size=image_size,
-            channels=channels,
-            progress=progress,
-        )
-    )
+    data_dir = None if data_dir is None else Path(data_dir)
+    return LoadRequest(data_dir, split, image_size, channels, progress, allow_bad)
 
 
 def dataset_status(name: str, data_dir: Path | None = None) -> tuple[bool, str]:

@@ -8,11 +8,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from fastinfogan.errors import UserError
+
+if TYPE_CHECKING:
+    from fastinfogan.data.ingest import Source
 
 Split = Literal["train", "test"]
 
@@ -24,6 +27,9 @@ class ImageData:
     images: uint8, N x H x W x C, C-contiguous, N >= 1.
     labels: int64 (N,), each an index into ``label_names``; ``None`` where the data has none.
     skipped: (path, reason) of the files that were not usable.
+    factors: int64 (N, F), the known factors of variation of each image, named by
+        ``factor_names``; ``None`` where none are known.
+    checksum: of the images' bytes, from the cache that holds them; ``None``: they are in memory.
     """
 
     name: str
@@ -31,6 +37,9 @@ class ImageData:
     labels: np.ndarray | None
     label_names: tuple[str, ...] | None
     skipped: tuple[tuple[str, str], ...] = ()
+    factors: np.ndarray | None = None
+    factor_names: tuple[str, ...] | None = None
+    checksum: str | None = None
 
     def __post_init__(self) -> None:
         images, labels = self.images, self.labels
@@ -43,6 +52,12 @@ class ImageData:
             raise ValueError(
                 f"labels must be int64 ({len(images)},), got {labels.dtype} {labels.shape}"
             )
+        factors, names = self.factors, self.factor_names
+        if (factors is None) != (names is None) or (
+            factors is not None
+            and (factors.dtype != np.int64 or factors.shape != (len(images), len(names)))
+        ):
+            raise ValueError(f"factors must be int64 ({len(images)}, F) with F names, or both None")
 
     def __len__(self) -> int:
         return len(self.images)
@@ -58,13 +73,24 @@ class ImageData:
         """SHA-256, 64 hex digits, of the images' shape and bytes and of the labels.
 
         Equal fingerprints mean the same images with the same labels in the same order, so a
-        resumed run can check that it sees the data it began with.
+        resumed run can check that it sees the data it began with. Where a cache has a checksum
+        of the bytes, that stands for them.
         """
         digest = hashlib.sha256(f"{self.images.shape} {self.labels is not None}\n".encode())
-        digest.update(self.images.data)
+        digest.update(self.images.data if self.checksum is None else self.checksum.encode())
         if self.labels is not None:
             digest.update(self.labels.astype("<i8").tobytes())
         return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class Annotations:
+    """What is known of each image: ``labels`` and ``factors`` as ``ImageData`` has them."""
+
+    labels: np.ndarray | None = None
+    label_names: tuple[str, ...] | None = None
+    factors: np.ndarray | None = None
+    factor_names: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -72,6 +98,7 @@ class LoadRequest:
     """What one call of ``load_images`` asks of a loader.
 
     ``image_size`` (pixels) and ``channels`` matter only to datasets without a fixed shape.
+    ``allow_bad``: leave unusable files out, however many.
     """
 
     data_dir: Path | None
@@ -79,6 +106,7 @@ class LoadRequest:
     image_size: int | None
     channels: int | None
     progress: bool
+    allow_bad: bool = False
 
 
 @dataclass(frozen=True)
@@ -89,7 +117,8 @@ class Dataset:
     iterations: training length when the user names none; ``None``: the preset's.
     image_shape: (C, H, W), or ``None`` where the user's request decides it.
     has_test_split: whether "test" names other images than "train".
-    load: reads the images; raises UserError.
+    load: reads the images into memory; raises UserError. None: the images are ingested.
+    source: finds the files to ingest; raises UserError. None: the images are loaded.
     status: given a ``--data-dir`` or ``None``, (ready without a download, one line why).
     """
 
@@ -99,8 +128,9 @@ class Dataset:
     iterations: int | None
     image_shape: tuple[int, int, int] | None
     has_test_split: bool
-    load: Callable[[LoadRequest], ImageData]
     status: Callable[[Path | None], tuple[bool, str]]
+    load: Callable[[LoadRequest], ImageData] | None = None
+    source: Callable[[LoadRequest], Source] | None = None
 
     def check_shape(self, image_size: int | None, channels: int | None) -> None:
         """Raise UserError if another shape is asked for than the fixed one."""

@@ -48,6 +48,11 @@ class ProgressBar:
     ) -> None:
         self._progress.stop()
 
+    @property
+    def shown(self) -> bool:
+        """Whether there is a terminal to show it on."""
+        return not self._progress.disable
+
     def describe(self, description: str) -> None:
         self._progress.update(self._task, description=description)
 

@@ -1,0 +1,135 @@
+"""Decode, crop and resize with Pillow: what DALI is held to, and what runs where DALI doesn't."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import struct
+import warnings
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+# Only these decoders see the files: others run programs (EPS) or are rarely tested.
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+# libjpeg may reduce an image while decoding it, down to this many times the wanted size.
+REDUCE_TO = 4
+
+
+@dataclass(frozen=True)
+class Preprocess:
+    """The central square, ``crop`` pixels a side (None: as large as fits), made ``size`` a side.
+
+    channels: 1 (luma of ITU-R BT.601) or 3 (RGB). The filter is a triangle as wide as a pixel of
+    the result: Pillow's BILINEAR, DALI's LINEAR with antialiasing.
+    """
+
+    size: int
+    channels: int
+    crop: int | None = None
+
+    def side(self, width: int, height: int) -> int:
+        """Pixels a side of the square that is cut from an image."""
+        fits = min(width, height)
+        return fits if self.crop is None else min(fits, self.crop)
+
+    def reducible(self, width: int, height: int) -> bool:
+        """Whether libjpeg may reduce a JPEG of that size while decoding it."""
+        return self.side(width, height) >= 2 * REDUCE_TO * self.size
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(H, W, C) of the result."""
+        return self.size, self.size, self.channels
+
+
+def decode(data: bytes, preprocess: Preprocess) -> np.ndarray:
+    """One encoded image as uint8 (H, W, C); raises whatever Pillow raises for a bad one.
+
+    It is turned as its EXIF orientation says and laid on white where it is transparent. Colour
+    profiles are ignored; of an animation or a multi-page file the first frame counts.
+    """
+    from PIL import Image, ImageOps
+
+    for _ in png_chunks(data):  # Pillow overlooks the checksums of pixels
+        pass
+    with Image.open(io.BytesIO(data), formats=FORMATS) as opened:
+        width, height = opened.size
+        side = preprocess.side(width, height)
+        least = REDUCE_TO * preprocess.size / side
+        opened.draft(None, (round(width * least), round(height * least)))
+        side = max(1, round(side * opened.width / width))
+        image = _flatten(ImageOps.exif_transpose(opened))
+    image = image.convert("L" if preprocess.channels == 1 else "RGB")
+    left, top = (image.width - side) // 2, (image.height - side) // 2
+    # Not resize(box=...): its filter reaches beyond the box.
+    image = image.crop((left, top, left + side, top + side))
+    image = image.resize((preprocess.size, preprocess.size), Image.Resampling.BILINEAR)
+    return np.asarray(image).reshape(preprocess.shape)
+
+
+def png_chunks(data: bytes) -> Iterator[tuple[bytes, memoryview]]:
+    """(kind, content) of the whole chunks of a PNG file; none of any other file.
+
+    Raises ValueError at a chunk whose checksum is wrong.
+    """
+    at, view = 8, memoryview(data)
+    while data.startswith(PNG_SIGNATURE) and at + 12 <= len(data):
+        length, kind = struct.unpack_from(">I4s", data, at)
+        end = at + 8 + length
+        if end + 4 > len(data):
+            return
+        if zlib.crc32(view[at + 4 : end]) != int.from_bytes(view[end : end + 4], "big"):
+            raise ValueError(f"wrong checksum in PNG chunk {kind.decode('latin-1')!r}")
+        yield kind, view[at + 8 : end]
+        if kind == b"IEND":
+            return
+        at = end + 4
+
+
+@contextlib.contextmanager
+def strict_sizes() -> Iterator[None]:
+    """Images of more than Pillow's MAX_IMAGE_PIXELS are errors; its other warnings are silent."""
+    from PIL import Image
+
+    with warnings.catch_warnings():
+        # Pillow only warns of up to twice that size. Its other warnings (odd metadata) name no
+        # file.
+        warnings.simplefilter("ignore")
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        yield
+
+
+def reason(error: Exception) -> str:
+    """Why a file is of no use, in one line."""
+    from PIL import UnidentifiedImageError
+
+    if isinstance(error, UnidentifiedImageError):
+        return f"not an image in {', '.join(FORMATS)} format"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _flatten(image: Image) -> Image:
+    """An opaque image of 8 bits a channel."""
+    from PIL import Image
+
+    if image.mode == "F":
+        raise ValueError("floating-point pixels have no known range")
+    if image.mode.startswith("I"):  # 16-bit grey; Pillow may hold it in 32 bits
+        values = np.asarray(image)
+        if values.min() < 0 or values.max() > 65535:
+            raise ValueError("32-bit grey values lie outside 0 to 65535")
+        return Image.fromarray(np.rint(values / 257).astype(np.uint8))
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return image

@@ -1,0 +1,161 @@
+"""Feeds: the two kinds give the same batches, ranks share them out, and waiting is noticed."""
+
+import threading
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from fastinfogan.config import DataConfig, ModelConfig, OptimConfig, RunConfig, TrainConfig
+from fastinfogan.data import ImageData, feed, stream
+from fastinfogan.data.feed import Batches, ResidentFeed, open_feed
+from fastinfogan.data.stream import StreamedFeed
+from fastinfogan.errors import UserError
+from fastinfogan.trainer import train
+
+CPU = torch.device("cpu")
+RANGE = (-1.0, 1.0)
+
+
+@pytest.fixture(scope="module")
+def data() -> ImageData:
+    """37 images, so that batches of 8 straddle epochs, each recognisable by its first pixel."""
+    images = np.random.default_rng(0).integers(0, 256, (37, 6, 5, 3), np.uint8)
+    images[:, 0, 0, 0] = np.arange(37)
+    return ImageData("random", images, None, None)
+
+
+def batches(rank=0, ranks=1, dtype=torch.float32):
+    return Batches(8, 3, RANGE, CPU, dtype, rank, ranks)
+
+
+def take(feed_):
+    """What one iteration does with a feed."""
+    if feed_.load is not None:
+        feed_.load()
+    return feed_.next()
+
+
+def identities(batch: torch.Tensor) -> list[int]:
+    return ((batch[:, 0, 0, 0] + 1) * 127.5).round().int().tolist()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_both_kinds_give_the_same_bits_over_many_epochs(data, dtype):
+    resident, streamed = (kind(data, batches(dtype=dtype)) for kind in (ResidentFeed, StreamedFeed))
+    for feed_ in (resident, streamed):
+        feed_.seek(0)
+    for _ in range(40):
+        a, b = take(resident), take(streamed)
+        assert torch.equal(a, b)
+        assert a.dtype == b.dtype == dtype and a.shape == (8, 3, 6, 5)
+        assert a.is_contiguous(memory_format=torch.channels_last)
+        assert b.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_every_image_comes_once_an_epoch_in_another_order(data):
+    resident = ResidentFeed(data, batches())
+    resident.seek(0)
+    seen = [i for _ in range(37) for i in identities(take(resident))]
+    epochs = [seen[at : at + 37] for at in range(0, 8 * 37, 37)]
+    assert all(sorted(epoch) == list(range(37)) for epoch in epochs)
+    assert len({tuple(epoch) for epoch in epochs}) == 8
+
+
+@pytest.mark.parametrize("kind", [ResidentFeed, StreamedFeed])
+def test_a_feed_may_be_sought_to_any_iteration(data, kind):
+    straight, jumping = kind(data, batches()), kind(data, batches())
+    straight.seek(0)
+    wanted = [take(straight) for _ in range(20)]
+    for iteration in (17, 3, 3, 19, 0):
+        jumping.seek(iteration)
+        assert torch.equal(take(jumping), wanted[iteration])
+    assert torch.equal(take(jumping), wanted[1])
+
+
+@pytest.mark.parametrize("kind", [ResidentFeed, StreamedFeed])
+@pytest.mark.parametrize("ranks", [2, 3])
+def test_ranks_share_each_batch_without_overlap(data, kind, ranks):
+    feeds = [kind(data, batches(rank, ranks)) for rank in range(ranks)]
+    alone = kind(data, batches())
+    for feed_ in (alone, *feeds):
+        feed_.seek(2)
+    for _ in range(6):
+        together = torch.cat([take(feed_) for feed_ in feeds])
+        assert torch.equal(together, take(alone))
+
+
+def test_auto_keeps_what_fits_a_quarter_of_free_memory(data, monkeypatch):
+    size = data.images.nbytes
+    mapped = replace(data, checksum="0" * 64)
+
+    def kind(images, resident, free):
+        monkeypatch.setattr(feed, "free_memory", lambda device: free)
+        return type(open_feed(images, batches(), resident))
+
+    assert kind(mapped, "auto", 4 * size) is ResidentFeed
+    assert kind(mapped, "auto", 4 * size - 1) is StreamedFeed
+    assert kind(data, "auto", 0) is ResidentFeed  # it is in memory as it is
+    assert kind(data, "no", 100 * size) is StreamedFeed
+    assert kind(mapped, "yes", size) is ResidentFeed
+    with pytest.raises(UserError, match=r"--resident yes: the images take .* --resident no works"):
+        kind(mapped, "yes", size - 1)
+    monkeypatch.undo()
+    assert 1 << 20 < feed.free_memory(CPU) < 1 << 50
+
+
+def test_waiting_is_told_once_and_only_after_the_start(data, monkeypatch):
+    """A clock under control: a batch takes 10 ms, of which the training waits a share."""
+    now = [0.0]
+    monkeypatch.setattr(stream.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(stream, "WATCHED", 10)
+
+    def run(feed_, count, share):
+        for _ in range(count):
+            now[0] += 0.01
+            feed_._watch(0.01 * share)
+
+    keeping_up = StreamedFeed(data, batches())
+    run(keeping_up, 10, 1.0)  # the start: nothing was ready
+    run(keeping_up, 30, 0.01)
+    assert keeping_up.note() is None
+    behind = StreamedFeed(data, batches())
+    run(behind, 20, 0.5)
+    note = behind.note()
+    assert "50% of the time" in note and "--resident yes" in note and "\n" not in note
+    assert behind.note() is None
+
+
+def test_batches_are_made_ahead_of_being_asked_for(data):
+    made, enough = [], threading.Event()
+
+    class Watched(StreamedFeed):
+        def _make(self, iteration):
+            made.append(iteration)
+            if iteration == stream.AHEAD:
+                enough.set()
+            return super()._make(iteration)
+
+    Watched(data, batches()).load()
+    assert enough.wait(10) and made == list(range(stream.AHEAD + 1))
+
+
+@pytest.mark.slow
+def test_a_run_streams_the_same_and_resumes_mid_epoch_bit_for_bit(tmp_path, narrow_presets):
+    """Straight through and resident, against streamed with a stop: the same generator file."""
+
+    def config(out, iterations, resident):
+        return TrainConfig(
+            data=DataConfig("digits"),
+            model=ModelConfig("narrow-mnist"),
+            optim=OptimConfig(iterations=iterations, batch_size=16),
+            run=RunConfig(out=tmp_path / out, device="cpu", resident=resident, sample_every=0),
+        )
+
+    whole = train(config("whole", 6, "yes"))
+    train(config("parts", 3, "no"))
+    parts = train(config("parts", 6, "no"), resume=tmp_path / "parts")
+    name = "generator.safetensors"
+    tensors = [(run.folder / name).read_bytes()[-4096:] for run in (whole, parts)]
+    assert tensors[0] == tensors[1]
