@@ -1,16 +1,13 @@
-"""gather, draw and order: every implementation against the references; flips; errors; the feed."""
+"""gather, draw and order: every implementation against the references; flips; errors."""
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 import torch
 from kernel_cases import PLACES, need
 from scipy import stats
 from tolerances import EPS, SCALE_ROUNDINGS
 
-from fastinfogan.data import ImageData
-from fastinfogan.data.feed import ResidentFeed
 from fastinfogan.kernels import triton_module
 from fastinfogan.kernels.gather import (
     draw,
@@ -194,15 +191,6 @@ def test_compiles_into_one_graph(impl, device):
     for shift in (0, 4):
         args = (images, number(1, device), number(2**40, device), shift)
         assert torch.equal(compiled(*args), call(*args))
-
-
-def test_the_feed_gives_the_images_of_the_order_whatever_batch_is_asked_for_first():
-    images = np.arange(100, dtype=np.uint8).reshape(100, 1, 1, 1)
-    feed = ResidentFeed(ImageData("numbers", images, None, None), 7, 5, (0.0, 255.0), CPU)
-    positions = torch.arange(7 * 20)
-    expected = order_reference(positions, 100, seed=5).float().split(7)
-    for iteration in (14, 0, 19, 1):  # 14: across the first epoch's end
-        torch.testing.assert_close(feed.batch(iteration).flatten(), expected[iteration])
 
 
 BAD_IMAGES = [
