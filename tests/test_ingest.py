@@ -280,6 +280,7 @@ def test_every_kind_of_bad_file_is_named_and_no_good_one_is_lost(
     assert reasons.keys() == REASONS.keys()
     assert all(REASONS[name] in reason for name, reason in reasons.items()), reasons
     assert found.data.skipped == tuple(map(tuple, found.manifest["skipped"]))
+    assert "10 of its 312 image files are unusable" in error_of(load, images)  # still
     told = ingest.describe(found)
     assert "302 images" in told and all(name in told for name in REASONS)
     if decoder != "pillow":  # the one that looks right: DALI loses a batch, Pillow reads it
