@@ -369,7 +369,7 @@ class _Training:
             f"run directory {self.out}",
         ]
         if self.data.skipped:
-            names = ", ".join(name for name, _ in self.data.skipped[:3])
+            names = ", ".join(repr(name) for name, _ in self.data.skipped[:3])
             lines.append(f"files skipped: {len(self.data.skipped)} ({names})")
         if self.resumed:
             lines.append(f"continuing after iteration {self.iteration}")

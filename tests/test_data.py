@@ -527,7 +527,7 @@ def test_a_large_jpeg_decoded_at_reduced_scale_matches_the_whole_one(tmp_path):
     save(tmp_path / "x.jpg", pixels.astype(np.uint8), quality=95)
     with Image.open(tmp_path / "x.jpg") as image:
         square = image.crop((150, 0, 750, 600))
-        whole = np.asarray(square.resize((32, 32), Image.Resampling.LANCZOS))
+        whole = np.asarray(square.resize((32, 32), Image.Resampling.BILINEAR))
     difference = np.abs(load_one(tmp_path, 32).astype(int) - whole)
     # The crop may sit half a reduced pixel off: a quarter of one of the 32.
     assert difference.max() <= 8 and difference.mean() < 1.5

@@ -570,4 +570,4 @@ def test_files_that_were_skipped_are_named_at_the_start(tmp_path, brief, capsys)
     train(config)
     lines = capsys.readouterr().out.splitlines()
     assert any(line.startswith("100 1x28x28 images") for line in lines)
-    assert "files skipped: 1 (broken.png)" in lines
+    assert "files skipped: 1 ('broken.png')" in lines

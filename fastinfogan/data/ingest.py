@@ -132,10 +132,12 @@ def ingest(
     try:
         found = _find(folder, load)
         if isinstance(found, Ingested):
+            _check_found(source, found, request.allow_bad)
             return found
         with cache.locked(folder, _say):
             found = _find(folder, load)  # another process may just have made it
             if isinstance(found, Ingested):
+                _check_found(source, found, request.allow_bad)
                 return found
             if found is not None:
                 _say(f"the cache {folder} {found}; making it again")
@@ -193,7 +195,8 @@ def _make(
     items = source.open()
     header = {**description, "count": items.count, "decoder": decoder}
     with cache.Writer(folder, header, source.shape) as writer:
-        failed_before = writer.done.items == items.count and _too_many(writer.done, items.count)
+        bad = len(writer.done.bad)
+        failed_before = writer.done.items == items.count and _too_many(bad, items.count)
         if failed_before and not request.allow_bad:
             writer.start_over()  # the user may have mended what was wrong
         if writer.done.items:
@@ -227,25 +230,44 @@ def _make(
     return time.monotonic() - began
 
 
-def _too_many(done: cache.Done, count: int) -> bool:
-    return len(done.bad) > BAD_ALLOWED * count
+def _too_many(bad: int, count: int) -> bool:
+    return bad > BAD_ALLOWED * count
 
 
 def _check_bad(
     source: Source, done: cache.Done, count: int, allow_bad: bool, journal: Path
 ) -> None:
-    if not done.bad:
-        return
-    named = [f"{name!r} ({reason})" for _, name, reason in done.bad[:NAMED_IN_ERROR]]
-    shown = ", ".join(named) + (", ..." if len(done.bad) > NAMED_IN_ERROR else "")
-    if done.rows == 0:
-        raise UserError(f"{source.where}: none of its {count} {source.what} is usable: {shown}")
-    if _too_many(done, count) and not allow_bad:
+    bad = [(name, reason) for _, name, reason in done.bad]
+    if bad and done.rows == 0:
         raise UserError(
-            f"{source.where}: {len(done.bad)} of its {count} {source.what} are unusable, more "
-            f"than {BAD_ALLOWED:.0%}; repair or remove them, or leave them out with --allow-bad; "
-            f"{journal} lists them all: {shown}"
+            f"{source.where}: none of its {count} {source.what} is usable: {_shown(bad)}"
         )
+    if _too_many(len(bad), count) and not allow_bad:
+        raise _too_many_bad(source, bad, len(bad), count, journal)
+
+
+def _check_found(source: Source, found: Ingested, allow_bad: bool) -> None:
+    """A cache that was made with --allow-bad is for those who say so again."""
+    manifest = found.manifest
+    count, bad = manifest["items"], manifest["items"] - manifest["shape"][0]
+    if _too_many(bad, count) and not allow_bad:
+        listed = manifest["skipped"][-bad:]  # after folders that could not be read
+        raise _too_many_bad(source, listed, bad, count, found.folder / cache.MANIFEST)
+
+
+def _too_many_bad(
+    source: Source, listed: Sequence[Sequence[str]], bad: int, count: int, file: Path
+) -> UserError:
+    return UserError(
+        f"{source.where}: {bad} of its {count} {source.what} are unusable, more than "
+        f"{BAD_ALLOWED:.0%}; repair or remove them, or leave them out with --allow-bad; "
+        f"{file} lists them all: {_shown(listed)}"
+    )
+
+
+def _shown(listed: Sequence[Sequence[str]]) -> str:
+    named = [f"{name!r} ({reason})" for name, reason in listed[:NAMED_IN_ERROR]]
+    return ", ".join(named) + (", ..." if len(listed) > NAMED_IN_ERROR else "")
 
 
 def _check_space(folder: Path, rows: int, shape: tuple[int, int, int]) -> None:
