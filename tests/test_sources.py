@@ -99,15 +99,21 @@ def test_celeba_without_its_lists_is_images_alone(tmp_path):
     assert "without list_attr_celeba.txt and list_eval" in dataset_status("celeba", tmp_path)[1]
 
 
+@pytest.mark.parametrize("layout", ["plain", "zip"])
+def test_celeba_with_a_partition_of_other_images_is_refused(tmp_path, layout):
+    write_celeba(tmp_path, layout)
+    (partition,) = tmp_path.rglob("list_eval_partition.txt")
+    partition.write_text("".join(partition.read_text().splitlines(True)[1:]))
+    assert error_of(load_images, "celeba", tmp_path) == (
+        f"--data-dir {str(partition.parent)!r}: list_eval_partition.txt has no line for "
+        "000001.jpg; fetch it again"
+    )
+
+
 def test_celeba_with_damaged_lists_is_refused(tmp_path):
     write_celeba(tmp_path, "plain")
     partition, attributes = tmp_path / "list_eval_partition.txt", tmp_path / "list_attr_celeba.txt"
     whole = partition.read_text(), attributes.read_text()
-    partition.write_text("".join(whole[0].splitlines(True)[1:]))
-    assert "list_eval_partition.txt has no line for 000001.jpg" in error_of(
-        load_images, "celeba", tmp_path
-    )
-    partition.write_text(whole[0])
     attributes.write_text("\n".join(whole[1].splitlines()[:4]) + "\n")
     assert "list_attr_celeba.txt has no line for 000003.jpg" in error_of(
         load_images, "celeba", tmp_path

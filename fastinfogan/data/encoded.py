@@ -98,6 +98,8 @@ def open_archive(path: Path, wanted: Callable[[str], bool]) -> ZipFiles | TarFil
     kind = ZipFiles if path.suffix.lower() == ".zip" else TarFiles
     try:
         return kind(path, wanted)
+    except UserError:  # what ``wanted`` has to say
+        raise
     except (OSError, EOFError, ValueError, tarfile.TarError, zipfile.BadZipFile) as error:
         reason = getattr(error, "strerror", None) or " ".join(str(error).split())
         raise UserError(
