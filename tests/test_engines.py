@@ -11,7 +11,7 @@ from tolerances import EPS, SAME_DTYPE_FACTOR, TRAJECTORY_64
 
 from fastinfogan.checkpoint import engine_state, load_engine_state
 from fastinfogan.config import preset_config
-from fastinfogan.networks import initialize
+from fastinfogan.networks import frozen, initialize
 from fastinfogan.reference import ReferenceEngine
 from fastinfogan.step import Batch, FastEngine, Inputs
 
@@ -234,3 +234,37 @@ def test_running_statistics_of_d_take_real_then_fake():
     build_again.step(batch)
     expected = 0.9 * (0.1 * means[0]) + 0.1 * means[1]
     torch.testing.assert_close(build_again.discriminator.trunk[1].norm.running_mean, expected)
+
+
+def kept_for_backward(network, call):
+    """Bytes that autograd keeps of a call, parameters and statistics left out."""
+    own = {t.untyped_storage().data_ptr() for t in (*network.parameters(), *network.buffers())}
+    kept = {}
+
+    def pack(tensor):
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in own:
+            kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        result = call()  # alive while counting: a freed address could be counted once for two
+    del result
+    return sum(kept.values())
+
+
+@pytest.mark.parametrize("preset", ["mnist", "celeba"])
+def test_d_keeps_forty_percent_less_than_the_reference_and_half_when_it_is_frozen(preset):
+    """Full width, so that statistics don't count: the convolutions' inputs are kept by both."""
+    config = preset_config(preset)
+    images = torch.rand(4, *config.architecture.image_shape, requires_grad=True)
+    bytes_kept = {}
+    for kind, name in ((FastEngine, "features"), (ReferenceEngine, "trunk")):
+        d = build(kind, config, torch.float32).discriminator
+        call = getattr(d, name)
+        learning = kept_for_backward(d, lambda: call(images))  # noqa: B023
+        with frozen(d):
+            bytes_kept[kind] = learning, kept_for_backward(d, lambda: call(images))  # noqa: B023
+    ours, theirs = bytes_kept[FastEngine], bytes_kept[ReferenceEngine]
+    assert ours[0] <= 0.6 * theirs[0]
+    assert ours[1] <= 0.5 * theirs[1]
