@@ -101,6 +101,8 @@ def build_engine(config: TrainConfig, device: torch.device) -> FastEngine | Refe
         UserError: ``--amp`` on a device that can't.
     """
     if device.type == "cuda":
+        if device.index is not None:  # streams, graphs and Triton go by the current device
+            torch.cuda.set_device(device)
         # The same run twice gives the same bits, and "float32" means float32, not TF32.
         torch.backends.cudnn.deterministic = True
         torch.backends.cudnn.allow_tf32 = False

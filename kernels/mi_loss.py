@@ -260,7 +260,7 @@ class _Table(NamedTuple):
     counter: Tensor  # (1,) int32, 0 between launches
 
 
-@functools.lru_cache(maxsize=256)
+@functools.cache  # for good: a CUDA graph has the addresses
 def _table(
     kinds: tuple[int, ...],
     widths: tuple[int, ...],
