@@ -160,6 +160,14 @@ def load_engine_state(engine: Engine, state: dict[str, Tensor]) -> None:
             for index, (name, parameter) in enumerate(network.named_parameters())
         }
         adam.load_state_dict(packed)
+    if (engine.loss_scale is not None) != ("loss_scale" in state):
+        before, here = ("float16", "another type") if "loss_scale" in state else (
+            "another type", "float16",
+        )  # fmt: skip
+        raise UserError(
+            f"--amp: this run was trained in {before}, and this device would go on in {here}; "
+            "continue it on a device like the first, or start a new run with --amp-dtype"
+        )
     if engine.loss_scale is not None:
         engine.loss_scale.load(state["loss_scale"])
 

@@ -418,7 +418,8 @@ class TrainConfig:
         return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()
 
 
-# What may differ between a run and its continuation; everything else would change the run.
+# What may differ between a run and its continuation: the mathematics stays, though another device,
+# engine or compiler rounds differently. Everything else would make it another run.
 RESUMABLE_CHANGES = frozenset(
     {
         "optim.iterations", "data.data_dir", "data.allow_bad", "run.out", "run.device",

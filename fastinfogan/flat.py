@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from fastinfogan.config import ADAM_EPS
 from fastinfogan.kernels.adam import adam, offsets
+from fastinfogan.precision import LossScale
 
 _MOMENTS = ("exp_avg", "exp_avg_sq")
 
@@ -90,12 +91,18 @@ class FlatAdam:
         for parameter in self._trained:
             parameter.grad = None
 
-    def step(self, inverse_scale: Tensor | None = None, found_inf: Tensor | None = None) -> None:
-        """One update from the gradients of ``compute``'s parameters; see ``kernels.adam``."""
+    def step(self, loss_scale: LossScale | None = None) -> None:
+        """One update from the gradients of ``compute``'s parameters, if these are finite.
+
+        Without a loss scale a gradient that is not finite spoils its weight, as in torch.
+        """
         with torch.no_grad():
+            gradients = [_laid_out_as(p, p.grad) for p in self._trained]
+            if loss_scale is not None:
+                loss_scale.check(gradients)
             adam(
                 self._flat,
-                self.gradients(),
+                gradients,
                 self._moments["exp_avg"],
                 self._moments["exp_avg_sq"],
                 self._step,
@@ -104,16 +111,9 @@ class FlatAdam:
                 beta2=self._betas[1],
                 eps=ADAM_EPS,
                 copy=self._half,
-                inverse_scale=inverse_scale,
-                found_inf=found_inf,
+                inverse_scale=None if loss_scale is None else loss_scale.inverse,
+                found_inf=None if loss_scale is None else loss_scale.found_inf,
             )
-
-    def gradients(self) -> list[Tensor]:
-        """The gradients in the parameters' order, each laid out in memory as its parameter."""
-        return [
-            g if g.stride() == p.stride() else torch.empty_like(p).copy_(g)
-            for p, g in ((p, p.grad) for p in self._trained)
-        ]
 
     def state_dict(self) -> dict[str, Any]:
         """Moments and step per parameter, in the form of ``torch.optim.Adam``'s."""
@@ -125,6 +125,14 @@ class FlatAdam:
             for name, tensor in self.state[self._parameters[index]].items():
                 tensor.copy_(saved[name])
         self.publish()
+
+
+def _laid_out_as(parameter: Tensor, gradient: Tensor) -> Tensor:
+    """The gradient in its parameter's memory order, which is how Adam walks both."""
+    steps = zip(parameter.shape, parameter.stride(), gradient.stride(), strict=True)
+    if all(size == 1 or a == b for size, a, b in steps):
+        return gradient
+    return torch.empty_like(parameter).copy_(gradient)
 
 
 def _view(flat: Tensor, like: Tensor, place: int) -> Tensor:

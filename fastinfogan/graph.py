@@ -75,10 +75,11 @@ class Captured(Eager):
         # What the host hands over before an iteration can't happen in the middle of a graph.
         lengths = LENGTHS if self._load is None else (1,)
         torch.cuda.synchronize()
+        current = torch.cuda.current_stream()
         try:
             for length in lengths:
                 graph = torch.cuda.CUDAGraph()
-                # thread_local: other threads (DALI's) may call CUDA meanwhile.
+                # thread_local: other threads (a streamed feed's) may call CUDA meanwhile.
                 with torch.cuda.graph(
                     graph, pool=pool, stream=self._stream, capture_error_mode="thread_local"
                 ):
@@ -86,7 +87,10 @@ class Captured(Eager):
                         self._iterate()
                 graphs[length] = graph
         except RuntimeError as error:
-            self.note = f"no CUDA graphs, recording failed: {' '.join(str(error).split())}"
+            torch.cuda.set_stream(current)  # torch leaves the recording stream in place
+            # Ending a broken recording raises once more; what broke it comes first.
+            reason = str(error.__context__ or error).strip().partition("\n")[0]
+            self.note = f"no CUDA graphs, recording failed: {reason}"
             return {}
         return graphs
 

@@ -44,7 +44,8 @@ def cpu_has_bfloat16() -> bool:
     """Whether the CPU multiplies bfloat16 numbers in hardware."""
     if platform.machine().lower() in ("x86_64", "amd64"):
         return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-    return torch.ops.mkldnn._is_mkldnn_bf16_supported()  # on x86 it counts emulation too
+    # On x86 this would count emulation too. (macOS has no oneDNN.)
+    return torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
 
 
 class LossScale:

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
+from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 
 AFTER, ITERATIONS = 30, 10  # iterations of the session before the trace (warm-up); at most in it
@@ -29,7 +30,12 @@ def traced(path: Path, device: torch.device) -> Iterator[list[str]]:
             torch.cuda.synchronize(device)
     profiler.export_chrome_trace(str(path))
     own = "self_device_time_total" if on_gpu else "self_cpu_time_total"
-    events = sorted(profiler.key_averages(), key=lambda event: -getattr(event, own))
+    events = profiler.key_averages()
+    if on_gpu:  # the kernels; an operation's row counts its kernels once more
+        events = [
+            e for e in events if e.device_type == DeviceType.CUDA and not e.is_user_annotation
+        ]
+    events = sorted(events, key=lambda event: -getattr(event, own))
     total = sum(getattr(event, own) for event in events) or 1.0
     lines.append(f"trace in {path} (open it at ui.perfetto.dev); the {TOP} most expensive things:")
     for event in events[:TOP]:

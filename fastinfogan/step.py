@@ -78,9 +78,12 @@ class FastEngine:
         self._side = torch.cuda.Stream(device) if device.type == "cuda" else None
         self._generate, self._judge = self.adam_g.compute, _judge
         if run.compile:
-            # Apart: one graph with both backward passes in it compiles far longer.
+            # Dynamo counts what it compiles per function, and a program may make many engines.
+            torch.compiler.reset()
+            # Apart: one graph with both backward passes in it compiles far longer. Deterministic:
+            # a continued run must not choose other reductions because they ran faster today.
             self._generate, self._judge = (
-                torch.compile(f, fullgraph=True, dynamic=False)
+                torch.compile(f, fullgraph=True, dynamic=False, options={"deterministic": True})
                 for f in (self._generate, self._judge)
             )
         self.step = self._alternating if optim.update == "alternating" else self._simultaneous
@@ -101,7 +104,7 @@ class FastEngine:
         total, terms = d_loss(logits, q_params, batch.inputs_d.values, codes, lambdas)
         self.adam_d.zero_grad()
         total.backward(self._seed(total))
-        self._update(self.adam_d)
+        self.adam_d.step(self.loss_scale)
 
         with frozen(d):
             if self.informed:
@@ -111,7 +114,7 @@ class FastEngine:
                 total, terms_g = _plain_g_loss(d.logits(d.features(fake_g.result())))
             self.adam_g.zero_grad()
             total.backward(self._seed(total))
-        self._update(self.adam_g)
+        self.adam_g.step(self.loss_scale)
         return self._report(terms, terms_g)
 
     def _simultaneous(self, batch: Batch) -> Losses:
@@ -130,20 +133,13 @@ class FastEngine:
             grads = torch.autograd.grad(total, parameters, self._seed(total), retain_graph=keep)
             for parameter, grad in zip(parameters, grads, strict=True):
                 parameter.grad = grad
-        self._update(self.adam_d)
-        self._update(self.adam_g)
+        self.adam_d.step(self.loss_scale)
+        self.adam_g.step(self.loss_scale)
         return self._report(terms, terms_g)
 
     def _seed(self, total: Tensor) -> Tensor:
         """What a backward pass begins with: 1, or the loss scale."""
         return (self._one if self.loss_scale is None else self.loss_scale.value).view_as(total)
-
-    def _update(self, adam: FlatAdam) -> None:
-        if self.loss_scale is None:
-            adam.step()
-            return
-        self.loss_scale.check(adam.gradients())
-        adam.step(self.loss_scale.inverse, self.loss_scale.found_inf)
 
     def _report(self, terms: Tensor, terms_g: Tensor) -> Losses:
         if self.loss_scale is not None:
@@ -170,7 +166,10 @@ def _plain_g_loss(logits: Tensor) -> tuple[Tensor, Tensor]:
 class _Beside:
     """A call that runs at once on another stream, or, without one, when its result is wanted.
 
-    (On a CPU an early call would only keep its activations for longer.)
+    (On a CPU an early call would only keep its activations for longer.) Argument and result outlive
+    the iteration's last use of them on either stream, and each stream waits for the other before
+    the next call, so the allocator needs no ``record_stream``, which in a recorded graph would keep
+    their memory from being used again.
     """
 
     def __init__(
@@ -179,7 +178,6 @@ class _Beside:
         self._stream, self._later = stream, lambda: function(x)
         if stream is not None:
             stream.wait_stream(torch.cuda.current_stream())
-            x.record_stream(stream)
             with torch.cuda.stream(stream):
                 self._made = function(x)
 
@@ -187,7 +185,5 @@ class _Beside:
         """What the call returned, for use on the current stream."""
         if self._stream is None:
             return self._later()
-        current = torch.cuda.current_stream()
-        current.wait_stream(self._stream)
-        self._made.record_stream(current)
+        torch.cuda.current_stream().wait_stream(self._stream)
         return self._made

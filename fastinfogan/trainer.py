@@ -80,7 +80,7 @@ def train(config: TrainConfig | None = None, resume: Path | str | None = None) -
 def pick_device(name: str) -> torch.device:
     """The device that ``--device`` names; ``auto`` is the first GPU, else the CPU."""
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        return torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
     try:
         device = torch.device(name)
     except RuntimeError:
@@ -197,7 +197,7 @@ class _Training:
         feed = open_feed(self.data, batches, config.run.resident)
         self.draws = Draws(config, feed, self.engine.input_dtype)
         self.window = Window(config.spec, self.device)
-        captured = _on_gpu(config.run.cuda_graphs, self.device)
+        captured = config.run.engine == "fast" and _on_gpu(config.run.cuda_graphs, self.device)
         self.iterations = (Captured if captured else Eager)(self._iterate, feed.load)
         self.iteration, self.seconds_before = 0, 0.0
         self.damaged: list[tuple[Path, str]] = []
@@ -259,17 +259,21 @@ class _Training:
                     status.metrics(row)
                     if (note := self.draws.feed.note()) is not None:
                         status.line(note)
-                with clock.paused():
-                    if not stopping and self._due(settings.sample_every):
-                        run.save_pictures(self.out / "pictures", f"_{self.iteration:08d}")
-                    due = stopping or self._due(settings.checkpoint_every)
-                    if due and self.iteration > saved_at:
-                        self._save(clock)
-                        saved_at = self.iteration
+                draw = not stopping and self._due(settings.sample_every)
+                save = stopping or self._due(settings.checkpoint_every)
+                if draw or save:
+                    self._wait()  # for the iterations: they are not part of the pause
+                    with clock.paused():
+                        if draw:
+                            run.save_pictures(self.out / "pictures", f"_{self.iteration:08d}")
+                        if save and self.iteration > saved_at:
+                            self._save(clock)
+                            saved_at = self.iteration
                 if stopping:
                     break
                 if self.iteration == self.trace_at:
                     count = min(ITERATIONS, self._until_next_stop())
+                    self._wait()
                     with traced(self.out / "trace.json", self.device) as top:
                         self._advance(count)
                     for line in top:
@@ -295,6 +299,10 @@ class _Training:
 
     def _due(self, every: int) -> bool:
         return every > 0 and self.iteration > 0 and self.iteration % every == 0
+
+    def _wait(self) -> None:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
 
     def _until_next_stop(self) -> int:
         """Iterations until the loop has something else to do."""

@@ -35,7 +35,8 @@ def launch(
     if args[0].is_meta:
         recorded.append((kernel, args, constants))
     else:
-        kernel[grid](*args, **constants)
+        with torch.cuda.device_of(args[0]):  # Triton goes by the current device
+            kernel[grid](*args, **constants)
 
 
 # What was launched on tensors without data: kernel, arguments, compile-time constants.

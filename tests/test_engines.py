@@ -202,8 +202,8 @@ def test_g_update_leaves_d_and_q_alone(engine):
     before = {}
     update = subject.adam_d.step
 
-    def remember():
-        update()
+    def remember(*arguments):
+        update(*arguments)
         before.update({k: v for k, v in state_of_d(subject).items()})
 
     subject.adam_d.step = remember

@@ -66,7 +66,9 @@ class ResidentFeed:
 
     def __init__(self, data: ImageData, batches: Batches) -> None:
         self._batches, self.device = batches, batches.device
-        self._images = torch.from_numpy(data.images).to(self.device)
+        images = torch.from_numpy(data.images)
+        mapped = self.device.type == "cpu" and data.checksum is not None  # a file, not memory
+        self._images = images.clone() if mapped else images.to(self.device)
         self._seed = torch.tensor([batches.seed], device=self.device)
         self._position = torch.zeros(1, dtype=torch.int64, device=self.device)
         self.summary = f"images resident on {self.device} ({data.images.nbytes / 1e6:,.0f} MB)"

@@ -42,6 +42,7 @@ class StreamedFeed:
         if self.device.type == "cuda":
             self._stream = torch.cuda.Stream(self.device)
             self._pinned = torch.empty(shape, dtype=torch.uint8, pin_memory=True)
+            self._taken: deque[torch.cuda.Event] = deque()  # when earlier batches were
         self._loaded, self._waited, self._since = 0, 0.0, time.monotonic()
         self._note: str | None = None
 
@@ -54,6 +55,8 @@ class StreamedFeed:
 
     def load(self) -> None:
         """Take the rows of the next batch; waits if they aren't ready yet."""
+        if self.device.type == "cuda" and len(self._taken) == AHEAD:
+            self._taken.popleft().synchronize()  # else the host would run ahead of the GPU
         while len(self._pending) <= AHEAD:
             self._pending.append(self._worker.submit(self._make, self._iteration))
             self._iteration += 1
@@ -62,7 +65,9 @@ class StreamedFeed:
         self._watch(time.monotonic() - began)
         self._rows.copy_(rows)
         if self.device.type == "cuda":
-            rows.record_stream(torch.cuda.current_stream(self.device))
+            stream = torch.cuda.current_stream(self.device)
+            rows.record_stream(stream)
+            self._taken.append(stream.record_event())
 
     def next(self) -> Tensor:
         """See ``feed.Feed``: the rows that ``load`` has taken."""
