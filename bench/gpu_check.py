@@ -289,7 +289,7 @@ def run_step(name: str, check: Check) -> dict[str, Any]:
         result = {"status": "too long", "why": f"stopped after {time.monotonic() - began:.0f} s"}
     except Exception as error:
         result = {"status": "failed", "why": f"{type(error).__name__}: {error}"}
-    return {**result, "seconds": round(time.monotonic() - began, 1)}
+    return {**result, "took_s": round(time.monotonic() - began, 1)}
 
 
 def main() -> int:

@@ -320,9 +320,7 @@ class Parity:
             largest = self._exact[name].abs().max().item()
             spare = HALF_ROUNDINGS * EPS[dtype] if subject.amp else BENCH_LONG_SUM
             limit = SAME_DTYPE_FACTOR * (allowed[name] + spare * largest)
-            assert error <= limit, (
-                f"{subject.name}: {name} is off by {error:.3g}, above {limit:.3g}"
-            )
+            assert error <= limit, f"{subject.name}: {name} is off by {error:.3g} > {limit:.3g}"
 
     def _reference_errors(self, dtype: torch.dtype) -> dict[str, float]:
         key = str(dtype)

@@ -192,5 +192,5 @@ def test_parity_refuses_a_wrong_loss(narrow):
     runner.run(1)
     parity.check(subject, runner, None)
     runner.sums[2] += 0.5
-    with pytest.raises(AssertionError, match="ours: nll is off by 0.5 "):
+    with pytest.raises(AssertionError, match="ours: nll is off by 0.5 >"):
         parity.check(subject, runner, None)
