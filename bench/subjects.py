@@ -13,16 +13,16 @@ from torch import Tensor
 
 from bench.floor import synchronize
 from fastinfogan.config import ADAM_EPS, RunConfig, TrainConfig, preset_config
-from fastinfogan.data import ImageData
-from fastinfogan.data.feed import ResidentFeed
 from fastinfogan.errors import UserError
 from fastinfogan.flat import FlatAdam
 from fastinfogan.graph import Captured, Eager
 from fastinfogan.kernels import dispatch
+from fastinfogan.kernels.gather import draw
 from fastinfogan.metrics import Window
+from fastinfogan.networks import Discriminator
 from fastinfogan.precision import half_dtype
 from fastinfogan.reference import ReferenceEngine
-from fastinfogan.step import Batch, FastEngine
+from fastinfogan.step import Batch, FastEngine, _judge
 from fastinfogan.trainer import Draws, build_engine
 
 HALF_ROUNDINGS = 8  # of a value on its way through the networks, one a layer
@@ -139,17 +139,17 @@ def amp_type(device: torch.device, amp_dtype: str) -> torch.dtype | None:
 
 def _two_passes(engine: FastEngine, config: TrainConfig) -> None:
     """D sees the real and the generated images in passes of their own."""
-    judge = engine._judge
+    compiled = engine._judge is not _judge
+    engine._judge = torch.compile(_apart, fullgraph=True, dynamic=False) if compiled else _apart
 
-    def apart(d, images: Tensor, groups: int, informed: bool) -> tuple[Tensor, Tensor]:
-        if groups == 1:
-            return judge(d, images, 1, informed)
-        real, fake = images.chunk(2)
-        logits_real = d.logits(d.features(real))
-        logits_fake, q_params = judge(d, fake, 1, informed)
-        return torch.cat([logits_real, logits_fake]), q_params
 
-    engine._judge = apart
+def _apart(d: Discriminator, images: Tensor, groups: int, informed: bool) -> tuple[Tensor, Tensor]:
+    if groups == 1:
+        return _judge(d, images, 1, informed)
+    real, fake = images.chunk(2)
+    logits_real = d.logits(d.features(real))
+    logits_fake, q_params = _judge(d, fake, 1, informed)
+    return torch.cat([logits_real, logits_fake]), q_params
 
 
 class SeparateAdam:
@@ -277,17 +277,36 @@ class Runner:
         return self._iterations.note
 
 
+class RandomImages:
+    """A feed of random images, resident on the device; drawn as the trainer draws its batches."""
+
+    load = None
+
+    def __init__(self, config: TrainConfig, device: torch.device, dtype: torch.dtype) -> None:
+        channels, height, width = config.architecture.image_shape
+        self.device, self._size, self._dtype = device, config.optim.batch_size, dtype
+        self._range = config.architecture.output_range
+        shape = (2 * self._size, height, width, channels)
+        images = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+        self._images = torch.from_numpy(images).to(device)
+        self._seed = torch.zeros(1, dtype=torch.int64, device=device)
+        self._position = torch.zeros(1, dtype=torch.int64, device=device)
+
+    def seek(self, iteration: int) -> None:
+        self._position.fill_(iteration * self._size)
+
+    def next(self) -> Tensor:
+        images = draw(
+            self._images, self._size, self._seed, self._position,
+            output_range=self._range, dtype=self._dtype,
+        )  # fmt: skip
+        self._position += self._size
+        return images
+
+
 def draws_of(config: TrainConfig, device: torch.device, dtype: torch.dtype) -> Draws:
     """Latents, and batches of random images."""
-    channels, height, width = config.architecture.image_shape
-    size = config.optim.batch_size
-    random = np.random.default_rng(0)
-    images = random.integers(0, 256, (2 * size, height, width, channels), dtype=np.uint8)
-    feed = ResidentFeed(
-        ImageData("random", images, None, None), size, config.run.seed,
-        config.architecture.output_range, device, dtype,
-    )  # fmt: skip
-    return Draws(config, feed, dtype)
+    return Draws(config, RandomImages(config, device, dtype), dtype)
 
 
 class Parity:

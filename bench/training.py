@@ -127,7 +127,11 @@ def measure_steps(
                     if base in times and base != name
                 },
             }
-    return {"batch": config.optim.batch_size, "subjects": results}
+    return {
+        "batch": config.optim.batch_size,
+        "load_average": os.getloadavg()[0],
+        "subjects": results,
+    }
 
 
 def add_floor(measured: dict[str, Any], preset: str, rates: Rates, half, tiny: bool) -> None:
@@ -308,6 +312,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         add_floor(measured, preset, rates, half, options.tiny)
         gc.collect()
         torch._dynamo.reset()  # frees what was compiled, with the memory of its graphs
+        if device.type == "cuda":
+            torch.cuda.empty_cache()
         if not options.no_memory:
             flags = ["--device", options.device, "--amp-dtype", options.amp_dtype]
             for name in ("reference", "ours", "ours-amp"):
