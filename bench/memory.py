@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import resource
-import sys
+from pathlib import Path
 
 import torch
 
@@ -23,8 +23,12 @@ def peak_bytes(device: torch.device) -> int:
     """Since the process began."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    try:
+        # Not getrusage: on Linux its maximum begins with that of the parent process.
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
+    except OSError:
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # bytes on macOS
 
 
 def main() -> None:

@@ -40,7 +40,10 @@ from fastinfogan.trainer import pick_device
 RESULTS = Path(__file__).parent / "results"
 DEFAULT_PRESETS = ("mnist", "celeba", "mnist-mlp", "faces-azimuth")
 ROUND_SECONDS = 0.1  # a round has as many iterations as the fastest subject does in this time
-BASELINES = ("reference", "reference-autocast", "reference-compile", "reference-reduce-overhead")
+BASELINES = (
+    "reference", "reference-autocast", "reference-compile", "reference-reduce-overhead", "ours",
+    "ours-amp",
+)  # fmt: skip
 
 
 def spread(values: Sequence[float]) -> dict[str, float]:
@@ -227,7 +230,7 @@ def table_of(preset: str, measured: dict[str, Any]) -> Table:
     table = Table(title=f"{title}; floor: {floors or 'none'}", title_justify="left")
     table.add_column("subject", no_wrap=True)
     headings = (
-        "ms, median", "quartiles", "images/s", "x reference", "x compiled", "of the floor",
+        "ms, median", "quartiles", "images/s", "x reference", "x compiled", "x ours", "of the floor",
         "first, s", "peak MB",
     )  # fmt: skip
     for heading in headings:
@@ -246,7 +249,7 @@ def table_of(preset: str, measured: dict[str, Any]) -> Table:
             f"{result['images_per_s']:,.0f}",
             *(
                 f"{ratios[base]['median']:.2f}" if base in ratios else ""
-                for base in ("reference", "reference-compile")
+                for base in ("reference", "reference-compile", "ours")
             ),
             f"{result['floor_fraction']:.0%}",
             f"{result['first_iteration_s']:.2f}",
