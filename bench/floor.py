@@ -1,0 +1,120 @@
+"""The floor: what an iteration's arithmetic and Adam's traffic take at the machine's best rates.
+
+    floor = FLOP / (rate of a large matrix product) + Adam's bytes / (bandwidth of a copy)
+
+FLOP are counted from a preset's rows: matrix products and convolutions, two per multiply-add, the
+padding's zeros included. Only what the method needs is counted: no gradient of an image that nobody
+asked for, and Q on generated images alone.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+from fastinfogan.config import KERNEL, Layer, Shape, TrainConfig
+
+# Per parameter: p, m, v and the gradient read; p, m, v written, all float32.
+ADAM_BYTES = 4 * 4 + 3 * 4
+HALF_COPY_BYTES = 2  # what the passes of the next iteration read
+
+
+@dataclass(frozen=True)
+class Work:
+    """What one iteration can't do without."""
+
+    flop: int
+    parameters: int
+
+    def adam_bytes(self, half: bool) -> int:
+        """Bytes that both updates move; ``half``: with a half-precision copy."""
+        return self.parameters * (ADAM_BYTES + HALF_COPY_BYTES * half)
+
+
+@dataclass(frozen=True)
+class Rates:
+    """What the machine does at best, measured on the spot."""
+
+    flop_per_s: dict[str, float]  # by dtype, e.g. "float32"
+    bytes_per_s: float  # of a copy, read and written
+
+    def floor(self, work: Work, dtype: str) -> float:
+        """Seconds of an iteration whose passes run in ``dtype``."""
+        moved = work.adam_bytes(half=dtype != "float32")
+        return work.flop / self.flop_per_s[dtype] + moved / self.bytes_per_s
+
+
+def layer_flop(row: Layer, before: Shape, after: Shape) -> int:
+    """FLOP of a layer's forward pass on one image; each of its two gradients takes as many."""
+    if row.kind == "fc":
+        return 2 * math.prod(before) * row.features
+    _, height, width = before if row.kind == "upconv" else after  # the small map
+    return 2 * KERNEL * KERNEL * before[0] * row.features * height * width
+
+
+def work_of(config: TrainConfig) -> Work:
+    """Count one iteration of a resolved configuration.
+
+    Alternating, with G, D, Q the networks' forward passes (D: trunk and head; Q: what it has beside
+    D): G and 2 D + Q forward, their weight gradients and, but for the images', input gradients;
+    then G and D + Q forward, input gradients through D + Q, both gradients of G. Simultaneous: the
+    same without the second forward passes.
+    """
+    rows = config.architecture.rows(config.spec)
+    flop = {
+        part: [layer_flop(row, before, after) for row, before, after in stack]
+        for part, stack in rows.items()
+    }
+    separate = config.model.separate_q
+    g = sum(flop["generator"])
+    d = sum(flop["trunk"] + flop["d_head"])
+    q = sum(flop["q_head"] + (flop["trunk"] if separate else []))
+    first_d, first_g = flop["trunk"][0], flop["generator"][0]
+
+    learn_d = 3 * (2 * d + q) - first_d * (3 if separate else 2)
+    learn_g = (d + q) + 2 * g - first_g
+    again = g + d + q if config.optim.update == "alternating" else 0
+    stacks = [*rows.values(), *([rows["trunk"]] if separate else [])]
+    parameters = sum(row.parameters(before) for stack in stacks for row, before, _ in stack)
+    return Work((g + learn_d + learn_g + again) * config.optim.batch_size, parameters)
+
+
+def measure_rates(device: torch.device, dtypes: list[torch.dtype], small: bool = False) -> Rates:
+    """Best of several sizes and runs, of square products and of a copy too large for a cache."""
+    on_gpu = device.type == "cuda"
+    sizes = (256,) if small else (4096, 8192) if on_gpu else (1024, 2048)
+    products = {}
+    for dtype in dtypes:
+        best = 0.0
+        for n in sizes:
+            a, b = (torch.rand(n, n, device=device).to(dtype) for _ in range(2))
+            out = torch.empty_like(a)
+            best = max(best, 2 * n**3 / _fastest(lambda: torch.mm(a, b, out=out), device))  # noqa: B023
+        products[str(dtype).removeprefix("torch.")] = best
+    count = 2**20 if small else 2**28 if on_gpu else 2**26
+    source, target = torch.ones(count, device=device), torch.zeros(count, device=device)
+    copied = 2 * 4 * count / _fastest(lambda: target.copy_(source), device)
+    return Rates(products, copied)
+
+
+def synchronize(device: torch.device) -> None:
+    """Wait for the device."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def _fastest(call: Callable[[], object], device: torch.device, runs: int = 10) -> float:
+    """Seconds."""
+    call()
+    best = math.inf
+    for _ in range(runs):
+        synchronize(device)
+        began = time.perf_counter()
+        call()
+        synchronize(device)
+        best = min(best, time.perf_counter() - began)
+    return best

@@ -1,0 +1,166 @@
+"""Where an iteration of ours goes: every kernel, the gaps between them, the distance to the floor.
+
+    python -m bench.profile_step mnist --amp --out profile.json
+
+On a GPU a few replays of the recorded iterations are traced. On a CPU there are no gaps to speak
+of, and the table has torch's operations, each without what it calls.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.table import Table
+from torch.profiler import ProfilerActivity, profile
+
+from bench import machine
+from bench.floor import measure_rates, synchronize, work_of
+from bench.subjects import Runner, all_subjects, amp_type, config_of
+from bench.training import timed
+from fastinfogan.config import PRESETS
+from fastinfogan.files import atomic_write
+from fastinfogan.graph import WARMUP
+from fastinfogan.trainer import pick_device
+
+ON_DEVICE = ("kernel", "gpu_memcpy", "gpu_memset")  # categories of Chrome's trace format
+ITERATIONS, ROUNDS = 20, 10
+GAPS = 10  # listed, the longest
+
+
+def timeline(events: Iterable[dict[str, Any]], iterations: int) -> dict[str, Any]:
+    """What a device did: Chrome trace events with name, ts and dur (µs) -> µs an iteration.
+
+    Returns:
+        span: from the first event's start to the last one's end; busy: the part of it in which
+        something ran; gap: the rest; overlap: what ran beside something else; kernels: by name,
+        the longest first, with their share of all kernels' time; gaps: the longest, in µs each.
+    """
+    events = sorted(events, key=lambda event: event["ts"])
+    by_name: dict[str, list[float]] = {}
+    gaps: list[dict[str, Any]] = []
+    busy, end, last = 0.0, None, ""
+    for event in events:
+        start, stop = event["ts"], event["ts"] + event["dur"]
+        by_name.setdefault(event["name"], []).append(event["dur"])
+        if end is not None and start > end:
+            gaps.append({"us": start - end, "after": last, "before": event["name"]})
+        if end is None or stop > end:
+            busy += stop - (start if end is None else max(start, end))
+            end, last = stop, event["name"]
+    span = end - events[0]["ts"] if events else 0.0
+    total = sum(map(sum, by_name.values()))
+    kernels = [
+        {
+            "name": name,
+            "calls": len(times) / iterations,
+            "us": sum(times) / iterations,
+            "share": sum(times) / total,
+        }
+        for name, times in by_name.items()
+    ]
+    return {
+        "span_us": span / iterations,
+        "busy_us": busy / iterations,
+        "gap_us": (span - busy) / iterations,
+        "overlap_us": (total - busy) / iterations,
+        "kernels": sorted(kernels, key=lambda kernel: -kernel["us"]),
+        "gaps": sorted(gaps, key=lambda gap: -gap["us"])[:GAPS],
+    }
+
+
+def trace(runner: Runner, device: torch.device, iterations: int) -> dict[str, Any]:
+    """Profile so many iterations of a runner that is warm."""
+    on_gpu = device.type == "cuda"
+    activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_gpu else [])]
+    with profile(activities=activities) as profiler:
+        runner.run(iterations)
+        synchronize(device)
+    if on_gpu:
+        with tempfile.TemporaryDirectory() as scratch:
+            path = Path(scratch, "trace.json")
+            profiler.export_chrome_trace(str(path))
+            events = json.loads(path.read_text())["traceEvents"]
+        return timeline((e for e in events if e.get("cat") in ON_DEVICE), iterations)
+    ops = [(op.key, op.count, op.self_cpu_time_total) for op in profiler.key_averages()]
+    total = sum(us for _, _, us in ops)
+    kernels = [
+        {"name": name, "calls": count / iterations, "us": us / iterations, "share": us / total}
+        for name, count, us in sorted(ops, key=lambda op: -op[2])
+    ]
+    return {"busy_us": total / iterations, "kernels": kernels}
+
+
+def table_of(found: dict[str, Any]) -> Table:
+    """The profile for people."""
+    iteration, floor = found["iteration_us"], found["floor_us"]
+    title = f"{found['preset']}, {found['dtype']}: {iteration:,.0f} µs an iteration"
+    title += f", {iteration / floor:.2f} x the floor of {floor:,.0f} µs"
+    if "gap_us" in found:
+        title += f"; traced: busy {found['busy_us']:,.0f}, gaps {found['gap_us']:,.0f}"
+        title += f", overlap {found['overlap_us']:,.0f} µs"
+    table = Table(title=title, title_justify="left")
+    table.add_column("kernel", overflow="ellipsis", no_wrap=True)
+    for heading in ("calls", "µs", "share"):
+        table.add_column(heading, justify="right")
+    for kernel in found["kernels"]:
+        table.add_row(
+            kernel["name"], f"{kernel['calls']:g}", f"{kernel['us']:,.1f}", f"{kernel['share']:.1%}"
+        )
+    return table
+
+
+def main() -> int:
+    """Profile one preset."""
+    parser = argparse.ArgumentParser(prog="python -m bench.profile_step", description=__doc__)
+    parser.add_argument("preset", choices=PRESETS, metavar="PRESET")
+    parser.add_argument("--amp", action="store_true")
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--tiny", action="store_true", help="narrow networks: a check")
+    parser.add_argument("--out", type=Path, metavar="FILE")
+    options = parser.parse_args()
+    device = pick_device(options.device)
+    if options.tiny:
+        import pytest
+        from narrow import add_narrow_presets
+
+        add_narrow_presets(pytest.MonkeyPatch())
+    subjects = {subject.name: subject for subject in all_subjects(device)}
+    subject = subjects["ours-amp" if options.amp else "ours"]
+    if subject.obstacle:
+        print(f"--amp: {subject.obstacle}", file=sys.stderr)
+        return 2
+    dtype = amp_type(device, "auto") if options.amp else torch.float32
+    config = config_of(options.preset, options.tiny)
+    runner = Runner(subject, config, device)
+    on_gpu = device.type == "cuda"
+    runner.run(WARMUP + ITERATIONS if on_gpu else 2)
+    count = ITERATIONS if on_gpu else 2
+    undisturbed = min(timed(runner, count, device)[0] for _ in range(ROUNDS if on_gpu else 3))
+    rates = measure_rates(device, [dtype], small=options.tiny)
+    name = str(dtype).removeprefix("torch.")
+    found = {
+        **machine.describe(device),
+        "preset": options.preset,
+        "dtype": name,
+        "iteration_us": 1e6 * undisturbed,  # without the profiler
+        "floor_us": 1e6 * rates.floor(work_of(config), name),
+        **trace(runner, device, count),
+    }
+    if runner.note:
+        found["note"] = runner.note
+    Console(width=None if sys.stdout.isatty() else 160).print(table_of(found))
+    if options.out is not None:
+        atomic_write(options.out, (json.dumps(found, indent=1) + "\n").encode())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
