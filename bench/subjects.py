@@ -157,19 +157,18 @@ class SeparateAdam:
 
     def __init__(self, flat: FlatAdam, lr: float, betas: tuple[float, float]) -> None:
         self.compute, self.zero_grad, self.publish = flat.compute, flat.zero_grad, flat.publish
-        self.gradients = flat.gradients
-        self._parameters = list(flat.state)
-        trained = flat.compute.parameters()
-        pairs = [(t, p) for t, p in zip(trained, self._parameters, strict=True) if t is not p]
+        self._parameters, self._trained = list(flat.state), list(flat.compute.parameters())
+        both = zip(self._trained, self._parameters, strict=True)
+        pairs = [(t, p) for t, p in both if t is not p]
         self._copies = [t for t, _ in pairs], [p for _, p in pairs]
         on_gpu = self._parameters[0].is_cuda
         self._adam = torch.optim.Adam(
             self._parameters, lr, betas, ADAM_EPS, fused=True, capturable=on_gpu
         )
 
-    def step(self) -> None:
-        for parameter, gradient in zip(self._parameters, self.gradients(), strict=True):
-            parameter.grad = gradient.to(parameter.dtype)
+    def step(self, loss_scale: None = None) -> None:
+        for parameter, trained in zip(self._parameters, self._trained, strict=True):
+            parameter.grad = trained.grad.to(parameter.dtype)
         self._adam.step()
         if self._copies[0]:
             with torch.no_grad():
