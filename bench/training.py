@@ -4,8 +4,9 @@
 
 Each subject (see subjects.py) first shows that its losses are right. Then rounds of all subjects of
 a preset take turns, A B C A B C, so that whatever slows the machine down slows all of them; a ratio
-is the median over the rounds of two neighbours' times. Warm-up is apart. Prints a table and writes
-bench/results/DEVICE.json, after each preset, unless only a part is measured or --tiny is given.
+is the median over the rounds of two neighbours' times. Warm-up is apart. Prints a table and brings
+bench/results/DEVICE.json up to date, preset by preset, each with what it was measured on; but not
+where only some of the subjects run.
 """
 
 from __future__ import annotations
@@ -230,8 +231,8 @@ def table_of(preset: str, measured: dict[str, Any]) -> Table:
     table = Table(title=f"{title}; floor: {floors or 'none'}", title_justify="left")
     table.add_column("subject", no_wrap=True)
     headings = (
-        "ms, median", "quartiles", "images/s", "x reference", "x compiled", "x ours", "of the floor",
-        "first, s", "peak MB",
+        "ms, median", "quartiles", "images/s", "x reference", "x compiled", "x ours",
+        "of the floor", "first, s", "peak MB",
     )  # fmt: skip
     for heading in headings:
         table.add_column(heading, justify="right")
@@ -283,6 +284,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from narrow import add_narrow_presets
 
         add_narrow_presets(pytest.MonkeyPatch())
+    for preset in options.presets:
+        if preset not in PRESETS:
+            print(f"--presets {preset}: {', '.join(PRESETS)} work", file=sys.stderr)
+            return 2
     subjects = all_subjects(device, options.amp_dtype)
     known = {subject.name: subject for subject in subjects}
     for name in options.only or ():
@@ -295,14 +300,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     console = Console(width=None if sys.stdout.isatty() else 140)
     dtypes = [torch.float32, *([half] if half else [])]
     rates = measure_rates(device, dtypes, small=options.tiny)
-    result: dict[str, Any] = {
+    on = {
         **machine.describe(device),
         "rates": {"flop_per_s": rates.flop_per_s, "copy_bytes_per_s": rates.bytes_per_s},
-        "presets": {},
     }
     path = options.out
     if path is None and not (options.tiny or options.only):
-        path = RESULTS / f"{machine.slug(result['hardware'])}.json"
+        path = RESULTS / f"{machine.slug(on['hardware'])}.json"
+    result: dict[str, Any] = {"presets": {}}
+    if path is not None and path.exists():
+        result = json.loads(path.read_text())  # what isn't measured now stays
 
     def save() -> None:
         if path is not None:
@@ -324,7 +331,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                     measured["subjects"][name]["memory"] = peak_memory(
                         preset, name, flags + ["--tiny"] * options.tiny
                     )
-        result["presets"][preset] = measured
+        result["presets"][preset] = {"on": on, **measured}
         console.print(table_of(preset, measured))
         for remark in remarks_of(measured):
             console.print(f"  {remark}", highlight=False)
@@ -334,11 +341,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         amp = ["--device", options.device]
         if half is not None:
             amp += ["--amp", "--amp-dtype", options.amp_dtype]
-        result["command"] = measure_command(amp, repeats=2)
-        result["training"] = measure_training(options.command, amp)
+        first, training = measure_command(amp, repeats=2), measure_training(options.command, amp)
+        result["command"] = {"on": on, "flags": amp, "to_first_iteration": first, **training}
         save()
-        console.print(f"command to first iteration: {result['command']}", highlight=False)
-        console.print(f"training: {result['training']}", highlight=False)
+        console.print(f"command to first iteration: {first}", highlight=False)
+        console.print(f"training: {training}", highlight=False)
     if path is not None:
         console.print(f"written to {path}", highlight=False, soft_wrap=True)
     return int(failed)
@@ -347,7 +354,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench.training", description=__doc__)
     parser.add_argument(
-        "--presets", nargs="+", default=DEFAULT_PRESETS, choices=PRESETS, metavar="NAME"
+        "--presets", nargs="*", default=DEFAULT_PRESETS, metavar="NAME", help="none: no steps"
     )
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--only", nargs="+", metavar="SUBJECT", help="writes no results file")
