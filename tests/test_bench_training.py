@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import argparse
 from dataclasses import replace
 
 import pytest
 import torch
 from rich.console import Console
 
+from bench import gpu_check
 from bench.floor import Rates, Work, layer_flop, work_of
-from bench.gpu_check import learning_of
 from bench.machine import slug
 from bench.profile_step import timeline
 from bench.subjects import (
@@ -114,12 +115,36 @@ def test_learning_names_the_median_seed_and_the_worst():
         {"seed": seed, "seconds": 10.0 + seed, "mi": 2.0 + seed / 10, "error": error}
         for seed, error in enumerate((0.3, 0.1, 0.2, 0.9))
     ]
-    found = learning_of(runs)
+    found = gpu_check.learning_of(runs)
     assert found["median_seed"] == 2
     assert found["error"]["worst"] == 0.9
     assert found["mi"]["worst"] == 2.0
     assert found["seconds"]["mean"] == 11.5
     assert found["seconds"]["std"] == pytest.approx(1.29, abs=0.01)
+
+
+def test_a_step_that_breaks_or_hangs_is_recorded(tmp_path, monkeypatch):
+    """A command with a wrong exit code, one that outlives its second, and a step without a GPU."""
+
+    def step(*command):
+        return lambda check: {"printed": check.command(*command)}
+
+    steps = {
+        "works": (step("echo", "fine"), 60, False),
+        "fails": (step("sh", "-c", "echo no such luck; exit 3"), 60, False),
+        "hangs": (step("sleep", "60"), 1, False),
+        "gpu": (step("echo"), 60, True),
+    }
+    monkeypatch.setattr(gpu_check, "STEPS", steps)
+    check = gpu_check.Check(argparse.Namespace(out=tmp_path, limit=None, rehearse=False))
+    found = {name: gpu_check.run_step(name, check) for name in steps}
+    assert {name: result["status"] for name, result in found.items()} == {
+        "works": "ok", "fails": "failed", "hangs": "too long", "gpu": "skipped",
+    }  # fmt: skip
+    assert found["works"]["printed"] == "fine\n"
+    assert found["fails"]["why"] == "Failed: exit code 3: no such luck"
+    assert found["gpu"]["why"] == "no GPU"
+    assert "no such luck" in (tmp_path / "report.txt").read_text()
 
 
 def printed(table):
