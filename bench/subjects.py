@@ -13,11 +13,12 @@ from torch import Tensor
 
 from bench.floor import synchronize
 from fastinfogan.config import ADAM_EPS, RunConfig, TrainConfig, preset_config
+from fastinfogan.data import ImageData
+from fastinfogan.data.feed import Batches, ResidentFeed
 from fastinfogan.errors import UserError
 from fastinfogan.flat import FlatAdam
 from fastinfogan.graph import Captured, Eager
 from fastinfogan.kernels import dispatch
-from fastinfogan.kernels.gather import draw
 from fastinfogan.metrics import Window
 from fastinfogan.networks import Discriminator
 from fastinfogan.precision import half_dtype
@@ -276,36 +277,14 @@ class Runner:
         return self._iterations.note
 
 
-class RandomImages:
-    """A feed of random images, resident on the device; drawn as the trainer draws its batches."""
-
-    load = None
-
-    def __init__(self, config: TrainConfig, device: torch.device, dtype: torch.dtype) -> None:
-        channels, height, width = config.architecture.image_shape
-        self.device, self._size, self._dtype = device, config.optim.batch_size, dtype
-        self._range = config.architecture.output_range
-        shape = (2 * self._size, height, width, channels)
-        images = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
-        self._images = torch.from_numpy(images).to(device)
-        self._seed = torch.zeros(1, dtype=torch.int64, device=device)
-        self._position = torch.zeros(1, dtype=torch.int64, device=device)
-
-    def seek(self, iteration: int) -> None:
-        self._position.fill_(iteration * self._size)
-
-    def next(self) -> Tensor:
-        images = draw(
-            self._images, self._size, self._seed, self._position,
-            output_range=self._range, dtype=self._dtype,
-        )  # fmt: skip
-        self._position += self._size
-        return images
-
-
 def draws_of(config: TrainConfig, device: torch.device, dtype: torch.dtype) -> Draws:
-    """Latents, and batches of random images."""
-    return Draws(config, RandomImages(config, device, dtype), dtype)
+    """Latents, and batches of random images that are resident on the device."""
+    channels, height, width = config.architecture.image_shape
+    size = config.optim.batch_size
+    shape = (2 * size, height, width, channels)
+    images = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+    batches = Batches(size, 0, config.architecture.output_range, device, dtype)
+    return Draws(config, ResidentFeed(ImageData("random", images, None, None), batches), dtype)
 
 
 class Parity:
