@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+import types
 from dataclasses import replace
 from pathlib import Path
 
@@ -29,6 +30,7 @@ from fastinfogan.config import (
     RunConfig,
     TrainConfig,
     from_dict,
+    preset_config,
 )
 from fastinfogan.data import DATASETS, ImageData, find_dataset, load_images
 from fastinfogan.errors import TrainingDiverged, UserError
@@ -442,6 +444,34 @@ def test_the_command_says_in_one_line_why_a_run_stopped(tmp_path, spoil, capsys,
     assert cli.main([*NARROW, "--out", str(tmp_path / "run")]) == code
     err = capsys.readouterr().err
     assert err.startswith(says) and err.count("\n") == 1
+
+
+@pytest.mark.parametrize(("gigabytes", "fits"), [(80, 64), (1, 64), (0.14, 16), (0.001, 2)])
+def test_the_batch_that_is_proposed_fits_the_memory(monkeypatch, gigabytes, fits):
+    """A power of two below the 128 asked for: celeba counts 82 MB, and 1.1 MB an image."""
+    properties = types.SimpleNamespace(total_memory=gigabytes * 1e9)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: properties)
+    assert trainer._fitting_batch(preset_config("celeba"), torch.device("cuda")) == fits
+
+
+# -- Profiling ---------------------------------------------------------------------------------
+
+
+def test_profile_leaves_a_trace_and_names_the_five_most_expensive_things(tmp_path, capsys):
+    """The trace is Chrome's format; the run is the one that it would be without."""
+    out = tmp_path / "run"
+    assert cli.main([*NARROW, "--profile", "--out", str(out)]) == 0
+    trace = json.loads((out / "trace.json").read_text())
+    names = {event.get("name") for event in trace["traceEvents"]}
+    assert "aten::mm" in names
+    lines = capsys.readouterr().out.splitlines()
+    at = next(i for i, line in enumerate(lines) if "trace.json" in line)
+    shares = [float(line.split("%")[0]) for line in lines[at + 1 : at + 6]]
+    assert shares == sorted(shares, reverse=True) and 0 < sum(shares) <= 100
+    plain = tmp_path / "plain"
+    assert cli.main([*NARROW, "--out", str(plain)]) == 0
+    a, b = (load_file(path / "generator.safetensors") for path in (out, plain))
+    assert all(torch.equal(a[name], b[name]) for name in a)
 
 
 # -- Resuming with something else --------------------------------------------------------------
