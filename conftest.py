@@ -1,8 +1,8 @@
 """Makes ``bench`` importable, and keeps ./fastinfogan, which has no kernels, from being imported.
 
-``python -m pytest`` puts the current folder first on ``sys.path``, where it would hide the installed
-package; ``pytest`` leaves it out. Here it is first for a moment, for whatever else is called bench
-must not be found, and then last.
+``python -m pytest`` puts the current folder first on ``sys.path``, where it would hide the
+installed package; ``pytest`` leaves it out. Here it is first for a moment, for whatever else is
+called bench must not be found, and then last.
 """
 
 import importlib
