@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
+import os
+import signal
 import sys
-from collections.abc import Iterable, Sequence
+import threading
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -37,7 +41,8 @@ class Train(TrainConfig):
 
             print(describe_config(config))
             return 0
-        from fastinfogan.trainer import train
+        with _leaving_at_once():
+            from fastinfogan.trainer import train
 
         run = train(config, self.resume)
         if run.evaluation is not None:
@@ -307,8 +312,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"fastinfogan: error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:  # while training, the trainer takes it, and saves
-        print("fastinfogan: interrupted; a run goes on with train --resume RUN", file=sys.stderr)
+        print(f"fastinfogan: {_INTERRUPTED}", file=sys.stderr)
         return 130
+
+
+_INTERRUPTED = "interrupted; a run that was saved goes on with train --resume RUN"
+
+
+@contextlib.contextmanager
+def _leaving_at_once() -> Iterator[None]:
+    """Ctrl-C ends the process while libraries load: some of them swallow KeyboardInterrupt."""
+
+    def leave(*_: object) -> None:
+        os.write(2, f"fastinfogan: {_INTERRUPTED}\n".encode())
+        os._exit(130)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield  # signals are the main thread's
+        return
+    before = signal.signal(signal.SIGINT, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _tell(notes: Iterable[str]) -> None:

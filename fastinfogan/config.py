@@ -370,10 +370,10 @@ class RunConfig:
     GPUs; statistics, losses, moments and weights proper stay in float32."""
     amp_dtype: Literal["auto", "bfloat16", "float16"] = "auto"
     """With --amp: choose the type by hand; a CPU without bfloat16 arithmetic emulates it."""
-    compile: Annotated[bool | None, unset_as("True|False", "on a GPU")] = None
-    """--compile or --no-compile: torch.compile for what is left between the kernels."""
-    cuda_graphs: Annotated[bool | None, unset_as("True|False", "on a GPU")] = None
-    """--cuda-graphs or --no-cuda-graphs: replay whole iterations that the GPU has recorded."""
+    compile: Annotated[bool | None, unset_as("", "on a GPU")] = None
+    """Or --no-compile: torch.compile for what is left between the kernels."""
+    cuda_graphs: Annotated[bool | None, unset_as("", "on a GPU")] = None
+    """Or --no-cuda-graphs: replay whole iterations that the GPU has recorded."""
     profile: bool = False
     """Leave a trace of a few iterations in trace.json (open it in Perfetto) and print the five
     most expensive things."""

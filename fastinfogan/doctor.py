@@ -36,6 +36,7 @@ def report() -> list[Check]:
         ("python", _python),
         ("torch", _torch),
         ("device", _device),
+        ("--amp", _amp),
         ("triton", _triton),
         ("dali", _dali),
         ("native module", _native),
@@ -123,6 +124,22 @@ def _device() -> Check:
         broken = f"{name} does not work: {_one_line(error)}"
         return Check("device", "off", broken, "training needs --device cpu")
     return Check("device", "ok", "; ".join(map(_gpu, range(torch.cuda.device_count()))))
+
+
+def _amp() -> Check:
+    import torch
+
+    from fastinfogan.config import RunConfig
+    from fastinfogan.errors import UserError
+    from fastinfogan.precision import half_dtype
+
+    device = torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
+    try:
+        dtype = half_dtype(RunConfig(amp=True), device)
+    except UserError:
+        emulated = "refused, unless --amp-dtype bfloat16 asks for slow emulation"
+        return Check("--amp", "off", "this CPU has no bfloat16 arithmetic", emulated)
+    return Check("--amp", "ok", f"{str(dtype).removeprefix('torch.')} on {device}")
 
 
 def _gpu(index: int) -> str:

@@ -15,7 +15,7 @@ TOP = 5
 
 
 @contextmanager
-def traced(path: Path, device: torch.device) -> Iterator[list[str]]:
+def traced(path: Path, device: torch.device, iterations: int) -> Iterator[list[str]]:
     """Profile what runs inside; then write the trace to ``path``, and a summary to the list.
 
     The trace is Chrome's JSON format, which ui.perfetto.dev and chrome://tracing show. The summary
@@ -37,7 +37,9 @@ def traced(path: Path, device: torch.device) -> Iterator[list[str]]:
         ]
     events = sorted(events, key=lambda event: -getattr(event, own))
     total = sum(getattr(event, own) for event in events) or 1.0
-    lines.append(f"trace in {path} (open it at ui.perfetto.dev); the {TOP} most expensive things:")
+    lines.append(f"trace in {path} (open it at ui.perfetto.dev)")
+    plural = "s" if iterations > 1 else ""
+    lines.append(f"the {TOP} most expensive things in {iterations} iteration{plural}:")
     for event in events[:TOP]:
         spent = getattr(event, own)
         lines.append(f"  {spent / total:6.1%}  {spent / 1e3:9.1f} ms, {event.count} x {event.key}")

@@ -36,6 +36,7 @@ from fastinfogan.graph import Captured, Eager
 from fastinfogan.kernels.latents import latents
 from fastinfogan.metrics import MetricsLog, Window
 from fastinfogan.networks import initialize
+from fastinfogan.precision import cpu_has_bfloat16
 from fastinfogan.profile import AFTER, ITERATIONS, traced
 from fastinfogan.reference import ReferenceEngine
 from fastinfogan.run import Run, read_config, read_summary
@@ -274,7 +275,7 @@ class _Training:
                 if self.iteration == self.trace_at:
                     count = min(ITERATIONS, self._until_next_stop())
                     self._wait()
-                    with traced(self.out / "trace.json", self.device) as top:
+                    with traced(self.out / "trace.json", self.device, count) as top:
                         self._advance(count)
                     for line in top:
                         status.line(line)
@@ -375,12 +376,14 @@ class _Training:
             f"{len(self.data):,} {shape} images of {config.data.dataset}; preset "
             f"{config.model.preset}, codes {config.model.codes}, noise {config.model.noise}",
             f"{config.run.engine} engine on {describe_device(self.device)}, "
-            f"{_arithmetic(self.engine)}; {self.draws.feed.summary}",
+            f"{_arithmetic(self.engine, config)}; {self.draws.feed.summary}",
             f"run directory {self.out}",
         ]
         if self.data.skipped:
-            names = ", ".join(repr(name) for name, _ in self.data.skipped[:3])
-            lines.append(f"files skipped: {len(self.data.skipped)} ({names})")
+            skipped = self.data.skipped
+            names = ", ".join(repr(name) for name, _ in skipped[:3])
+            more = ", ...; fastinfogan ingest names them all" if len(skipped) > 3 else ""
+            lines.append(f"files skipped: {len(skipped)} ({names}{more})")
         if self.resumed:
             lines.append(f"continuing after iteration {self.iteration}")
         return [note for _, note in self.damaged] + lines
@@ -458,10 +461,18 @@ def describe_device(device: torch.device) -> str:
     return f"the CPU with {threads} thread{'s' if threads > 1 else ''}"
 
 
-def _arithmetic(engine: FastEngine | ReferenceEngine) -> str:
-    """One phrase: what the passes compute in."""
+def _arithmetic(engine: FastEngine | ReferenceEngine, config: TrainConfig) -> str:
+    """One phrase: what the passes compute in, and how they are run."""
+    device = next(engine.generator.parameters()).device
     name = str(engine.input_dtype).removeprefix("torch.")
-    return name if engine.input_dtype == torch.float32 else f"mixed {name} and float32"
+    if engine.input_dtype != torch.float32:
+        emulated = device.type == "cpu" and not cpu_has_bfloat16()
+        name = f"mixed {name} and float32" + (" (emulated: slower than float32)" * emulated)
+    if config.run.engine == "fast" and _on_gpu(config.run.compile, device):
+        name += ", compiled (the first iteration takes longer)"
+    if config.run.engine == "fast" and _on_gpu(config.run.cuda_graphs, device):
+        name += ", CUDA graphs"
+    return name
 
 
 def _on_gpu(wanted: bool | None, device: torch.device) -> bool:

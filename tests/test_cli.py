@@ -346,3 +346,20 @@ def test_the_package_names_everything_it_promises():
 
     for name in fastinfogan.__all__:
         assert getattr(fastinfogan, name) is not None
+
+
+def test_ctrl_c_while_libraries_load_ends_the_process():
+    """Some libraries swallow a KeyboardInterrupt while they are imported."""
+    code = (
+        "import os, signal\n"
+        "from fastinfogan.cli import _leaving_at_once\n"
+        "with _leaving_at_once():\n"
+        "    try:\n"
+        "        os.kill(os.getpid(), signal.SIGINT)\n"
+        "        print('still here')\n"
+        "    except BaseException:\n"
+        "        print('swallowed')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 130 and done.stdout == ""
+    assert done.stderr.startswith("fastinfogan: interrupted") and done.stderr.count("\n") == 1

@@ -41,7 +41,7 @@ def fake_package(tmp_path, monkeypatch):
 def test_report_covers_every_part_in_single_lines():
     checks = doctor.report()
     assert [check.name for check in checks] == [
-        "python", "torch", "device", "triton", "dali", "native module", "tensorboard",
+        "python", "torch", "device", "--amp", "triton", "dali", "native module", "tensorboard",
         *(f"dataset {name}" for name in data.DATASETS),
     ]  # fmt: skip
     for check in checks:

@@ -466,7 +466,7 @@ def test_profile_leaves_a_trace_and_names_the_five_most_expensive_things(tmp_pat
     assert "aten::mm" in names
     lines = capsys.readouterr().out.splitlines()
     at = next(i for i, line in enumerate(lines) if "trace.json" in line)
-    shares = [float(line.split("%")[0]) for line in lines[at + 1 : at + 6]]
+    shares = [float(line.split("%")[0]) for line in lines[at + 2 : at + 7]]
     assert shares == sorted(shares, reverse=True) and 0 < sum(shares) <= 100
     plain = tmp_path / "plain"
     assert cli.main([*NARROW, "--out", str(plain)]) == 0
