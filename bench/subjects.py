@@ -158,7 +158,7 @@ class SeparateAdam:
 
     def __init__(self, flat: FlatAdam, lr: float, betas: tuple[float, float]) -> None:
         self.compute, self.zero_grad, self.publish = flat.compute, flat.zero_grad, flat.publish
-        self._parameters, self._trained = list(flat.state), list(flat.compute.parameters())
+        self._parameters, self._trained = list(flat.state), flat.trained
         both = zip(self._trained, self._parameters, strict=True)
         pairs = [(t, p) for t, p in both if t is not p]
         self._copies = [t for t, _ in pairs], [p for _, p in pairs]

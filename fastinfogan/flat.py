@@ -32,6 +32,10 @@ class FlatAdam:
         lr: learning rate.
         betas: decay rates.
         half: None, torch.bfloat16 or torch.float16.
+
+    Attributes:
+        compute: what forward and backward passes run on.
+        trained: its parameters, which gradients are taken of.
     """
 
     def __init__(
@@ -55,7 +59,7 @@ class FlatAdam:
             view = _view(self._flat, parameter, place)
             parameter.data = view.copy_(parameter.data)
         self.compute = network if half is None else self._twin(network)
-        self._trained = list(self.compute.parameters())
+        self.trained = list(self.compute.parameters())
         self.state: dict[Tensor, dict[str, Tensor]] = {
             parameter: {
                 **{name: _view(self._moments[name], parameter, place) for name in _MOMENTS},
@@ -88,7 +92,7 @@ class FlatAdam:
 
     def zero_grad(self) -> None:
         """Forget the gradients; the next backward pass brings tensors of its own."""
-        for parameter in self._trained:
+        for parameter in self.trained:
             parameter.grad = None
 
     def step(self, loss_scale: LossScale | None = None) -> None:
@@ -97,7 +101,7 @@ class FlatAdam:
         Without a loss scale a gradient that is not finite spoils its weight, as in torch.
         """
         with torch.no_grad():
-            gradients = [_laid_out_as(p, p.grad) for p in self._trained]
+            gradients = [_laid_out_as(p, p.grad) for p in self.trained]
             if loss_scale is not None:
                 loss_scale.check(gradients)
             adam(

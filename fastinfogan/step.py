@@ -129,9 +129,8 @@ class FastEngine:
             g_total, terms_g = _plain_g_loss(logits.chunk(2)[1])
         # Both gradients come from the weights before either update.
         for adam, total, keep in ((self.adam_d, d_total, True), (self.adam_g, g_total, False)):
-            parameters = list(adam.compute.parameters())
-            grads = torch.autograd.grad(total, parameters, self._seed(total), retain_graph=keep)
-            for parameter, grad in zip(parameters, grads, strict=True):
+            grads = torch.autograd.grad(total, adam.trained, self._seed(total), retain_graph=keep)
+            for parameter, grad in zip(adam.trained, grads, strict=True):
                 parameter.grad = grad
         self.adam_d.step(self.loss_scale)
         self.adam_g.step(self.loss_scale)

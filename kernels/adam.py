@@ -28,7 +28,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from fastinfogan.kernels.dispatch import NATIVE, Impl, choose, op, register
+from fastinfogan.kernels.dispatch import NATIVE, NATIVE_DTYPES, Impl, choose, op, register
 from fastinfogan.kernels.triton_module import jit, launch, tl
 
 ALIGN = 1024  # numbers; segments of the flat buffer begin at multiples of it
@@ -201,7 +201,6 @@ def _log(beta: float) -> float:
 
 
 _TINY = torch.finfo(torch.float32).tiny
-_NATIVE_DTYPES = {torch.float32: 0, torch.bfloat16: 1, torch.float64: 2}  # Dtype in kernels.h
 _TRITON_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 
@@ -229,13 +228,13 @@ def _native_adam(
         array("q", numbers)
         for numbers in (
             [g.data_ptr() for g in grads],
-            [_NATIVE_DTYPES[g.dtype] for g in grads],
+            [NATIVE_DTYPES[g.dtype] for g in grads],
             starts,
             sizes,
         )
     ]
     NATIVE.adam(
-        _NATIVE_DTYPES[params.dtype],
+        NATIVE_DTYPES[params.dtype],
         *(params.data_ptr(), exp_avg.data_ptr(), exp_avg_sq.data_ptr()),
         0 if copy is None else copy.data_ptr(),
         *(column.buffer_info()[0] for column in segments),
@@ -317,7 +316,7 @@ def adam(
     # float16 is what an implementation may not have.
     halves = [t for t in (copy, *grads) if t is not None and t.dtype == torch.float16]
     decides = halves[0] if halves else params
-    impl = choose("adam", impl, decides, native=_NATIVE_DTYPES, triton=_TRITON_DTYPES)
+    impl = choose("adam", impl, decides, native=NATIVE_DTYPES, triton=_TRITON_DTYPES)
     if impl == "reference":
         adam_reference(
             *(params, grads, exp_avg, exp_avg_sq, step, lr),

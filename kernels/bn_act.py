@@ -32,7 +32,15 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from fastinfogan.kernels.dispatch import NATIVE, Impl, choose, op, register
+from fastinfogan.kernels.dispatch import (
+    NATIVE,
+    NATIVE_DTYPES,
+    Impl,
+    accumulator,
+    choose,
+    op,
+    register,
+)
 from fastinfogan.kernels.triton_module import jit, launch, power_of_two, tl
 
 
@@ -472,17 +480,16 @@ def _triton_backward(
     return dx, dweight, dbias
 
 
-_NATIVE_DTYPES = {torch.float32: 0, torch.bfloat16: 1, torch.float64: 2}  # Dtype in kernels.h
 _TRITON_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
-_DTYPES = {*_NATIVE_DTYPES, *_TRITON_DTYPES}
+_DTYPES = {*NATIVE_DTYPES, *_TRITON_DTYPES}
 
 
 def _native_partials(x: Tensor, groups: int) -> Tensor:
     rows, channels = _layout(x, groups)
     parts = _parts("native", rows, channels)
-    partials = x.new_empty((parts, 3, groups, channels), dtype=_accumulator(x.dtype))
+    partials = x.new_empty((parts, 3, groups, channels), dtype=accumulator(x.dtype))
     NATIVE.bn_act_partials(
-        *(_NATIVE_DTYPES[x.dtype], rows, channels, groups),
+        *(NATIVE_DTYPES[x.dtype], rows, channels, groups),
         *(x.data_ptr(), partials.data_ptr(), parts),
     )
     return partials
@@ -505,7 +512,7 @@ def _native_forward(
     y = torch.empty_like(x)
     stats = weight.new_empty((2, groups, channels))
     NATIVE.bn_act_forward(
-        *(_NATIVE_DTYPES[x.dtype], rows, channels, groups),
+        *(NATIVE_DTYPES[x.dtype], rows, channels, groups),
         *(x.data_ptr(), _parts("native", rows, channels), *_array(partials)),
         *(weight.data_ptr(), bias.data_ptr(), _address(running_mean), _address(running_var)),
         *(y.data_ptr(), stats.data_ptr(), slope, momentum, eps, training),
@@ -518,9 +525,9 @@ def _native_backward_partials(
 ) -> Tensor:
     rows, channels = _layout(x, groups)
     parts = _parts("native", rows, channels)
-    partials = x.new_empty((parts, 3, groups, channels), dtype=_accumulator(x.dtype))
+    partials = x.new_empty((parts, 3, groups, channels), dtype=accumulator(x.dtype))
     NATIVE.bn_act_backward_partials(
-        *(_NATIVE_DTYPES[x.dtype], rows, channels, groups),
+        *(NATIVE_DTYPES[x.dtype], rows, channels, groups),
         *(dy.data_ptr(), x.data_ptr(), weight.data_ptr(), bias.data_ptr(), stats.data_ptr()),
         *(partials.data_ptr(), parts, slope),
     )
@@ -542,17 +549,12 @@ def _native_backward(
     rows, channels = _layout(x, groups)
     dx, dweight, dbias = torch.empty_like(x), torch.empty_like(weight), torch.empty_like(bias)
     NATIVE.bn_act_backward(
-        *(_NATIVE_DTYPES[x.dtype], rows, channels, groups),
+        *(NATIVE_DTYPES[x.dtype], rows, channels, groups),
         *(dy.data_ptr(), x.data_ptr(), weight.data_ptr(), bias.data_ptr(), stats.data_ptr()),
         *(_parts("native", rows, channels), _address(own), *_array(partials)),
         *(dx.data_ptr(), dweight.data_ptr(), dbias.data_ptr(), slope, training),
     )
     return dx, dweight, dbias
-
-
-def _accumulator(dtype: torch.dtype) -> torch.dtype:
-    """What sums and statistics of tensors of ``dtype`` are kept in."""
-    return torch.float64 if dtype == torch.float64 else torch.float32
 
 
 def _address(tensor: Tensor | None) -> int:
@@ -571,14 +573,14 @@ def _fake_partials(impl: Impl) -> Callable[..., Tensor]:
     def fake(x, groups):
         rows, channels = _layout(x, groups)
         shape = (_parts(impl, rows, channels), 3, groups, channels)
-        return x.new_empty(shape, dtype=_accumulator(x.dtype))
+        return x.new_empty(shape, dtype=accumulator(x.dtype))
 
     return fake
 
 
 def _fake_forward(impl: Impl) -> Callable[..., tuple[Tensor, Tensor]]:
     def fake(x, partials, weight, bias, running_mean, running_var, slope, groups, *_):
-        stats = x.new_empty((2, groups, x.shape[1]), dtype=_accumulator(x.dtype))
+        stats = x.new_empty((2, groups, x.shape[1]), dtype=accumulator(x.dtype))
         return torch.empty_like(x), stats
 
     return fake
@@ -727,7 +729,7 @@ def bn_act(
         RuntimeError: ``impl`` can't run here.
     """
     _check(x, weight, bias, running_mean, running_var, slope, groups, training, exchange)
-    impl = choose("bn_act", impl, x, native=_NATIVE_DTYPES, triton=_TRITON_DTYPES)
+    impl = choose("bn_act", impl, x, native=NATIVE_DTYPES, triton=_TRITON_DTYPES)
     if not training:
         groups = 1
     if impl == "reference":
@@ -762,7 +764,7 @@ def _check(
         raise ValueError("bn_act: running_mean and running_var go together: both or neither")
     if running_mean is None and not training:
         raise ValueError("bn_act: running_mean=None needs training=True")
-    shape, dtype, device = x.shape[1:2], _accumulator(x.dtype), x.device
+    shape, dtype, device = x.shape[1:2], accumulator(x.dtype), x.device
     vectors = (weight, bias, running_mean, running_var)
     for i, vector in enumerate(vectors if running_mean is not None else vectors[:2]):
         if (
@@ -789,7 +791,7 @@ def _check(
 def _fault(vector: Tensor, x: Tensor) -> str:
     if vector.shape != x.shape[1:2]:
         return f"is {tuple(vector.shape)}, and x has {x.shape[1]} channels"
-    if vector.dtype != (dtype := _accumulator(x.dtype)):
+    if vector.dtype != (dtype := accumulator(x.dtype)):
         return f"is {vector.dtype}; with x of {x.dtype} it must be {dtype}"
     if vector.device != x.device:
         return f"is on {vector.device}, and x on {x.device}"

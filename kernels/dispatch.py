@@ -22,6 +22,9 @@ NATIVE, _NATIVE_MISSING = native_module.load()
 if NATIVE is not None and not NATIVE.KERNELS:
     NATIVE, _NATIVE_MISSING = None, "built by a compiler other than GCC and Clang, without kernels"
 
+# What the native kernels take (Dtype in native/kernels.h), where an op doesn't say otherwise.
+NATIVE_DTYPES = {torch.float32: 0, torch.bfloat16: 1, torch.float64: 2}
+
 _launchers: dict[str, Callable[..., Any]] = {}
 _library = torch.library.Library("fastinfogan", "DEF")
 
@@ -80,6 +83,11 @@ def _obstacle(impl: Impl, tensor: Tensor, dtypes: Collection[torch.dtype]) -> st
     if tensor.dtype not in dtypes:
         return f"it has no {str(tensor.dtype).removeprefix('torch.')} kernel"
     return ""
+
+
+def accumulator(dtype: torch.dtype) -> torch.dtype:
+    """What sums and statistics of tensors of ``dtype`` are kept in."""
+    return torch.float64 if dtype == torch.float64 else torch.float32
 
 
 def register(

@@ -21,7 +21,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from fastinfogan.kernels.dispatch import NATIVE, Impl, choose, op, register
+from fastinfogan.kernels.dispatch import NATIVE, NATIVE_DTYPES, Impl, choose, op, register
 from fastinfogan.kernels.philox import (
     STREAM_FLIP,
     STREAM_ORDER,
@@ -260,8 +260,7 @@ def _order_kernel(
 # -- Launchers -----------------------------------------------------------------------------------
 
 _BLOCK = 1024  # pixels of a program: 8 in each of 128 threads
-_NATIVE_DTYPES = {torch.float32: 0, torch.bfloat16: 1, torch.float64: 2}  # Dtype in kernels.h
-_DTYPES = (*_NATIVE_DTYPES, torch.float16)
+_DTYPES = (*NATIVE_DTYPES, torch.float16)
 
 
 def _empty(images: Tensor, batch: int, dtype: torch.dtype) -> Tensor:
@@ -344,10 +343,10 @@ def _native_gather(
     high: float,
     dtype: torch.dtype,
 ) -> Tensor:
-    stored = dtype if dtype in _NATIVE_DTYPES else torch.float32
+    stored = dtype if dtype in NATIVE_DTYPES else torch.float32
     result = _empty(images, len(indices), stored)
     outside = NATIVE.gather(
-        *(_NATIVE_DTYPES[stored], images.data_ptr(), *images.shape, indices.data_ptr()),
+        *(NATIVE_DTYPES[stored], images.data_ptr(), *images.shape, indices.data_ptr()),
         *(0 if flip is None else flip.data_ptr(), len(indices)),
         *(low, (high - low) / 255.0, result.data_ptr()),
     )
@@ -373,10 +372,10 @@ def _native_draw(
     high: float,
     dtype: torch.dtype,
 ) -> Tensor:
-    stored = dtype if dtype in _NATIVE_DTYPES else torch.float32
+    stored = dtype if dtype in NATIVE_DTYPES else torch.float32
     result = _empty(images, batch, stored)
     NATIVE.draw(
-        *(_NATIVE_DTYPES[stored], images.data_ptr(), *images.shape, _half_bits(len(images))),
+        *(NATIVE_DTYPES[stored], images.data_ptr(), *images.shape, _half_bits(len(images))),
         *(seed.data_ptr(), position.data_ptr(), shift, flip, batch),
         *(low, (high - low) / 255.0, result.data_ptr()),
     )

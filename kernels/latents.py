@@ -26,7 +26,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from fastinfogan.kernels.dispatch import NATIVE, Impl, choose, op, register
+from fastinfogan.kernels.dispatch import NATIVE, NATIVE_DTYPES, Impl, choose, op, register
 from fastinfogan.kernels.philox import STREAM_LATENTS, halves, philox, philox_reference
 from fastinfogan.kernels.spec import Code
 from fastinfogan.kernels.triton_module import jit, launch, power_of_two, tl
@@ -267,8 +267,7 @@ def _triton_latents(
     return inputs, values
 
 
-_NATIVE_DTYPES = {torch.float32: 0, torch.bfloat16: 1, torch.float64: 2}  # Dtype in kernels.h
-_DTYPES = (*_NATIVE_DTYPES, torch.float16)
+_DTYPES = (*NATIVE_DTYPES, torch.float16)
 
 
 def _native_latents(
@@ -282,10 +281,10 @@ def _native_latents(
     width: int,
     dtype: torch.dtype,
 ) -> tuple[Tensor, Tensor]:
-    stored = dtype if dtype in _NATIVE_DTYPES else torch.float32
+    stored = dtype if dtype in NATIVE_DTYPES else torch.float32
     inputs, values = _empty(seed, table, batch, width, stored)
     NATIVE.latents(
-        *(_NATIVE_DTYPES[stored], seed.data_ptr(), offset.data_ptr(), shift, batch, noise),
+        *(NATIVE_DTYPES[stored], seed.data_ptr(), offset.data_ptr(), shift, batch, noise),
         *(_on_device(tuple(table), seed.device).data_ptr(), values.shape[1], words, width),
         *(inputs.data_ptr(), values.data_ptr()),
     )

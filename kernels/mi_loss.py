@@ -39,7 +39,15 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from fastinfogan.kernels.dispatch import NATIVE, Impl, choose, op, register
+from fastinfogan.kernels.dispatch import (
+    NATIVE,
+    NATIVE_DTYPES,
+    Impl,
+    accumulator,
+    choose,
+    op,
+    register,
+)
 from fastinfogan.kernels.spec import HALF_LOG_TWO_PI, LOG_SIGMA_BOUND, Code
 from fastinfogan.kernels.triton_module import jit, launch, power_of_two, tl
 
@@ -286,7 +294,7 @@ Results = tuple[Tensor, Tensor, Tensor]  # total (), means (terms,), grads (numb
 
 
 def _empty_results(logits: Tensor | None, q_params: Tensor, kinds: Sequence[int]) -> Results:
-    dtype = _accumulator(q_params.dtype)
+    dtype = accumulator(q_params.dtype)
     numbers = q_params.numel() + (0 if logits is None else logits.numel())
     return (
         q_params.new_empty((), dtype=dtype),
@@ -340,9 +348,8 @@ def _triton(
     return total, means, grads
 
 
-_NATIVE_DTYPES = {torch.float32: 0, torch.bfloat16: 1, torch.float64: 2}  # Dtype in kernels.h
 _TRITON_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
-_FLOATS = (*_NATIVE_DTYPES, torch.float16)
+_FLOATS = (*NATIVE_DTYPES, torch.float16)
 _CPU = torch.device("cpu")
 
 
@@ -354,7 +361,7 @@ def _native(
     widths: Sequence[int],
     weights: Sequence[float],
 ) -> Results:
-    dtype = _accumulator(q_params.dtype)
+    dtype = accumulator(q_params.dtype)
     table = _table(
         tuple(kinds), tuple(widths), tuple(weights), logits is not None, dtype, _CPU, stream=0
     )
@@ -364,7 +371,7 @@ def _native(
     # A function of the shape alone, so that results don't depend on the number of threads.
     parts = 1 if rows * columns < 1 << 15 else min(16, rows)
     bad = NATIVE.mi_loss(
-        _NATIVE_DTYPES[q_params.dtype],
+        NATIVE_DTYPES[q_params.dtype],
         *(rows, columns, 0 if logits is None else logits.shape[0], terms, parts, LOG_SIGMA_BOUND),
         *(0 if logits is None else logits.data_ptr(), q_params.data_ptr(), values.data_ptr()),
         *(table.terms.data_ptr(), table.weights.data_ptr()),
@@ -382,11 +389,6 @@ def _no_category(name: str, values: Tensor, index: int, widths: Sequence[int]) -
         f"{name}: values[{row}, {code}] is {values[row, code].item():g}; "
         f"the code's categories are the integers 0 to {widths[code] - 1}"
     )
-
-
-def _accumulator(dtype: torch.dtype) -> torch.dtype:
-    """What losses, and gradients until the backward, are in."""
-    return torch.float64 if dtype == torch.float64 else torch.float32
 
 
 # -- Registration --------------------------------------------------------------------------------
@@ -564,8 +566,8 @@ def _loss(
     read = _read.__wrapped__ if torch.compiler.is_compiling() else _read
     known = read(name, tuple(codes), tuple(weights))
     _check(name, logits, q_params, values, known)
-    impl = choose(name, impl, q_params, native=_NATIVE_DTYPES, triton=_TRITON_DTYPES)
-    values = values.to(_accumulator(q_params.dtype))
+    impl = choose(name, impl, q_params, native=NATIVE_DTYPES, triton=_TRITON_DTYPES)
+    values = values.to(accumulator(q_params.dtype))
     if impl != "reference":
         if logits is not None:
             logits = logits.contiguous()

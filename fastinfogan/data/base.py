@@ -149,6 +149,27 @@ class Dataset:
                 )
 
 
+def directory_status(
+    data_dir: Path | None, expected: str, look: Callable[[Path], str]
+) -> tuple[bool, str]:
+    """The registry's status of a dataset that needs ``--data-dir``.
+
+    expected: as for ``require_directory``.
+    look: says in one line what is there; raises UserError if it won't do.
+    """
+    if data_dir is None:
+        return False, f"needs --data-dir: a directory with {expected}"
+    try:
+        return True, look(data_dir)
+    except UserError as error:
+        return False, str(error)
+
+
+def spoilt(path: Path, problem: str) -> UserError:
+    """The error for a distributor's file in ``--data-dir`` that is not what was published."""
+    return UserError(f"--data-dir {str(path.parent)!r}: {path.name} {problem}; fetch it again")
+
+
 def require_directory(data_dir: Path, expected: str) -> None:
     """Raise UserError unless ``data_dir`` is a directory with something in it.
 

@@ -12,7 +12,14 @@ from pathlib import Path
 
 import numpy as np
 
-from fastinfogan.data.base import Annotations, Dataset, LoadRequest, require_directory
+from fastinfogan.data.base import (
+    Annotations,
+    Dataset,
+    LoadRequest,
+    directory_status,
+    require_directory,
+    spoilt,
+)
 from fastinfogan.data.encoded import (
     EncodedFiles,
     FolderFiles,
@@ -62,15 +69,13 @@ def celeba_source(request: LoadRequest) -> Source:
 
 
 def celeba_status(data_dir: Path | None) -> tuple[bool, str]:
-    if data_dir is None:
-        return False, f"needs --data-dir: a directory with {EXPECTED}"
-    try:
-        images = _images(data_dir)
-    except UserError as error:
-        return False, str(error)
-    lists = [name for name in (ATTRIBUTES, PARTITION) if _find(data_dir, name) is None]
-    without = f", without {' and '.join(lists)}" if lists else ""
-    return True, f"{images.name} is in {str(data_dir)!r}{without}"
+    def look(root: Path) -> str:
+        images = _images(root)
+        lists = [name for name in (ATTRIBUTES, PARTITION) if _find(root, name) is None]
+        without = f", without {' and '.join(lists)}" if lists else ""
+        return f"{images.name} is in {str(root)!r}{without}"
+
+    return directory_status(data_dir, EXPECTED, look)
 
 
 def _images(root: Path) -> Path:
@@ -138,7 +143,7 @@ def _rows(path: Path, columns: int, skip: int = 0) -> Iterator[tuple[str, list[s
     for number, line in enumerate(_lines(path)[skip:], skip + 1):
         name, *values = line.split() or [""]
         if name and len(values) != columns:
-            raise _bad(path, f"has {len(values)} values in line {number}, not {columns}")
+            raise spoilt(path, f"has {len(values)} values in line {number}, not {columns}")
         yield name, values
 
 
@@ -146,16 +151,12 @@ def _lines(path: Path) -> list[str]:
     try:
         lines = path.read_text(errors="replace").splitlines()
     except OSError as error:
-        raise _bad(path, f"cannot be read ({error.strerror})") from None
+        raise spoilt(path, f"cannot be read ({error.strerror})") from None
     return lines if len(lines) > 2 else [*lines, "", ""]
 
 
 def _lacks(path: Path, name: str) -> UserError:
-    return _bad(path, f"has no line for {name}")
-
-
-def _bad(path: Path, problem: str) -> UserError:
-    return UserError(f"--data-dir {str(path.parent)!r}: {path.name} {problem}; fetch it again")
+    return spoilt(path, f"has no line for {name}")
 
 
 CELEBA = Dataset(

@@ -12,7 +12,13 @@ from pathlib import Path
 
 import numpy as np
 
-from fastinfogan.data.base import Annotations, Dataset, LoadRequest, require_directory
+from fastinfogan.data.base import (
+    Annotations,
+    Dataset,
+    LoadRequest,
+    directory_status,
+    require_directory,
+)
 from fastinfogan.data.encoded import entry_of, identity, open_archive
 from fastinfogan.data.folder import files_source
 from fastinfogan.data.ingest import Source, encoded_items
@@ -49,12 +55,9 @@ def chairs_source(request: LoadRequest) -> Source:
 
 
 def chairs_status(data_dir: Path | None) -> tuple[bool, str]:
-    if data_dir is None:
-        return False, f"needs --data-dir: a directory with {EXPECTED}"
-    try:
-        return True, f"{_find(data_dir).name} is in {str(data_dir)!r}"
-    except UserError as error:
-        return False, str(error)
+    return directory_status(
+        data_dir, EXPECTED, lambda found: f"{_find(found).name} is in {str(found)!r}"
+    )
 
 
 def is_render(name: str) -> bool:

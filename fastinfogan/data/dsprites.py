@@ -8,7 +8,14 @@ from pathlib import Path
 
 import numpy as np
 
-from fastinfogan.data.base import Annotations, Dataset, LoadRequest, require_directory
+from fastinfogan.data.base import (
+    Annotations,
+    Dataset,
+    LoadRequest,
+    directory_status,
+    require_directory,
+    spoilt,
+)
 from fastinfogan.data.encoded import entry_of, identity
 from fastinfogan.data.ingest import Items, Source, array_items
 from fastinfogan.errors import UserError
@@ -37,12 +44,9 @@ def dsprites_source(request: LoadRequest) -> Source:
 
 
 def dsprites_status(data_dir: Path | None) -> tuple[bool, str]:
-    if data_dir is None:
-        return False, f"needs --data-dir: a directory with {EXPECTED}"
-    try:
-        return True, f"{_find(data_dir).name} is in {str(data_dir)!r}"
-    except UserError as error:
-        return False, str(error)
+    return directory_status(
+        data_dir, EXPECTED, lambda found: f"{_find(found).name} is in {str(found)!r}"
+    )
 
 
 def _find(root: Path) -> Path:
@@ -60,9 +64,9 @@ def _open(path: Path) -> Items:
         with zipfile.ZipFile(path) as archive, archive.open("imgs.npy") as file:
             shape, dtype = _header(file)
     except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise _bad(path, f"cannot be read ({' '.join(str(error).split())})") from None
+        raise spoilt(path, f"cannot be read ({' '.join(str(error).split())})") from None
     if dtype != np.uint8 or shape[1:] != (SIDE, SIDE) or factors.shape != (shape[0], len(FACTORS)):
-        raise _bad(path, f"holds images of {dtype} {shape} and factors of {factors.shape}")
+        raise spoilt(path, f"holds images of {dtype} {shape} and factors of {factors.shape}")
     return array_items(
         shape[0],
         lambda start: _rows(path, shape[0], start),
@@ -81,7 +85,7 @@ def _rows(path: Path, count: int, start: int) -> Iterator[np.ndarray]:
                 rows = np.frombuffer(file.read(size), np.uint8).reshape(-1, SIDE, SIDE, 1)
                 yield (rows != 0) * np.uint8(255)
     except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
-        raise _bad(path, f"cannot be read ({' '.join(str(error).split())})") from None
+        raise spoilt(path, f"cannot be read ({' '.join(str(error).split())})") from None
 
 
 def _header(file) -> tuple[tuple[int, ...], np.dtype]:
@@ -93,10 +97,6 @@ def _header(file) -> tuple[tuple[int, ...], np.dtype]:
     if fortran:
         raise ValueError("imgs is in Fortran order")
     return shape, dtype
-
-
-def _bad(path: Path, problem: str) -> UserError:
-    return UserError(f"--data-dir {str(path.parent)!r}: {path.name} {problem}; fetch it again")
 
 
 DSPRITES = Dataset(

@@ -10,7 +10,14 @@ from pathlib import Path
 
 import numpy as np
 
-from fastinfogan.data.base import Annotations, Dataset, LoadRequest, require_directory
+from fastinfogan.data.base import (
+    Annotations,
+    Dataset,
+    LoadRequest,
+    directory_status,
+    require_directory,
+    spoilt,
+)
 from fastinfogan.data.encoded import entry_of, identity
 from fastinfogan.data.ingest import Items, Source, array_items
 from fastinfogan.errors import UserError
@@ -41,13 +48,11 @@ def svhn_source(request: LoadRequest) -> Source:
 
 
 def svhn_status(data_dir: Path | None) -> tuple[bool, str]:
-    if data_dir is None:
-        return False, f"needs --data-dir: a directory with {EXPECTED}"
-    try:
-        paths = [*_find(data_dir, "train"), *_find(data_dir, "test")]
-    except UserError as error:
-        return False, str(error)
-    return True, f"{', '.join(path.name for path in paths)} are in {str(data_dir)!r}"
+    def look(root: Path) -> str:
+        paths = [*_find(root, "train"), *_find(root, "test")]
+        return f"{', '.join(path.name for path in paths)} are in {str(root)!r}"
+
+    return directory_status(data_dir, EXPECTED, look)
 
 
 def _find(root: Path, split: str) -> list[Path]:
@@ -84,16 +89,12 @@ def _read(path: Path) -> tuple[np.ndarray, np.ndarray]:
     # scipy meets damaged files with many kinds of exception; any of them means the same.
     except Exception as error:
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise _bad(path, f"cannot be read ({reason})") from None
+        raise spoilt(path, f"cannot be read ({reason})") from None
     if images.dtype != np.uint8 or images.ndim != 4 or images.shape[:3] != (SIDE, SIDE, 3):
-        raise _bad(path, f"holds X of {images.dtype} {images.shape}, not uint8 (32, 32, 3, N)")
+        raise spoilt(path, f"holds X of {images.dtype} {images.shape}, not uint8 (32, 32, 3, N)")
     if len(labels) != images.shape[3] or not len(labels) or not np.isin(labels, range(1, 11)).all():
-        raise _bad(path, f"holds {images.shape[3]} images, but not a label from 1 to 10 for each")
+        raise spoilt(path, f"holds {images.shape[3]} images, but not a label from 1 to 10 for each")
     return images.transpose(3, 0, 1, 2), labels.astype(np.int64) % 10
-
-
-def _bad(path: Path, problem: str) -> UserError:
-    return UserError(f"--data-dir {str(path.parent)!r}: {path.name} {problem}; fetch it again")
 
 
 SVHN = Dataset(
