@@ -16,10 +16,10 @@ import pytest
 import torch
 from tolerances import BENCH_ADAM, BENCH_ADAM_COPY
 
-from fastinfogan.codes import make_spec
 from fastinfogan.config import ADAM_EPS, PRESETS
 from fastinfogan.kernels.adam import adam, offsets
-from fastinfogan.networks import Discriminator, Generator
+from fastinfogan.model.latent_spec import make_spec
+from fastinfogan.model.networks import Discriminator, Generator
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 FUSED = "triton" if DEVICE == "cuda" else "native"

@@ -20,15 +20,16 @@ import pytest
 import torch
 
 from bench.memory import peak_bytes
-from fastinfogan.data import ImageData, dali
-from fastinfogan.data.base import LoadRequest
-from fastinfogan.data.celeba import PREPROCESS
-from fastinfogan.data.decode import decode_blocks, thread_count
-from fastinfogan.data.encoded import FolderFiles, list_images
-from fastinfogan.data.feed import Batches, ResidentFeed
-from fastinfogan.data.folder import files_source
-from fastinfogan.data.ingest import ingest
-from fastinfogan.data.stream import StreamedFeed
+from fastinfogan.data import ImageData
+from fastinfogan.data.dataset import LoadRequest
+from fastinfogan.data.feeds.feed import Batches, ResidentFeed
+from fastinfogan.data.feeds.streamed import StreamedFeed
+from fastinfogan.data.ingest import dali
+from fastinfogan.data.ingest.decode import decode_blocks, thread_count
+from fastinfogan.data.ingest.encoded import FolderFiles, list_images
+from fastinfogan.data.ingest.ingest import ingest
+from fastinfogan.data.sources.celeba import PREPROCESS
+from fastinfogan.data.sources.folder import files_source
 
 DIFFERENT = 64
 GPU = torch.cuda.is_available()
@@ -165,10 +166,10 @@ PEAK = """
 import sys
 from pathlib import Path
 from bench.memory import peak_bytes
-from fastinfogan.data.base import LoadRequest
-from fastinfogan.data.celeba import PREPROCESS
-from fastinfogan.data.folder import files_source
-from fastinfogan.data.ingest import ingest
+from fastinfogan.data.dataset import LoadRequest
+from fastinfogan.data.sources.celeba import PREPROCESS
+from fastinfogan.data.sources.folder import files_source
+from fastinfogan.data.ingest.ingest import ingest
 import torch
 folder = Path(sys.argv[1])
 request = LoadRequest(folder, "train", None, None, progress=False)

@@ -13,9 +13,9 @@ import pytest
 import torch
 from tolerances import BENCH_DRAW, EPS
 
-from fastinfogan.codes import make_spec
 from fastinfogan.config import PRESETS
 from fastinfogan.kernels.latents import latents, latents_reference
+from fastinfogan.model.latent_spec import make_spec
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 FUSED = "triton" if DEVICE == "cuda" else "native"

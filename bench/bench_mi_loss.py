@@ -12,8 +12,8 @@ import pytest
 import torch
 from tolerances import BENCH_LOSS
 
-from fastinfogan.codes import parse_codes
 from fastinfogan.kernels.mi_loss import d_loss, d_loss_reference, mi_loss, mi_loss_reference
+from fastinfogan.model.latent_spec import parse_codes
 
 CODES = {
     "mnist": "cat10,2xuni",

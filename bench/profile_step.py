@@ -26,9 +26,9 @@ from bench.floor import measure_rates, synchronize, work_of
 from bench.subjects import Runner, all_subjects, amp_type, config_of
 from bench.training import timed
 from fastinfogan.config import PRESETS
+from fastinfogan.engine.graph import WARMUP
 from fastinfogan.files import atomic_write
-from fastinfogan.graph import WARMUP
-from fastinfogan.trainer import pick_device
+from fastinfogan.training.trainer import pick_device
 
 ON_DEVICE = ("kernel", "gpu_memcpy", "gpu_memset")  # categories of Chrome's trace format
 ITERATIONS, ROUNDS = 20, 10

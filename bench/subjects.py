@@ -14,17 +14,17 @@ from torch import Tensor
 from bench.floor import synchronize
 from fastinfogan.config import ADAM_EPS, RunConfig, TrainConfig, preset_config
 from fastinfogan.data import ImageData
-from fastinfogan.data.feed import Batches, ResidentFeed
+from fastinfogan.data.feeds.feed import Batches, ResidentFeed
+from fastinfogan.engine.flat import FlatAdam
+from fastinfogan.engine.graph import Captured, Eager
+from fastinfogan.engine.precision import half_dtype
+from fastinfogan.engine.step import Batch, FastEngine, _judge
 from fastinfogan.errors import UserError
-from fastinfogan.flat import FlatAdam
-from fastinfogan.graph import Captured, Eager
 from fastinfogan.kernels import dispatch
-from fastinfogan.metrics import Window
-from fastinfogan.networks import Discriminator
-from fastinfogan.precision import half_dtype
-from fastinfogan.reference import ReferenceEngine
-from fastinfogan.step import Batch, FastEngine, _judge
-from fastinfogan.trainer import Draws, build_engine
+from fastinfogan.model.networks import Discriminator
+from fastinfogan.model.reference import ReferenceEngine
+from fastinfogan.training.metrics import Window
+from fastinfogan.training.trainer import Draws, build_engine
 
 HALF_ROUNDINGS = 8  # of a value on its way through the networks, one a layer
 

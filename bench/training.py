@@ -34,9 +34,9 @@ from bench import machine
 from bench.floor import Rates, measure_rates, synchronize, work_of
 from bench.subjects import Parity, Runner, Subject, all_subjects, amp_type, config_of
 from fastinfogan.config import PRESETS
+from fastinfogan.engine.graph import WARMUP
 from fastinfogan.files import atomic_write
-from fastinfogan.graph import WARMUP
-from fastinfogan.trainer import pick_device
+from fastinfogan.training.trainer import pick_device
 
 RESULTS = Path(__file__).parent / "results"
 DEFAULT_PRESETS = ("mnist", "celeba", "mnist-mlp", "faces-azimuth")

@@ -8,9 +8,9 @@ python examples/compare_with_gan.py runs/infogan runs/gan curves.png
 import argparse
 from pathlib import Path
 
-from fastinfogan.metrics import read_metrics
-from fastinfogan.run import read_config
-from fastinfogan.visual import plot_curves
+from fastinfogan.results.pictures import plot_curves
+from fastinfogan.results.run import read_config
+from fastinfogan.training.metrics import read_metrics
 
 parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
 parser.add_argument("infogan", type=Path, help="run directory")

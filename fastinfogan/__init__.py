@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     from fastinfogan.data import DATASETS, ImageData, dataset_status, load_images
     from fastinfogan.doctor import report
     from fastinfogan.errors import TrainingDiverged, UserError
-    from fastinfogan.evaluate import Evaluation
-    from fastinfogan.export import load_generator
-    from fastinfogan.generator import TrainedGenerator
-    from fastinfogan.run import Run, load_run, open_generator
-    from fastinfogan.trainer import train
+    from fastinfogan.results.evaluate import Evaluation
+    from fastinfogan.results.generator import TrainedGenerator
+    from fastinfogan.results.generator_file import load_generator
+    from fastinfogan.results.run import Run, load_run, open_generator
+    from fastinfogan.training.trainer import train
 
 _HOMES = {
     "fastinfogan.config": (
@@ -30,11 +30,11 @@ _HOMES = {
     "fastinfogan.data": ("DATASETS", "ImageData", "dataset_status", "load_images"),
     "fastinfogan.doctor": ("report",),
     "fastinfogan.errors": ("TrainingDiverged", "UserError"),
-    "fastinfogan.evaluate": ("Evaluation",),
-    "fastinfogan.export": ("load_generator",),
-    "fastinfogan.generator": ("TrainedGenerator",),
-    "fastinfogan.run": ("Run", "load_run", "open_generator"),
-    "fastinfogan.trainer": ("train",),
+    "fastinfogan.results.evaluate": ("Evaluation",),
+    "fastinfogan.results.generator_file": ("load_generator",),
+    "fastinfogan.results.generator": ("TrainedGenerator",),
+    "fastinfogan.results.run": ("Run", "load_run", "open_generator"),
+    "fastinfogan.training.trainer": ("train",),
 }  # fmt: skip
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 

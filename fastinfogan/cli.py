@@ -42,11 +42,11 @@ class Train(TrainConfig):
             print(describe_config(config))
             return 0
         with _leaving_at_once():
-            from fastinfogan.trainer import train
+            from fastinfogan.training.trainer import train
 
         run = train(config, self.resume)
         if run.evaluation is not None:
-            from fastinfogan.evaluate import format_evaluation
+            from fastinfogan.results.evaluate import format_evaluation
 
             print(format_evaluation(run.evaluation))
             print(f"pictures, numbers and generator.safetensors are in {run.folder}")
@@ -70,8 +70,8 @@ class Evaluate:
         import json
         from dataclasses import replace
 
-        from fastinfogan.evaluate import format_evaluation
-        from fastinfogan.run import load_run
+        from fastinfogan.results.evaluate import format_evaluation
+        from fastinfogan.results.run import load_run
 
         run = load_run(self.run)
         _tell(note for _, note in run.damaged)
@@ -100,7 +100,7 @@ class Sample:
     """Of noise and codes."""
 
     def __call__(self) -> int:
-        from fastinfogan.run import open_generator
+        from fastinfogan.results.run import open_generator
 
         count, output = _at_least(1, self.count, "--count"), _output(self.output)
         generator = open_generator(self.source)
@@ -135,8 +135,8 @@ class Traverse:
     """Of noise and codes."""
 
     def __call__(self) -> int:
-        from fastinfogan.run import open_generator
-        from fastinfogan.visual import save_png
+        from fastinfogan.results.pictures import save_png
+        from fastinfogan.results.run import open_generator
 
         for flag, value in (("--low", self.low), ("--high", self.high)):
             if not math.isfinite(value):
@@ -179,7 +179,7 @@ class Export:
     """File to write."""
 
     def __call__(self) -> int:
-        from fastinfogan.run import load_run
+        from fastinfogan.results.run import load_run
 
         if self.output is not None:
             _output(self.output)
@@ -223,7 +223,7 @@ class Ingest:
 
     def __call__(self) -> int:
         from fastinfogan.data import find_dataset, make_request
-        from fastinfogan.data.ingest import describe, ingest
+        from fastinfogan.data.ingest.ingest import describe, ingest
 
         dataset = find_dataset(self.dataset)
         if dataset.source is None:
@@ -287,7 +287,7 @@ def parse(arguments: Sequence[str]) -> object:
     )  # fmt: skip
     if isinstance(command, Train) and command.resume is not None:
         # What isn't given keeps the value that the run was started with, not the default.
-        from fastinfogan.run import read_config
+        from fastinfogan.results.run import read_config
 
         saved = read_config(command.resume)
         default = Train(saved.data, saved.model, saved.optim, saved.run)

@@ -15,8 +15,8 @@ from typing import Annotated, Any, Literal
 
 from tyro.conf import FlagCreatePairsOff, arg
 
-from fastinfogan.codes import LatentSpec, make_spec
 from fastinfogan.errors import UserError
+from fastinfogan.model.latent_spec import LatentSpec, make_spec
 
 # --------------------------------------------------------------------------------------
 # Rows: what a layer is. Every network here is a tuple of these.

@@ -130,8 +130,8 @@ def _amp() -> Check:
     import torch
 
     from fastinfogan.config import RunConfig
+    from fastinfogan.engine.precision import half_dtype
     from fastinfogan.errors import UserError
-    from fastinfogan.precision import half_dtype
 
     device = torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
     try:

@@ -16,11 +16,11 @@ import torch
 from narrow import add_narrow_presets
 from PIL import Image
 
-from fastinfogan.checkpoint import list_checkpoints
 from fastinfogan.cli import main, parse
 from fastinfogan.config import TrainConfig
 from fastinfogan.data import DATASETS
-from fastinfogan.export import load_generator
+from fastinfogan.results.generator_file import load_generator
+from fastinfogan.training.checkpoint import list_checkpoints
 
 SMALL = (
     "--preset", "narrow-mnist", "--batch-size", "16", "--iterations", "6", "--device", "cpu",
@@ -176,7 +176,7 @@ def test_what_the_system_or_the_user_stops_is_one_line(monkeypatch, capsys, erro
     def stop(*args):
         raise error
 
-    monkeypatch.setattr("fastinfogan.trainer.train", stop)
+    monkeypatch.setattr("fastinfogan.training.trainer.train", stop)
     assert main(["train"]) == code
     err = capsys.readouterr().err
     assert err.startswith("fastinfogan: ") and err.count("\n") == 1 and says in err
@@ -284,7 +284,7 @@ def test_export_loads_no_images_and_says_what_the_categories_show_only_if_it_is_
     def refuse(*args, **kwargs):
         raise AssertionError("the dataset was loaded")
 
-    monkeypatch.setattr("fastinfogan.run.load_images", refuse)
+    monkeypatch.setattr("fastinfogan.results.run.load_images", refuse)
     copy = shutil.copytree(run, folder / "copy")
     known = load_generator(run / "generator.safetensors").code_to_label
     assert known.keys() == {"c1_cat10"}

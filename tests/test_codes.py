@@ -9,9 +9,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fastinfogan.codes import MAX_CODES, LatentSpec, format_codes, make_spec, parse_codes
 from fastinfogan.errors import UserError
-from fastinfogan.kernels.spec import Code
+from fastinfogan.kernels.codes import Code
+from fastinfogan.model.latent_spec import (
+    MAX_CODES,
+    LatentSpec,
+    format_codes,
+    make_spec,
+    parse_codes,
+)
 
 
 def test_the_papers_mnist_codes():

@@ -23,7 +23,7 @@ from fastinfogan.config import (
     to_dict,
 )
 from fastinfogan.errors import UserError
-from fastinfogan.networks import Discriminator, Generator
+from fastinfogan.model.networks import Discriminator, Generator
 
 # Trained numbers per network, layer by layer: weights, then biases, or batchnorm's pair.
 BY_HAND = {

@@ -18,8 +18,8 @@ import numpy as np
 import pytest
 
 from fastinfogan.data import DATASETS, ImageData, dataset_status, load_images
-from fastinfogan.data import idx as idx_module
-from fastinfogan.data.base import LoadRequest
+from fastinfogan.data.dataset import LoadRequest
+from fastinfogan.data.sources import idx as idx_module
 from fastinfogan.errors import UserError
 
 NAMES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte")

@@ -9,11 +9,11 @@ import pytest
 import torch
 from tolerances import EPS, SAME_DTYPE_FACTOR, TRAJECTORY_64
 
-from fastinfogan.checkpoint import engine_state, load_engine_state
 from fastinfogan.config import preset_config
-from fastinfogan.networks import frozen, initialize
-from fastinfogan.reference import ReferenceEngine
-from fastinfogan.step import Batch, FastEngine, Inputs
+from fastinfogan.engine.step import Batch, FastEngine, Inputs
+from fastinfogan.model.networks import frozen, initialize
+from fastinfogan.model.reference import ReferenceEngine
+from fastinfogan.training.checkpoint import engine_state, load_engine_state
 
 CPU = torch.device("cpu")
 pytestmark = pytest.mark.usefixtures("narrow_presets")

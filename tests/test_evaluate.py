@@ -13,15 +13,15 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from torch import nn
 
-from fastinfogan.codes import make_spec
 from fastinfogan.data import ImageData
-from fastinfogan.evaluate import (
+from fastinfogan.kernels.codes import HALF_LOG_TWO_PI, Code
+from fastinfogan.model.latent_spec import make_spec
+from fastinfogan.results.evaluate import (
     cluster,
     contingency_table,
     evaluate,
     format_evaluation,
 )
-from fastinfogan.kernels.spec import HALF_LOG_TWO_PI, Code
 
 LOG_2 = math.log(2.0)
 

@@ -19,16 +19,16 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from tolerances import GENERATOR_FILE
 
-from fastinfogan.checkpoint import Progress, save_checkpoint
 from fastinfogan.config import from_dict, preset_config, to_dict
+from fastinfogan.engine.step import FastEngine
 from fastinfogan.errors import UserError
-from fastinfogan.export import export_generator, load_generator
-from fastinfogan.generator import TrainedGenerator
-from fastinfogan.networks import Generator
-from fastinfogan.reference import Generator as ReferenceGenerator
-from fastinfogan.run import open_generator
-from fastinfogan.step import FastEngine
-from fastinfogan.visual import tile, to_uint8, traversal
+from fastinfogan.model.networks import Generator
+from fastinfogan.model.reference import Generator as ReferenceGenerator
+from fastinfogan.results.generator import TrainedGenerator
+from fastinfogan.results.generator_file import export_generator, load_generator
+from fastinfogan.results.pictures import tile, to_uint8, traversal
+from fastinfogan.results.run import open_generator
+from fastinfogan.training.checkpoint import Progress, save_checkpoint
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -9,11 +9,13 @@ import torch
 from safetensors.torch import load_file
 
 from fastinfogan.config import DataConfig, ModelConfig, OptimConfig, RunConfig, TrainConfig
-from fastinfogan.data import ImageData, feed, stream
-from fastinfogan.data.feed import Batches, ResidentFeed, open_feed
-from fastinfogan.data.stream import StreamedFeed
+from fastinfogan.data import ImageData
+from fastinfogan.data.feeds import feed
+from fastinfogan.data.feeds import streamed as stream
+from fastinfogan.data.feeds.feed import Batches, ResidentFeed, open_feed
+from fastinfogan.data.feeds.streamed import StreamedFeed
 from fastinfogan.errors import UserError
-from fastinfogan.trainer import train
+from fastinfogan.training.trainer import train
 
 CPU = torch.device("cpu")
 RANGE = (-1.0, 1.0)

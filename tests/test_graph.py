@@ -11,14 +11,14 @@ import torch
 from safetensors.torch import load_file
 from test_engines import tiny
 
-from fastinfogan.checkpoint import engine_state
 from fastinfogan.config import ModelConfig, OptimConfig, RunConfig, TrainConfig
 from fastinfogan.data import ImageData
-from fastinfogan.data.feed import Batches, ResidentFeed
-from fastinfogan.data.stream import StreamedFeed
-from fastinfogan.graph import LENGTHS, WARMUP, Captured, Eager
-from fastinfogan.metrics import Window
-from fastinfogan.trainer import Draws, build_engine, train
+from fastinfogan.data.feeds.feed import Batches, ResidentFeed
+from fastinfogan.data.feeds.streamed import StreamedFeed
+from fastinfogan.engine.graph import LENGTHS, WARMUP, Captured, Eager
+from fastinfogan.training.checkpoint import engine_state
+from fastinfogan.training.metrics import Window
+from fastinfogan.training.trainer import Draws, build_engine, train
 
 gpu = pytest.mark.gpu
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")

@@ -21,10 +21,11 @@ import pytest
 from PIL import Image
 
 from fastinfogan.cli import main
-from fastinfogan.data import cache, dali, decode, encoded, find_dataset, ingest, pillow
-from fastinfogan.data.base import LoadRequest
-from fastinfogan.data.folder import files_source, folder_source
-from fastinfogan.data.pillow import Preprocess
+from fastinfogan.data import find_dataset
+from fastinfogan.data.dataset import LoadRequest
+from fastinfogan.data.ingest import cache, dali, decode, encoded, ingest, pillow
+from fastinfogan.data.ingest.pillow import Preprocess
+from fastinfogan.data.sources.folder import files_source, folder_source
 from fastinfogan.errors import UserError
 
 DECODERS = [
@@ -540,7 +541,7 @@ def test_ingest_goes_on_where_it_was_killed(tmp_path, own_cache, decoder, capsys
 
 
 CHILD = (
-    "import sys; from fastinfogan.cli import main; from fastinfogan.data import dali;"
+    "import sys; from fastinfogan.cli import main; from fastinfogan.data.ingest import dali;"
     "dali.available = lambda: False;"  # importing DALI would take longer than the work
     "sys.exit(main(['ingest', '--data-dir', sys.argv[1], '--image-size', '16']))"
 )

@@ -5,29 +5,31 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
 
-from fastinfogan.codes import MAX_CATEGORIES, MAX_CODES, make_spec, parse_codes
+from bench import compile_gate
+from bench.compile_gate import SHARED_LIMIT, Usage
 from fastinfogan.config import PRESETS, folder_architecture
-from fastinfogan.kernels import compile_gate, triton_module
-from fastinfogan.kernels.compile_gate import SHARED_LIMIT, Usage
-from fastinfogan.networks import Discriminator, Generator
+from fastinfogan.kernels import triton_module
+from fastinfogan.model.latent_spec import MAX_CATEGORIES, MAX_CODES, make_spec, parse_codes
+from fastinfogan.model.networks import Discriminator, Generator
 
+ROOT = Path(__file__).resolve().parent.parent
 pytestmark = pytest.mark.skipif(not triton_module.INSTALLED, reason="Triton is not installed")
 
 
 @pytest.fixture
-def run(tmp_path):
+def run():
     """Runs Python in another process: this one's kernels are interpreted, and can't be compiled."""
 
     def run(*command, interpret="0"):
         environment = os.environ | {"TRITON_INTERPRET": interpret}
-        # Not in the checkout, whose ./fastinfogan would hide the installed one.
         return subprocess.run(
             [sys.executable, *command],
-            cwd=tmp_path,
+            cwd=ROOT,
             env=environment,
             capture_output=True,
             text=True,
@@ -38,7 +40,7 @@ def run(tmp_path):
 
 def test_one_launch_of_each_kernel_compiles_for_every_gpu(run):
     code = """if True:
-        from fastinfogan.kernels import compile_gate as gate
+        from bench import compile_gate as gate
         first = {}
         for launch in gate.launches():
             first.setdefault(launch[0].__name__, launch)
@@ -55,7 +57,7 @@ def test_one_launch_of_each_kernel_compiles_for_every_gpu(run):
 
 @pytest.mark.slow
 def test_the_command_passes_and_prints_a_row_per_kernel_and_gpu(run):
-    done = run("-m", "fastinfogan.kernels.compile_gate")
+    done = run("-m", "bench.compile_gate")
     assert done.returncode == 0, done.stderr
     rows = [line.split(" | ") for line in done.stdout.splitlines() if line.startswith("| `")]
     assert {int(row[2]) for row in rows} == set(SHARED_LIMIT)
@@ -63,7 +65,7 @@ def test_the_command_passes_and_prints_a_row_per_kernel_and_gpu(run):
 
 
 def test_the_command_refuses_where_kernels_are_interpreted(run):
-    done = run("-m", "fastinfogan.kernels.compile_gate", interpret="1")
+    done = run("-m", "bench.compile_gate", interpret="1")
     assert done.returncode == 2
     assert done.stderr.splitlines()[-1].startswith("error: compile_gate: TRITON_INTERPRET=1")
 

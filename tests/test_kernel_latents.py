@@ -12,12 +12,13 @@ from kernel_cases import PLACES, need
 from scipy import stats
 from tolerances import DRAW_ROUNDINGS, EPS
 
-from fastinfogan.codes import make_spec
+from bench import compile_gate
 from fastinfogan.config import PRESETS
-from fastinfogan.kernels import compile_gate, triton_module
+from fastinfogan.kernels import triton_module
+from fastinfogan.kernels.codes import Code
 from fastinfogan.kernels.latents import _columns, _table, latents, latents_reference
 from fastinfogan.kernels.philox import STREAM_LATENTS, halves, philox_reference
-from fastinfogan.kernels.spec import Code
+from fastinfogan.model.latent_spec import make_spec
 
 DTYPES = [torch.float32, torch.bfloat16, torch.float16, torch.float64]
 # Why each is here: noise, codes, batch.

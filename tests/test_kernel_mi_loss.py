@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from kernel_cases import PLACES, TARGETS, assert_as_close_as, need
 from tolerances import SUMMATION_64
 
-from fastinfogan.codes import parse_codes
 from fastinfogan.kernels import mi_loss as module
+from fastinfogan.kernels.codes import Code
 from fastinfogan.kernels.dispatch import op
 from fastinfogan.kernels.mi_loss import (
     d_loss,
@@ -22,7 +22,7 @@ from fastinfogan.kernels.mi_loss import (
     mi_loss,
     mi_loss_reference,
 )
-from fastinfogan.kernels.spec import Code
+from fastinfogan.model.latent_spec import parse_codes
 
 # numpy, in Triton's interpreter, warns of the NaN and infinity that some tests feed it.
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning:triton")

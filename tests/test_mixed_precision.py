@@ -9,14 +9,14 @@ import torch
 from test_engines import CASES, batch_of, build, tiny
 from tolerances import EPS, SAME_DTYPE_FACTOR
 
-from fastinfogan.checkpoint import engine_state, load_engine_state
 from fastinfogan.config import RunConfig
+from fastinfogan.engine.flat import FlatAdam
+from fastinfogan.engine.precision import FIRST_SCALE, LossScale, half_dtype
+from fastinfogan.engine.step import Batch, FastEngine, Inputs
 from fastinfogan.errors import UserError
-from fastinfogan.flat import FlatAdam
-from fastinfogan.networks import Generator
-from fastinfogan.precision import FIRST_SCALE, LossScale, half_dtype
-from fastinfogan.reference import ReferenceEngine
-from fastinfogan.step import Batch, FastEngine, Inputs
+from fastinfogan.model.networks import Generator
+from fastinfogan.model.reference import ReferenceEngine
+from fastinfogan.training.checkpoint import engine_state, load_engine_state
 
 CPU = torch.device("cpu")
 pytestmark = pytest.mark.usefixtures("narrow_presets")
@@ -148,7 +148,7 @@ def test_loss_scale_does_not_change_what_is_learned():
 
 def test_loss_scale_doubles_after_a_calm_stretch(monkeypatch):
     """GradScaler's rule: 2,000 iterations without an overflow double the factor."""
-    monkeypatch.setattr("fastinfogan.precision.GROWTH_INTERVAL", 3)
+    monkeypatch.setattr("fastinfogan.engine.precision.GROWTH_INTERVAL", 3)
     scale = LossScale(CPU)
     for _ in range(3):
         scale.update()
@@ -173,12 +173,12 @@ def test_parameters_become_views_of_one_buffer():
 
 
 def test_amp_names_what_is_missing(monkeypatch):
-    monkeypatch.setattr("fastinfogan.precision.cpu_has_bfloat16", lambda: False)
+    monkeypatch.setattr("fastinfogan.engine.precision.cpu_has_bfloat16", lambda: False)
     with pytest.raises(UserError, match=r"--amp: this CPU has no bfloat16 .*--amp-dtype bfloat16"):
         half_dtype(RunConfig(amp=True), CPU)
     assert half_dtype(RunConfig(amp=True, amp_dtype="bfloat16"), CPU) == torch.bfloat16
     assert half_dtype(RunConfig(), CPU) is None
-    monkeypatch.setattr("fastinfogan.precision.cpu_has_bfloat16", lambda: True)
+    monkeypatch.setattr("fastinfogan.engine.precision.cpu_has_bfloat16", lambda: True)
     assert half_dtype(RunConfig(amp=True), CPU) == torch.bfloat16
 
 

@@ -12,7 +12,7 @@ from PIL import Image
 
 from fastinfogan.config import DataConfig, TrainConfig, resolve
 from fastinfogan.data import DATASETS, dataset_status, load_images
-from fastinfogan.data.sprites import FACTORS, RADII, SHADES, SIZES, TILE, coverage
+from fastinfogan.data.sources.sprites import FACTORS, RADII, SHADES, SIZES, TILE, coverage
 from fastinfogan.errors import UserError
 
 

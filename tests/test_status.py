@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 from rich.console import Console
 
-from fastinfogan.status import LiveStatus, Status, open_status
+from fastinfogan.training.status import LiveStatus, Status, open_status
 
 ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
@@ -25,7 +25,7 @@ def clock(monkeypatch):
     """The time that plain lines go by; the test sets it."""
     clock = SimpleNamespace(now=0.0)
     clock.monotonic = lambda: clock.now
-    monkeypatch.setattr("fastinfogan.status.time", clock)
+    monkeypatch.setattr("fastinfogan.training.status.time", clock)
     return clock
 
 

@@ -21,8 +21,7 @@ from PIL import Image
 from safetensors.torch import load_file
 from tolerances import ENGINE_CHANGE
 
-from fastinfogan import cli, trainer
-from fastinfogan.checkpoint import list_checkpoints
+from fastinfogan import cli
 from fastinfogan.config import (
     DataConfig,
     ModelConfig,
@@ -34,9 +33,11 @@ from fastinfogan.config import (
 )
 from fastinfogan.data import DATASETS, ImageData, find_dataset, load_images
 from fastinfogan.errors import TrainingDiverged, UserError
-from fastinfogan.metrics import read_metrics
-from fastinfogan.run import Run, load_run
-from fastinfogan.trainer import train
+from fastinfogan.results.run import Run, load_run
+from fastinfogan.training import trainer
+from fastinfogan.training.checkpoint import list_checkpoints
+from fastinfogan.training.metrics import read_metrics
+from fastinfogan.training.trainer import train
 
 pytestmark = pytest.mark.usefixtures("narrow_presets")
 # Sums in another order would be other bits: as many threads as conftest.py gives this process.

@@ -16,10 +16,10 @@ from matplotlib.figure import Figure
 from PIL import Image
 from torch import nn
 
-from fastinfogan.codes import make_spec
 from fastinfogan.config import TrainConfig, resolve, to_dict
 from fastinfogan.errors import UserError
-from fastinfogan.visual import (
+from fastinfogan.model.latent_spec import make_spec
+from fastinfogan.results.pictures import (
     GAP,
     GAP_GREY,
     column_order,
@@ -230,7 +230,9 @@ def test_labels_stay_over_their_column(text):
 
 def test_traversal_labels_name_values_categories_and_matches(monkeypatch):
     written = []
-    monkeypatch.setattr("fastinfogan.visual.label_grid", lambda grid, *texts: written.append(texts))
+    monkeypatch.setattr(
+        "fastinfogan.results.pictures.label_grid", lambda grid, *texts: written.append(texts)
+    )
     grid = np.zeros((1, 1, 1), np.uint8)
     label_traversal(grid, SPEC, 1, columns=3)
     label_traversal(grid, SPEC, 2)

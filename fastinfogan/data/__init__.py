@@ -6,17 +6,17 @@ import difflib
 import typing
 from pathlib import Path
 
-from fastinfogan.data.base import Dataset, ImageData, LoadRequest, Split
-from fastinfogan.data.celeba import CELEBA
-from fastinfogan.data.chairs import CHAIRS
-from fastinfogan.data.digits import DIGITS
-from fastinfogan.data.dsprites import DSPRITES
-from fastinfogan.data.faces import FACES
-from fastinfogan.data.folder import FOLDER
-from fastinfogan.data.idx import FASHION_MNIST, MNIST
-from fastinfogan.data.ingest import load_ingested
-from fastinfogan.data.sprites import SPRITES
-from fastinfogan.data.svhn import SVHN
+from fastinfogan.data.dataset import Dataset, ImageData, LoadRequest, Split
+from fastinfogan.data.ingest.ingest import load_ingested
+from fastinfogan.data.sources.celeba import CELEBA
+from fastinfogan.data.sources.chairs import CHAIRS
+from fastinfogan.data.sources.digits import DIGITS
+from fastinfogan.data.sources.dsprites import DSPRITES
+from fastinfogan.data.sources.faces import FACES
+from fastinfogan.data.sources.folder import FOLDER
+from fastinfogan.data.sources.idx import FASHION_MNIST, MNIST
+from fastinfogan.data.sources.sprites import SPRITES
+from fastinfogan.data.sources.svhn import SVHN
 from fastinfogan.errors import UserError
 
 __all__ = [

@@ -1,4 +1,4 @@
-// Adam on the CPU. The mathematics is in kernels/adam.py.
+// Adam on the CPU. The mathematics is in kernels/adam/__init__.py.
 //
 // One pass over memory, which takes all the time: a thread has a contiguous run of blocks, and each
 // block has one gradient.

@@ -1,4 +1,4 @@
-// Batchnorm + (leaky) ReLU on the CPU. The mathematics is in kernels/bn_act.py.
+// Batchnorm + (leaky) ReLU on the CPU. The mathematics is in kernels/bn_act/__init__.py.
 //
 // Either direction is two passes over a group of the batch: one gathers sums, the other applies
 // them. A pass reads memory in its order: a few rows at a time, and along them a strip of channels

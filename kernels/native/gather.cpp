@@ -1,4 +1,4 @@
-// Batches of images on the CPU. The mathematics is in kernels/gather.py.
+// Batches of images on the CPU. The mathematics is in kernels/gather/__init__.py.
 
 #include "kernels.h"
 #include "philox.h"

@@ -12,7 +12,7 @@ namespace fastinfogan {
 
 enum class Dtype : int { float32, bfloat16, float64 };
 
-// Shapes as in kernels/bn_act.py: x, y, dy, dx (groups, rows, channels) of the storage type; all
+// Shapes as in kernels/bn_act/__init__.py: x, y, dy, dx (groups, rows, channels) of the storage type; all
 // other arrays of the accumulator type: float, or double where the storage type is double.
 struct BnActShape {
   Dtype dtype;
@@ -24,7 +24,7 @@ struct BnActShape {
 // the segment begins, a multiple of align, and its size. decay is lr times the weight decay, rate
 // lr / (1 - beta1^t), root 1 / sqrt(1 - beta2^t).
 
-// Shapes as in kernels/mi_loss.py: q_params (rows, columns); logits of `logits` numbers, 0, rows or
+// Shapes as in kernels/mi_loss/__init__.py: q_params (rows, columns); logits of `logits` numbers, 0, rows or
 // 2 rows; `terms` losses, the adversarial one and the codes'; rows are cut into `parts`.
 struct MiLossShape {
   Dtype dtype;
@@ -32,7 +32,7 @@ struct MiLossShape {
   double log_sigma_bound;
 };
 
-// Shapes as in kernels/conv.py: large (images, height, width, channels); patches (images, rows,
+// Shapes as in kernels/conv/__init__.py: large (images, height, width, channels); patches (images, rows,
 // columns, 4, 4, channels); stride 1 or 2; float32 or float64.
 struct ConvShape {
   Dtype dtype;

@@ -1,4 +1,4 @@
-// Noise and latent codes on the CPU. The mathematics is in kernels/latents.py.
+// Noise and latent codes on the CPU. The mathematics is in kernels/latents/__init__.py.
 //
 // Counters are numbered through a few rows at a time, so that the loops over them are long whatever
 // the width of a row, and the compiler makes vectors of them.
@@ -12,7 +12,7 @@ namespace FASTINFOGAN_ISA {
 namespace {
 
 constexpr int64_t kCounters = 1280;  // at least those of the widest row: (4,096 + 64 * 2) / 4
-constexpr int kGaussian = -1, kBernoulli = -2;  // kinds: see _layout() in kernels/latents.py
+constexpr int kGaussian = -1, kBernoulli = -2;  // kinds: see _layout() in kernels/latents/__init__.py
 
 // (word + 0.5) / 2^32, below 1, correctly rounded: only the last addition rounds.
 INLINE float uniform(uint32_t word) {

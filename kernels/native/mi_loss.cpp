@@ -1,5 +1,5 @@
 // The losses' adversarial and information terms and their gradients on the CPU. The mathematics is
-// in kernels/mi_loss.py.
+// in kernels/mi_loss/__init__.py.
 //
 // Rows are taken a vector's worth at a time. A categorical code's logits lie side by side in memory,
 // so that a vector holds one row's logits; everything else is computed for all the rows at once.
@@ -11,7 +11,7 @@ namespace fastinfogan {
 namespace FASTINFOGAN_ISA {
 namespace {
 
-// As in kernels/mi_loss.py. A term's columns in q_params begin at `first`.
+// As in kernels/mi_loss/__init__.py. A term's columns in q_params begin at `first`.
 enum Kind : int32_t { kNone, kCategorical, kFixed, kLearned, kBernoulli, kAdversarial };
 struct Term {
   int32_t kind, first, width;

@@ -1,4 +1,4 @@
-// The 4x4 patches of maps, and their sums, on the CPU. The mathematics is in kernels/conv.py.
+// The 4x4 patches of maps, and their sums, on the CPU. The mathematics is in kernels/conv/__init__.py.
 //
 // In channels-last memory the four pixels of a patch's row are one run of numbers, so patches are
 // copied by runs. Going back, a run of `stride` pixels of the map adds up 16 / stride^2 runs of the

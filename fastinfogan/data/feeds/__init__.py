@@ -1,0 +1,1 @@
+"""Where batches of real images come from while training."""

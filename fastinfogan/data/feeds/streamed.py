@@ -1,0 +1,108 @@
+"""The streamed feed: batches read ahead from the ingested file, for more images than fit."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import torch
+from torch import Tensor
+
+from fastinfogan.data.dataset import ImageData
+from fastinfogan.data.feeds.feed import Batches
+from fastinfogan.kernels.gather import gather, order
+
+AHEAD = 4  # batches made before they are asked for
+WATCHED = 200  # batches between two looks at how long the training had to wait
+WAITING_ALLOWED = 0.02  # of the time
+
+
+class StreamedFeed:
+    """Batches of the same images in the same order as ``ResidentFeed``'s; see ``feed.Feed``.
+
+    The rows lie decoded in a file mapped into memory. One thread gathers those of the next
+    batches and, on a GPU, copies them from pinned memory on a stream of its own. ``load`` puts
+    the next ones where ``next`` always reads: what a CUDA graph needs. (DALI decodes when a
+    dataset is ingested; there is nothing left to decode here.)
+    """
+
+    def __init__(self, data: ImageData, batches: Batches) -> None:
+        self._images, self._count = torch.from_numpy(data.images), len(data)
+        self._batches, self.device = batches, batches.device
+        self._seed = torch.tensor([batches.seed])
+        self.summary = f"images streamed ({data.images.nbytes / 1e6:,.0f} MB)"
+        self._worker = ThreadPoolExecutor(1, thread_name_prefix="feed")
+        self._pending: deque[Future[Tensor]] = deque()
+        self._iteration = 0  # of the batch that is submitted next
+        first, last = batches.slice
+        shape = (last - first, *self._images.shape[1:])
+        self._rows = torch.empty(shape, dtype=torch.uint8, device=self.device)
+        self._all = torch.arange(len(self._rows), device=self.device)
+        if self.device.type == "cuda":
+            self._stream = torch.cuda.Stream(self.device)
+            self._pinned = torch.empty(shape, dtype=torch.uint8, pin_memory=True)
+            self._taken: deque[torch.cuda.Event] = deque()  # when earlier batches were
+        self._loaded, self._waited, self._since = 0, 0.0, time.monotonic()
+        self._note: str | None = None
+
+    def seek(self, iteration: int) -> None:
+        """See ``feed.Feed``."""
+        for future in self._pending:
+            future.cancel()
+        self._pending.clear()
+        self._iteration = iteration
+
+    def load(self) -> None:
+        """Take the rows of the next batch; waits if they aren't ready yet."""
+        if self.device.type == "cuda" and len(self._taken) == AHEAD:
+            self._taken.popleft().synchronize()  # else the host would run ahead of the GPU
+        while len(self._pending) <= AHEAD:
+            self._pending.append(self._worker.submit(self._make, self._iteration))
+            self._iteration += 1
+        began = time.monotonic()
+        rows = self._pending.popleft().result()
+        self._watch(time.monotonic() - began)
+        self._rows.copy_(rows)
+        if self.device.type == "cuda":
+            stream = torch.cuda.current_stream(self.device)
+            rows.record_stream(stream)
+            self._taken.append(stream.record_event())
+
+    def next(self) -> Tensor:
+        """See ``feed.Feed``: the rows that ``load`` has taken."""
+        return gather(
+            *(self._rows, self._all),
+            output_range=self._batches.output_range,
+            dtype=self._batches.dtype,
+        )
+
+    def note(self) -> str | None:
+        """That the training waits for images, the first time it does."""
+        note, self._note = self._note, None
+        return note
+
+    def _make(self, iteration: int) -> Tensor:
+        first, last = (iteration * self._batches.size + edge for edge in self._batches.slice)
+        indices = order(torch.arange(first, last), self._count, self._seed)
+        if self.device.type == "cpu":
+            return self._images[indices]
+        torch.index_select(self._images, 0, indices, out=self._pinned)
+        with torch.cuda.stream(self._stream):
+            rows = self._pinned.to(self.device, non_blocking=True)
+        self._stream.synchronize()  # this thread alone; then the pinned rows may be overwritten
+        return rows
+
+    def _watch(self, waited: float) -> None:
+        self._loaded, self._waited = self._loaded + 1, self._waited + waited
+        if self._loaded % WATCHED:
+            return
+        now = time.monotonic()
+        share, first = self._waited / (now - self._since), self._loaded == WATCHED
+        # The first look takes in the start, when nothing was ready and files were not in memory.
+        if share > WAITING_ALLOWED and not first:
+            self._note = (
+                f"reading images can't keep up: training waits for them {share:.0%} of the time; "
+                "--resident yes keeps them on the device"
+            )
+        self._waited, self._since = 0.0, now

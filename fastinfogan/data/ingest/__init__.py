@@ -1,0 +1,1 @@
+"""From a distributor's files to rows of uint8 on disk: found, decoded once, kept."""

@@ -1,0 +1,303 @@
+"""The ingested form of a dataset: a folder of uint8 rows, labels, factors and a manifest.
+
+docs/data.md describes the files. While it is being made the folder's name ends in ``.partial``,
+and a journal tells what of it is there: see ``Writer``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import zlib
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from fastinfogan.data.dataset import ImageData
+from fastinfogan.errors import UserError
+
+FORMAT_VERSION = 1
+IMAGES, MANIFEST, JOURNAL = "images.npy", "manifest.json", "journal.jsonl"
+HEADER_BYTES = 128  # of an .npy file of version 1.0: room for any shape of four axes
+
+
+class Damaged(Exception):
+    """A cache that must not be used; the message says why, and completes "the cache ... "."""
+
+
+class Done(NamedTuple):
+    """How far an unfinished cache has come."""
+
+    items: int
+    rows: int
+    blocks: list[tuple[int, int]]  # rows and CRC-32 of each
+    bad: list[tuple[int, str, str]]  # item, name, reason
+
+
+def cache_key(description: Mapping[str, Any]) -> str:
+    """16 hex digits for a JSON description of source and preprocessing."""
+    return hashlib.sha256(_json(description)).hexdigest()[:16]
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """The manifest of a finished cache.
+
+    Raises FileNotFoundError if there is no such cache, Damaged if it can't be trusted. The
+    sizes of the files are checked, their content is not.
+    """
+    text = (folder / MANIFEST).read_bytes()
+    try:
+        manifest = json.loads(text)
+        checksum = manifest.pop("checksum")
+        version = manifest["format_version"]
+    except (ValueError, KeyError, AttributeError, TypeError):
+        raise Damaged("has a damaged manifest") from None
+    if version != FORMAT_VERSION:
+        raise Damaged(f"has format version {version}, and this is version {FORMAT_VERSION}")
+    if hashlib.sha256(_json(manifest)).hexdigest() != checksum:
+        raise Damaged("has a damaged manifest")
+    wanted = HEADER_BYTES + int(np.prod(manifest["shape"], dtype=np.int64))
+    try:
+        size = (folder / IMAGES).stat().st_size
+    except OSError as error:
+        raise Damaged(f"has no readable {IMAGES} ({error.strerror})") from None
+    if size != wanted:
+        raise Damaged(f"has {size} bytes in {IMAGES}, not {wanted}")
+    return manifest
+
+
+def open_cache(folder: Path, manifest: Mapping[str, Any], threads: int) -> ImageData:
+    """The images, mapped into memory rather than read, after every byte was compared.
+
+    Raises Damaged.
+    """
+    shape = tuple(manifest["shape"])
+    # Copy on write: torch takes only writable arrays, and the file must never change.
+    images = np.memmap(folder / IMAGES, np.uint8, mode="c", offset=HEADER_BYTES, shape=shape)
+    starts = np.cumsum([0] + [rows for rows, _ in manifest["blocks"]])
+
+    def intact(block: int) -> bool:
+        rows = images[starts[block] : starts[block + 1]]
+        return zlib.crc32(rows) == manifest["blocks"][block][1]
+
+    with ThreadPoolExecutor(threads) as pool:
+        for block, fine in enumerate(pool.map(intact, range(len(manifest["blocks"])))):
+            if not fine:
+                raise Damaged(f"has other bytes in block {block} of {IMAGES} than were written")
+    arrays = {name: _read_array(folder, name, manifest) for name in ("labels", "factors")}
+    return ImageData(
+        name=manifest["dataset"],
+        images=images,
+        labels=arrays["labels"],
+        label_names=_names(manifest["label_names"]),
+        skipped=tuple((name, reason) for name, reason in manifest["skipped"]),
+        factors=arrays["factors"],
+        factor_names=_names(manifest["factor_names"]),
+        checksum=hashlib.sha256(_json(manifest["blocks"])).hexdigest(),
+    )
+
+
+@contextlib.contextmanager
+def locked(folder: Path, waiting: Any) -> Iterator[None]:
+    """Only one process at a time makes a cache; the lock goes with the process that holds it.
+
+    waiting: called with a line to show if another process holds it.
+    """
+    import fcntl
+
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    # Never removed: whoever waits on a removed file would hold a lock that nobody else sees.
+    with open(folder.with_name(f".{folder.name}.lock"), "wb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            waiting(f"another process is ingesting to {folder}; waiting for it")
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+class Writer:
+    """Makes a cache, block by block, and goes on where an earlier one was cut off.
+
+    Rows are appended to ``images.npy``, then a line to the journal says how many items and rows
+    there are and the block's CRC-32. Opening reads both back and keeps the blocks that agree,
+    so that nothing need be synced on the way. ``finish`` syncs everything and renames the folder.
+    """
+
+    def __init__(self, folder: Path, header: Mapping[str, Any], shape: tuple[int, ...]) -> None:
+        """header: JSON that must be the same for a partial cache to be continued."""
+        self._folder, self._shape = folder, shape
+        self.partial = folder.with_name(folder.name + ".partial")
+        self.done = Done(0, 0, [], [])
+        self._header = _json({"format_version": FORMAT_VERSION, **header})
+        self.partial.mkdir(parents=True, exist_ok=True)
+        self._images = open(self.partial / IMAGES, "a+b")
+        self._journal = open(self.partial / JOURNAL, "a+b")
+        self._recover()
+
+    def __enter__(self) -> Writer:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._images.close()
+        self._journal.close()
+
+    def append(self, items: int, rows: np.ndarray, bad: list[tuple[int, str, str]]) -> None:
+        """One block: how many items it stands for, the rows of the good ones, and the bad ones."""
+        data = np.ascontiguousarray(rows).data
+        crc = zlib.crc32(data)
+        self._images.write(data)
+        self._images.flush()
+        self._note(items, len(rows), crc, bad)
+        line = {"items": items, "rows": len(rows), "crc": crc, "bad": bad}
+        self._journal.write(_json(line) + b"\n")
+        self._journal.flush()
+
+    def start_over(self) -> None:
+        """Forget what is there."""
+        self.done = Done(0, 0, [], [])
+        self._images.truncate(HEADER_BYTES)
+        self._journal.truncate(0)
+        self._journal.write(self._header + b"\n")
+        self._journal.flush()
+
+    def finish(
+        self,
+        manifest: Mapping[str, Any],
+        labels: np.ndarray | None,
+        factors: np.ndarray | None,
+    ) -> dict[str, Any]:
+        """Write what is missing, make it all durable, and give the folder its name."""
+        shape = (self.done.rows, *self._shape)
+        full = {
+            "format_version": FORMAT_VERSION,
+            **manifest,
+            "shape": shape,
+            "blocks": self.done.blocks,
+            "labels": self._write_array("labels", labels),
+            "factors": self._write_array("factors", factors),
+        }
+        full = json.loads(_json(full))
+        self._images.close()
+        with open(self.partial / IMAGES, "r+b") as file:
+            file.write(_npy_header(shape))
+            file.flush()
+            os.fsync(file.fileno())
+        checksum = hashlib.sha256(_json(full)).hexdigest()
+        text = json.dumps({**full, "checksum": checksum}, indent=1)
+        _write(self.partial / MANIFEST, text.encode())
+        self.close()
+        (self.partial / JOURNAL).unlink()
+        _sync_folder(self.partial)
+        os.rename(self.partial, self._folder)
+        _sync_folder(self._folder.parent)
+        return full
+
+    def _recover(self) -> None:
+        self._journal.seek(0)
+        first, *lines = self._journal.read().split(b"\n")
+        self._journal.seek(0)
+        row_bytes = int(np.prod(self._shape))
+        if first != self._header or os.fstat(self._images.fileno()).st_size < HEADER_BYTES:
+            self._images.truncate(0)
+            self._images.write(bytes(HEADER_BYTES))
+            self._images.flush()
+            self.start_over()
+            return
+        kept = len(first) + 1
+        self._images.seek(HEADER_BYTES)
+        for text in lines:
+            try:
+                line = json.loads(text)
+                rows = int(line["rows"])
+                data = self._images.read(rows * row_bytes)
+                if len(data) != rows * row_bytes or zlib.crc32(data) != line["crc"]:
+                    break
+                self._note(line["items"], rows, line["crc"], [tuple(bad) for bad in line["bad"]])
+            except (ValueError, KeyError, TypeError):
+                break  # the line that was being written when the process ended
+            kept += len(text) + 1
+        # A whole last line may lack only its newline; without its text it is redone.
+        self._journal.truncate(min(kept, os.fstat(self._journal.fileno()).st_size))
+        self._images.truncate(HEADER_BYTES + self.done.rows * row_bytes)
+
+    def _note(self, items: int, rows: int, crc: int, bad: list[tuple[int, str, str]]) -> None:
+        self.done.blocks.append((rows, crc))
+        self.done.bad.extend(bad)
+        self.done = self.done._replace(items=self.done.items + items, rows=self.done.rows + rows)
+
+    def _write_array(self, name: str, array: np.ndarray | None) -> dict[str, Any] | None:
+        if array is None:
+            return None
+        data = _npy_header(array.shape, "<i8") + array.astype("<i8").tobytes()
+        _write(self.partial / f"{name}.npy", data)
+        return {"shape": array.shape, "crc": zlib.crc32(data)}
+
+
+def free_bytes(folder: Path) -> int:
+    """Free space where ``folder`` is or would be."""
+    while not folder.exists():
+        folder = folder.parent
+    return shutil.disk_usage(folder).free
+
+
+def unusable(folder: Path, error: OSError) -> UserError:
+    """What to tell the user when the file system refuses."""
+    from fastinfogan.data.fetch import CACHE_VARIABLE
+
+    return UserError(
+        f"{CACHE_VARIABLE}: the cache folder {str(folder)!r} cannot be used "
+        f"({error.strerror or error}); free space, or set {CACHE_VARIABLE} to a folder elsewhere"
+    )
+
+
+def _read_array(folder: Path, name: str, manifest: Mapping[str, Any]) -> np.ndarray | None:
+    description = manifest[name]
+    if description is None:
+        return None
+    try:
+        data = (folder / f"{name}.npy").read_bytes()
+    except OSError as error:
+        raise Damaged(f"has no readable {name}.npy ({error.strerror})") from None
+    if zlib.crc32(data) != description["crc"]:
+        raise Damaged(f"has other bytes in {name}.npy than were written")
+    values = np.frombuffer(data, "<i8", offset=HEADER_BYTES).reshape(description["shape"])
+    return values.astype(np.int64)
+
+
+def _npy_header(shape: tuple[int, ...], dtype: str = "|u1") -> bytes:
+    text = f"{{'descr': '{dtype}', 'fortran_order': False, 'shape': {tuple(map(int, shape))}, }}"
+    start = b"\x93NUMPY\x01\x00" + (HEADER_BYTES - 10).to_bytes(2, "little")
+    return start + text.ljust(HEADER_BYTES - len(start) - 1).encode() + b"\n"
+
+
+def _names(names: list[str] | None) -> tuple[str, ...] | None:
+    return None if names is None else tuple(names)
+
+
+def _json(value: Any) -> bytes:
+    return json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
+
+
+def _write(path: Path, data: bytes) -> None:
+    with open(path, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

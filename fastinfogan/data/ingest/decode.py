@@ -1,0 +1,285 @@
+"""Encoded files to blocks of rows, in order and in bounded memory, by DALI or by Pillow."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+from fastinfogan.data.ingest import dali, pillow
+from fastinfogan.data.ingest.encoded import EncodedFiles
+from fastinfogan.data.ingest.pillow import Preprocess
+
+Decoder = Literal["dali-gpu", "dali", "pillow"]
+
+# A block ends with whichever comes first. Pixels: 100 MB decoded, of which DALI holds a few.
+BLOCK_FILES, BLOCK_PIXELS, BLOCK_BYTES = 256, 1 << 25, 1 << 26
+FILES_PER_TASK = 64
+JPEG_START = b"\xff\xd8"
+TASKS_AHEAD = 16
+
+
+class Block(NamedTuple):
+    """Consecutive items of a source, decoded.
+
+    items: how many were looked at.
+    rows: uint8 (items - bad, H, W, C), of the good ones.
+    bad: (item, name, reason) of the others.
+    note: something the user should know, or nothing.
+    """
+
+    items: int
+    rows: np.ndarray
+    bad: list[tuple[int, str, str]]
+    note: str = ""
+
+
+def pick_decoder(say: Callable[[str], None]) -> Decoder:
+    """DALI on a GPU, DALI on the CPU or Pillow: the first that is there.
+
+    say: called with a line to show if DALI is installed and doesn't work.
+    """
+    if not dali.available():
+        return "pillow"
+    if (reason := dali.broken()) is not None:
+        say(f"DALI is installed but does not import ({reason}); Pillow decodes")
+        return "pillow"
+    import torch
+
+    return "dali-gpu" if torch.cuda.is_available() else "dali"
+
+
+def thread_count() -> int:
+    """Processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def decode_blocks(
+    files: EncodedFiles, preprocess: Preprocess, start: int, decoder: Decoder
+) -> Iterator[Block]:
+    """Every file from number ``start`` on, as blocks of rows in the order of the files."""
+    blocks = _pillow_blocks if decoder == "pillow" else _dali_blocks
+    with pillow.strict_sizes(), ThreadPoolExecutor(thread_count()) as pool:
+        try:
+            yield from blocks(files, preprocess, start, pool, decoder)
+        finally:
+            pool.shutdown(cancel_futures=True)  # on Ctrl-C, do not decode the rest first
+
+
+# ----------------------------------------------------------------------------------------
+# Pillow: every file is read and decoded by a thread of the pool.
+
+
+def _pillow_blocks(
+    files: EncodedFiles,
+    preprocess: Preprocess,
+    start: int,
+    pool: ThreadPoolExecutor,
+    decoder: Decoder,
+) -> Iterator[Block]:
+    def work(first: int) -> Block:
+        items = range(first, min(first + FILES_PER_TASK, len(files.names)))
+        results = [_attempt(files, preprocess, item) for item in items]
+        return _block(files, preprocess, items.start, results)
+
+    tasks = (pool.submit(work, first) for first in range(start, len(files.names), FILES_PER_TASK))
+    pending = deque(islice(tasks, TASKS_AHEAD))
+    while pending:
+        yield pending.popleft().result()
+        pending.extend(islice(tasks, 1))
+
+
+def _attempt(
+    files: EncodedFiles, preprocess: Preprocess, item: int, data: bytes | None = None
+) -> np.ndarray | str:
+    """The decoded file, or why it is of no use."""
+    try:
+        return pillow.decode(files.read(item) if data is None else data, preprocess)
+    # Pillow meets damaged files with a dozen kinds of exception, archives with a few more; any
+    # of them means that this one file is of no use.
+    except Exception as error:
+        return pillow.reason(error)
+
+
+def _block(
+    files: EncodedFiles, preprocess: Preprocess, first: int, results: list[np.ndarray | str]
+) -> Block:
+    good = [result for result in results if not isinstance(result, str)]
+    rows = np.stack(good) if good else np.empty((0, *preprocess.shape), np.uint8)
+    bad = [
+        (first + i, files.names[first + i], result)
+        for i, result in enumerate(results)
+        if isinstance(result, str)
+    ]
+    return Block(len(results), rows, bad)
+
+
+# ----------------------------------------------------------------------------------------
+# DALI: this thread reads files ahead while DALI's threads decode; odd files go to the pool.
+
+
+@dataclass
+class _Batch:
+    """What was read for one block. ``plain``: the items that DALI decodes."""
+
+    first: int
+    items: int = 0
+    plain: list[int] = field(default_factory=list)
+    data: list[bytes] = field(default_factory=list)
+    squares: list[tuple[int, int, int, int]] = field(default_factory=list)  # left, top, W, H
+    others: dict[int, Future[np.ndarray | str]] = field(default_factory=dict)
+
+
+class _Feeder:
+    """DALI's source: batches read from files, remembered until their results are there."""
+
+    def __init__(
+        self,
+        files: EncodedFiles,
+        preprocess: Preprocess,
+        start: int,
+        pool: ThreadPoolExecutor,
+        reduce: bool,
+    ) -> None:
+        """reduce: leave JPEGs that are far too large to Pillow, which decodes them reduced."""
+        self.pending: deque[_Batch] = deque()
+        self._replay: deque[_Batch] = deque()
+        self._batches = self._read(files, preprocess, start, pool, reduce)
+        # DALI takes no empty batch: this stands in where no file is for it.
+        from PIL import Image
+
+        buffer = io.BytesIO()
+        Image.new("L", (1, 1)).save(buffer, "JPEG")
+        self._nothing = buffer.getvalue()
+
+    def __call__(self) -> tuple[list[np.ndarray], np.ndarray, np.ndarray]:
+        if self._replay:
+            batch = self._replay.popleft()
+        else:
+            batch = next(self._batches)
+            self.pending.append(batch)
+        squares = np.array(batch.squares or [(0, 0, 1, 1)], np.int32)
+        return (
+            [np.frombuffer(data, np.uint8) for data in batch.data or [self._nothing]],
+            np.ascontiguousarray(squares[:, :2]),
+            np.ascontiguousarray(squares[:, 2:]),
+        )
+
+    def start_again(self) -> None:
+        """Feed the pending batches once more, to a new pipeline."""
+        self._replay = deque(self.pending)
+
+    @staticmethod
+    def _read(
+        files: EncodedFiles,
+        preprocess: Preprocess,
+        start: int,
+        pool: ThreadPoolExecutor,
+        reduce: bool,
+    ) -> Iterator[_Batch]:
+        from PIL import Image
+
+        batch, pixels, size = _Batch(start), 0, 0
+        for item in range(start, len(files.names)):
+            try:
+                data = files.read(item)
+            except Exception as error:
+                failed: Future[np.ndarray | str] = Future()
+                failed.set_result(pillow.reason(error))
+                batch.others[item] = failed
+            else:
+                shape = dali.plain_size(data)
+                if (
+                    shape is None
+                    or shape[0] * shape[1] > (Image.MAX_IMAGE_PIXELS or 1 << 62)
+                    or (reduce and data[:2] == JPEG_START and preprocess.reducible(*shape))
+                ):
+                    batch.others[item] = pool.submit(_attempt, files, preprocess, item, data)
+                else:
+                    width, height = shape
+                    side = preprocess.side(width, height)
+                    batch.plain.append(item)
+                    batch.data.append(data)
+                    corner = (width - side) // 2, (height - side) // 2
+                    batch.squares.append((*corner, side, side))
+                    pixels += width * height
+                size += len(data)
+            batch.items += 1
+            if batch.items == BLOCK_FILES or pixels >= BLOCK_PIXELS or size >= BLOCK_BYTES:
+                yield batch
+                batch, pixels, size = _Batch(item + 1), 0, 0
+        if batch.items:
+            yield batch
+
+
+def _dali_blocks(
+    files: EncodedFiles,
+    preprocess: Preprocess,
+    start: int,
+    pool: ThreadPoolExecutor,
+    decoder: Decoder,
+) -> Iterator[Block]:
+    device = 0 if decoder == "dali-gpu" else None
+    feeder = _Feeder(files, preprocess, start, pool, reduce=device is None)
+
+    def build():
+        return dali.decode_pipeline(feeder, preprocess, BLOCK_FILES, thread_count(), device)
+
+    pipeline = build()
+    while True:
+        try:
+            (rows,) = pipeline.run()
+        except StopIteration:
+            return
+        except RuntimeError as error:
+            # A file that looks right but isn't; the pipeline is of no more use. Pillow finds it.
+            if not feeder.pending:
+                raise
+            batch = feeder.pending.popleft()
+            decoded = list(
+                pool.map(
+                    lambda pair: _attempt(files, preprocess, *pair),
+                    zip(batch.plain, batch.data, strict=True),
+                )
+            )
+            note = (
+                f"DALI gave up on {len(batch.plain)} files from {files.names[batch.first]!r} on; "
+                f"Pillow decoded them one by one ({_reason(error)})"
+            )
+            feeder.start_again()
+            del pipeline
+            pipeline = build()
+        else:
+            batch, note = feeder.pending.popleft(), ""
+            decoded = list(rows.as_array()) if batch.plain else []
+        yield _merge(files, preprocess, batch, decoded)._replace(note=note)
+
+
+def _reason(error: RuntimeError) -> str:
+    """What DALI says happened, out of a page of where it did."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [
+        "no reason given"
+    ]
+    return lines[lines.index("encountered:") + 1] if "encountered:" in lines[:-1] else lines[0]
+
+
+def _merge(
+    files: EncodedFiles,
+    preprocess: Preprocess,
+    batch: _Batch,
+    decoded: list[np.ndarray | str],
+) -> Block:
+    """The block of a batch: what DALI decoded and what went to the pool, in order."""
+    results: list[np.ndarray | str] = [""] * batch.items
+    for item, row in zip(batch.plain, decoded, strict=True):
+        results[item - batch.first] = row
+    for item, future in batch.others.items():
+        results[item - batch.first] = future.result()
+    return _block(files, preprocess, batch.first, results)

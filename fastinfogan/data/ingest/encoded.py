@@ -1,0 +1,183 @@
+"""Encoded image files where they lie: in a folder, or in a zip or tar that is never unpacked."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+import tarfile
+import zipfile
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Protocol
+
+from fastinfogan.data.dataset import require_directory
+from fastinfogan.errors import UserError
+
+SUFFIXES = ("jpg", "jpeg", "png", "webp", "bmp", "tif", "tiff")
+EXPECTED = f"image files ({', '.join(SUFFIXES)})"
+# No image worth 128 pixels a side is larger; a file that claims to be could fill the memory.
+MAX_FILE_BYTES = 1 << 28
+
+Entry = tuple[str, int, int]  # relative path with "/", bytes, mtime in ns
+
+
+class EncodedFiles(Protocol):
+    """Files that can be read in any order, from any thread."""
+
+    names: list[str]
+
+    def read(self, index: int) -> bytes:
+        """The content; raises OSError, ValueError or the archive's own error."""
+
+
+class FolderFiles:
+    """Files below a folder."""
+
+    def __init__(self, root: Path, names: list[str]) -> None:
+        self.names = names
+        self._root = os.fspath(root)
+
+    def read(self, index: int) -> bytes:
+        # O_NONBLOCK: opening a pipe would wait for its writer.
+        path = f"{self._root}/{self.names[index]}"
+        file = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+        try:
+            state = os.fstat(file)
+            if not stat.S_ISREG(state.st_mode):
+                raise ValueError("not a regular file")
+            return _read_all(file, _checked(state.st_size))
+        finally:
+            os.close(file)
+
+
+class ZipFiles:
+    """Members of a zip archive."""
+
+    def __init__(self, path: Path, wanted: Callable[[str], bool]) -> None:
+        self._archive = zipfile.ZipFile(path)
+        members = (m for m in self._archive.infolist() if not m.is_dir() and wanted(m.filename))
+        self._members = sorted(members, key=lambda member: member.filename)
+        self.names = [member.filename for member in self._members]
+
+    def read(self, index: int) -> bytes:
+        member = self._members[index]
+        _checked(member.file_size)  # zipfile reads no more than this, whatever the member holds
+        return self._archive.read(member)
+
+
+class TarFiles:
+    """Members of an uncompressed tar archive."""
+
+    def __init__(self, path: Path, wanted: Callable[[str], bool]) -> None:
+        with tarfile.open(path, "r:") as archive:
+            members = [m for m in archive if m.isreg() and not m.issparse() and wanted(m.name)]
+        members.sort(key=lambda member: member.name)
+        self.names = [member.name for member in members]
+        self._extents = [(member.offset_data, member.size) for member in members]
+        self._path = os.fspath(path)
+
+    def read(self, index: int) -> bytes:
+        offset, size = self._extents[index]
+        file = os.open(self._path, os.O_RDONLY)
+        try:
+            data = os.pread(file, _checked(size), offset)
+        finally:
+            os.close(file)
+        if len(data) < size:
+            raise ValueError("the archive ends within this member")
+        return data
+
+
+def open_archive(path: Path, wanted: Callable[[str], bool]) -> ZipFiles | TarFiles:
+    """The members whose name ``wanted`` accepts, sorted by name.
+
+    Nothing is ever unpacked: names only tell members apart, links and devices are not followed.
+    Raises UserError for an archive that can't be read.
+    """
+    kind = ZipFiles if path.suffix.lower() == ".zip" else TarFiles
+    try:
+        return kind(path, wanted)
+    except UserError:  # what ``wanted`` has to say
+        raise
+    except (OSError, EOFError, ValueError, tarfile.TarError, zipfile.BadZipFile) as error:
+        reason = getattr(error, "strerror", None) or " ".join(str(error).split())
+        raise UserError(
+            f"--data-dir {str(path.parent)!r}: {path.name} cannot be read ({reason}); fetch it "
+            "again"
+        ) from None
+
+
+def list_images(root: Path) -> tuple[list[Entry], list[tuple[str, str]]]:
+    """Image files below ``root``, sorted by path; and (path, reason) of unreadable folders.
+
+    Names that begin with a dot are left alone. Links are followed, but each folder is read once,
+    so that loops end. A file that can't be looked at has -1 bytes.
+    """
+    require_directory(root, EXPECTED)
+    endings = tuple(f".{suffix}" for suffix in SUFFIXES)
+    entries: list[Entry] = []
+    unreadable: list[tuple[str, str]] = []
+    seen = {os.path.realpath(root)}
+    todo = [("", os.fspath(root))]
+    while todo:
+        prefix, folder = todo.pop()
+        try:
+            found = list(os.scandir(folder))
+        except OSError as error:
+            unreadable.append((folder, f"folder cannot be read: {error.strerror}"))
+            continue
+        subfolders = []
+        for entry in found:  # kept lean: there may be hundreds of thousands
+            name = entry.name
+            if name[0] == ".":
+                continue
+            if name.lower().endswith(endings):
+                try:
+                    state = entry.stat()
+                except OSError:  # a broken link; reading it will say so
+                    entries.append((prefix + name, -1, 0))
+                    continue
+                if not stat.S_ISDIR(state.st_mode):
+                    entries.append((prefix + name, state.st_size, state.st_mtime_ns))
+                    continue
+            if _is_folder(entry):
+                subfolders.append((name, entry.path))
+        for name, path in sorted(subfolders):
+            real = os.path.realpath(path)
+            if real not in seen:
+                seen.add(real)
+                todo.append((f"{prefix}{name}/", path))
+    return sorted(entries), unreadable
+
+
+def identity(entries: Iterable[Entry]) -> str:
+    """SHA-256 of paths, sizes and times: changes whenever a file is added, removed or replaced."""
+    text = "".join([f"{name}\0{size}\0{time}\n" for name, size, time in entries])
+    return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()
+
+
+def entry_of(path: Path) -> Entry:
+    """The entry of one file, by its name alone."""
+    state = path.stat()
+    return path.name, state.st_size, state.st_mtime_ns
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself
+        return False
+
+
+def _checked(size: int) -> int:
+    if size > MAX_FILE_BYTES:
+        raise ValueError(f"{size >> 20} MiB; at most {MAX_FILE_BYTES >> 20} are read")
+    return size
+
+
+def _read_all(file: int, size: int) -> bytes:
+    data = os.read(file, size)
+    while len(data) < size and (more := os.read(file, size - len(data))):
+        data += more
+    return data

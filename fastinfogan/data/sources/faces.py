@@ -1,0 +1,44 @@
+"""``faces``: renders of 3D face models, 32 x 32 grey.
+
+The paper renders the Basel Face Model (Paysan et al. 2009), which is given out only against a
+signed licence; any folder of renders does.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from fastinfogan.data.dataset import Dataset, LoadRequest
+from fastinfogan.data.ingest.ingest import Source
+from fastinfogan.data.ingest.pillow import Preprocess
+from fastinfogan.data.sources.folder import files_source, files_status
+from fastinfogan.errors import UserError
+
+SIDE = 32
+EXPECTED = (
+    "renders of faces as image files (the paper's are of the Basel Face Model, "
+    "https://faces.dmi.unibas.ch, which needs a signed licence)"
+)
+
+
+def faces_source(request: LoadRequest) -> Source:
+    """Every image file below ``data_dir``: uint8 N x 32 x 32 x 1, rows sorted by path."""
+    if request.data_dir is None:
+        raise UserError(f"--dataset faces needs --data-dir: a directory with {EXPECTED}")
+    return files_source("faces", request.data_dir, Preprocess(SIDE, 1))
+
+
+def faces_status(data_dir: Path | None) -> tuple[bool, str]:
+    return files_status(data_dir, EXPECTED)
+
+
+FACES = Dataset(
+    name="faces",
+    summary="a directory of rendered faces, made 32x32 grey; --data-dir",
+    default_preset="faces-azimuth",
+    iterations=None,
+    image_shape=(1, SIDE, SIDE),
+    has_test_split=False,
+    source=faces_source,
+    status=faces_status,
+)

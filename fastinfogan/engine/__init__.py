@@ -1,0 +1,1 @@
+"""One training iteration: losses, backward passes, updates, and how iterations are run."""

@@ -1,0 +1,143 @@
+"""A network's parameters in one buffer, with a half-precision copy of them and Adam's moments."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from fastinfogan.config import ADAM_EPS
+from fastinfogan.engine.precision import LossScale
+from fastinfogan.kernels.adam import adam, offsets
+
+_MOMENTS = ("exp_avg", "exp_avg_sq")
+
+
+class FlatAdam:
+    """Adam over one flat buffer: one launch updates a network and writes its half-precision copy.
+
+    The network's parameters become views of the buffer, each in its own memory format. Moments
+    are buffers of the same layout. ``half`` adds a copy of the buffer in that dtype, and
+    ``compute`` is then a twin of the network whose weights are views of the copy: it is what
+    forward and backward passes run on, so that no weight is ever cast. Batchnorm's parameters and
+    statistics stay in float32 and are shared. Without ``half`` the twin is the network itself.
+
+    Speaks ``torch.optim.Adam``'s language where checkpoints need it: ``state``, ``state_dict``,
+    ``load_state_dict``.
+
+    Args:
+        network: on its device, in its dtype (float32, or float64 for tests).
+        lr: learning rate.
+        betas: decay rates.
+        half: None, torch.bfloat16 or torch.float16.
+
+    Attributes:
+        compute: what forward and backward passes run on.
+        trained: its parameters, which gradients are taken of.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        lr: float,
+        betas: tuple[float, float],
+        half: torch.dtype | None = None,
+    ) -> None:
+        self._parameters = list(network.parameters())
+        self._betas = betas
+        first = self._parameters[0]
+        places, total = offsets([parameter.numel() for parameter in self._parameters])
+        self._places = places
+        self._flat = torch.zeros(total, dtype=first.dtype, device=first.device)
+        self._moments = {name: torch.zeros_like(self._flat) for name in _MOMENTS}
+        self._half = None if half is None else torch.zeros_like(self._flat, dtype=half)
+        self._step = torch.zeros(1, dtype=torch.int64, device=first.device)
+        self._lr = torch.full((1,), lr, dtype=first.dtype, device=first.device)
+        for parameter, place in zip(self._parameters, places, strict=True):
+            view = _view(self._flat, parameter, place)
+            parameter.data = view.copy_(parameter.data)
+        self.compute = network if half is None else self._twin(network)
+        self.trained = list(self.compute.parameters())
+        self.state: dict[Tensor, dict[str, Tensor]] = {
+            parameter: {
+                **{name: _view(self._moments[name], parameter, place) for name in _MOMENTS},
+                "step": self._step[0],
+            }
+            for parameter, place in zip(self._parameters, places, strict=True)
+        }
+
+    def _twin(self, network: nn.Module) -> nn.Module:
+        """The network with linear maps' parameters in half precision and all else shared."""
+        shared = {
+            id(module): module
+            for module in network.modules()
+            if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d)
+        }
+        twin = copy.deepcopy(network, shared)  # deepcopy takes what its memo knows as it is
+        own = dict(zip(network.parameters(), self._places, strict=True))
+        for name, parameter in network.named_parameters():
+            module_name, _, leaf = name.rpartition(".")
+            if isinstance(network.get_submodule(module_name), nn.BatchNorm1d | nn.BatchNorm2d):
+                continue
+            view = _view(self._half, parameter, own[parameter])
+            setattr(twin.get_submodule(module_name), leaf, nn.Parameter(view))
+        return twin
+
+    def publish(self) -> None:
+        """Bring the half-precision copy up to date after weights were set from outside."""
+        if self._half is not None:
+            self._half.copy_(self._flat)
+
+    def zero_grad(self) -> None:
+        """Forget the gradients; the next backward pass brings tensors of its own."""
+        for parameter in self.trained:
+            parameter.grad = None
+
+    def step(self, loss_scale: LossScale | None = None) -> None:
+        """One update from the gradients of ``compute``'s parameters, if these are finite.
+
+        Without a loss scale a gradient that is not finite spoils its weight, as in torch.
+        """
+        with torch.no_grad():
+            gradients = [_laid_out_as(p, p.grad) for p in self.trained]
+            if loss_scale is not None:
+                loss_scale.check(gradients)
+            adam(
+                self._flat,
+                gradients,
+                self._moments["exp_avg"],
+                self._moments["exp_avg_sq"],
+                self._step,
+                self._lr,
+                beta1=self._betas[0],
+                beta2=self._betas[1],
+                eps=ADAM_EPS,
+                copy=self._half,
+                inverse_scale=None if loss_scale is None else loss_scale.inverse,
+                found_inf=None if loss_scale is None else loss_scale.found_inf,
+            )
+
+    def state_dict(self) -> dict[str, Any]:
+        """Moments and step per parameter, in the form of ``torch.optim.Adam``'s."""
+        return {"state": {i: self.state[p] for i, p in enumerate(self._parameters)}}
+
+    def load_state_dict(self, packed: dict[str, Any]) -> None:
+        """Take moments and step from what ``state_dict`` gave, and the weights as they are now."""
+        for index, saved in packed["state"].items():
+            for name, tensor in self.state[self._parameters[index]].items():
+                tensor.copy_(saved[name])
+        self.publish()
+
+
+def _laid_out_as(parameter: Tensor, gradient: Tensor) -> Tensor:
+    """The gradient in its parameter's memory order, which is how Adam walks both."""
+    steps = zip(parameter.shape, parameter.stride(), gradient.stride(), strict=True)
+    if all(size == 1 or a == b for size, a, b in steps):
+        return gradient
+    return torch.empty_like(parameter).copy_(gradient)
+
+
+def _view(flat: Tensor, like: Tensor, place: int) -> Tensor:
+    return flat.as_strided(like.shape, like.stride(), place)

@@ -1,0 +1,1 @@
+"""The networks and the latent specification, and InfoGAN in plain PyTorch on one page."""

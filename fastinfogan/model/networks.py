@@ -1,0 +1,184 @@
+"""Generator and Discriminator (trunk, D head, Q head), built from a preset's rows."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from fastinfogan.config import (
+    INIT_STD,
+    KERNEL,
+    LEAK,
+    NORM_EPS,
+    NORM_MOMENTUM,
+    Architecture,
+    Layer,
+    Shape,
+)
+from fastinfogan.kernels.bn_act import bn_act
+from fastinfogan.kernels.conv import conv
+from fastinfogan.model.latent_spec import LatentSpec
+
+_SLOPES = {"relu": 0.0, "lrelu": LEAK, "linear": 1.0}
+
+
+class Block(nn.Module):
+    """One row: linear map, batchnorm, activation. Parameters: op.weight, op.bias, norm.*"""
+
+    def __init__(self, row: Layer, inputs: Shape) -> None:
+        super().__init__()
+        self.row = row
+        if row.kind == "fc":
+            self.op = nn.Linear(math.prod(inputs), row.features, bias=row.bias)
+        else:
+            # The module holds the parameters; `conv`, which knows "same" padding, does the work.
+            kind = nn.Conv2d if row.kind == "conv" else nn.ConvTranspose2d
+            self.op = kind(inputs[0], row.features, KERNEL, row.stride, 1, bias=row.bias)
+        self.norm: nn.Module | None = None
+        if row.norm:
+            flat = row.kind == "fc"
+            kind = nn.BatchNorm1d if flat else nn.BatchNorm2d
+            self.norm = kind(row.features, eps=NORM_EPS, momentum=NORM_MOMENTUM)
+
+    def forward(self, x: Tensor, groups: int = 1) -> Tensor:
+        row = self.row
+        if row.kind == "fc":
+            # Maps are flattened in memory order (height, width, channel): a view, not a copy.
+            x = self.op(x if x.dim() == 2 else x.permute(0, 2, 3, 1).flatten(1))
+        else:
+            x = conv(x, self.op.weight, self.op.bias, row.stride, row.kind == "upconv")
+        x = self._activate(x, groups)
+        if row.shape is not None:
+            channels, height, width = row.shape
+            x = x.view(-1, height, width, channels).permute(0, 3, 1, 2)
+        return x
+
+    def _activate(self, x: Tensor, groups: int) -> Tensor:
+        activation = self.row.activation
+        if self.norm is not None:
+            n = self.norm
+            # A frozen network (see `frozen`) leaves its running statistics alone.
+            update = n.track_running_stats or not self.training
+            return bn_act(
+                x,
+                n.weight,
+                n.bias,
+                n.running_mean if update else None,
+                n.running_var if update else None,
+                _SLOPES[activation],
+                groups,
+                NORM_MOMENTUM,
+                NORM_EPS,
+                self.training,
+            )
+        # In place: no linear map needs its output again; derivatives come from the result.
+        if activation in _SLOPES:
+            slope = _SLOPES[activation]
+            return x if slope == 1.0 else F.leaky_relu(x, slope, inplace=True)
+        return torch.sigmoid_(x) if activation == "sigmoid" else torch.tanh_(x)
+
+
+def _stack(rows: list[tuple[Layer, Shape, Shape]]) -> nn.ModuleList:
+    return nn.ModuleList(Block(row, before) for row, before, _ in rows)
+
+
+class Generator(nn.Module):
+    """G(z, c): (B, input_width) -> images (B, C, H, W) in the architecture's output range."""
+
+    def __init__(self, architecture: Architecture, spec: LatentSpec) -> None:
+        super().__init__()
+        self.layers = _stack(architecture.rows(spec)["generator"])
+        self.to(memory_format=torch.channels_last)
+
+    def forward(self, latents: Tensor) -> Tensor:
+        x = latents
+        for layer in self.layers:
+            x = layer(x)
+        return x
+
+
+class Discriminator(nn.Module):
+    """D and Q: images (B, C, H, W) -> logits (B,) and Q's output (B, q_width).
+
+    With ``separate_q`` Q reads a trunk of its own.
+    """
+
+    def __init__(
+        self, architecture: Architecture, spec: LatentSpec, separate_q: bool = False
+    ) -> None:
+        super().__init__()
+        rows = architecture.rows(spec)
+        self.trunk = _stack(rows["trunk"])
+        self.d_head = _stack(rows["d_head"])
+        self.q_trunk = _stack(rows["trunk"]) if separate_q else None
+        self.q_head = _stack(rows["q_head"])
+        self.to(memory_format=torch.channels_last)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        features = self.features(images)
+        return self.logits(features), self.q_params(images, features)
+
+    def features(self, images: Tensor, groups: int = 1) -> Tensor:
+        """The trunk's output; ``groups=2`` normalises the halves of the batch apart."""
+        x = images
+        for layer in self.trunk:
+            x = layer(x, groups)
+        return x
+
+    def logits(self, features: Tensor) -> Tensor:
+        """D's logit per image, (B,): positive means real."""
+        return self.d_head[0](features).squeeze(1)
+
+    def q_params(self, images: Tensor, features: Tensor) -> Tensor:
+        """Q's output, from D's features or, with a trunk of its own, from the images."""
+        x = features
+        if self.q_trunk is not None:
+            x = images
+            for layer in self.q_trunk:
+                x = layer(x)
+        for layer in self.q_head:
+            x = layer(x)
+        return x
+
+
+class frozen:
+    """A context in which nothing of a network changes: no gradients, no running statistics.
+
+    Batchnorm still normalises with the statistics of the batch.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        self.network = network
+
+    def __enter__(self) -> None:
+        self._set(False)
+
+    def __exit__(self, *exception: object) -> None:
+        self._set(True)
+
+    def _set(self, learning: bool) -> None:
+        self.network.requires_grad_(learning)
+        for module in self.network.modules():
+            if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
+                module.track_running_stats = learning
+
+
+@torch.no_grad()
+def initialize(network: nn.Module, architecture: Architecture, generator: torch.Generator) -> None:
+    """Weights N(0, architecture.init_std), batchnorm scales N(1, 0.02), biases and shifts 0.
+
+    The draws depend on the order of the modules and on ``generator`` (a CPU one) alone.
+    """
+    for module in network.modules():
+        if isinstance(module, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
+            draw = torch.randn(module.weight.shape, generator=generator)
+            module.weight.copy_(draw * architecture.init_std(module.weight[0].numel()))
+            if module.bias is not None:
+                module.bias.zero_()
+        elif isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
+            draw = torch.randn(module.weight.shape, generator=generator)
+            module.weight.copy_(1.0 + draw * INIT_STD)
+            module.bias.zero_()

@@ -1,0 +1,159 @@
+"""A trained generator in use: set codes by hand, sample, traverse, save pictures and arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from fastinfogan.errors import UserError
+from fastinfogan.files import atomic_write
+from fastinfogan.model.latent_spec import Latents, LatentSpec
+from fastinfogan.results.pictures import (
+    column_order,
+    generate,
+    label_grid,
+    label_traversal,
+    ordered_code,
+    pin_codes,
+    save_png,
+    tile,
+    traversal,
+)
+
+
+@dataclass(frozen=True)
+class TrainedGenerator:
+    """A generator and what it takes to use it."""
+
+    generator: nn.Module  # in eval mode
+    spec: LatentSpec
+    output_range: tuple[float, float]
+    code_to_label: Mapping[str, Sequence[str | None]]  # as for export_generator; may be empty
+    config: Mapping[str, Any] = field(default_factory=dict)  # the file's training_config, if any
+    notes: Sequence[str] = ()  # what its user should be told of how it was read back
+
+    def code_index(self, name: str, flag: str) -> int:
+        """Index of the code that a user calls ``name``, e.g. c2 or c2_uni, behind ``flag``."""
+        for i, full in enumerate(self.spec.names):
+            if name in (full, full.split("_")[0]):
+                return i
+        raise UserError(f"{flag} {name!r}: no such code; there are {', '.join(self.spec.names)}")
+
+    def parse_codes(self, text: str) -> dict[int, float]:
+        """The codes set by hand in ``text``, e.g. ``c1=3,c2=-1.5``: index -> value.
+
+        Raises:
+            UserError: the text is something else, or a code doesn't exist or is set twice.
+        """
+        fixed: dict[int, float] = {}
+        for item in filter(None, (part.strip() for part in text.split(","))):
+            name, _, value = item.partition("=")
+            try:
+                number = float(value)
+            except ValueError:
+                raise UserError(f"--set {item!r}: write CODE=NUMBER, as in c1=3") from None
+            code = self.code_index(name.strip(), "--set")
+            if code in fixed:
+                raise UserError(f"--set {text!r}: sets {self.spec.names[code]} twice")
+            fixed[code] = number
+        return fixed
+
+    def latents(
+        self, count: int, *, seed: int = 0, fixed: Mapping[int | str, float] | None = None
+    ) -> Latents:
+        """Samples 0, 1, ... of the stream that ``seed`` names.
+
+        Args:
+            count: how many.
+            seed: of noise and codes.
+            fixed: codes set by hand, name (c1, or c1_cat10) or index from 0 -> value; a category
+                is its index.
+        """
+        noise, values = self.spec.sample(count, seed, 0)
+        return Latents(noise, pin_codes(self.spec, values, self._by_index(fixed)))
+
+    def _by_index(self, fixed: Mapping[int | str, float] | None) -> dict[int, float]:
+        return {self._index(code): value for code, value in (fixed or {}).items()}
+
+    def _index(self, code: int | str) -> int:
+        return self.code_index(code, "code") if isinstance(code, str) else code
+
+    def sample(
+        self, count: int, *, seed: int = 0, fixed: Mapping[int | str, float] | None = None
+    ) -> np.ndarray:
+        """Images of ``latents(...)``, uint8 (count, H, W, C)."""
+        latents = self.latents(count, seed=seed, fixed=fixed)
+        return generate(self.generator, self.spec, latents, self.output_range)
+
+    def traverse(
+        self,
+        code: int | str,
+        *,
+        rows: int = 10,
+        columns: int = 10,
+        low: float = -2.0,
+        high: float = 2.0,
+        seed: int = 0,
+        fixed: Mapping[int | str, float] | None = None,
+    ) -> np.ndarray:
+        """``visual.traversal`` with a caption, categories in the order of their labels.
+
+        ``code`` and the keys of ``fixed`` are names (c2, or c2_uni) or indices from 0.
+        """
+        code, fixed = self._index(code), self._by_index(fixed)
+        spec, ordered = self.spec, ordered_code(self.spec, code)
+        labels = None if ordered is None else self.code_to_label.get(spec.names[ordered])
+        order = None if labels is None else column_order(labels)
+        grid = traversal(
+            self.generator, spec, code, output_range=self.output_range, rows=rows,
+            columns=columns, seed=seed, low=low, high=high, order=order, fixed=fixed,
+        )  # fmt: skip
+        return label_traversal(
+            grid, spec, code, columns=columns, low=low, high=high, order=order,
+            category_to_label=labels if ordered == code else None,
+        )  # fmt: skip
+
+    def save_samples(
+        self,
+        path: Path | str,
+        count: int = 128,
+        *,
+        seed: int = 0,
+        fixed: Mapping[int | str, float] | None = None,
+    ) -> None:
+        """Write ``sample(...)`` as a picture, or with its latents as arrays.
+
+        Args:
+            path: NAME.png, or NAME.npz with ``images`` uint8 (count, H, W, C), ``noise`` float32
+                (count, noise) and ``values`` float32 (count, codes), a category as its index.
+
+        Raises:
+            UserError: another ending, or a code can't take its value.
+        """
+        path = Path(path)
+        if path.suffix not in (".png", ".npz"):
+            raise UserError(f"--output {path}: names ending in .png and .npz work")
+        images = self.sample(count, seed=seed, fixed=fixed)
+        if path.suffix == ".npz":
+            noise, values = self.latents(count, seed=seed, fixed=fixed)
+            buffer = BytesIO()
+            np.savez(buffer, images=images, noise=noise.numpy(), values=values.numpy())
+            atomic_write(path, buffer.getvalue())
+            return
+        by_index = self._by_index(fixed).items()
+        pinned = "".join(f", {self.spec.names[i]} = {v:g}" for i, v in by_index)
+        grid = tile(images, columns=min(count, 16))
+        save_png(path, label_grid(grid, f"samples of seed {seed}{pinned}"))
+
+    def save_pictures(self, folder: Path, suffix: str = "") -> None:
+        """Write samples.png and traversal_CODE.png of every code, ``suffix`` before the dot."""
+        folder.mkdir(parents=True, exist_ok=True)
+        self.save_samples(folder / f"samples{suffix}.png")
+        for code, name in enumerate(self.spec.names):
+            save_png(folder / f"traversal_{name}{suffix}.png", self.traverse(code))

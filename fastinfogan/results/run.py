@@ -1,0 +1,233 @@
+"""A run directory: what is in it, how it is read back, and what a finished run leaves behind.
+
+config.json            the resolved configuration (TrainConfig)
+metrics.jsonl          one row per log line: losses, L_I, images/s
+checkpoints/           the two newest (checkpoint.py)
+pictures/              samples and traversals at intervals
+samples.png, traversal_*.png, curves.png, generator.safetensors, summary.json   at the end
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import signal
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from fastinfogan.config import TrainConfig, from_dict, resolve, to_dict
+from fastinfogan.data import ImageData, load_images
+from fastinfogan.errors import UserError
+from fastinfogan.files import atomic_write
+from fastinfogan.model.networks import Discriminator, Generator
+from fastinfogan.results.evaluate import Evaluation, evaluate
+from fastinfogan.results.generator import TrainedGenerator
+from fastinfogan.results.generator_file import export_generator, load_generator
+from fastinfogan.results.pictures import plot_curves
+from fastinfogan.training.checkpoint import load_newest, load_weights
+from fastinfogan.training.metrics import read_metrics
+
+
+class Run:
+    """A trained, or half-trained, model and the directory it lives in.
+
+    Attributes:
+        folder: the run directory.
+        config: the resolved configuration.
+        generator, discriminator: the networks after ``iteration`` iterations.
+        interrupted: the signal that ended training early, if one did.
+        evaluation: what was measured when this session finished the run; else None.
+        code_to_label: name of a categorical code -> the label that each category shows; empty
+            where nothing is known.
+        damaged: newer checkpoints that were passed over, and why, when reading the run back.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        config: TrainConfig,
+        generator: nn.Module,
+        discriminator: nn.Module,
+        iteration: int = 0,
+    ) -> None:
+        self.folder, self.config, self.iteration = folder, config, iteration
+        self.generator, self.discriminator = generator, discriminator
+        self.interrupted: signal.Signals | None = None
+        self.evaluation: Evaluation | None = None
+        self.code_to_label: Mapping[str, Sequence[str | None]] = {}
+        self.damaged: list[tuple[Path, str]] = []
+
+    def evaluate(self, data: ImageData | None = None, samples: int = 10_000) -> Evaluation:
+        """L_I per code on generated images; clustering errors where the real ones have labels.
+
+        Args:
+            data: real images (default: the dataset's test split).
+            samples: how many images to generate.
+        """
+        c = self.config.data
+        if data is None:
+            data = load_images(
+                c.dataset, c.data_dir, "test", c.image_size, c.channels, allow_bad=c.allow_bad
+            )
+        if data.image_shape != self.config.architecture.image_shape:
+            raise UserError(
+                f"--dataset {data.name}: its images are {data.image_shape}, this run's networks "
+                f"read {self.config.architecture.image_shape}"
+            )
+        with _evaluating(self.generator, self.discriminator):
+            return evaluate(
+                self.generator,
+                self.discriminator,
+                self.config.spec,
+                data,
+                output_range=self.config.architecture.output_range,
+                samples=samples,
+            )
+
+    def export(self, path: Path | str | None = None) -> Path:
+        """Write the generator as a file that any program can load (docs/generator-format.md).
+
+        Args:
+            path: default generator.safetensors in the run directory.
+        """
+        path = self.folder / "generator.safetensors" if path is None else Path(path)
+        export_generator(
+            path,
+            self.generator,
+            self.config,
+            iteration=self.iteration,
+            code_to_label=self.code_to_label,
+        )
+        return path
+
+    def save_pictures(self, folder: Path, suffix: str = "") -> None:
+        """Write a grid of samples and a traversal of every code as PNG into ``folder``."""
+        with _evaluating(self.generator):
+            self.trained_generator().save_pictures(folder, suffix)
+
+    def trained_generator(self) -> TrainedGenerator:
+        """The generator with what it takes to use it; it must be in eval mode for that."""
+        return TrainedGenerator(
+            generator=self.generator,
+            spec=self.config.spec,
+            output_range=self.config.architecture.output_range,
+            code_to_label=self.code_to_label,
+            config=to_dict(self.config),
+        )
+
+    def finish(self, data: ImageData, seconds: float, device: str) -> Evaluation:
+        """Leave behind what a finished run should: the generator, pictures, numbers.
+
+        Args:
+            data: real images to evaluate on.
+            seconds: spent training.
+            device: what trained, in words.
+        """
+        evaluation = self.evaluation = self.evaluate(data)
+        self.code_to_label = evaluation.code_to_label
+        self.export()
+        self.save_pictures(self.folder)
+        metrics = read_metrics(self.folder / "metrics.jsonl")
+        plot_curves(metrics, self.config.spec, self.folder / "curves.png")
+        summary = {
+            "iterations": self.iteration,
+            "seconds": round(seconds, 1),
+            "last_metrics": metrics[-1],
+            "evaluation": evaluation.to_dict(),
+            "config_sha256": self.config.fingerprint(),
+            "device": device,
+            "versions": {
+                "fastinfogan": version("fastinfogan"),
+                "torch": torch.__version__,
+                "python": platform.python_version(),
+            },
+        }  # written last: it says that all the rest is there
+        atomic_write(self.folder / "summary.json", json.dumps(summary, indent=2).encode())
+        return evaluation
+
+
+def load_run(folder: Path | str, device: torch.device | str = "cpu") -> Run:
+    """Read a run back from its newest usable checkpoint.
+
+    Raises:
+        UserError: there's no run, or no usable checkpoint in it.
+    """
+    folder = Path(folder)
+    config = read_config(folder)
+    state, progress, damaged = load_newest(folder / "checkpoints")
+    if progress.config_fingerprint != config.fingerprint():
+        raise UserError(f"{folder}: its checkpoints are of another config.json")
+    spec, architecture = config.spec, config.architecture
+    generator = Generator(architecture, spec)
+    discriminator = Discriminator(architecture, spec, config.model.separate_q)
+    load_weights(generator, state, "generator.")
+    load_weights(discriminator, state, "discriminator.")
+    run = Run(folder, config, generator.to(device), discriminator.to(device), progress.iteration)
+    run.damaged = damaged
+    summary = read_summary(folder)
+    if summary is not None and summary["iterations"] == run.iteration:  # not of an earlier end
+        run.code_to_label = summary["evaluation"]["code_to_label"]
+    return run
+
+
+def open_generator(source: Path | str) -> TrainedGenerator:
+    """The generator of a run directory's newest checkpoint, or of a generator.safetensors.
+
+    Raises:
+        UserError: it is neither, or damaged.
+    """
+    source = Path(source)
+    if not source.is_dir():
+        return load_generator(source)
+    run = load_run(source)
+    run.generator.eval()
+    notes = [note for _, note in run.damaged]
+    return replace(run.trained_generator(), notes=notes)
+
+
+def read_summary(folder: Path) -> dict[str, Any] | None:
+    """The summary that a run left when it was last finished, if it was."""
+    try:
+        summary = json.loads((folder / "summary.json").read_text())
+    except (OSError, ValueError):
+        return None
+    known = isinstance(summary, dict) and {"iterations", "evaluation"} <= summary.keys()
+    return summary if known else None
+
+
+def read_config(folder: Path) -> TrainConfig:
+    """The configuration that a run directory was made with."""
+    path = folder / "config.json"
+    try:
+        tree = json.loads(path.read_text())
+    except (FileNotFoundError, NotADirectoryError):
+        raise UserError(f"{folder} is no run directory: it has no config.json") from None
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} can't be read: {error}") from None
+    config = from_dict(tree)
+    try:
+        whole = resolve(config) == config
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
+    if not whole:
+        raise UserError(f"{path}: this isn't the resolved configuration of a run")
+    return config
+
+
+@contextmanager
+def _evaluating(*networks: nn.Module) -> Iterator[None]:
+    before = [network.training for network in networks]
+    for network in networks:
+        network.eval()
+    try:
+        yield
+    finally:
+        for network, training in zip(networks, before, strict=True):
+            network.train(training)

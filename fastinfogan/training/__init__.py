@@ -1,0 +1,1 @@
+"""Training: the loop, and all that it reads and writes on the way."""

@@ -1,0 +1,197 @@
+"""Checkpoints: everything that a run needs to go on, in safetensors and JSON, written atomically.
+
+``checkpoints/step_00000250.safetensors`` holds tensors: ``generator.NAME``,
+``discriminator.NAME``, ``adam_g.NAME.exp_avg``, ``.exp_avg_sq`` and ``.step``, likewise
+``adam_d``; ``loss_scale`` with float16; and ``window`` (the metrics since the last log line).
+``step_00000250.json`` is written after it: where the run stands, and the SHA-256 of that and the
+tensors. A checkpoint without its JSON is one whose writing was cut short.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from safetensors.torch import load, save
+from torch import Tensor, nn
+
+from fastinfogan.engine.flat import FlatAdam
+from fastinfogan.engine.precision import LossScale
+from fastinfogan.errors import TrainingDiverged, UserError
+from fastinfogan.files import atomic_write
+
+KEEP = 2
+_NAME = re.compile(r"step_(\d{8,})\.json")
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a run stands. All randomness is counter-based: these numbers are the RNG's state."""
+
+    iteration: int  # iterations done
+    seed: int
+    data_position: int  # real images drawn so far
+    latent_offset: int  # latent samples drawn so far
+    window_count: int  # iterations summed up in the tensor ``window``
+    seconds: float  # spent training, over all sessions
+    config_fingerprint: str
+    data_fingerprint: str
+
+    def digest(self, content: bytes) -> str:
+        """SHA-256 of this and of the tensors that go with it."""
+        described = json.dumps(asdict(self), sort_keys=True).encode()
+        return hashlib.sha256(described + content).hexdigest()
+
+
+class Engine(Protocol):
+    """What a checkpoint needs of an engine."""
+
+    generator: nn.Module
+    discriminator: nn.Module
+    adam_g: torch.optim.Adam | FlatAdam
+    adam_d: torch.optim.Adam | FlatAdam
+    loss_scale: LossScale | None
+
+
+def save_checkpoint(folder: Path, engine: Engine, window: Tensor, progress: Progress) -> Path:
+    """Save a checkpoint, and remove all but the newest two.
+
+    Raises:
+        TrainingDiverged: a weight is NaN or infinite; nothing is written.
+    """
+    tensors = engine_state(engine)
+    for name, tensor in tensors.items():
+        if not torch.isfinite(tensor).all():
+            raise TrainingDiverged(f"iteration {progress.iteration}: {name} is not finite")
+    folder.mkdir(exist_ok=True)
+    path = folder / f"step_{progress.iteration:08d}.safetensors"
+    content = save({**tensors, "window": window.cpu()})
+    atomic_write(path, content)
+    described = {**asdict(progress), "sha256": progress.digest(content)}
+    atomic_write(path.with_suffix(".json"), json.dumps(described, indent=2).encode())
+    whole = list_checkpoints(folder)
+    for stale in whole[KEEP:]:
+        stale.with_suffix(".json").unlink()
+    for stale in {*folder.glob("step_*.safetensors"), *folder.glob(".*.tmp")} - {*whole[:KEEP]}:
+        stale.unlink()  # also what a session that was killed while writing left
+    return path
+
+
+def list_checkpoints(folder: Path) -> list[Path]:
+    """Checkpoints that were written to the end, newest first."""
+    found = {int(m[1]): p for p in folder.glob("step_*.json") if (m := _NAME.fullmatch(p.name))}
+    return [found[iteration].with_suffix(".safetensors") for iteration in sorted(found)[::-1]]
+
+
+def load_newest(folder: Path) -> tuple[dict[str, Tensor], Progress, list[tuple[Path, str]]]:
+    """The newest checkpoint that is whole, on the CPU.
+
+    Returns:
+        Its tensors, its progress, and each newer one that is damaged, with what is wrong.
+
+    Raises:
+        UserError: there is none.
+    """
+    damaged: list[tuple[Path, str]] = []
+    for path in list_checkpoints(folder):
+        try:
+            described = json.loads(path.with_suffix(".json").read_text())
+            content = path.read_bytes()
+            digest = described.pop("sha256")
+            progress = Progress(**described)
+            if progress.digest(content) != digest:
+                raise ValueError("its bytes are not those that were written")
+            return load(content), progress, damaged
+        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+            damaged.append((path, f"checkpoint {path.name} is damaged, passed over: {error}"))
+    detail = f" ({'; '.join(note for _, note in damaged)})" if damaged else ""
+    raise UserError(f"{folder}: no usable checkpoint{detail}")
+
+
+def set_aside(path: Path) -> None:
+    """Rename a damaged checkpoint, so that it doesn't count as one of those that are kept."""
+    for part in (path, path.with_suffix(".json")):
+        if part.exists():
+            part.rename(part.with_name(f"{part.name}.damaged"))
+
+
+def engine_state(engine: Engine) -> dict[str, Tensor]:
+    """Weights, buffers and optimiser moments under stable names, contiguous, on the CPU."""
+    state: dict[str, Tensor] = {}
+    for prefix, network in (
+        ("generator", engine.generator),
+        ("discriminator", engine.discriminator),
+    ):
+        for name, tensor in weights(network).items():
+            state[f"{prefix}.{name}"] = tensor
+    for prefix, network, adam in _optimizers(engine):
+        for name, parameter in network.named_parameters():
+            for key, tensor in adam.state[parameter].items():
+                state[f"{prefix}.{name}.{key}"] = tensor
+    if engine.loss_scale is not None:
+        state["loss_scale"] = engine.loss_scale.state()
+    # Copies: in the engine some share memory.
+    return {
+        name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
+        for name, tensor in state.items()
+    }
+
+
+def load_engine_state(engine: Engine, state: dict[str, Tensor]) -> None:
+    """Put what ``engine_state`` gave into an engine of the same configuration."""
+    load_weights(engine.generator, state, "generator.")
+    load_weights(engine.discriminator, state, "discriminator.")
+    for prefix, network, adam in _optimizers(engine):
+        packed = adam.state_dict()
+        packed["state"] = {
+            index: {
+                "step": state[f"{prefix}.{name}.step"],
+                # In the parameter's memory format: the fused Adam walks both as they lie.
+                **{
+                    moment: torch.empty_like(parameter).copy_(state[f"{prefix}.{name}.{moment}"])
+                    for moment in ("exp_avg", "exp_avg_sq")
+                },
+            }
+            for index, (name, parameter) in enumerate(network.named_parameters())
+        }
+        adam.load_state_dict(packed)
+    if (engine.loss_scale is not None) != ("loss_scale" in state):
+        before, here = ("float16", "another type") if "loss_scale" in state else (
+            "another type", "float16",
+        )  # fmt: skip
+        raise UserError(
+            f"--amp: this run was trained in {before}, and this device would go on in {here}; "
+            "continue it on a device like the first, or start a new run with --amp-dtype"
+        )
+    if engine.loss_scale is not None:
+        engine.loss_scale.load(state["loss_scale"])
+
+
+def weights(network: nn.Module) -> dict[str, Tensor]:
+    """Parameters and running statistics; torch's count of batches isn't ours to keep."""
+    return {
+        name: tensor
+        for name, tensor in network.state_dict().items()
+        if not name.endswith("num_batches_tracked")
+    }
+
+
+def load_weights(network: nn.Module, state: dict[str, Tensor], prefix: str) -> None:
+    """Load the tensors whose names start with ``prefix``; every one must fit."""
+    own = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+    missing, unexpected = network.load_state_dict(own, strict=False)
+    missing = [name for name in missing if not name.endswith("num_batches_tracked")]
+    if missing or unexpected:
+        raise UserError(f"the checkpoint doesn't fit: {', '.join([*missing, *unexpected])}")
+
+
+def _optimizers(engine: Engine) -> Any:
+    return (
+        ("adam_g", engine.generator, engine.adam_g),
+        ("adam_d", engine.discriminator, engine.adam_d),
+    )
