@@ -1,0 +1,62 @@
+"""Devices: pick the one that ``--device`` names, describe it, ask for its memory, wait for it."""
+
+from __future__ import annotations
+
+import os
+
+import torch
+
+from fastinfogan.errors import UserError
+
+
+def pick_device(name: str) -> torch.device:
+    """The device that ``--device`` names; ``auto`` is the first GPU, else the CPU.
+
+    Raises:
+        UserError: there is no such device.
+    """
+    if name == "auto":
+        return torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        device = None
+    if device is None or device.type not in ("cpu", "cuda"):
+        raise UserError(f"--device {name!r}: auto, cpu, cuda and cuda:N work")
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if device.type == "cuda" and (device.index or 0) >= count:
+        there = f"cuda:0 to cuda:{count - 1} are there" if count else "this machine shows no GPU"
+        raise UserError(f"--device {name!r} isn't there: {there}; cpu works")
+    return device
+
+
+def describe_device(device: torch.device) -> str:
+    """One phrase: the GPU's name, or the CPU with its threads."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    threads = torch.get_num_threads()
+    return f"the CPU with {threads} thread{'s' if threads > 1 else ''}"
+
+
+def total_memory(device: torch.device) -> int:
+    """Bytes of memory that the device has."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_properties(device).total_memory
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes that can still be allocated on the device."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    try:
+        with open("/proc/meminfo") as file:
+            return next(int(line.split()[1]) << 10 for line in file if "MemAvailable" in line)
+    except (OSError, StopIteration):  # not Linux: the total has to do
+        return total_memory(device)
+
+
+def wait(device: torch.device) -> None:
+    """Return once the device has done all that it was given."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

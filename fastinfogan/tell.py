@@ -1,0 +1,13 @@
+"""How the program tells its user something that isn't an error: one line, to whoever is listening."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+
+Tell = Callable[[str], None]
+
+
+def on_stderr(line: str) -> None:
+    """What functions do with a line unless they are handed another ``tell``."""
+    print(f"fastinfogan: {line}", file=sys.stderr, flush=True)
