@@ -37,7 +37,7 @@ class Train(TrainConfig):
     def __call__(self) -> int:
         config = TrainConfig(self.data, self.model, self.optim, self.run)
         if self.dry_run:
-            from fastinfogan.describe import describe_config
+            from fastinfogan.config.description import describe_config
 
             print(describe_config(config))
             return 0

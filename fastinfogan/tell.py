@@ -1,4 +1,4 @@
-"""How the program tells its user something that isn't an error: one line, to whoever is listening."""
+"""How the program tells its user what isn't an error: one line, to whoever listens."""
 
 from __future__ import annotations
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from fastinfogan.config import KERNEL, PRESETS, TrainConfig, resolve, to_dict
+from fastinfogan.config.layers import KERNEL
+from fastinfogan.config.presets import PRESETS
+from fastinfogan.config.resolution import resolve
+from fastinfogan.config.tree import TrainConfig, to_dict
 
 
 def describe_config(config: TrainConfig) -> str:

@@ -1,0 +1,37 @@
+"""The configuration: rows, presets, the tree that is the command line, and how it is resolved."""
+
+from fastinfogan.config.layers import (
+    ADAM_EPS,
+    INIT_STD,
+    KERNEL,
+    LEAK,
+    NORM_EPS,
+    NORM_MOMENTUM,
+    Architecture,
+    Layer,
+    Shape,
+    conv,
+    fc,
+    upconv,
+)
+from fastinfogan.config.presets import PRESETS, Preset, folder_architecture
+from fastinfogan.config.resolution import preset_config, resolve
+from fastinfogan.config.serialization import differences, from_dict
+from fastinfogan.config.tree import (
+    RESUMABLE_CHANGES,
+    DataConfig,
+    ModelConfig,
+    OptimConfig,
+    RunConfig,
+    TrainConfig,
+    to_dict,
+    unset_as,
+)
+
+__all__ = [
+    "ADAM_EPS", "INIT_STD", "KERNEL", "LEAK", "NORM_EPS", "NORM_MOMENTUM", "PRESETS",
+    "RESUMABLE_CHANGES", "Architecture", "DataConfig", "Layer", "ModelConfig", "OptimConfig",
+    "Preset", "RunConfig", "Shape", "TrainConfig", "conv", "differences", "fc",
+    "folder_architecture", "from_dict", "preset_config", "resolve", "to_dict", "unset_as",
+    "upconv",
+]  # fmt: skip

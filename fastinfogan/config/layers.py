@@ -1,0 +1,115 @@
+"""Rows: what a layer of a network is, and what a whole architecture is made of."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from fastinfogan.model.latent_spec import LatentSpec
+
+Activation = Literal["relu", "lrelu", "sigmoid", "tanh", "linear"]
+Shape = tuple[int, ...]  # (features,) or (channels, height, width), without the batch
+KERNEL = 4  # every convolution in the paper is 4x4
+LEAK = 0.1  # slope of lrelu below 0: the paper's; openai/InfoGAN has 0.01
+NORM_EPS, NORM_MOMENTUM = 1e-5, 0.1  # batchnorm
+ADAM_EPS = 1e-8
+INIT_STD = 0.02  # weights N(0, 0.02), batchnorm scales N(1, 0.02), biases and shifts 0
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One row of a table: a linear map, then batchnorm if ``norm``, then the activation.
+
+    Convolutions are 4x4 with "same" padding; ``upconv`` is the transposed convolution. A layer
+    followed by batchnorm has no bias (the shift would be subtracted again). ``shape`` is set on
+    a fully connected layer that feeds convolutions: its features, in (height, width, channel)
+    order, become a (channels, height, width) map.
+    """
+
+    kind: Literal["fc", "conv", "upconv"]
+    features: int
+    norm: bool = False
+    activation: Activation = "linear"
+    stride: int = 1
+    shape: Shape | None = None
+
+    @property
+    def bias(self) -> bool:
+        return not self.norm
+
+    @property
+    def padding(self) -> tuple[int, int]:
+        """Zeros before and after each spatial axis ("same"; a transposed layer crops them)."""
+        return (1, 1) if self.stride == 2 else (1, 2)
+
+    def output_shape(self, inputs: Shape) -> Shape:
+        """Shape after this layer for an input of shape ``inputs``."""
+        if self.kind == "fc":
+            return self.shape or (self.features,)
+        _, height, width = inputs
+        if self.kind == "upconv":
+            return (self.features, height * self.stride, width * self.stride)
+        return (self.features, height // self.stride, width // self.stride)
+
+    def parameters(self, inputs: Shape) -> int:
+        """Trained numbers: weight, bias, batchnorm's scale and shift."""
+        taps = 1 if self.kind == "fc" else KERNEL * KERNEL
+        fan_in = math.prod(inputs) if self.kind == "fc" else inputs[0]
+        return fan_in * self.features * taps + self.features * (2 if self.norm else 1)
+
+
+def fc(features: int | Shape, activation: Activation = "linear", *, bn: bool = False) -> Layer:
+    """A fully connected row; ``features=(C, H, W)`` makes it a map of that shape."""
+    if isinstance(features, int):
+        return Layer("fc", features, bn, activation)
+    return Layer("fc", math.prod(features), bn, activation, shape=features)
+
+
+def conv(channels: int, activation: Activation, *, bn: bool = False, stride: int = 2) -> Layer:
+    """A 4x4 convolution row."""
+    return Layer("conv", channels, bn, activation, stride)
+
+
+def upconv(channels: int, activation: Activation, *, bn: bool = False, stride: int = 2) -> Layer:
+    """A 4x4 transposed-convolution row."""
+    return Layer("upconv", channels, bn, activation, stride)
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """The rows of one table. D's last FC(1) and Q's last FC(q_width) are implied."""
+
+    image_shape: Shape  # (channels, height, width)
+    generator: tuple[Layer, ...]
+    trunk: tuple[Layer, ...]  # shared by D and Q
+    q_hidden: tuple[Layer, ...]  # between the trunk and Q's output
+    init: Literal["0.02", "fan-in"] = "0.02"  # the initial weights; fan-in: fully connected only
+
+    def init_std(self, fan_in: int) -> float:
+        """0.02 for every weight, or sqrt(2 / inputs): without batchnorm 0.02 lets signals die."""
+        return INIT_STD if self.init == "0.02" else (2.0 / fan_in) ** 0.5
+
+    @property
+    def output_range(self) -> tuple[float, float]:
+        """Range of G's images, and so of the real ones: sigmoid [0, 1], tanh [-1, 1]."""
+        return (0.0, 1.0) if self.generator[-1].activation == "sigmoid" else (-1.0, 1.0)
+
+    def rows(self, spec: LatentSpec) -> dict[str, list[tuple[Layer, Shape, Shape]]]:
+        """Every layer with its input and output shape: generator, trunk, d_head, q_head."""
+        trunk = list(_trace(self.trunk, self.image_shape))
+        features = trunk[-1][2] if trunk else self.image_shape
+        return {
+            "generator": list(_trace(self.generator, (spec.input_width,))),
+            "trunk": trunk,
+            "d_head": list(_trace((fc(1),), features)),
+            "q_head": list(_trace((*self.q_hidden, fc(spec.q_width)), features)),
+        }
+
+
+def _trace(layers: tuple[Layer, ...], shape: Shape) -> Iterator[tuple[Layer, Shape, Shape]]:
+    for layer in layers:
+        after = layer.output_shape(shape)
+        yield layer, shape, after
+        shape = after

@@ -1,0 +1,166 @@
+"""The presets: the paper's tables as rows, and the settings each experiment was published with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from fastinfogan.config.layers import Architecture, conv, fc, upconv
+from fastinfogan.errors import UserError
+
+TABLE_1_MNIST = Architecture(
+    image_shape=(1, 28, 28),
+    generator=(
+        fc(1024, "relu", bn=True),
+        fc((128, 7, 7), "relu", bn=True),
+        upconv(64, "relu", bn=True),
+        upconv(1, "sigmoid"),
+    ),
+    trunk=(conv(64, "lrelu"), conv(128, "lrelu", bn=True), fc(1024, "lrelu", bn=True)),
+    q_hidden=(fc(128, "lrelu", bn=True),),
+)
+
+TABLES_2_AND_3_SVHN_CELEBA = Architecture(
+    image_shape=(3, 32, 32),
+    generator=(
+        fc((448, 2, 2), "relu", bn=True),
+        upconv(256, "relu", bn=True),
+        upconv(128, "relu"),
+        upconv(64, "relu"),
+        upconv(3, "tanh"),
+    ),
+    trunk=(conv(64, "lrelu"), conv(128, "lrelu", bn=True), conv(256, "lrelu", bn=True)),
+    q_hidden=(fc(128, "lrelu", bn=True),),
+)
+
+TABLE_4_FACES = Architecture(
+    image_shape=(1, 32, 32),
+    generator=(
+        fc(1024, "relu", bn=True),
+        fc((128, 8, 8), "relu", bn=True),
+        upconv(64, "relu", bn=True),
+        upconv(1, "sigmoid"),
+    ),
+    trunk=(conv(64, "lrelu"), conv(128, "lrelu", bn=True), fc(1024, "lrelu", bn=True)),
+    q_hidden=(),
+)
+
+TABLE_6_CHAIRS = Architecture(
+    image_shape=(1, 64, 64),
+    generator=(
+        fc(1024, "relu", bn=True),
+        fc((256, 8, 8), "relu", bn=True),
+        upconv(256, "relu", bn=True, stride=1),
+        upconv(256, "relu", bn=True, stride=1),
+        upconv(128, "relu", bn=True),
+        upconv(64, "relu", bn=True),
+        upconv(1, "sigmoid"),
+    ),
+    trunk=(
+        conv(64, "lrelu"),
+        conv(128, "lrelu", bn=True),
+        conv(256, "lrelu", bn=True),
+        conv(256, "lrelu", bn=True, stride=1),
+        conv(256, "lrelu", bn=True, stride=1),
+        fc(1024, "lrelu", bn=True),
+    ),
+    q_hidden=(),
+)
+
+MNIST_MLP = Architecture(  # wiseodd/generative-models
+    image_shape=(1, 28, 28),
+    generator=(fc(256, "relu"), fc((1, 28, 28), "sigmoid")),
+    trunk=(fc(128, "relu"),),
+    q_hidden=(),
+    init="fan-in",
+)
+
+
+def folder_architecture(size: int, channels: int) -> Architecture:
+    """Table 2's family for ``channels`` x ``size`` x ``size`` images, ``size`` = 16, 32, 64, 128.
+
+    Convolutions halve the image down to 4x4 while the width doubles from 64 to at most 512; the
+    generator mirrors them. Batchnorm everywhere but next to the image, as in Tables 1, 4 and 6.
+    """
+    if size not in (16, 32, 64, 128):
+        raise UserError(f"--image-size {size}: 16, 32, 64 and 128 work")
+    if channels not in (1, 3):
+        raise UserError(f"--channels {channels}: 1 (grey) and 3 (colour) work")
+    widths = [min(64 << i, 512) for i in range(size.bit_length() - 3)]
+    return Architecture(
+        image_shape=(channels, size, size),
+        generator=(
+            fc((widths[-1], 4, 4), "relu", bn=True),
+            *(upconv(width, "relu", bn=True) for width in reversed(widths[:-1])),
+            upconv(channels, "tanh"),
+        ),
+        trunk=(
+            conv(widths[0], "lrelu"),
+            *(conv(width, "lrelu", bn=True) for width in widths[1:]),
+        ),
+        q_hidden=(fc(128, "lrelu", bn=True),),
+    )
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A named experiment: networks, codes and the settings it was published with."""
+
+    source: str
+    architecture: Architecture
+    codes: str
+    noise: int
+    lr_d: float = 2e-4
+    lr_g: float = 1e-3
+    lambda_disc: float = 1.0
+    lambda_cont: float = 1.0
+    batch_size: int = 128
+    iterations: int = 20_000  # ours: the paper gives none
+    separate_q: bool = False
+
+
+PRESETS: dict[str, Preset] = {
+    # openai/InfoGAN trains MNIST for 50 epochs of 100 updates, with sigma fixed at 1.
+    "mnist": Preset("Table 1", TABLE_1_MNIST, "cat10,2xuni", 62, iterations=5_000),
+    "svhn": Preset("Table 2", TABLES_2_AND_3_SVHN_CELEBA, "4xcat10,4xuni:learned", 124),
+    "celeba": Preset("Table 3", TABLES_2_AND_3_SVHN_CELEBA, "10xcat10", 128),
+    "faces-azimuth": Preset(
+        "Tables 4, 5", TABLE_4_FACES, "5xuni:learned", 128, 2e-4, 5e-4, lambda_cont=0.2
+    ),
+    "faces-elevation": Preset(
+        "Tables 4, 5", TABLE_4_FACES, "5xuni:learned", 128, 4e-4, 3e-4, lambda_cont=0.1
+    ),
+    "faces-lighting": Preset(
+        "Tables 4, 5", TABLE_4_FACES, "5xuni:learned", 128, 8e-4, 3e-4, lambda_cont=0.1
+    ),
+    "chairs-rotation": Preset(
+        "Tables 6, 7", TABLE_6_CHAIRS, "3xcat20,uni:learned", 128, lambda_cont=10.0
+    ),
+    "chairs-width": Preset(
+        "Tables 6, 7",
+        TABLE_6_CHAIRS,
+        "3xcat20,uni:learned",
+        128,
+        lambda_disc=2.0,
+        lambda_cont=0.05,
+    ),
+    "mnist-mlp": Preset(
+        "wiseodd/generative-models",
+        MNIST_MLP,
+        "cat10",
+        16,
+        lr_d=1e-3,
+        lr_g=1e-3,
+        batch_size=32,
+        separate_q=True,
+    ),
+    "folder": Preset(
+        "Table 2's family", folder_architecture(32, 3), "cat10,4xuni", 128
+    ),  # rebuilt for --image-size and --channels
+}
+
+
+def architecture_of(preset: str, image_size: int, channels: int) -> Architecture:
+    """The rows of a preset's networks; those of ``folder`` depend on the images."""
+    if preset == "folder":
+        return folder_architecture(image_size, channels)
+    return PRESETS[preset].architecture

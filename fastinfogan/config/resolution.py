@@ -1,0 +1,123 @@
+"""Resolving: fill every None from the preset and the dataset, and check every value."""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import replace
+from typing import Any
+
+from fastinfogan.config.layers import Shape
+from fastinfogan.config.presets import PRESETS, architecture_of
+from fastinfogan.config.tree import DataConfig, ModelConfig, OptimConfig, TrainConfig
+from fastinfogan.errors import UserError
+from fastinfogan.model.latent_spec import make_spec
+
+
+def resolve(config: TrainConfig) -> TrainConfig:
+    """Fill every None from the preset and the dataset, and check every value.
+
+    Raises:
+        UserError: a value that can't work, naming its flag.
+    """
+    from fastinfogan.data import find_dataset  # numpy and more, which --help does without
+
+    dataset = find_dataset(config.data.dataset)
+    name = dataset.default_preset if config.model.preset is None else config.model.preset
+    if name not in PRESETS:
+        close = difflib.get_close_matches(name, PRESETS, n=1)
+        hint = f"; did you mean {close[0]}?" if close else ""
+        raise UserError(f"--preset {name!r} is unknown; choose one of {', '.join(PRESETS)}{hint}")
+    data = config.data
+    dataset.check_shape(data.image_size, data.channels)
+    if name == "folder":
+        channels, size, _ = dataset.image_shape or (3, 32, 32)
+        data = _filled(data, image_size=size, channels=channels)
+    architecture = architecture_of(name, data.image_size, data.channels)
+    channels, size = architecture.image_shape[0], architecture.image_shape[1]
+    if dataset.image_shape is None:  # a folder's images become whatever size is asked for
+        for flag, given, wanted in (
+            ("--image-size", data.image_size, size), ("--channels", data.channels, channels),
+        ):  # fmt: skip
+            if given not in (None, wanted):
+                raise UserError(f"{flag} {given}: preset {name} works on {wanted}")
+        data = replace(data, image_size=size, channels=channels)
+    elif dataset.image_shape != architecture.image_shape:
+        raise UserError(
+            f"--preset {name} works on {_times(architecture.image_shape)} images, but --dataset "
+            f"{dataset.name} has {_times(dataset.image_shape)}; {_fitting(dataset.image_shape)}"
+        )
+    own = preset_config(name)
+    model = _filled(config.model, **vars(own.model))
+    optim = config.optim
+    if dataset.iterations is not None:
+        optim = _filled(optim, iterations=dataset.iterations)
+    optim = _filled(optim, **vars(own.optim))
+    spec = make_spec(model.noise, model.codes)
+    if not spec.regularized:
+        raise UserError(f"--codes {model.codes!r}: at least one code must not be :free")
+    model = replace(model, codes=str(spec))  # one spelling, so that runs compare
+    resolved = TrainConfig(data, model, optim, config.run)
+    _check_ranges(resolved)
+    return resolved
+
+
+def preset_config(name: str) -> TrainConfig:
+    """The resolved configuration of a preset, on no dataset in particular."""
+    preset = PRESETS[name]
+    channels, size, _ = preset.architecture.image_shape
+    return TrainConfig(
+        data=DataConfig(image_size=size, channels=channels),
+        model=ModelConfig(name, preset.codes, preset.noise, preset.separate_q),
+        optim=OptimConfig(
+            iterations=preset.iterations,
+            batch_size=preset.batch_size,
+            lr_d=preset.lr_d,
+            lr_g=preset.lr_g,
+            lambda_disc=preset.lambda_disc,
+            lambda_cont=preset.lambda_cont,
+        ),
+    )
+
+
+def _filled(config: Any, **defaults: Any) -> Any:
+    """``config`` with the given defaults in place of its Nones."""
+    missing = {key: value for key, value in defaults.items() if getattr(config, key) is None}
+    return replace(config, **missing)
+
+
+def _check_ranges(config: TrainConfig) -> None:
+    optim, run = config.optim, config.run
+    limits = [  # flag, value, fits, what works
+        ("--iterations", optim.iterations, 1 <= optim.iterations < 10**9, "1 to 999999999"),
+        ("--batch-size", optim.batch_size, optim.batch_size >= 2, "2 or more (batchnorm)"),
+        ("--lr-d", optim.lr_d, 0 < optim.lr_d < 1, "above 0 and below 1"),
+        ("--lr-g", optim.lr_g, 0 < optim.lr_g < 1, "above 0 and below 1"),
+        ("--lambda-disc", optim.lambda_disc, 0 <= optim.lambda_disc < 1e6, "0 or more"),
+        ("--lambda-cont", optim.lambda_cont, 0 <= optim.lambda_cont < 1e6, "0 or more"),
+        ("--beta1", optim.beta1, 0 <= optim.beta1 < 1, "0 or more and below 1"),
+        ("--beta2", optim.beta2, 0 <= optim.beta2 < 1, "0 or more and below 1"),
+        ("--seed", run.seed, 0 <= run.seed < 2**63, "0 to 2^63 - 1"),
+        ("--log-every", run.log_every, run.log_every >= 1, "1 or more"),
+        ("--sample-every", run.sample_every, run.sample_every >= 0, "0 or more"),
+        ("--checkpoint-every", run.checkpoint_every, run.checkpoint_every >= 1, "1 or more"),
+    ]
+    for flag, value, fits, works in limits:
+        if not fits:
+            raise UserError(f"{flag} {value}: {works} works")
+    if run.engine == "reference":
+        for flag, given in (
+            ("--amp", run.amp), ("--compile", run.compile), ("--cuda-graphs", run.cuda_graphs),
+        ):  # fmt: skip
+            if given:
+                raise UserError(f"{flag}: only --engine fast has it; the reference stays plain")
+    if run.amp_dtype != "auto" and not run.amp:
+        raise UserError(f"--amp-dtype {run.amp_dtype}: it needs --amp")
+
+
+def _fitting(shape: Shape) -> str:
+    names = [name for name, row in PRESETS.items() if row.architecture.image_shape == shape]
+    return f"presets that fit: {', '.join(names)}" if names else "no preset fits"
+
+
+def _times(shape: Shape) -> str:
+    return "x".join(map(str, shape))

@@ -1,0 +1,62 @@
+"""Reading a configuration back from JSON, and how two configurations differ."""
+
+from __future__ import annotations
+
+import dataclasses
+import typing
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+from fastinfogan.config.tree import TrainConfig, to_dict
+from fastinfogan.errors import UserError
+
+
+def from_dict(tree: dict[str, Any]) -> TrainConfig:
+    """The configuration that ``to_dict`` wrote.
+
+    Raises:
+        UserError: a field is missing, unknown, or of the wrong type.
+    """
+    return _build(TrainConfig, tree, "config.json")
+
+
+def differences(saved: TrainConfig, wanted: TrainConfig) -> dict[str, tuple[Any, Any]]:
+    """Dotted field -> (saved, wanted) wherever two configurations differ."""
+    before, after = (dict(_flatten(to_dict(config))) for config in (saved, wanted))
+    return {key: (before[key], after[key]) for key in before if before[key] != after[key]}
+
+
+def _flatten(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            yield from _flatten(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _build(kind: type, tree: Any, where: str) -> Any:
+    hints = typing.get_type_hints(kind)
+    if not isinstance(tree, dict) or set(tree) != set(hints):
+        odd = sorted(set(tree) ^ set(hints)) if isinstance(tree, dict) else [type(tree).__name__]
+        raise UserError(f"{where}: fields {', '.join(odd)} are missing or unknown to this version")
+    values = {}
+    for key, hint in hints.items():
+        value = tree[key]
+        if dataclasses.is_dataclass(hint):
+            values[key] = _build(hint, value, f"{where}: {key}")
+            continue
+        allowed = typing.get_args(hint) or (hint,)
+        if Path in allowed and isinstance(value, str):
+            value = Path(value)
+        elif float in allowed and type(value) is int:
+            value = float(value)
+        literal = typing.get_origin(hint) is Literal
+        if value not in allowed if literal else type(value) not in _plain(allowed):
+            raise UserError(f"{where}: {key} is {value!r}, which is not a {hint}")
+        values[key] = value
+    return kind(**values)
+
+
+def _plain(types_: tuple[type, ...]) -> tuple[type, ...]:
+    return tuple(type(Path()) if kind is Path else kind for kind in types_)

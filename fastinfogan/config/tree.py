@@ -1,0 +1,168 @@
+"""The configuration: one frozen dataclass tree, which is the command line and ``config.json``.
+
+None means "the preset's" (or the dataset's) until ``resolve`` fills it in.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from tyro.conf import FlagCreatePairsOff, arg
+
+from fastinfogan.config.layers import Architecture
+from fastinfogan.config.presets import architecture_of
+from fastinfogan.model.latent_spec import LatentSpec, make_spec
+
+
+def unset_as(metavar: str, default: str) -> Any:
+    """How --help shows a field whose default is None."""
+    return arg(metavar=metavar, help_behavior_hint=f"(default: {default})")
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Which images to learn from."""
+
+    dataset: str = "digits"
+    """Name of a dataset; `fastinfogan datasets` lists them."""
+    data_dir: Annotated[Path | None, unset_as("DIR", "none")] = None
+    """Folder that holds the dataset's files (digits needs none)."""
+    image_size: Annotated[int | None, unset_as("PIXELS", "32")] = None
+    """folder only: side of the square images; 16, 32, 64 or 128 (28 with preset mnist)."""
+    channels: Annotated[int | None, unset_as("1|3", "3")] = None
+    """folder only: 1 for grey, 3 for colour."""
+    allow_bad: FlagCreatePairsOff[bool] = False
+    """Leave out files that can't be read even if they are more than 1 %."""
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Networks and latent codes. What isn't given comes from the preset."""
+
+    preset: Annotated[str | None, unset_as("NAME", "fits the dataset")] = None
+    """mnist, svhn, celeba, faces-azimuth, faces-elevation, faces-lighting, chairs-rotation,
+    chairs-width, mnist-mlp or folder."""
+    codes: Annotated[str | None, unset_as("SPEC", "the preset's")] = None
+    """Latent codes, e.g. cat10,uni,uni: catK, uni, gauss, bern; 10xcat10 repeats; uni:learned has
+    the network put out sigma; uni:free isn't regularised."""
+    noise: Annotated[int | None, unset_as("COUNT", "the preset's")] = None
+    """Number of noise values z beside the codes."""
+    separate_q: Annotated[bool | None, unset_as("True|False", "the preset's")] = None
+    """Give Q a trunk of its own that shares nothing with D."""
+
+
+@dataclass(frozen=True)
+class OptimConfig:
+    """What is minimised, and how. What isn't given comes from the preset."""
+
+    objective: Literal["infogan", "gan"] = "infogan"
+    """infogan: V(D, G) - lambda L_I. gan: the baseline; Q watches, and nothing learns from it."""
+    update: Literal["alternating", "simultaneous"] = "alternating"
+    """alternating: D and G each see fresh codes. simultaneous: one fake batch serves both."""
+    iterations: Annotated[int | None, unset_as("COUNT", "1000 for digits, else the preset's")] = (
+        None
+    )
+    """Training length; one iteration updates D once and G once."""
+    batch_size: Annotated[int | None, unset_as("COUNT", "the preset's")] = None
+    """Real images per iteration, and as many generated ones."""
+    lr_d: Annotated[float | None, unset_as("X", "the preset's")] = None
+    """Adam's learning rate for D and Q."""
+    lr_g: Annotated[float | None, unset_as("X", "the preset's")] = None
+    """Adam's learning rate for G."""
+    lambda_disc: Annotated[float | None, unset_as("X", "the preset's")] = None
+    """Weight of L_I for categorical and Bernoulli codes."""
+    lambda_cont: Annotated[float | None, unset_as("X", "the preset's")] = None
+    """Weight of L_I for uniform and Gaussian codes."""
+    beta1: float = 0.5
+    """Adam's first decay rate."""
+    beta2: float = 0.999
+    """Adam's second decay rate."""
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """Where and how to run, what to leave behind."""
+
+    out: Annotated[Path | None, unset_as("DIR", "runs/DATASET-DATE-TIME")] = None
+    """Run directory; it must not exist yet."""
+    seed: int = 0
+    """Fixes weights, codes and the order of images."""
+    device: str = "auto"
+    """auto (the first GPU, else the CPU), cpu, cuda or cuda:N."""
+    resident: Literal["auto", "yes", "no"] = "auto"
+    """Keep all images on the device; auto: if they take at most a quarter of its free memory.
+    Otherwise the same batches are read ahead from the ingested file."""
+    engine: Literal["fast", "reference"] = "fast"
+    """fast, or the one-page plain PyTorch reference: same mathematics, same draws."""
+    amp: bool = False
+    """Mixed precision: bfloat16 where the hardware has it, float16 with loss scaling on older
+    GPUs; statistics, losses, moments and weights proper stay in float32."""
+    amp_dtype: Literal["auto", "bfloat16", "float16"] = "auto"
+    """With --amp: choose the type by hand; a CPU without bfloat16 arithmetic emulates it."""
+    compile: Annotated[bool | None, unset_as("", "on a GPU")] = None
+    """Or --no-compile: torch.compile for what is left between the kernels."""
+    cuda_graphs: Annotated[bool | None, unset_as("", "on a GPU")] = None
+    """Or --no-cuda-graphs: replay whole iterations that the GPU has recorded."""
+    profile: bool = False
+    """Leave a trace of a few iterations in trace.json (open it in Perfetto) and print the five
+    most expensive things."""
+    log_every: int = 20
+    """Iterations between lines of metrics.jsonl."""
+    sample_every: int = 250
+    """Iterations between pictures; 0 leaves only the ones at the end."""
+    checkpoint_every: int = 250
+    """Iterations between checkpoints; the two newest are kept."""
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Everything that defines a training run. This tree is the command line and config.json."""
+
+    data: DataConfig = field(default_factory=DataConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    run: RunConfig = field(default_factory=RunConfig)
+
+    @property
+    def spec(self) -> LatentSpec:
+        """The latent specification of a resolved configuration."""
+        return make_spec(self.model.noise, self.model.codes)
+
+    @property
+    def architecture(self) -> Architecture:
+        """The rows of a resolved configuration's networks."""
+        return architecture_of(self.model.preset, self.data.image_size, self.data.channels)
+
+    @property
+    def lambdas(self) -> tuple[float, ...]:
+        """lambda per code of a resolved configuration."""
+        return self.spec.lambdas(self.optim.lambda_disc, self.optim.lambda_cont)
+
+    def fingerprint(self) -> str:
+        """SHA-256 of what decides an iteration: the tree without what may change on resuming."""
+        tree = to_dict(self)
+        for name in RESUMABLE_CHANGES:
+            part, key = name.split(".")
+            del tree[part][key]
+        return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()
+
+
+# What may differ between a run and its continuation: the mathematics stays, though another device,
+# engine or compiler rounds differently. Everything else would make it another run.
+RESUMABLE_CHANGES = frozenset(
+    {
+        "optim.iterations", "data.data_dir", "data.allow_bad", "run.out", "run.device",
+        "run.resident", "run.engine", "run.compile", "run.cuda_graphs", "run.profile",
+        "run.log_every", "run.sample_every", "run.checkpoint_every",
+    }
+)  # fmt: skip
+
+
+def to_dict(config: TrainConfig) -> dict[str, Any]:
+    """The tree as JSON values."""
+    return json.loads(json.dumps(dataclasses.asdict(config), default=str))
