@@ -14,7 +14,7 @@ from narrow import add_narrow_presets
 
 from bench.subjects import Parity, Runner, all_subjects, amp_type, config_of
 from bench.training import timed, warm_up
-from fastinfogan.training.trainer import pick_device
+from fastinfogan.device import pick_device
 
 DEVICE = pick_device("auto")
 SUBJECTS = {subject.name: subject for subject in all_subjects(DEVICE)}

@@ -15,8 +15,8 @@ import torch
 
 from bench.floor import synchronize
 from bench.subjects import Runner, all_subjects, config_of
+from fastinfogan.device import pick_device
 from fastinfogan.engine.graph import WARMUP
-from fastinfogan.training.trainer import pick_device
 
 
 def peak_bytes(device: torch.device) -> int:

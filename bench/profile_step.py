@@ -26,9 +26,9 @@ from bench.floor import measure_rates, synchronize, work_of
 from bench.subjects import Runner, all_subjects, amp_type, config_of
 from bench.training import timed
 from fastinfogan.config import PRESETS
+from fastinfogan.device import pick_device
 from fastinfogan.engine.graph import WARMUP
 from fastinfogan.files import atomic_write
-from fastinfogan.training.trainer import pick_device
 
 ON_DEVICE = ("kernel", "gpu_memcpy", "gpu_memset")  # categories of Chrome's trace format
 ITERATIONS, ROUNDS = 20, 10
@@ -154,8 +154,8 @@ def main() -> int:
         "floor_us": 1e6 * rates.floor(work_of(config), name),
         **trace(runner, device, count),
     }
-    if runner.note:
-        found["note"] = runner.note
+    if runner.told:
+        found["note"] = "; ".join(runner.told)
     Console(width=None if sys.stdout.isatty() else 160).print(table_of(found))
     if options.out is not None:
         atomic_write(options.out, (json.dumps(found, indent=1) + "\n").encode())

@@ -9,22 +9,23 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 from tolerances import BENCH_LONG_SUM, EPS, SAME_DTYPE_FACTOR
-from torch import Tensor
+from torch import Tensor, nn
 
 from bench.floor import synchronize
-from fastinfogan.config import ADAM_EPS, RunConfig, TrainConfig, preset_config
+from fastinfogan.config import ADAM_EPS, TrainConfig, preset_config
 from fastinfogan.data import ImageData
 from fastinfogan.data.feeds.feed import Batches, ResidentFeed
+from fastinfogan.engine.build import build_engine
+from fastinfogan.engine.draws import Draws
 from fastinfogan.engine.flat import FlatAdam
 from fastinfogan.engine.graph import Captured, Eager
-from fastinfogan.engine.precision import half_dtype
-from fastinfogan.engine.step import Batch, FastEngine, _judge
+from fastinfogan.engine.objective import judge
 from fastinfogan.errors import UserError
-from fastinfogan.kernels import dispatch
+from fastinfogan.kernels.dispatch import plain_ops
 from fastinfogan.model.networks import Discriminator
-from fastinfogan.model.reference import ReferenceEngine
+from fastinfogan.model.reference import Batch, ReferenceEngine
+from fastinfogan.plan import Plan, half_type, make_plan
 from fastinfogan.training.metrics import Window
-from fastinfogan.training.trainer import Draws, build_engine
 
 HALF_ROUNDINGS = 8  # of a value on its way through the networks, one a layer
 
@@ -37,7 +38,8 @@ class Subject:
         name: in results and on the command line.
         says: what it is, in a phrase.
         amp: the passes run in half precision.
-        prepare: changes an engine before its first iteration.
+        prepare: changes a reference engine before its first iteration.
+        parts: other parts for the fast engine than its own.
         around: a context that every step of the engine runs in.
         run: fields of the run's configuration.
         obstacle: why it can't run here; "" if it can.
@@ -46,7 +48,8 @@ class Subject:
     name: str
     says: str
     amp: bool = False
-    prepare: Callable[[Engine, TrainConfig], None] | None = None
+    prepare: Callable[[ReferenceEngine], None] | None = None
+    parts: tuple[tuple[str, object], ...] = ()
     around: Callable[[], contextlib.AbstractContextManager] = contextlib.nullcontext
     run: tuple[tuple[str, object], ...] = (("engine", "fast"),)
     obstacle: str = ""
@@ -57,7 +60,6 @@ class Subject:
         return "compile" in self.name
 
 
-Engine = FastEngine | ReferenceEngine
 REFERENCE = (("engine", "reference"), ("compile", False), ("cuda_graphs", False))
 
 
@@ -80,15 +82,15 @@ def all_subjects(device: torch.device, amp_dtype: str = "auto") -> list[Subject]
 
     ablation = {
         "two-passes": Subject(
-            "two-passes", "real and fake through D one after the other", in_half, _two_passes,
-            run=base,
+            "two-passes", "real and fake through D one after the other", in_half,
+            parts=(("judge", apart),), run=base,
         ),
         "separate-adam": Subject(
             "separate-adam", "torch.optim.Adam(fused=True) and a cast for each parameter", in_half,
-            _separate_adam, run=base,
+            parts=(("optimizer", SeparateAdam),), run=base,
         ),
         "no-kernels": Subject(
-            "no-kernels", "every op in plain torch", in_half, around=_plain_ops, run=base
+            "no-kernels", "every op in plain torch", in_half, around=plain_ops, run=base
         ),
     }  # fmt: skip
     if on_gpu:
@@ -130,7 +132,7 @@ def all_subjects(device: torch.device, amp_dtype: str = "auto") -> list[Subject]
 def amp_type(device: torch.device, amp_dtype: str) -> torch.dtype | None:
     """What --amp computes in here; None if the hardware can't and isn't asked to."""
     try:
-        return half_dtype(RunConfig(amp=True, amp_dtype=amp_dtype), device)
+        return half_type(device, amp_dtype)
     except UserError:
         return None
 
@@ -138,28 +140,32 @@ def amp_type(device: torch.device, amp_dtype: str) -> torch.dtype | None:
 # -- One part switched off -----------------------------------------------------------------------
 
 
-def _two_passes(engine: FastEngine, config: TrainConfig) -> None:
-    """D sees the real and the generated images in passes of their own."""
-    compiled = engine._judge is not _judge
-    engine._judge = torch.compile(_apart, fullgraph=True, dynamic=False) if compiled else _apart
-
-
-def _apart(d: Discriminator, images: Tensor, groups: int, informed: bool) -> tuple[Tensor, Tensor]:
+def apart(d: Discriminator, images: Tensor, groups: int, informed: bool) -> tuple[Tensor, Tensor]:
+    """``judge``, with the real and the generated images in passes of their own."""
     if groups == 1:
-        return _judge(d, images, 1, informed)
+        return judge(d, images, 1, informed)
     real, fake = images.chunk(2)
     logits_real = d.logits(d.features(real))
-    logits_fake, q_params = _judge(d, fake, 1, informed)
+    logits_fake, q_params = judge(d, fake, 1, informed)
     return torch.cat([logits_real, logits_fake]), q_params
 
 
 class SeparateAdam:
     """torch's fused Adam over a network's own tensors, in the place of a ``FlatAdam``."""
 
-    def __init__(self, flat: FlatAdam, lr: float, betas: tuple[float, float]) -> None:
+    def __init__(
+        self,
+        network: nn.Module,
+        lr: float,
+        betas: tuple[float, float],
+        half: torch.dtype | None = None,
+    ) -> None:
+        if half == torch.float16:
+            raise UserError("separate-adam: it has no loss scaling; bfloat16 works")
+        flat = FlatAdam(network, lr, betas, half)
         self.compute, self.zero_grad, self.publish = flat.compute, flat.zero_grad, flat.publish
-        self._parameters, self._trained = list(flat.state), flat.trained
-        both = zip(self._trained, self._parameters, strict=True)
+        self.trained, self._parameters = flat.trained, list(flat.state)
+        both = zip(self.trained, self._parameters, strict=True)
         pairs = [(t, p) for t, p in both if t is not p]
         self._copies = [t for t, _ in pairs], [p for _, p in pairs]
         on_gpu = self._parameters[0].is_cuda
@@ -168,7 +174,7 @@ class SeparateAdam:
         )
 
     def step(self, loss_scale: None = None) -> None:
-        for parameter, trained in zip(self._parameters, self._trained, strict=True):
+        for parameter, trained in zip(self._parameters, self.trained, strict=True):
             parameter.grad = trained.grad.to(parameter.dtype)
         self._adam.step()
         if self._copies[0]:
@@ -176,33 +182,10 @@ class SeparateAdam:
                 torch._foreach_copy_(*self._copies)
 
 
-def _separate_adam(engine: FastEngine, config: TrainConfig) -> None:
-    if engine.loss_scale is not None:
-        raise UserError("separate-adam: it has no loss scaling; bfloat16 works")
-    optim = config.optim
-    betas = (optim.beta1, optim.beta2)
-    engine.adam_d = SeparateAdam(engine.adam_d, optim.lr_d, betas)
-    engine.adam_g = SeparateAdam(engine.adam_g, optim.lr_g, betas)
-
-
-@contextlib.contextmanager
-def _plain_ops():
-    """``impl="auto"`` finds neither native nor Triton kernels."""
-    before, dispatch._obstacle = dispatch._obstacle, _switched_off
-    try:
-        yield
-    finally:
-        dispatch._obstacle = before
-
-
-def _switched_off(*_: object) -> str:
-    return "it is switched off"
-
-
-def _compile_reference(mode: str | None) -> Callable[[ReferenceEngine, TrainConfig], None]:
+def _compile_reference(mode: str | None) -> Callable[[ReferenceEngine], None]:
     """Networks and losses compiled, the optimisers as they are: what a user would write."""
 
-    def prepare(engine: ReferenceEngine, config: TrainConfig) -> None:
+    def prepare(engine: ReferenceEngine) -> None:
         d = engine.discriminator
         for module in (engine.generator, d.trunk, d.d_head, d.q_head, d.q_trunk):
             if module is not None:
@@ -242,23 +225,33 @@ class Runner:
     """A subject's engine and all that an iteration needs, put together as the trainer does it.
 
     Attributes:
-        note: why CUDA graphs aren't used though they should be; "" otherwise.
+        told: what the user would have been told, such as why there are no CUDA graphs.
         sums: D loss, G loss and the codes' NLLs, summed over the iterations so far.
     """
 
-    def __init__(self, subject: Subject, config: TrainConfig, device: torch.device) -> None:
+    def __init__(
+        self,
+        subject: Subject,
+        config: TrainConfig,
+        device: torch.device,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        """dtype: of weights and draws; float64, for comparisons, leaves out half precision."""
         if subject.compiles or device.type == "cuda":
             # All subjects share the functions that they compile: more variants than any user has.
             torch._dynamo.config.recompile_limit = 256
         config = replace(config, run=replace(config.run, **dict(subject.run)))
-        engine = build_engine(config, device)
+        plan = make_plan(replace(config.run, device=str(device)))
+        parts = dict(subject.parts)
+        if dtype != torch.float32:
+            plan, parts["dtype"] = replace(plan, half=None), dtype
+        engine = build_engine(config, plan, **parts)
         if subject.prepare is not None:
-            subject.prepare(engine, config)
-        draws = draws_of(config, device, engine.input_dtype)
+            subject.prepare(engine)
+        draws = draws_of(config, device, plan.input_dtype if dtype == torch.float32 else dtype)
         window = Window(config.spec, device)
         self.sums = window.sums
-        graphs = config.run.cuda_graphs
-        graphs = device.type == "cuda" if graphs is None else graphs
+        self.told: list[str] = []
 
         def iterate() -> None:
             batch = draws.next()  # all subjects draw alike
@@ -266,15 +259,11 @@ class Runner:
                 losses = engine.step(batch)
             window.add(losses)
 
-        self._iterations = (Captured if graphs else Eager)(iterate, None)
+        self._iterations = (Captured if plan.graphs else Eager)(iterate, None, self.told.append)
 
     def run(self, count: int) -> None:
         """Run ``count`` iterations; on a GPU this returns before they are done."""
         self._iterations.run(count)
-
-    @property
-    def note(self) -> str:
-        return self._iterations.note
 
 
 def draws_of(config: TrainConfig, device: torch.device, dtype: torch.dtype) -> Draws:
@@ -293,7 +282,7 @@ class Parity:
     def __init__(self, config: TrainConfig, device: torch.device) -> None:
         self._config, self._device = config, device
         config = replace(config, run=replace(config.run, **dict(REFERENCE)))
-        engine = build_engine(config, device)
+        engine = build_engine(config, Plan(device))
         engine.generator.double()
         engine.discriminator.double()
         batch = draws_of(config, device, torch.float32).next()

@@ -34,9 +34,9 @@ from bench import machine
 from bench.floor import Rates, measure_rates, synchronize, work_of
 from bench.subjects import Parity, Runner, Subject, all_subjects, amp_type, config_of
 from fastinfogan.config import PRESETS
+from fastinfogan.device import pick_device
 from fastinfogan.engine.graph import WARMUP
 from fastinfogan.files import atomic_write
-from fastinfogan.training.trainer import pick_device
 
 RESULTS = Path(__file__).parent / "results"
 DEFAULT_PRESETS = ("mnist", "celeba", "mnist-mlp", "faces-azimuth")
@@ -103,8 +103,8 @@ def measure_steps(
         except Exception as error:  # one that breaks must not cost the others' numbers
             result["failed"] = f"{type(error).__name__}: {' '.join(str(error).split())[:500]}"
             continue
-        if runner.note:
-            result["note"] = runner.note
+        if runner.told:
+            result["note"] = "; ".join(runner.told)
         runners[subject.name] = runner
     if runners:
         fastest = min(timed(runner, 1, device)[0] for runner in runners.values())

@@ -1,8 +1,9 @@
-"""Devices: pick the one that ``--device`` names, describe it, ask for its memory, wait for it."""
+"""Devices: pick the one that ``--device`` names, ask what it has, wait for it."""
 
 from __future__ import annotations
 
 import os
+import platform
 
 import torch
 
@@ -36,6 +37,14 @@ def describe_device(device: torch.device) -> str:
         return torch.cuda.get_device_name(device)
     threads = torch.get_num_threads()
     return f"the CPU with {threads} thread{'s' if threads > 1 else ''}"
+
+
+def cpu_has_bfloat16() -> bool:
+    """Whether the CPU multiplies bfloat16 numbers in hardware."""
+    if platform.machine().lower() in ("x86_64", "amd64"):
+        return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    # On x86 this would count emulation too. (macOS has no oneDNN.)
+    return torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
 
 
 def total_memory(device: torch.device) -> int:

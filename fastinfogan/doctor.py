@@ -129,13 +129,12 @@ def _device() -> Check:
 def _amp() -> Check:
     import torch
 
-    from fastinfogan.config import RunConfig
-    from fastinfogan.engine.precision import half_dtype
     from fastinfogan.errors import UserError
+    from fastinfogan.plan import half_type
 
     device = torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
     try:
-        dtype = half_dtype(RunConfig(amp=True), device)
+        dtype = half_type(device)
     except UserError:
         emulated = "refused, unless --amp-dtype bfloat16 asks for slow emulation"
         return Check("--amp", "off", "this CPU has no bfloat16 arithmetic", emulated)

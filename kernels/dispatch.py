@@ -8,7 +8,8 @@ eager mode, compiled and under Triton's interpreter alike, and lets an op update
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+import contextlib
+from collections.abc import Callable, Collection, Iterator
 from typing import Any, Literal
 
 import torch
@@ -27,6 +28,20 @@ NATIVE_DTYPES = {torch.float32: 0, torch.bfloat16: 1, torch.float64: 2}
 
 _launchers: dict[str, Callable[..., Any]] = {}
 _library = torch.library.Library("fastinfogan", "DEF")
+
+
+_plain = False  # "auto" takes the reference
+
+
+@contextlib.contextmanager
+def plain_ops() -> Iterator[None]:
+    """Inside, ``impl="auto"`` takes the reference: what the kernels gain is measured against it."""
+    global _plain
+    _plain = True
+    try:
+        yield
+    finally:
+        _plain = False
 
 
 def choose(
@@ -53,6 +68,8 @@ def choose(
     """
     dtypes = {"native": native, "triton": triton}
     if impl == "auto":
+        if _plain:
+            return "reference"
         fastest: Impl = "triton" if tensor.is_cuda else "native"
         # An interpreted kernel is for tests: correct, and slower than anything.
         slow = fastest == "triton" and triton_module.INTERPRETED

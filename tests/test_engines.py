@@ -10,9 +10,10 @@ import torch
 from tolerances import EPS, SAME_DTYPE_FACTOR, TRAJECTORY_64
 
 from fastinfogan.config import preset_config
-from fastinfogan.engine.step import Batch, FastEngine, Inputs
+from fastinfogan.engine.step import FastEngine
 from fastinfogan.model.networks import frozen, initialize
-from fastinfogan.model.reference import ReferenceEngine
+from fastinfogan.model.reference import Batch, Inputs, ReferenceEngine
+from fastinfogan.plan import make_plan
 from fastinfogan.training.checkpoint import engine_state, load_engine_state
 
 CPU = torch.device("cpu")
@@ -31,7 +32,7 @@ def tiny(preset, *, update="alternating", objective="infogan", codes=None, batch
 
 def build(kind, config, dtype, device=CPU):
     if kind is FastEngine:
-        engine = kind(config, device, dtype)
+        engine = kind(config, replace(make_plan(config.run), device=device), dtype)
     else:
         engine = kind(config, device)
         engine.generator.to(dtype)

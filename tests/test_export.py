@@ -24,6 +24,7 @@ from fastinfogan.engine.step import FastEngine
 from fastinfogan.errors import UserError
 from fastinfogan.model.networks import Generator
 from fastinfogan.model.reference import Generator as ReferenceGenerator
+from fastinfogan.plan import Plan
 from fastinfogan.results.generator import TrainedGenerator
 from fastinfogan.results.generator_file import export_generator, load_generator
 from fastinfogan.results.pictures import tile, to_uint8, traversal
@@ -401,7 +402,7 @@ def test_pictures_of_every_code(trained, tmp_path):
 def test_open_takes_a_file_or_a_run_directory(tmp_path):
     path, generator, config = exported(tmp_path, "mnist-mlp")
     latents = config.spec.assemble(*config.spec.sample(2, seed=0, offset=0))
-    engine = FastEngine(config, torch.device("cpu"))
+    engine = FastEngine(config, Plan(torch.device("cpu")))
     engine.generator.load_state_dict(generator.state_dict())
     run = tmp_path / "run"
     run.mkdir()

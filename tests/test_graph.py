@@ -15,10 +15,13 @@ from fastinfogan.config import ModelConfig, OptimConfig, RunConfig, TrainConfig
 from fastinfogan.data import ImageData
 from fastinfogan.data.feeds.feed import Batches, ResidentFeed
 from fastinfogan.data.feeds.streamed import StreamedFeed
+from fastinfogan.engine.build import build_engine
+from fastinfogan.engine.draws import Draws
 from fastinfogan.engine.graph import LENGTHS, WARMUP, Captured, Eager
+from fastinfogan.plan import make_plan
 from fastinfogan.training.checkpoint import engine_state
 from fastinfogan.training.metrics import Window
-from fastinfogan.training.trainer import Draws, build_engine, train
+from fastinfogan.training.trainer import train
 
 gpu = pytest.mark.gpu
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
@@ -87,14 +90,14 @@ CHUNKS = [3, 20, 1, 10, 25, 20, 7]
 
 
 def test_every_iteration_runs_once_whatever_the_chunks(monkeypatch):
-    counter = Counter(monkeypatch)
-    captured = Captured(counter.iterate, None)
+    counter, told = Counter(monkeypatch), []
+    captured = Captured(counter.iterate, None, told.append)
     for done, chunk in zip(np.cumsum(CHUNKS), CHUNKS, strict=True):
         captured.run(chunk)
         assert counter.ran == done
     left = [sum(CHUNKS[:2]) - WARMUP, *CHUNKS[2:]]
     assert counter.replays == sum(n // LENGTHS[0] + n % LENGTHS[0] for n in left)
-    assert captured.note == ""
+    assert told == []
 
 
 def test_what_the_host_hands_over_comes_before_every_iteration(monkeypatch):
@@ -109,14 +112,14 @@ def test_what_the_host_hands_over_comes_before_every_iteration(monkeypatch):
 
 def test_failing_to_record_says_why_and_training_goes_on(monkeypatch):
     """Torch raises a second, less telling error, and leaves its own stream current."""
-    counter = Counter(monkeypatch, fails=True)
-    captured = Captured(counter.iterate, None)
+    counter, told = Counter(monkeypatch, fails=True), []
+    captured = Captured(counter.iterate, None, told.append)
     captured.run(40)
     captured.run(2)
     assert counter.ran == 42
     assert counter.replays == 0
     assert counter.stream == "current"
-    assert captured.note == "no CUDA graphs, recording failed: operation not permitted"
+    assert told == ["no CUDA graphs, recording failed: operation not permitted"]
 
 
 def test_eager_loads_before_it_iterates():
@@ -127,20 +130,20 @@ def test_eager_loads_before_it_iterates():
 
 def run_on_gpu(kind, config, streamed, stops):
     """State and metrics after ``sum(stops)`` iterations in chunks of these lengths."""
-    device = torch.device("cuda", 0)
-    engine = build_engine(config, device)
+    plan, told = make_plan(replace(config.run, device="cuda:0")), []
+    engine = build_engine(config, plan)
     random = np.random.default_rng(0)
     images = random.integers(0, 256, (100, *config.architecture.image_shape[1:], 1), dtype=np.uint8)
-    batches = Batches(16, 0, (0.0, 1.0), device, engine.input_dtype)
+    batches = Batches(16, 0, (0.0, 1.0), plan.device, plan.input_dtype)
     feed = (StreamedFeed if streamed else ResidentFeed)(
         ImageData("random", images, None, None), batches
     )
-    draws, window = Draws(config, feed, engine.input_dtype), Window(config.spec, device)
+    draws, window = Draws(config, feed, plan.input_dtype), Window(config.spec, plan.device)
     draws.seek(0)
-    runner = kind(lambda: window.add(engine.step(draws.next())), feed.load)
+    runner = kind(lambda: window.add(engine.step(draws.next())), feed.load, told.append)
     for stop in stops:
         runner.run(stop)
-    assert runner.note == ""
+    assert told == []
     return {**engine_state(engine), "window": window.sums.cpu()}
 
 

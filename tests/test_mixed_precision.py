@@ -11,11 +11,12 @@ from tolerances import EPS, SAME_DTYPE_FACTOR
 
 from fastinfogan.config import RunConfig
 from fastinfogan.engine.flat import FlatAdam
-from fastinfogan.engine.precision import FIRST_SCALE, LossScale, half_dtype
-from fastinfogan.engine.step import Batch, FastEngine, Inputs
+from fastinfogan.engine.loss_scale import FIRST_SCALE, LossScale
+from fastinfogan.engine.step import FastEngine
 from fastinfogan.errors import UserError
 from fastinfogan.model.networks import Generator
-from fastinfogan.model.reference import ReferenceEngine
+from fastinfogan.model.reference import Batch, Inputs, ReferenceEngine
+from fastinfogan.plan import half_type, make_plan
 from fastinfogan.training.checkpoint import engine_state, load_engine_state
 
 CPU = torch.device("cpu")
@@ -148,7 +149,7 @@ def test_loss_scale_does_not_change_what_is_learned():
 
 def test_loss_scale_doubles_after_a_calm_stretch(monkeypatch):
     """GradScaler's rule: 2,000 iterations without an overflow double the factor."""
-    monkeypatch.setattr("fastinfogan.engine.precision.GROWTH_INTERVAL", 3)
+    monkeypatch.setattr("fastinfogan.engine.loss_scale.GROWTH_INTERVAL", 3)
     scale = LossScale(CPU)
     for _ in range(3):
         scale.update()
@@ -173,13 +174,15 @@ def test_parameters_become_views_of_one_buffer():
 
 
 def test_amp_names_what_is_missing(monkeypatch):
-    monkeypatch.setattr("fastinfogan.engine.precision.cpu_has_bfloat16", lambda: False)
+    monkeypatch.setattr("fastinfogan.device.cpu_has_bfloat16", lambda: False)
     with pytest.raises(UserError, match=r"--amp: this CPU has no bfloat16 .*--amp-dtype bfloat16"):
-        half_dtype(RunConfig(amp=True), CPU)
-    assert half_dtype(RunConfig(amp=True, amp_dtype="bfloat16"), CPU) == torch.bfloat16
-    assert half_dtype(RunConfig(), CPU) is None
-    monkeypatch.setattr("fastinfogan.engine.precision.cpu_has_bfloat16", lambda: True)
-    assert half_dtype(RunConfig(amp=True), CPU) == torch.bfloat16
+        make_plan(RunConfig(amp=True, device="cpu"))
+    emulated = make_plan(RunConfig(amp=True, amp_dtype="bfloat16", device="cpu"))
+    assert (emulated.half, emulated.emulated) == (torch.bfloat16, True)
+    assert make_plan(RunConfig(device="cpu")).half is None
+    monkeypatch.setattr("fastinfogan.device.cpu_has_bfloat16", lambda: True)
+    native = make_plan(RunConfig(amp=True, device="cpu"))
+    assert (native.half, native.emulated) == (torch.bfloat16, False)
 
 
 @pytest.mark.parametrize(
@@ -187,7 +190,7 @@ def test_amp_names_what_is_missing(monkeypatch):
 )
 def test_a_gpu_gets_bfloat16_from_ampere_on(monkeypatch, capability, dtype):
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
-    assert half_dtype(RunConfig(amp=True), torch.device("cuda")) == dtype
+    assert half_type(torch.device("cuda")) == dtype
 
 
 @pytest.mark.slow

@@ -36,6 +36,7 @@ from fastinfogan.errors import TrainingDiverged, UserError
 from fastinfogan.results.run import Run, load_run
 from fastinfogan.training import trainer
 from fastinfogan.training.checkpoint import list_checkpoints
+from fastinfogan.training.memory import fitting_batch
 from fastinfogan.training.metrics import read_metrics
 from fastinfogan.training.trainer import train
 
@@ -253,8 +254,8 @@ def spoil(monkeypatch):
     def install(before=None, after=None):
         build = trainer.build_engine
 
-        def build_spoilt(config, device):
-            engine = build(config, device)
+        def build_spoilt(config, plan):
+            engine = build(config, plan)
             step, calls = engine.step, iter(range(1, 1000))
 
             def spoilt(batch):
@@ -452,7 +453,7 @@ def test_the_batch_that_is_proposed_fits_the_memory(monkeypatch, gigabytes, fits
     """A power of two below the 128 asked for: celeba counts 82 MB, and 1.1 MB an image."""
     properties = types.SimpleNamespace(total_memory=gigabytes * 1e9)
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: properties)
-    assert trainer._fitting_batch(preset_config("celeba"), torch.device("cuda")) == fits
+    assert fitting_batch(preset_config("celeba"), torch.device("cuda")) == fits
 
 
 # -- Profiling ---------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from fastinfogan.config import ADAM_EPS
-from fastinfogan.engine.precision import LossScale
+from fastinfogan.engine.loss_scale import LossScale
 from fastinfogan.kernels.adam import adam, offsets
 
 _MOMENTS = ("exp_avg", "exp_avg_sq")

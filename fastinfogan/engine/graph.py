@@ -6,6 +6,8 @@ from collections.abc import Callable
 
 import torch
 
+from fastinfogan.tell import Tell, on_stderr
+
 WARMUP = 11  # iterations before recording: kernels compile and libraries choose their algorithms
 LENGTHS = (10, 1)  # iterations in one graph; the short one fills up to the next log line
 
@@ -16,15 +18,13 @@ class Eager:
     Args:
         iterate: one whole iteration on the device.
         load: what the host does before it, such as handing over the next images; None if nothing.
-
-    Attributes:
-        note: what a person should know, once; "" if nothing.
+        tell: called with a line for the user, if there is something to say.
     """
 
-    note = ""
-
-    def __init__(self, iterate: Callable[[], None], load: Callable[[], None] | None) -> None:
-        self._iterate, self._load = iterate, load
+    def __init__(
+        self, iterate: Callable[[], None], load: Callable[[], None] | None, tell: Tell = on_stderr
+    ) -> None:
+        self._iterate, self._load, self._tell = iterate, load, tell
 
     def run(self, count: int) -> None:
         """Run ``count`` iterations."""
@@ -40,11 +40,13 @@ class Captured(Eager):
     Everything that an iteration changes (weights, moments, counters, sums of metrics) lives in
     tensors that it updates in place, so a replay is an iteration. Recording runs nothing. Warm-up
     and recording share a stream: autograd remembers where a gradient was first accumulated. If
-    recording fails, ``note`` says why, and iterations run one by one.
+    recording fails, the user is told why, and iterations run one by one.
     """
 
-    def __init__(self, iterate: Callable[[], None], load: Callable[[], None] | None) -> None:
-        super().__init__(iterate, load)
+    def __init__(
+        self, iterate: Callable[[], None], load: Callable[[], None] | None, tell: Tell = on_stderr
+    ) -> None:
+        super().__init__(iterate, load, tell)
         self._stream = torch.cuda.Stream()
         self._warm = 0
         self._graphs: dict[int, torch.cuda.CUDAGraph] | None = None
@@ -90,7 +92,7 @@ class Captured(Eager):
             torch.cuda.set_stream(current)  # torch leaves the recording stream in place
             # Ending a broken recording raises once more; what broke it comes first.
             reason = str(error.__context__ or error).strip().partition("\n")[0]
-            self.note = f"no CUDA graphs, recording failed: {reason}"
+            self._tell(f"no CUDA graphs, recording failed: {reason}")
             return {}
         return graphs
 

@@ -1,42 +1,21 @@
-"""One training iteration of the engine proper: losses, backward passes, both updates."""
+"""One training iteration of the engine proper: passes, losses, backward passes, both updates."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from fastinfogan.config import TrainConfig
 from fastinfogan.engine.flat import FlatAdam
-from fastinfogan.engine.precision import LossScale, half_dtype
-from fastinfogan.kernels.mi_loss import d_loss, g_loss
+from fastinfogan.engine.loss_scale import LossScale
+from fastinfogan.engine.objective import Objective, judge
 from fastinfogan.model.networks import Discriminator, Generator, frozen
+from fastinfogan.model.reference import Batch, Losses
+from fastinfogan.plan import Plan
 
-
-class Inputs(NamedTuple):
-    """One draw of noise and codes."""
-
-    latents: Tensor  # (B, input_width): G's input, categorical codes one-hot
-    values: Tensor  # (B, codes) float32: what Q has to find; a category as its index
-
-
-class Batch(NamedTuple):
-    """What one iteration consumes. A simultaneous update uses ``inputs_d`` alone."""
-
-    real: Tensor  # (B, C, H, W) in the architecture's output range
-    inputs_d: Inputs
-    inputs_g: Inputs | None
-
-
-class Losses(NamedTuple):
-    """What one iteration reports, as tensors on the device: reading them is the caller's choice."""
-
-    d_loss: Tensor  # (), nats: -log D(x) - log(1 - D(G))
-    g_loss: Tensor  # (), nats: -log D(G)
-    nll: Tensor  # (codes,), nats, of the codes of D's update under Q; L_I = H(c) - nll
+Judge = Callable[[Discriminator, Tensor, int, bool], tuple[Tensor, Tensor]]
 
 
 class FastEngine:
@@ -49,35 +28,39 @@ class FastEngine:
 
     Args:
         config: resolved.
-        device: where everything lives.
+        plan: where everything lives, and how it runs there.
         dtype: of the weights; float64 is for comparisons.
+        judge: how D and Q look at a batch; another than ``objective.judge`` is for comparisons.
+        optimizer: what updates a network; another than ``FlatAdam`` is for comparisons.
 
     Attributes:
         generator, discriminator: the networks proper.
-        input_dtype: what images and latents should come in.
+        adam_g, adam_d: their optimisers.
         loss_scale: for float16 only.
     """
 
     def __init__(
-        self, config: TrainConfig, device: torch.device, dtype: torch.dtype = torch.float32
+        self,
+        config: TrainConfig,
+        plan: Plan,
+        dtype: torch.dtype = torch.float32,
+        judge: Judge = judge,
+        optimizer: type[FlatAdam] = FlatAdam,
     ) -> None:
-        spec, optim, run = config.spec, config.optim, config.run
-        self.spec, self.lambdas = spec, config.lambdas
-        self.informed = optim.objective == "infogan"
-        self.generator = Generator(config.architecture, spec).to(device, dtype)
-        self.discriminator = Discriminator(config.architecture, spec, config.model.separate_q).to(
-            device, dtype
-        )
-        half = half_dtype(run, device)
+        device, optim = plan.device, config.optim
+        self.objective = Objective(config)
+        self.generator = Generator(config.architecture, config.spec).to(device, dtype)
+        self.discriminator = Discriminator(
+            config.architecture, config.spec, config.model.separate_q
+        ).to(device, dtype)
         betas = (optim.beta1, optim.beta2)
-        self.adam_d = FlatAdam(self.discriminator, optim.lr_d, betas, half)
-        self.adam_g = FlatAdam(self.generator, optim.lr_g, betas, half)
-        self.input_dtype = dtype if half is None else half
-        self.loss_scale = LossScale(device) if half == torch.float16 else None
+        self.adam_d = optimizer(self.discriminator, optim.lr_d, betas, plan.half)
+        self.adam_g = optimizer(self.generator, optim.lr_g, betas, plan.half)
+        self.loss_scale = LossScale(device) if plan.half == torch.float16 else None
         self._one = torch.ones((), device=device, dtype=dtype)
         self._side = torch.cuda.Stream(device) if device.type == "cuda" else None
-        self._generate, self._judge = self.adam_g.compute, _judge
-        if run.compile:
+        self._generate, self._judge = self.adam_g.compute, judge
+        if plan.compile:
             # Dynamo counts what it compiles per function, and a program may make many engines.
             torch.compiler.reset()
             # Apart: one graph with both backward passes in it compiles far longer. Deterministic:
@@ -94,39 +77,40 @@ class FastEngine:
         self.adam_g.publish()
 
     def _alternating(self, batch: Batch) -> Losses:
-        codes, lambdas, d = self.spec.codes, self.lambdas, self.adam_d.compute
+        """D and Q learn from one draw of codes, then G from another."""
+        objective, d = self.objective, self.adam_d.compute
         with torch.no_grad():
             fake = self._generate(batch.inputs_d.latents)
         # What G makes for its own update doesn't depend on D's: on a GPU it is made beside it.
         fake_g = _Beside(self._side, self._generate, batch.inputs_g.latents)
 
-        logits, q_params = self._judge(d, torch.cat([batch.real, fake]), 2, self.informed)
-        total, terms = d_loss(logits, q_params, batch.inputs_d.values, codes, lambdas)
+        images = torch.cat([batch.real, fake])
+        logits, q_params = self._judge(d, images, 2, objective.informed)
+        total, terms = objective.d_loss(logits, q_params, batch.inputs_d.values)
         self.adam_d.zero_grad()
         total.backward(self._seed(total))
         self.adam_d.step(self.loss_scale)
 
         with frozen(d):
-            if self.informed:
+            if objective.informed:
                 logits, q_params = self._judge(d, fake_g.result(), 1, True)
-                total, terms_g = g_loss(logits, q_params, batch.inputs_g.values, codes, lambdas)
             else:
-                total, terms_g = _plain_g_loss(d.logits(d.features(fake_g.result())))
+                logits, q_params = d.logits(d.features(fake_g.result())), None
+            total, terms_g = objective.g_loss(logits, q_params, batch.inputs_g.values)
             self.adam_g.zero_grad()
             total.backward(self._seed(total))
         self.adam_g.step(self.loss_scale)
         return self._report(terms, terms_g)
 
     def _simultaneous(self, batch: Batch) -> Losses:
-        codes, lambdas, d = self.spec.codes, self.lambdas, self.adam_d.compute
+        """One draw of codes and one pass through D serve both updates."""
+        objective, d = self.objective, self.adam_d.compute
         values = batch.inputs_d.values
         fake = self._generate(batch.inputs_d.latents)
-        logits, q_params = self._judge(d, torch.cat([batch.real, fake]), 2, self.informed)
-        d_total, terms = d_loss(logits, q_params, values, codes, lambdas)
-        if self.informed:
-            g_total, terms_g = g_loss(logits.chunk(2)[1], q_params, values, codes, lambdas)
-        else:
-            g_total, terms_g = _plain_g_loss(logits.chunk(2)[1])
+        images = torch.cat([batch.real, fake])
+        logits, q_params = self._judge(d, images, 2, objective.informed)
+        d_total, terms = objective.d_loss(logits, q_params, values)
+        g_total, terms_g = objective.g_loss(logits.chunk(2)[1], q_params, values)
         # Both gradients come from the weights before either update.
         for adam, total, keep in ((self.adam_d, d_total, True), (self.adam_g, g_total, False)):
             grads = torch.autograd.grad(total, adam.trained, self._seed(total), retain_graph=keep)
@@ -144,22 +128,6 @@ class FastEngine:
         if self.loss_scale is not None:
             self.loss_scale.update()
         return Losses(terms[0], terms_g[0], terms[1:])
-
-
-def _judge(d: Discriminator, images: Tensor, groups: int, informed: bool) -> tuple[Tensor, Tensor]:
-    """D's logits on all images and Q's output on the last group, the generated ones."""
-    features = d.features(images, groups)
-    logits = d.logits(features)
-    fake, features_fake = images.chunk(groups)[-1], features.chunk(groups)[-1]
-    if not informed:  # Q watches: no gradient of its loss reaches the trunk or G
-        fake, features_fake = fake.detach(), features_fake.detach()
-    return logits, d.q_params(fake, features_fake)
-
-
-def _plain_g_loss(logits: Tensor) -> tuple[Tensor, Tensor]:
-    """G's loss without an information term, in the form of ``g_loss``."""
-    loss = F.softplus(-logits.to(torch.promote_types(logits.dtype, torch.float32))).mean()
-    return loss, loss.detach().view(1)
 
 
 class _Beside:

@@ -1,19 +1,46 @@
 """InfoGAN in plain eager PyTorch, on one page: the oracle, and the best place to learn the method.
 
-Nothing here is fast, and nothing is hidden: read it from top to bottom. The engine proper
-(``step.py``) must give the same losses, gradients and weights as this file.
+Nothing here is fast, and nothing is hidden: read it from top to bottom. It imports the rows of the
+paper's tables and what a code is, and nothing else of this package. The engine proper
+(``engine/step.py``) must give the same losses, gradients and weights.
 """
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fastinfogan.config import ADAM_EPS, LEAK, Layer, Shape, TrainConfig
-from fastinfogan.engine.step import Batch, Losses
-from fastinfogan.model.latent_spec import LatentSpec
-from fastinfogan.model.networks import frozen
+from fastinfogan.kernels.codes import Code
+
+# -- 0. What an iteration takes in, and what it reports -------------------------------------
+
+
+class Inputs(NamedTuple):
+    """One draw of noise and codes."""
+
+    latents: Tensor  # (B, input_width): G's input, categorical codes one-hot
+    values: Tensor  # (B, codes) float32: what Q has to find; a category as its index
+
+
+class Batch(NamedTuple):
+    """What one iteration consumes. A simultaneous update uses ``inputs_d`` alone."""
+
+    real: Tensor  # (B, C, H, W) in the architecture's output range
+    inputs_d: Inputs
+    inputs_g: Inputs | None
+
+
+class Losses(NamedTuple):
+    """What one iteration reports, as tensors on the device: reading them is the caller's choice."""
+
+    d_loss: Tensor  # (), nats: -log D(x) - log(1 - D(G))
+    g_loss: Tensor  # (), nats: -log D(G)
+    nll: Tensor  # (codes,), nats, of the codes of D's update under Q; L_I = H(c) - nll
+
 
 # -- 1. The networks ----------------------------------------------------------------------
 
@@ -93,32 +120,46 @@ class Discriminator(nn.Module):
 # -- 2. The information term: L_I = H(c) - NLL of the codes under Q -------------------------
 
 
-def code_nlls(q_params: Tensor, values: Tensor, spec: LatentSpec) -> Tensor:
-    """Mean negative log-likelihood of each code, in nats."""
-    nlls = [q_params.new_zeros(()) for _ in spec.codes]
-    for i, out in spec.split_q(q_params).items():
-        code, value = spec.codes[i], values[:, i]
-        if code.kind == "categorical":
-            nlls[i] = F.cross_entropy(out, value.long())
+def code_nlls(q_params: Tensor, values: Tensor, codes: tuple[Code, ...]) -> Tensor:
+    """Mean negative log-likelihood of each code, in nats; 0 for a code that Q isn't asked for."""
+    nlls, column = [], 0
+    for code, value in zip(codes, values.unbind(1), strict=True):
+        out = q_params[:, column : column + code.q_width]  # what Q says of this code
+        column += code.q_width
+        if not code.regularized:
+            nlls.append(q_params.new_zeros(()))
+        elif code.kind == "categorical":
+            nlls.append(F.cross_entropy(out, value.long()))
         elif code.kind == "bernoulli":
-            nlls[i] = F.binary_cross_entropy_with_logits(out[:, 0], value)
-        else:  # a Gaussian around Q's mean, with sigma = 1 or exp of Q's second output
-            log_sigma = 2.0 * torch.tanh(out[:, 1] / 2.0) if code.std == "learned" else 0.0 * value
-            gaussian = torch.distributions.Normal(out[:, 0], log_sigma.exp(), validate_args=False)
-            nlls[i] = -gaussian.log_prob(value).mean()
+            nlls.append(F.binary_cross_entropy_with_logits(out[:, 0], value))
+        else:  # a Gaussian around Q's first number
+            sigma = torch.ones_like(value)
+            if code.std == "learned":  # exp(s) near s = 0, and bounded (docs/architecture.md)
+                sigma = torch.exp(2.0 * torch.tanh(out[:, 1] / 2.0))
+            gaussian = torch.distributions.Normal(out[:, 0], sigma, validate_args=False)
+            nlls.append(-gaussian.log_prob(value).mean())
     return torch.stack(nlls)
 
 
 # -- 3. One iteration ------------------------------------------------------------------------
 
 
+def freeze(network: nn.Module, frozen: bool) -> None:
+    """Stop a network from learning, its running statistics included, or let it learn again."""
+    network.requires_grad_(not frozen)
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
+            module.track_running_stats = not frozen  # it still normalises with the batch's own
+
+
 class ReferenceEngine:
     """Updates D and Q, then G, once per call."""
 
-    input_dtype, loss_scale = torch.float32, None  # no mixed precision here
+    loss_scale = None  # no mixed precision here
 
     def __init__(self, config: TrainConfig, device: torch.device) -> None:
-        self.spec, self.lambdas = config.spec, config.lambdas
+        self.codes = config.spec.codes
+        self.lambdas = torch.tensor(config.lambdas, dtype=torch.float64, device=device)
         self.generator = Generator(config).to(device)
         self.discriminator = Discriminator(config).to(device)
         optim = config.optim
@@ -142,17 +183,18 @@ class ReferenceEngine:
         self.adam_d.step()
 
         # G: fool the new D, and make the codes readable. Nothing of D or Q changes.
-        with frozen(d):
-            fake = g(batch.inputs_g.latents)
-            features = d.trunk(fake)
-            g_loss = F.softplus(-d.logits(features)).mean()  # non-saturating: -log D(G(z, c))
-            total = g_loss
-            if self.informed:
-                q_params = d.q_params(fake, features)
-                nll_g = code_nlls(q_params, batch.inputs_g.values, self.spec)
-                total = total + self.weighted(nll_g)
-            self.adam_g.zero_grad()
-            total.backward()
+        freeze(d, True)
+        fake = g(batch.inputs_g.latents)
+        features = d.trunk(fake)
+        g_loss = F.softplus(-d.logits(features)).mean()  # non-saturating: -log D(G(z, c))
+        total = g_loss
+        if self.informed:
+            q_params = d.q_params(fake, features)
+            nll_g = code_nlls(q_params, batch.inputs_g.values, self.codes)
+            total = total + self.weighted(nll_g)
+        self.adam_g.zero_grad()
+        total.backward()
+        freeze(d, False)
         self.adam_g.step()
         return Losses(d_loss.detach(), g_loss.detach(), nll.detach())
 
@@ -184,8 +226,8 @@ class ReferenceEngine:
             q_params = d.q_params(fake, features)
         else:  # Q learns, but no gradient of its loss reaches D's trunk or the images
             q_params = d.q_params(fake.detach(), features.detach())
-        return d_loss, code_nlls(q_params, values, self.spec), logits_fake
+        return d_loss, code_nlls(q_params, values, self.codes), logits_fake
 
     def weighted(self, nll: Tensor) -> Tensor:
         """The codes' NLLs, each times its lambda."""
-        return (nll * nll.new_tensor(self.lambdas)).sum()
+        return (nll * self.lambdas.to(nll.dtype)).sum()

@@ -14,14 +14,13 @@ import json
 import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
-from fastinfogan.engine.flat import FlatAdam
-from fastinfogan.engine.precision import LossScale
+from fastinfogan.engine.build import Engine
 from fastinfogan.errors import TrainingDiverged, UserError
 from fastinfogan.files import atomic_write
 
@@ -46,16 +45,6 @@ class Progress:
         """SHA-256 of this and of the tensors that go with it."""
         described = json.dumps(asdict(self), sort_keys=True).encode()
         return hashlib.sha256(described + content).hexdigest()
-
-
-class Engine(Protocol):
-    """What a checkpoint needs of an engine."""
-
-    generator: nn.Module
-    discriminator: nn.Module
-    adam_g: torch.optim.Adam | FlatAdam
-    adam_d: torch.optim.Adam | FlatAdam
-    loss_scale: LossScale | None
 
 
 def save_checkpoint(folder: Path, engine: Engine, window: Tensor, progress: Progress) -> Path:

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from fastinfogan.config import TrainConfig
-from fastinfogan.engine.step import Losses
 from fastinfogan.files import atomic_write
 from fastinfogan.model.latent_spec import LatentSpec
+from fastinfogan.model.reference import Losses
 
 
 class Window:

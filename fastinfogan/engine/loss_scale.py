@@ -1,51 +1,14 @@
-"""Mixed precision: which half-precision type a device computes in, and loss scaling for float16."""
+"""Loss scaling, which float16 needs: its smallest number is 6e-8."""
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Iterable
 
 import torch
 from torch import Tensor
 
-from fastinfogan.config import RunConfig
-from fastinfogan.errors import UserError
-
-_DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
-
 # Loss scaling as torch.amp.GradScaler does it by default (Micikevicius et al. 2018, section 3.2).
 FIRST_SCALE, GROWTH, BACKOFF, GROWTH_INTERVAL = 65536.0, 2.0, 0.5, 2000
-
-
-def half_dtype(run: RunConfig, device: torch.device) -> torch.dtype | None:
-    """What ``--amp`` computes in on this device; None without ``--amp``.
-
-    bfloat16 where the hardware has it, float16 on older GPUs.
-
-    Raises:
-        UserError: a CPU without bfloat16 arithmetic, and ``--amp-dtype`` asks for no emulation.
-    """
-    if not run.amp:
-        return None
-    if run.amp_dtype != "auto":
-        return _DTYPES[run.amp_dtype]
-    if device.type == "cuda":
-        has_bfloat16 = torch.cuda.get_device_capability(device) >= (8, 0)
-        return torch.bfloat16 if has_bfloat16 else torch.float16
-    if not cpu_has_bfloat16():
-        raise UserError(
-            "--amp: this CPU has no bfloat16 arithmetic (AVX512-BF16, AMX, Arm's BF16); leave it "
-            "out, or emulate it, slowly, with --amp-dtype bfloat16"
-        )
-    return torch.bfloat16
-
-
-def cpu_has_bfloat16() -> bool:
-    """Whether the CPU multiplies bfloat16 numbers in hardware."""
-    if platform.machine().lower() in ("x86_64", "amd64"):
-        return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-    # On x86 this would count emulation too. (macOS has no oneDNN.)
-    return torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
 
 
 class LossScale:

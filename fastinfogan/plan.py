@@ -1,0 +1,96 @@
+"""What a run will do on this machine: device, number type, compiling, CUDA graphs; decided once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from fastinfogan import device as devices
+from fastinfogan.config import RunConfig
+from fastinfogan.errors import UserError
+
+_HALF_TYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Decisions that depend on the machine; everything that runs an iteration reads them here.
+
+    Attributes:
+        device: where everything lives.
+        half: what ``--amp`` computes the passes in; None computes in float32.
+        emulated: the device has no arithmetic for ``half``, and is slower with it.
+        compile: torch.compile what lies between the kernels.
+        graphs: record iterations as CUDA graphs and replay those.
+    """
+
+    device: torch.device
+    half: torch.dtype | None = None
+    emulated: bool = False
+    compile: bool = False
+    graphs: bool = False
+
+    @property
+    def input_dtype(self) -> torch.dtype:
+        """What images and latents come in."""
+        return torch.float32 if self.half is None else self.half
+
+    def describe(self) -> str:
+        """One phrase for the start of a run: the device, its arithmetic, how iterations are run."""
+        arithmetic = "float32"
+        if self.half is not None:
+            arithmetic = f"mixed {str(self.half).removeprefix('torch.')} and float32"
+            arithmetic += " (emulated: slower than float32)" * self.emulated
+        return (
+            f"{devices.describe_device(self.device)}, {arithmetic}"
+            + ", compiled (the first iteration takes longer)" * self.compile
+            + ", CUDA graphs" * self.graphs
+        )
+
+
+def make_plan(run: RunConfig) -> Plan:
+    """Decide for this machine what ``run`` leaves open.
+
+    The reference engine stays plain: no half precision, nothing compiled, no graphs.
+
+    Raises:
+        UserError: something asked for that this machine can't do, naming its flag.
+    """
+    device = devices.pick_device(run.device)
+    on_gpu = device.type == "cuda"
+    if run.cuda_graphs and not on_gpu:
+        raise UserError(f"--cuda-graphs: it needs a GPU, and this run is on {device}")
+    if run.engine == "reference":
+        return Plan(device)
+    half = half_type(device, run.amp_dtype) if run.amp else None
+    return Plan(
+        device,
+        half=half,
+        emulated=half is not None and not on_gpu and not devices.cpu_has_bfloat16(),
+        compile=on_gpu if run.compile is None else run.compile,
+        graphs=on_gpu if run.cuda_graphs is None else run.cuda_graphs,
+    )
+
+
+def half_type(device: torch.device, amp_dtype: str = "auto") -> torch.dtype:
+    """What ``--amp`` computes in on a device: bfloat16, or float16 on older GPUs.
+
+    Args:
+        device: where.
+        amp_dtype: as ``--amp-dtype``; a type named there is taken as it is.
+
+    Raises:
+        UserError: a CPU without bfloat16 arithmetic, and ``amp_dtype`` asks for no emulation.
+    """
+    if amp_dtype != "auto":
+        return _HALF_TYPES[amp_dtype]
+    if device.type == "cuda":
+        has_bfloat16 = torch.cuda.get_device_capability(device) >= (8, 0)
+        return torch.bfloat16 if has_bfloat16 else torch.float16
+    if not devices.cpu_has_bfloat16():
+        raise UserError(
+            "--amp: this CPU has no bfloat16 arithmetic (AVX512-BF16, AMX, Arm's BF16); leave it "
+            "out, or emulate it, slowly, with --amp-dtype bfloat16"
+        )
+    return torch.bfloat16

@@ -1,0 +1,32 @@
+"""How much memory training takes, as far as shapes tell."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+
+from fastinfogan.config import TrainConfig
+from fastinfogan.device import total_memory
+
+
+def fitting_batch(config: TrainConfig, device: torch.device) -> int:
+    """A batch that should fit in the device's memory: a power of two below the one that doesn't.
+
+    Counts weights, gradients and moments (20 bytes a parameter with a half-precision copy), and for
+    each image the outputs of every layer, their gradients, and as much again for what libraries
+    need on the way.
+    """
+    memory = total_memory(device)
+    rows = config.architecture.rows(config.spec)
+    layers = [layer for stack in rows.values() for layer in stack]
+    fixed = 20 * sum(row.parameters(before) for row, before, _ in layers)
+    # D sees a real and a fake image for every one that G makes.
+    outputs = sum(
+        math.prod(after) * (1 if name == "generator" else 2)
+        for name, stack in rows.items()
+        for _, _, after in stack
+    )
+    per_image = 3 * 4 * outputs
+    most = max(2, int((0.8 * memory - fixed) / per_image))
+    return 2 ** int(math.log2(min(most, config.optim.batch_size / 2, 2**20)))

@@ -1,0 +1,79 @@
+"""Going on with a run: what may change on the way, and reading back where it stood."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+from fastinfogan.config import RESUMABLE_CHANGES, TrainConfig, differences, resolve
+from fastinfogan.data import ImageData
+from fastinfogan.engine.build import Engine
+from fastinfogan.errors import UserError
+from fastinfogan.results.run import read_config, read_summary
+from fastinfogan.training.checkpoint import list_checkpoints, load_engine_state, load_newest
+from fastinfogan.training.metrics import Window
+
+
+class Standing(NamedTuple):
+    """Where a run stands when a session begins."""
+
+    iteration: int = 0  # iterations done
+    seconds: float = 0.0  # spent on them
+    damaged: tuple[tuple[Path, str], ...] = ()  # newer checkpoints, and what is wrong with each
+
+
+def continued_config(folder: Path, config: TrainConfig | None) -> TrainConfig:
+    """The resolved configuration with which the run in ``folder`` goes on.
+
+    Args:
+        folder: the run directory.
+        config: what is asked for; None is the run's own.
+
+    Raises:
+        UserError: there is no run, or something asked for would make it another run.
+    """
+    saved = read_config(folder)
+    config = resolve(config) if config is not None else saved
+    if config.run.out not in (None, saved.run.out, folder):
+        raise UserError(f"--out {config.run.out}: a continued run stays in {folder}; leave it out")
+    config = replace(config, run=replace(config.run, out=folder))
+    for name, (before, after) in differences(saved, config).items():
+        if name not in RESUMABLE_CHANGES:
+            flag = "--" + name.split(".")[1].replace("_", "-")
+            raise UserError(
+                f"{flag} {after}: the run in {folder} was started with {before}, and {name} can't "
+                f"change on the way; leave {flag} out or start a new run"
+            )
+    return config
+
+
+def restore(
+    out: Path, config: TrainConfig, data: ImageData, engine: Engine, window: Window
+) -> Standing:
+    """Put the newest usable checkpoint into ``engine`` and ``window``.
+
+    A run that ended before its first checkpoint begins anew: the seed holds all there is to know.
+
+    Raises:
+        UserError: the checkpoint is of other settings or images, or nothing is left to do.
+    """
+    folder = out / "checkpoints"
+    if not list_checkpoints(folder):
+        return Standing()
+    state, progress, damaged = load_newest(folder)
+    if progress.config_fingerprint != config.fingerprint():
+        raise UserError(f"{folder}: its checkpoints are of another config.json")
+    if progress.data_fingerprint != data.fingerprint:
+        raise UserError(
+            f"--data-dir {config.data.data_dir}: these are not the images that the run in "
+            f"{out} was started with"
+        )
+    wanted, done = config.optim.iterations, progress.iteration
+    # A run that was cut short after its last iteration still has to be finished.
+    summary = read_summary(out)
+    if done > wanted or (summary is not None and summary["iterations"] == done == wanted):
+        raise UserError(f"--iterations {wanted}: the run in {out} has done {done}; ask for more")
+    window.restore(state.pop("window"), progress.window_count)
+    load_engine_state(engine, state)
+    return Standing(progress.iteration, progress.seconds, tuple(damaged))

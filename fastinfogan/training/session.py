@@ -1,0 +1,66 @@
+"""One session of a run: how long it takes, and the signal that ends it early."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from types import FrameType
+from typing import Any
+
+
+class Clock:
+    """Seconds spent in a run, of all its sessions, and the speed of training alone."""
+
+    def __init__(self, before: float, iteration: int) -> None:
+        now = time.monotonic()
+        self._origin, self._lap, self._started_at = now - before, now, iteration
+
+    @property
+    def total(self) -> float:
+        """Seconds in all."""
+        return time.monotonic() - self._origin
+
+    def lap(self, iteration: int, batch_size: int) -> dict[str, float]:
+        """``images_per_s`` since the last lap, pauses left out, and ``seconds`` in all."""
+        now = time.monotonic()
+        seconds, self._lap = now - self._lap, now
+        images = (iteration - self._started_at) * batch_size
+        self._started_at = iteration
+        return {"images_per_s": round(images / seconds, 1), "seconds": round(self.total, 2)}
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        before = time.monotonic()
+        yield
+        self._lap += time.monotonic() - before
+
+
+class Signals:
+    """Remembers the first SIGINT or SIGTERM, so that the loop can save and stop.
+
+    A second one acts as usual. Signals reach only the main thread: elsewhere this does nothing.
+    """
+
+    def __init__(self) -> None:
+        self.received: signal.Signals | None = None
+        self._previous: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> Signals:
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._previous[number] = signal.signal(number, self._receive)
+        return self
+
+    def _receive(self, number: int, frame: FrameType | None) -> None:
+        self.received = signal.Signals(number)
+        self._restore()
+
+    def _restore(self) -> None:
+        while self._previous:
+            signal.signal(*self._previous.popitem())
+
+    def __exit__(self, *exception: object) -> None:
+        self._restore()
