@@ -8,7 +8,7 @@ python examples/compare_with_gan.py runs/infogan runs/gan curves.png
 import argparse
 from pathlib import Path
 
-from fastinfogan.results.pictures import plot_curves
+from fastinfogan.results.curves import plot_curves
 from fastinfogan.results.run import read_config
 from fastinfogan.training.metrics import read_metrics
 

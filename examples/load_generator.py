@@ -14,7 +14,7 @@ from safetensors import safe_open
 from torch.nn import functional as F
 
 
-def load(path):
+def read(path):
     """The file's tensors by name, and its header as Python values."""
     with safe_open(path, framework="pt") as file:
         header = file.metadata()
@@ -87,7 +87,7 @@ def main():
     parser.add_argument("--out", default="samples.png", help="PNG of 8 x 8 images")
     options = parser.parse_args()
 
-    tensors, header = load(options.file)
+    tensors, header = read(options.file)
     spec, chosen = header["latent_spec"], {}
     if options.category is not None:
         code = next((c for c in spec["codes"] if c["kind"] == "categorical"), None)

@@ -1,4 +1,4 @@
-"""What this installation can do: every part that speeds training up or adds to it, found or not."""
+"""What this installation can do: each part that training needs or gains from, found or not."""
 
 from __future__ import annotations
 
@@ -19,9 +19,12 @@ Status = Literal["ok", "missing", "off"]
 class Check:
     """One part of the installation.
 
-    ``status``: "ok"; "missing" where something could be installed or fetched; "off" where it is
-    there, or can't be, but does not work here. ``detail`` and ``consequence`` are one line each;
-    the consequence is "" where there is none.
+    Attributes:
+        name: of the part.
+        status: "ok"; "missing" if it can be installed or fetched; "off" if it is there but does
+            not work, or can't be had here.
+        detail: what was found, in one line.
+        consequence: what that means for the user, in one line; "" if nothing.
     """
 
     name: str
@@ -46,28 +49,39 @@ def report() -> list[Check]:
 
 
 def what_will_run(checks: list[Check]) -> str:
-    """What ``fastinfogan train`` does here without further flags, in one line."""
+    """What ``fastinfogan train`` does here without further flags, in one line.
+
+    Args:
+        checks: what ``report`` gave.
+    """
     found = {check.name: check for check in checks}
     if found["torch"].status != "ok":
         return "nothing: torch is unusable"
     import torch
 
+    from fastinfogan.device import describe_device, pick_device
+
+    device = pick_device("auto")
     if found["device"].status == "ok":
-        return f"training on cuda:0 ({torch.cuda.get_device_name(0)}) in float32"
+        return f"training on {device} ({describe_device(device)}) in float32"
     # A GPU that is there but broken is still the one that --device auto takes.
-    flag = "with --device cpu, " if torch.cuda.is_available() else ""
+    flag = "with --device cpu, " if device.type == "cuda" else ""
     threads = _count(torch.get_num_threads(), "thread")
     return f"{flag}training on the CPU in float32 with {threads}"
 
 
 def main() -> int:
-    """Print the report as a table. Exit status: 1 if torch is unusable, otherwise 0."""
+    """Print the report as a table.
+
+    Returns:
+        The exit status: 1 if torch is unusable, otherwise 0.
+    """
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     checks = report()
-    # A file or a pipe has no width to keep to: one line a check there, for grep.
+    # A file or a pipe has no width to keep to: there each check is one line, for grep.
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 1000)
     colours = {"ok": "green", "missing": "yellow", "off": "yellow"}
     table = Table(box=None, pad_edge=False)
@@ -84,7 +98,7 @@ def main() -> int:
 def _guarded(name: str, look: Callable[[], Check]) -> Check:
     try:
         return look()
-    except Exception as error:  # an odd installation is what this report is for
+    except Exception as error:  # broken installations are what this report is for
         return Check(name, "off", _one_line(error), "what needs it does not work")
 
 
@@ -127,12 +141,12 @@ def _device() -> Check:
 
 
 def _amp() -> Check:
-    import torch
 
+    from fastinfogan.device import pick_device
     from fastinfogan.errors import UserError
     from fastinfogan.plan import half_type
 
-    device = torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
+    device = pick_device("auto")
     try:
         dtype = half_type(device)
     except UserError:
@@ -224,20 +238,18 @@ def _tensorboard() -> Check:
 
 def _datasets() -> Iterator[Check]:
     try:
-        from fastinfogan import data
-
-        names = list(data.DATASETS)
+        from fastinfogan.data import DATASETS
     except Exception as error:
         yield Check("datasets", "off", _one_line(error), "no data to train on")
         return
-    for name in names:
+    for name in DATASETS:
         yield _guarded(f"dataset {name}", lambda name=name: _dataset(name))
 
 
 def _dataset(name: str) -> Check:
-    from fastinfogan import data
+    from fastinfogan.data import dataset_status
 
-    ready, detail = data.dataset_status(name)
+    ready, detail = dataset_status(name)
     return Check(f"dataset {name}", "ok" if ready else "missing", detail)
 
 

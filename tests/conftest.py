@@ -8,6 +8,8 @@ import pytest
 import torch
 from narrow import add_narrow_presets
 
+from fastinfogan.cli import main
+
 if not torch.cuda.is_available():
     # Triton's kernels run in its interpreter, which must be chosen before anything imports Triton.
     os.environ["TRITON_INTERPRET"] = "1"
@@ -28,3 +30,17 @@ def session_cache(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FASTINFOGAN_CACHE", str(tmp_path_factory.mktemp("cache")))
         yield
+
+
+@pytest.fixture(scope="session")
+def small_run(tmp_path_factory):
+    """Directory of a small finished run, with checkpoints after iterations 3 and 6; don't write."""
+    with pytest.MonkeyPatch.context() as patch:
+        add_narrow_presets(patch)
+        folder = tmp_path_factory.mktemp("runs") / "run"
+        arguments = [
+            "train", "--preset", "narrow-mnist", "--batch-size", "16", "--iterations", "6",
+            "--device", "cpu", "--checkpoint-every", "3", "--out", str(folder),
+        ]  # fmt: skip
+        assert main(arguments) == 0
+    return folder

@@ -16,12 +16,9 @@ from torch import nn
 from fastinfogan.data import ImageData
 from fastinfogan.kernels.codes import HALF_LOG_TWO_PI, Code
 from fastinfogan.model.latent_spec import make_spec
-from fastinfogan.results.evaluate import (
-    cluster,
-    contingency_table,
-    evaluate,
-    format_evaluation,
-)
+from fastinfogan.results.clustering import cluster, contingency_table
+from fastinfogan.results.evaluate import evaluate
+from fastinfogan.results.evaluation_text import format_evaluation
 
 LOG_2 = math.log(2.0)
 

@@ -1,4 +1,4 @@
-"""Numbers on a trained model: information in the codes, and how categories match labels."""
+"""Measure a trained model: the information in its codes, and how its categories match labels."""
 
 from __future__ import annotations
 
@@ -16,65 +16,49 @@ from fastinfogan.kernels.codes import HALF_LOG_TWO_PI, Code
 from fastinfogan.kernels.gather import to_float
 from fastinfogan.kernels.mi_loss import mi_loss_reference
 from fastinfogan.model.latent_spec import LatentSpec
-
-
-def eval_device(*networks: nn.Module) -> torch.device:
-    """The device of networks about to be looked at: they must be in eval mode.
-
-    In training mode a picture would depend on the rest of its batch, and looking would change
-    the running statistics of batchnorm.
-
-    Raises:
-        ValueError: a network isn't in eval mode.
-    """
-    if any(network.training for network in networks):
-        raise ValueError("the networks must be in eval mode")
-    parameter = next(networks[0].parameters(), None)
-    return torch.device("cpu") if parameter is None else parameter.device
+from fastinfogan.results.clustering import Clustering, cluster, contingency_table
+from fastinfogan.results.eval_mode import eval_device
 
 
 @dataclass(frozen=True)
 class CodeInformation:
-    """How much Q reads of one regularised code off generated images, in nats."""
+    """How much of one regularised code Q reads off generated images.
+
+    Attributes:
+        name: of the code.
+        mi: L_I = H(c) - NLL (paper, Equation 5), in nats, like the next three.
+        entropy: H(c).
+        best_mi: the highest L_I that Q's form can reach.
+        mi_fitted: continuous codes only: L_I with the one sigma that fits best,
+            H(c) - 0.5 log(2 pi e mse).
+        correlation: continuous codes only: of the code and Q's mean; 0 if the mean is constant.
+    """
 
     name: str
-    mi: float  # L_I = H(c) - NLL
-    entropy: float  # H(c)
-    best_mi: float  # the best reachable L_I
-    # Continuous codes only:
-    mi_fitted: float | None  # L_I with the one sigma that fits best: H - 0.5 log(2 pi e mse)
-    correlation: float | None  # of the code and Q's mean; 0 if the mean is constant
-
-
-@dataclass(frozen=True)
-class Clustering:
-    """How the K categories of one code, as Q sees them in real images, match the L labels."""
-
-    code: str
-    contingency: tuple[tuple[int, ...], ...]  # (K, L) images
-    label_names: tuple[str, ...]  # (L,)
-    hungarian: tuple[int | None, ...]  # category -> label, each label at most once
-    majority: tuple[int | None, ...]  # category -> its most frequent label
-    error_hungarian: float  # share of images whose category isn't matched to their label
-    error_majority: float
-    nmi: float  # normalised mutual information (arithmetic mean of the entropies)
-    ari: float  # adjusted Rand index
-
-    @property
-    def category_to_label(self) -> tuple[str | None, ...]:
-        """The Hungarian match by name; None for a category without one."""
-        return tuple(None if i is None else self.label_names[i] for i in self.hungarian)
+    mi: float
+    entropy: float
+    best_mi: float
+    mi_fitted: float | None
+    correlation: float | None
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What ``evaluate`` measured."""
+    """What ``evaluate`` measured.
 
-    samples: int  # generated images behind ``codes``
-    seed: int  # of their latents
-    images: int  # real images behind ``clusterings``
-    codes: tuple[CodeInformation, ...]  # regularised codes in order
-    clusterings: tuple[Clustering, ...]  # regularised categorical codes; empty without labels
+    Attributes:
+        samples: generated images behind ``codes``.
+        seed: of their latents.
+        images: real images behind ``clusterings``.
+        codes: one for each regularised code, in order.
+        clusterings: one for each regularised categorical code; empty without labels.
+    """
+
+    samples: int
+    seed: int
+    images: int
+    codes: tuple[CodeInformation, ...]
+    clusterings: tuple[Clustering, ...]
 
     @property
     def best(self) -> Clustering | None:
@@ -118,7 +102,7 @@ def evaluate(
         data: real images; without labels nothing is clustered.
         output_range: what pixels 0 and 255 are to the networks.
         samples: generated images, samples 0, 1, ... of the stream that ``seed`` names.
-        seed: of the latents; another one than the training's means codes it hasn't seen.
+        seed: of the latents; with another seed than the training's, they are new to the networks.
         batch_size: images at a time; the numbers don't depend on it.
 
     Raises:
@@ -210,102 +194,6 @@ def _clusterings(
         )
         for i in codes
     )
-
-
-def contingency_table(
-    categories: np.ndarray, labels: np.ndarray, category_count: int, label_count: int
-) -> np.ndarray:
-    """How many images have each category and label: int64 (category_count, label_count)."""
-    cells = np.bincount(categories * label_count + labels, minlength=category_count * label_count)
-    return cells.reshape(category_count, label_count)
-
-
-def cluster(code: str, contingency: np.ndarray, label_names: tuple[str, ...]) -> Clustering:
-    """Match categories to labels.
-
-    Hungarian: the one-to-one matching with the most images in matched pairs; with K != L some
-    categories or labels stay without a partner, and their images are errors. A pair that shares
-    no image is no match. Majority: each category takes its most frequent label, so labels may
-    repeat; it never has more errors.
-
-    Args:
-        code: name of the code.
-        contingency: (K, L) integers, at least one of them positive.
-        label_names: (L,).
-    """
-    from scipy.optimize import linear_sum_assignment
-    from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
-
-    total = contingency.sum()
-    hungarian: list[int | None] = [None] * len(contingency)
-    for category, label in zip(*linear_sum_assignment(contingency, maximize=True), strict=True):
-        if contingency[category, label] > 0:
-            hungarian[category] = int(label)
-    matched = sum(contingency[k, label] for k, label in enumerate(hungarian) if label is not None)
-    rows, columns = (
-        np.repeat(i.ravel(), contingency.ravel()) for i in np.indices(contingency.shape)
-    )
-    return Clustering(
-        code=code,
-        contingency=tuple(tuple(row) for row in contingency.tolist()),
-        label_names=label_names,
-        hungarian=tuple(hungarian),
-        majority=tuple(int(row.argmax()) if row.any() else None for row in contingency),
-        error_hungarian=float(1.0 - matched / total),
-        error_majority=float(1.0 - contingency.max(axis=1).sum() / total),
-        nmi=float(normalized_mutual_info_score(columns, rows)),
-        ari=float(adjusted_rand_score(columns, rows)),
-    )
-
-
-def format_evaluation(evaluation: Evaluation) -> str:
-    """The numbers as text for a terminal; the category -> label map is the best code's."""
-    lines = [
-        f"information on {evaluation.samples:,} generated images, in nats",
-        f"  {'code':<12}{'L_I':>8}{'best':>8}{'H(c)':>8}{'fitted':>8}{'corr.':>8}",
-    ]
-    for code in evaluation.codes:
-        line = f"  {code.name:<12}{code.mi:8.3f}{code.best_mi:8.3f}{code.entropy:8.3f}"
-        if code.mi_fitted is not None:
-            line += f"{code.mi_fitted:8.3f}{code.correlation:8.3f}"
-        lines.append(line)
-    totals = evaluation.totals
-    lines.append(
-        f"  {'total':<12}{totals['mi']:8.3f}{totals['best_mi']:8.3f}{totals['entropy']:8.3f}"
-    )
-    if any(code.mi_fitted is not None for code in evaluation.codes):
-        lines.append(
-            "  (best: the most that this form of Q reaches; fitted: L_I with the best sigma)"
-        )
-    best = evaluation.best
-    if best is None:
-        return "\n".join(lines)
-    lines += [
-        f"categories of {evaluation.images:,} real images against their labels",
-        f"  {'code':<12}{'error, Hungarian':>18}{'error, majority':>18}{'NMI':>8}{'ARI':>8}",
-    ]
-    for c in evaluation.clusterings:
-        lines.append(
-            f"  {c.code:<12}{c.error_hungarian:18.2%}{c.error_majority:18.2%}"
-            f"{c.nmi:8.3f}{c.ari:8.3f}"
-        )
-    lines.append(f"category -> label of {best.code} (Hungarian)")
-    lines += _wrapped(
-        f"{k} -> {'none' if name is None else name}"
-        for k, name in enumerate(best.category_to_label)
-    )
-    return "\n".join(lines)
-
-
-def _wrapped(items: Iterator[str], width: int = 80) -> list[str]:
-    """Items in lines of at most ``width`` characters, never broken inside an item."""
-    lines: list[str] = []
-    for item in items:
-        if lines and len(lines[-1]) + 3 + len(item) <= width:
-            lines[-1] += f"   {item}"
-        else:
-            lines.append(f"  {item}")
-    return lines
 
 
 def _batches(total: int, size: int) -> Iterator[tuple[int, int]]:

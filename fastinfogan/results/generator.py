@@ -1,4 +1,4 @@
-"""A trained generator in use: set codes by hand, sample, traverse, save pictures and arrays."""
+"""A trained generator in use: set codes by hand, draw samples and traversals, save them."""
 
 from __future__ import annotations
 
@@ -14,39 +14,62 @@ from torch import nn
 from fastinfogan.errors import UserError
 from fastinfogan.files import atomic_write
 from fastinfogan.model.latent_spec import Latents, LatentSpec
+from fastinfogan.results.grid import label_grid, save_png, tile
 from fastinfogan.results.pictures import (
     column_order,
     generate,
-    label_grid,
     label_traversal,
     ordered_code,
     pin_codes,
-    save_png,
-    tile,
     traversal,
 )
 
 
 @dataclass(frozen=True)
 class TrainedGenerator:
-    """A generator and what it takes to use it."""
+    """A generator and what it takes to use it.
 
-    generator: nn.Module  # in eval mode
+    Attributes:
+        generator: latents (B, spec.input_width) -> images (B, C, H, W), in eval mode.
+        spec: the latent specification.
+        output_range: what black and white are to the generator.
+        code_to_label: name of a categorical code -> the label that each category shows, None
+            where none fits; may be empty.
+        config: the training configuration as JSON values, if it is known.
+    """
+
+    generator: nn.Module
     spec: LatentSpec
     output_range: tuple[float, float]
-    code_to_label: Mapping[str, Sequence[str | None]]  # as for export_generator; may be empty
-    config: Mapping[str, Any] = field(default_factory=dict)  # the file's training_config, if any
-    notes: Sequence[str] = ()  # what its user should be told of how it was read back
+    code_to_label: Mapping[str, Sequence[str | None]]
+    config: Mapping[str, Any] = field(default_factory=dict)
 
     def code_index(self, name: str, flag: str) -> int:
-        """Index of the code that a user calls ``name``, e.g. c2 or c2_uni, behind ``flag``."""
+        """Find a code by the name that a user typed.
+
+        Args:
+            name: short or full, e.g. c2 or c2_uni.
+            flag: where it was typed, for the error.
+
+        Returns:
+            The code's index, from 0.
+
+        Raises:
+            UserError: there is no such code.
+        """
         for i, full in enumerate(self.spec.names):
             if name in (full, full.split("_")[0]):
                 return i
         raise UserError(f"{flag} {name!r}: no such code; there are {', '.join(self.spec.names)}")
 
     def parse_codes(self, text: str) -> dict[int, float]:
-        """The codes set by hand in ``text``, e.g. ``c1=3,c2=-1.5``: index -> value.
+        """Read the codes that a user sets by hand.
+
+        Args:
+            text: e.g. ``c1=3,c2=-1.5``.
+
+        Returns:
+            Index of a code -> its value.
 
         Raises:
             UserError: the text is something else, or a code doesn't exist or is set twice.
@@ -74,6 +97,12 @@ class TrainedGenerator:
             seed: of noise and codes.
             fixed: codes set by hand, name (c1, or c1_cat10) or index from 0 -> value; a category
                 is its index.
+
+        Returns:
+            Noise, float32 (count, noise), and code values, float32 (count, codes).
+
+        Raises:
+            UserError: there is no such code, or it can't take its value.
         """
         noise, values = self.spec.sample(count, seed, 0)
         return Latents(noise, pin_codes(self.spec, values, self._by_index(fixed)))
@@ -87,7 +116,19 @@ class TrainedGenerator:
     def sample(
         self, count: int, *, seed: int = 0, fixed: Mapping[int | str, float] | None = None
     ) -> np.ndarray:
-        """Images of ``latents(...)``, uint8 (count, H, W, C)."""
+        """Draw images.
+
+        Args:
+            count: how many.
+            seed: of noise and codes.
+            fixed: codes set by hand, as for ``latents``.
+
+        Returns:
+            uint8 (count, H, W, C).
+
+        Raises:
+            UserError: there is no such code, or it can't take its value.
+        """
         latents = self.latents(count, seed=seed, fixed=fixed)
         return generate(self.generator, self.spec, latents, self.output_range)
 
@@ -102,9 +143,22 @@ class TrainedGenerator:
         seed: int = 0,
         fixed: Mapping[int | str, float] | None = None,
     ) -> np.ndarray:
-        """``visual.traversal`` with a caption, categories in the order of their labels.
+        """``pictures.traversal`` under a caption, with categories in the order of their labels.
 
-        ``code`` and the keys of ``fixed`` are names (c2, or c2_uni) or indices from 0.
+        Args:
+            code: the code to vary: its name (c2, or c2_uni) or its index from 0.
+            rows: samples of noise.
+            columns: values of a continuous code.
+            low: first value of a continuous code.
+            high: last value of a continuous code.
+            seed: of noise and codes.
+            fixed: codes set by hand, as for ``latents``.
+
+        Returns:
+            uint8 (height, width, C).
+
+        Raises:
+            UserError: there is no such code, it can't take its value, or ``fixed`` sets ``code``.
         """
         code, fixed = self._index(code), self._by_index(fixed)
         spec, ordered = self.spec, ordered_code(self.spec, code)
@@ -132,9 +186,12 @@ class TrainedGenerator:
         Args:
             path: NAME.png, or NAME.npz with ``images`` uint8 (count, H, W, C), ``noise`` float32
                 (count, noise) and ``values`` float32 (count, codes), a category as its index.
+            count: how many images.
+            seed: of noise and codes.
+            fixed: codes set by hand, as for ``latents``.
 
         Raises:
-            UserError: another ending, or a code can't take its value.
+            UserError: the name ends otherwise, there is no such code, or it can't take its value.
         """
         path = Path(path)
         if path.suffix not in (".png", ".npz"):
@@ -152,7 +209,12 @@ class TrainedGenerator:
         save_png(path, label_grid(grid, f"samples of seed {seed}{pinned}"))
 
     def save_pictures(self, folder: Path, suffix: str = "") -> None:
-        """Write samples.png and traversal_CODE.png of every code, ``suffix`` before the dot."""
+        """Write samples.png, and traversal_CODE.png for every code.
+
+        Args:
+            folder: where; it is made if need be.
+            suffix: goes before the dot of each name.
+        """
         folder.mkdir(parents=True, exist_ok=True)
         self.save_samples(folder / f"samples{suffix}.png")
         for code, name in enumerate(self.spec.names):

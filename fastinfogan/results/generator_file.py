@@ -87,6 +87,10 @@ def export_generator(
 def load_generator(path: Path | str, device: torch.device | str = "cpu") -> TrainedGenerator:
     """Rebuild a generator from the file alone.
 
+    Args:
+        path: the file.
+        device: where the generator is wanted.
+
     Raises:
         UserError: the file isn't there, isn't a generator.safetensors, is damaged, or describes
             something that this version can't build.

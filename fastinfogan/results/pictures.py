@@ -1,40 +1,32 @@
-"""Pictures: grids of generated images, the traversal of one code, captions, a run's curves."""
+"""Images from latents, codes set by hand, and the traversal of one code."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from io import BytesIO
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from fastinfogan.errors import UserError
-from fastinfogan.files import atomic_write
-from fastinfogan.kernels.codes import LOG_SIGMA_BOUND, Code
+from fastinfogan.kernels.codes import Code
 from fastinfogan.model.latent_spec import Latents, LatentSpec
-from fastinfogan.results.evaluate import eval_device
+from fastinfogan.results.eval_mode import eval_device
+from fastinfogan.results.grid import label_grid, tile
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from PIL.ImageFont import FreeTypeFont
-
-GAP, GAP_GREY = 1, 128  # pixels between images, and their value
 _BATCH = 256  # images generated at a time
-_MAX_DOUBLED = 1000  # a grid is drawn at twice its size where that stays within so many pixels
-_CAPTION_SIZE, _LABEL_SIZE, _SMALLEST_LABEL = 15, 13, 9  # font sizes in pixels
-
-
-# -- Images ----------------------------------------------------------------------------------
 
 
 def to_uint8(images: Tensor, output_range: tuple[float, float]) -> np.ndarray:
-    """Float images (N, C, H, W) -> uint8 (N, H, W, C): ``output_range`` becomes 0 to 255.
+    """Images as pixels: ``output_range`` becomes 0 to 255.
 
-    Rounds to the nearest value; what lies outside the range is clipped.
+    Args:
+        images: float (N, C, H, W).
+        output_range: the values of black and white; what lies outside is clipped.
+
+    Returns:
+        uint8 (N, H, W, C), rounded to the nearest value.
     """
     low, high = output_range
     scaled = (images.float() - low) * (255.0 / (high - low))
@@ -46,7 +38,16 @@ def to_uint8(images: Tensor, output_range: tuple[float, float]) -> np.ndarray:
 def generate(
     generator: nn.Module, spec: LatentSpec, latents: Latents, output_range: tuple[float, float]
 ) -> np.ndarray:
-    """Images of the given latents, uint8 (N, H, W, C).
+    """Images of the given latents.
+
+    Args:
+        generator: latents (B, spec.input_width) -> images (B, C, H, W) in ``output_range``.
+        spec: the latent specification.
+        latents: noise (N, noise) and code values (N, codes).
+        output_range: what becomes black and white.
+
+    Returns:
+        uint8 (N, H, W, C).
 
     Raises:
         ValueError: the generator isn't in eval mode.
@@ -59,7 +60,15 @@ def generate(
 
 
 def pin_codes(spec: LatentSpec, values: Tensor, fixed: Mapping[int, float]) -> Tensor:
-    """Code values (N, codes) with some codes set by hand: index of a code -> its value.
+    """Set some codes by hand.
+
+    Args:
+        spec: the latent specification.
+        values: float (N, codes); left as they are.
+        fixed: index of a code -> its value in every row.
+
+    Returns:
+        A copy of ``values`` with these codes set.
 
     Raises:
         UserError: a code can't take its value.
@@ -74,9 +83,6 @@ def pin_codes(spec: LatentSpec, values: Tensor, fixed: Mapping[int, float]) -> T
             raise UserError(f"{asked}: finite numbers work")
         values[:, i] = value
     return values
-
-
-# -- Grids -------------------------------------------------------------------------------------
 
 
 def traversal(
@@ -105,6 +111,11 @@ def traversal(
             Bernoulli code, or ``columns`` values from ``low`` to ``high`` (training sees -1 to 1
             of a uniform code).
         output_range: what becomes black and white.
+        rows: samples of noise.
+        columns: values of a continuous code.
+        seed: names the stream of samples.
+        low: first value of a continuous code.
+        high: last value of a continuous code.
         order: the order of the categories of ``ordered_code``; default 0, 1, ...
         fixed: codes set by hand for all rows, index -> value.
 
@@ -112,7 +123,8 @@ def traversal(
         uint8 (height, width, C), images and ``GAP`` pixels around each.
 
     Raises:
-        UserError: a value of ``fixed`` can't be, or fixes the varied code.
+        UserError: ``fixed`` has an impossible value, or sets the code that varies.
+        ValueError: the generator isn't in eval mode, or ``order`` is no permutation.
     """
     fixed = fixed or {}
     if code in fixed:
@@ -169,20 +181,6 @@ def _categories(code: Code, order: Sequence[int] | None) -> list[int]:
     return list(order)
 
 
-def tile(images: np.ndarray, columns: int) -> np.ndarray:
-    """Images, uint8 (N, H, W, C), in one picture, row by row, ``GAP`` pixels around each."""
-    empty = -len(images) % columns
-    cells = np.pad(images, ((0, empty), (0, 0), (0, 0), (0, 0)), constant_values=GAP_GREY)
-    cells = np.pad(cells, ((0, 0), (0, GAP), (0, GAP), (0, 0)), constant_values=GAP_GREY)
-    count, height, width, channels = cells.shape
-    grid = cells.reshape(-1, columns, height, width, channels).swapaxes(1, 2)
-    grid = grid.reshape(count // columns * height, columns * width, channels)
-    return np.pad(grid, ((GAP, 0), (GAP, 0), (0, 0)), constant_values=GAP_GREY)
-
-
-# -- Captions ----------------------------------------------------------------------------------
-
-
 def label_traversal(
     grid: np.ndarray,
     spec: LatentSpec,
@@ -194,10 +192,20 @@ def label_traversal(
     order: Sequence[int] | None = None,
     category_to_label: Sequence[str | None] | None = None,
 ) -> np.ndarray:
-    """``label_grid`` for what ``traversal`` drew with the same arguments.
+    """Write over a grid that ``traversal`` drew what it shows.
 
     Args:
+        grid: uint8 (height, width, C).
+        spec: the latent specification.
+        code: as for ``traversal``, like ``columns``, ``low``, ``high`` and ``order``.
+        columns: values of a continuous code.
+        low: first value of a continuous code.
+        high: last value of a continuous code.
+        order: the order of the categories.
         category_to_label: name per category of ``code``, written under the category's number.
+
+    Returns:
+        What ``label_grid`` gives.
     """
     varied = spec.codes[code]
     shown = _column_values(varied, columns, low, high, order)
@@ -216,150 +224,3 @@ def label_traversal(
                 for label, name in zip(labels, names, strict=True)
             ]
     return label_grid(grid, caption, labels)
-
-
-def label_grid(grid: np.ndarray, caption: str, labels: Sequence[str] = ()) -> np.ndarray:
-    """A picture that explains itself: caption on top, then a label over each column, then ``grid``.
-
-    Args:
-        grid: uint8 (height, width, C); doubled in size if that keeps it within 1000 pixels.
-        caption: one line.
-        labels: one per column of images; a label may have several lines.
-
-    Returns:
-        uint8 (H, W, C), dark text on white.
-    """
-    from PIL import Image, ImageDraw, ImageFont
-
-    scale = 2 if 2 * grid.shape[1] <= _MAX_DOUBLED else 1
-    grid = grid.repeat(scale, axis=0).repeat(scale, axis=1)
-    height, width, channels = grid.shape
-    font = ImageFont.load_default(_CAPTION_SIZE)
-    caption_height, line_height = _CAPTION_SIZE + 8, _LABEL_SIZE + 3
-    lines = max((label.count("\n") + 1 for label in labels), default=0)
-    top = caption_height + lines * line_height + (3 if labels else 0)
-    mode, white, ink = ("L", 255, 0) if channels == 1 else ("RGB", (255,) * 3, (0,) * 3)
-    canvas_width = max(width, math.ceil(font.getlength(caption)) + 8)
-    canvas = Image.new(mode, (canvas_width, top + height), white)
-    canvas.paste(_to_pillow(grid), (0, top))
-    draw = ImageDraw.Draw(canvas)
-    draw.text((4, caption_height // 2), caption, ink, font, anchor="lm")
-    gap = GAP * scale
-    cell = (width - gap) / max(len(labels), 1)
-    for column, label in enumerate(labels):
-        middle = gap + column * cell + (cell - gap) / 2
-        for line, text in enumerate(label.split("\n")):
-            text, font = _fit_text(text, cell - gap - 2)
-            at = (middle, caption_height + (line + 0.5) * line_height)
-            draw.text(at, text, ink, font, anchor="mm")
-    return np.asarray(canvas).reshape(top + height, canvas_width, channels)
-
-
-def save_png(path: Path | str, image: np.ndarray) -> None:
-    """Write uint8 (H, W, C), C = 1 or 3, as PNG; the file is there whole or not at all."""
-    buffer = BytesIO()
-    _to_pillow(image).save(buffer, format="png")
-    atomic_write(Path(path), buffer.getvalue())
-
-
-def _to_pillow(image: np.ndarray) -> Any:
-    from PIL import Image
-
-    return Image.fromarray(image[:, :, 0] if image.shape[2] == 1 else image)
-
-
-def _fit_text(text: str, width: float) -> tuple[str, FreeTypeFont]:
-    """``text`` and a font in which it is at most ``width`` pixels wide, cut off if need be."""
-    from PIL import ImageFont
-
-    for size in range(_LABEL_SIZE, _SMALLEST_LABEL - 1, -1):
-        font = ImageFont.load_default(size)
-        if font.getlength(text) <= width:
-            return text, font
-    while text and font.getlength(f"{text}…") > width:
-        text = text[:-1]
-    return f"{text}…", font
-
-
-# -- Curves ------------------------------------------------------------------------------------
-
-
-def plot_curves(
-    metrics: Sequence[Mapping[str, Any]],
-    spec: LatentSpec,
-    path: Path | str,
-    baseline: Sequence[Mapping[str, Any]] | None = None,
-) -> None:
-    """Draw L_I per regularised code (paper, Fig. 1) and the losses against the iteration, as PNG.
-
-    Args:
-        metrics: rows of metrics.jsonl, one or more: ``iteration``, ``mi_per_code`` (nats, by the
-            names in ``spec.names``), ``d_loss``, ``g_loss``.
-        spec: the latent specification.
-        path: the file; written whole or not at all.
-        baseline: rows of a plain GAN's run with the same codes, drawn in grey.
-    """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    panels = {
-        title: codes
-        for title, codes in (
-            ("discrete codes", [i for i in spec.regularized if spec.codes[i].is_discrete]),
-            ("continuous codes", [i for i in spec.regularized if not spec.codes[i].is_discrete]),
-        )
-        if codes
-    }
-    figure = Figure(figsize=(5.5 * len(panels), 6.5), dpi=100, layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.subplot_mosaic([list(panels), ["losses"] * len(panels)], height_ratios=[3, 2])
-    for title, codes in panels.items():
-        _draw_information(axes[title], spec, codes, metrics, baseline or ())
-        axes[title].set(title=f"$L_I$ of the {title}", ylabel="nats")
-    for key, name, color in (("d_loss", "D", "C3"), ("g_loss", "G", "C2")):
-        values = [row[key] for row in metrics]
-        _draw_curve(axes["losses"], metrics, values, color=color, label=name)
-    axes["losses"].set(title="losses", xlabel="iteration", ylabel="nats")
-    for panel in axes.values():
-        panel.grid(alpha=0.3)
-        panel.spines[["top", "right"]].set_visible(False)
-        panel.set_xlim(left=0)
-        panel.legend(fontsize="small", edgecolor="none", ncols=2 if len(panel.lines) > 6 else 1)
-    buffer = BytesIO()
-    figure.savefig(buffer, format="png")
-    atomic_write(Path(path), buffer.getvalue())
-
-
-def _draw_information(
-    axes: Axes,
-    spec: LatentSpec,
-    codes: Sequence[int],
-    metrics: Sequence[Mapping[str, Any]],
-    baseline: Sequence[Mapping[str, Any]],
-) -> None:
-    bounds: dict[str, float] = {}
-    for i in codes:
-        name, code, best = spec.names[i], spec.codes[i], spec.codes[i].best_mi
-        _draw_curve(axes, metrics, [row["mi_per_code"][name] for row in metrics], label=name)
-        if code.is_discrete:
-            bounds[f"H(c) = {best:.2f}"] = best
-        elif code.std == "learned":
-            smallest = math.exp(-LOG_SIGMA_BOUND)
-            bounds[f"best, with the smallest σ = {smallest:.3f}: {best:.2f}"] = best
-        else:
-            bounds[f"best, with σ = 1: H(c) - ½ log 2π = {best:.2f}"] = best
-    for n, i in enumerate(codes if baseline else ()):
-        values = [row["mi_per_code"][spec.names[i]] for row in baseline]
-        label = "_" if n else "GAN baseline"  # matplotlib's legends leave out "_"
-        _draw_curve(axes, baseline, values, color="0.4", linestyle=":", label=label)
-    for label, best in bounds.items():
-        axes.axhline(best, color="black", linestyle="--", linewidth=1, label=label)
-    # Knowing nothing costs less than 1 nat: a worse start would only flatten what follows.
-    axes.set_ylim(bottom=max(axes.get_ylim()[0], -1.0))
-
-
-def _draw_curve(
-    axes: Axes, rows: Sequence[Mapping[str, Any]], values: Sequence[float], **style: Any
-) -> None:
-    marker = "o" if len(rows) == 1 else ""  # a line of one point can't be seen
-    axes.plot([row["iteration"] for row in rows], values, marker=marker, linewidth=1.2, **style)

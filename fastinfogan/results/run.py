@@ -1,4 +1,4 @@
-"""A run directory: what is in it, how it is read back, and what a finished run leaves behind.
+"""A run: what its directory holds, how it is read back, and what a finished one leaves behind.
 
 config.json            the resolved configuration (TrainConfig)
 metrics.jsonl          one row per log line: losses, L_I, images/s
@@ -12,9 +12,7 @@ from __future__ import annotations
 import json
 import platform
 import signal
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -27,10 +25,12 @@ from fastinfogan.data import ImageData, load_images
 from fastinfogan.errors import UserError
 from fastinfogan.files import atomic_write
 from fastinfogan.model.networks import Discriminator, Generator
+from fastinfogan.results.curves import plot_curves
+from fastinfogan.results.eval_mode import in_eval_mode
 from fastinfogan.results.evaluate import Evaluation, evaluate
 from fastinfogan.results.generator import TrainedGenerator
 from fastinfogan.results.generator_file import export_generator, load_generator
-from fastinfogan.results.pictures import plot_curves
+from fastinfogan.tell import Tell, on_stderr
 from fastinfogan.training.checkpoint import load_newest, load_weights
 from fastinfogan.training.metrics import read_metrics
 
@@ -41,12 +41,13 @@ class Run:
     Attributes:
         folder: the run directory.
         config: the resolved configuration.
-        generator, discriminator: the networks after ``iteration`` iterations.
+        generator: the generator after ``iteration`` iterations.
+        discriminator: the discriminator, D and Q, at the same time.
+        iteration: iterations trained.
         interrupted: the signal that ended training early, if one did.
-        evaluation: what was measured when this session finished the run; else None.
+        evaluation: what was measured when this session finished the run; None if it didn't.
         code_to_label: name of a categorical code -> the label that each category shows; empty
             where nothing is known.
-        damaged: newer checkpoints that were passed over, and why, when reading the run back.
     """
 
     def __init__(
@@ -62,7 +63,6 @@ class Run:
         self.interrupted: signal.Signals | None = None
         self.evaluation: Evaluation | None = None
         self.code_to_label: Mapping[str, Sequence[str | None]] = {}
-        self.damaged: list[tuple[Path, str]] = []
 
     def evaluate(self, data: ImageData | None = None, samples: int = 10_000) -> Evaluation:
         """L_I per code on generated images; clustering errors where the real ones have labels.
@@ -70,6 +70,9 @@ class Run:
         Args:
             data: real images (default: the dataset's test split).
             samples: how many images to generate.
+
+        Raises:
+            UserError: the images can't be had, or don't have the shape that the networks read.
         """
         c = self.config.data
         if data is None:
@@ -81,7 +84,7 @@ class Run:
                 f"--dataset {data.name}: its images are {data.image_shape}, this run's networks "
                 f"read {self.config.architecture.image_shape}"
             )
-        with _evaluating(self.generator, self.discriminator):
+        with in_eval_mode(self.generator, self.discriminator):
             return evaluate(
                 self.generator,
                 self.discriminator,
@@ -96,6 +99,9 @@ class Run:
 
         Args:
             path: default generator.safetensors in the run directory.
+
+        Returns:
+            The path.
         """
         path = self.folder / "generator.safetensors" if path is None else Path(path)
         export_generator(
@@ -108,12 +114,17 @@ class Run:
         return path
 
     def save_pictures(self, folder: Path, suffix: str = "") -> None:
-        """Write a grid of samples and a traversal of every code as PNG into ``folder``."""
-        with _evaluating(self.generator):
+        """Write a grid of samples, and a traversal of every code, as PNG.
+
+        Args:
+            folder: where; it is made if need be.
+            suffix: goes before the dot of each name.
+        """
+        with in_eval_mode(self.generator):
             self.trained_generator().save_pictures(folder, suffix)
 
     def trained_generator(self) -> TrainedGenerator:
-        """The generator with what it takes to use it; it must be in eval mode for that."""
+        """The generator and what it takes to use it, for which it must be in eval mode."""
         return TrainedGenerator(
             generator=self.generator,
             spec=self.config.spec,
@@ -129,6 +140,9 @@ class Run:
             data: real images to evaluate on.
             seconds: spent training.
             device: what trained, in words.
+
+        Returns:
+            What was measured.
         """
         evaluation = self.evaluation = self.evaluate(data)
         self.code_to_label = evaluation.code_to_label
@@ -153,8 +167,13 @@ class Run:
         return evaluation
 
 
-def load_run(folder: Path | str, device: torch.device | str = "cpu") -> Run:
+def load_run(folder: Path | str, device: torch.device | str = "cpu", tell: Tell = on_stderr) -> Run:
     """Read a run back from its newest usable checkpoint.
+
+    Args:
+        folder: the run directory.
+        device: where its networks are wanted.
+        tell: told of every damaged checkpoint that was passed over.
 
     Raises:
         UserError: there's no run, or no usable checkpoint in it.
@@ -164,21 +183,26 @@ def load_run(folder: Path | str, device: torch.device | str = "cpu") -> Run:
     state, progress, damaged = load_newest(folder / "checkpoints")
     if progress.config_fingerprint != config.fingerprint():
         raise UserError(f"{folder}: its checkpoints are of another config.json")
+    for _, what in damaged:
+        tell(what)
     spec, architecture = config.spec, config.architecture
     generator = Generator(architecture, spec)
     discriminator = Discriminator(architecture, spec, config.model.separate_q)
     load_weights(generator, state, "generator.")
     load_weights(discriminator, state, "discriminator.")
     run = Run(folder, config, generator.to(device), discriminator.to(device), progress.iteration)
-    run.damaged = damaged
     summary = read_summary(folder)
     if summary is not None and summary["iterations"] == run.iteration:  # not of an earlier end
         run.code_to_label = summary["evaluation"]["code_to_label"]
     return run
 
 
-def open_generator(source: Path | str) -> TrainedGenerator:
-    """The generator of a run directory's newest checkpoint, or of a generator.safetensors.
+def open_generator(source: Path | str, tell: Tell = on_stderr) -> TrainedGenerator:
+    """The generator of a run directory's newest usable checkpoint, or of a generator.safetensors.
+
+    Args:
+        source: the run directory or the file.
+        tell: told of every damaged checkpoint that was passed over.
 
     Raises:
         UserError: it is neither, or damaged.
@@ -186,10 +210,9 @@ def open_generator(source: Path | str) -> TrainedGenerator:
     source = Path(source)
     if not source.is_dir():
         return load_generator(source)
-    run = load_run(source)
+    run = load_run(source, tell=tell)
     run.generator.eval()
-    notes = [note for _, note in run.damaged]
-    return replace(run.trained_generator(), notes=notes)
+    return run.trained_generator()
 
 
 def read_summary(folder: Path) -> dict[str, Any] | None:
@@ -203,7 +226,11 @@ def read_summary(folder: Path) -> dict[str, Any] | None:
 
 
 def read_config(folder: Path) -> TrainConfig:
-    """The configuration that a run directory was made with."""
+    """The configuration that a run directory was made with.
+
+    Raises:
+        UserError: this is no run directory, or its config.json is damaged.
+    """
     path = folder / "config.json"
     try:
         tree = json.loads(path.read_text())
@@ -219,15 +246,3 @@ def read_config(folder: Path) -> TrainConfig:
     if not whole:
         raise UserError(f"{path}: this isn't the resolved configuration of a run")
     return config
-
-
-@contextmanager
-def _evaluating(*networks: nn.Module) -> Iterator[None]:
-    before = [network.training for network in networks]
-    for network in networks:
-        network.eval()
-    try:
-        yield
-    finally:
-        for network, training in zip(networks, before, strict=True):
-            network.train(training)

@@ -1,0 +1,109 @@
+"""The command line: parse with tyro, run the command, turn a mistake into one line and exit code 2.
+
+A command is a dataclass in one of this folder's files: its fields are the options, its docstrings
+the help, and calling it does the work and returns the exit code. Whatever needs torch is imported
+in that call, so that ``--help`` doesn't wait. A new command also needs a row in ``COMMANDS``.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from functools import reduce
+from operator import or_
+from typing import Annotated, Any
+
+import tyro
+
+from fastinfogan.cli.data import Datasets, Ingest
+from fastinfogan.cli.doctor import Doctor
+from fastinfogan.cli.interrupt import INTERRUPTED
+from fastinfogan.cli.results import Evaluate, Export, Sample, Traverse
+from fastinfogan.cli.train import Train
+from fastinfogan.errors import TrainingDiverged, UserError
+from fastinfogan.tell import on_stderr
+
+COMMANDS = {
+    "train": Train,
+    "evaluate": Evaluate,
+    "sample": Sample,
+    "traverse": Traverse,
+    "export": Export,
+    "ingest": Ingest,
+    "datasets": Datasets,
+    "doctor": Doctor,
+}
+_STYLE = (tyro.conf.OmitArgPrefixes,)
+
+# Yes, no, or whatever suits the device when not given: a flag to type, True or False to tyro.
+_SWITCHES = ("compile", "cuda-graphs")
+
+
+def _spell_out(arguments: Sequence[str]) -> list[str]:
+    """``--compile`` -> ``--compile True``, ``--no-compile`` -> ``--compile False``."""
+    spelled = []
+    for i, argument in enumerate(arguments):
+        spelled.append(argument)
+        for name in _SWITCHES:
+            if argument == f"--no-{name}":
+                spelled[-1:] = [f"--{name}", "False"]
+            elif argument == f"--{name}" and arguments[i + 1 : i + 2] not in (["True"], ["False"]):
+                spelled.append("True")
+    return spelled
+
+
+def parse(arguments: Sequence[str]) -> Any:
+    """The command that the arguments ask for.
+
+    Args:
+        arguments: what was typed after ``fastinfogan``.
+
+    Returns:
+        An instance of one of ``COMMANDS``.
+
+    Raises:
+        SystemExit: the arguments can't be parsed (code 2), or ask for help (code 0).
+        UserError: ``--resume`` names no run directory.
+    """
+    arguments = _spell_out(arguments)
+    choices = [Annotated[kind, tyro.conf.subcommand(name)] for name, kind in COMMANDS.items()]
+    command = tyro.cli(
+        reduce(or_, choices), prog="fastinfogan", args=arguments, config=_STYLE,
+        description="Train InfoGAN, and see what its codes have learned.",
+    )  # fmt: skip
+    if isinstance(command, Train) and command.resume is not None:
+        # What isn't given keeps the value that the run was started with, not the default.
+        from fastinfogan.results.run import read_config
+
+        saved = read_config(command.resume)
+        default = Train(saved.data, saved.model, saved.optim, saved.run)
+        command = tyro.cli(
+            Train, prog="fastinfogan train", args=arguments[1:], default=default, config=_STYLE,
+        )  # fmt: skip
+    return command
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command.
+
+    Args:
+        arguments: what was typed after ``fastinfogan``; None for this process's own.
+
+    Returns:
+        The exit code: 0, 2 for a mistake, 1 for a run that diverged, 128 + the signal if one
+        ended the command.
+    """
+    try:
+        return parse(sys.argv[1:] if arguments is None else arguments)()
+    except UserError as error:
+        on_stderr(f"error: {error}")
+        return 2
+    except TrainingDiverged as error:
+        on_stderr(f"stopped: {error}")
+        return 1
+    except OSError as error:  # a full disk, a folder that can't be written to
+        on_stderr(f"error: {' '.join(str(error).split())}")
+        return 2
+    except KeyboardInterrupt:  # while training, the trainer takes it, and saves
+        on_stderr(INTERRUPTED)
+        return 130

@@ -1,0 +1,34 @@
+"""Arguments that several commands take, and the values that they may have."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from fastinfogan.errors import UserError
+
+RunPath = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
+SourcePath = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN|FILE")]
+
+
+def at_least(least: int, value: int, flag: str) -> int:
+    """The value behind ``flag``, if it is large enough."""
+    if value < least:
+        raise UserError(f"{flag} {value}: {least} or more works")
+    return value
+
+
+def output_file(path: Path) -> Path:
+    """The value of ``--output``, if a file can be written there."""
+    if path.is_dir() or not path.parent.is_dir():
+        raise UserError(f"--output {path}: name a file in a folder that exists")
+    return path
+
+
+def valid_seed(value: int) -> int:
+    """The value of ``--seed``, if it names a stream of random numbers."""
+    if not 0 <= value < 2**63:
+        raise UserError(f"--seed {value}: 0 to 2^63 - 1 works")
+    return value

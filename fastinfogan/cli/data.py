@@ -1,0 +1,60 @@
+"""``datasets`` and ``ingest``: the commands about images to train on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from fastinfogan.config import unset_as
+
+
+@dataclass(frozen=True)
+class Datasets:
+    """List the datasets: what is there, and what each needs."""
+
+    data_dir: Annotated[Path | None, unset_as("DIR", "none")] = None
+    """Folder to look for files in."""
+
+    def __call__(self) -> int:
+        from fastinfogan.data import DATASETS, dataset_status
+
+        for name, dataset in DATASETS.items():
+            ready, detail = dataset_status(name, self.data_dir)
+            print(f"{name:<15}{'ready' if ready else 'needs files':<13}{dataset.summary}")
+            print(f"{'':<28}{detail}")
+        return 0
+
+
+@dataclass(frozen=True)
+class Ingest:
+    """Decode a dataset once to what training reads (train does it, too, when it has to)."""
+
+    dataset: str = "folder"
+    """Name of a dataset; `fastinfogan datasets` lists them."""
+    data_dir: Annotated[Path | None, unset_as("DIR", "none")] = None
+    """Folder that holds the dataset's files."""
+    image_size: Annotated[int | None, unset_as("PIXELS", "32")] = None
+    """folder only: side of the square images; 16, 28, 32, 64 or 128."""
+    channels: Annotated[int | None, unset_as("1|3", "3")] = None
+    """folder only: 1 for grey, 3 for colour."""
+    allow_bad: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Leave out files that can't be read even if they are more than 1 %."""
+
+    def __call__(self) -> int:
+        from fastinfogan.data import find_dataset, make_request
+        from fastinfogan.data.ingest.ingest import describe, ingest
+
+        dataset = find_dataset(self.dataset)
+        if dataset.source is None:
+            print(f"{dataset.name}: nothing to ingest; its images are read as they are")
+            return 0
+        for split in ("train", "test") if dataset.has_test_split else ("train",):
+            request = make_request(
+                dataset, self.data_dir, split, self.image_size, self.channels,
+                allow_bad=self.allow_bad,
+            )  # fmt: skip
+            print(describe(ingest(dataset.source(request), request)))
+        return 0

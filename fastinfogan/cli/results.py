@@ -1,0 +1,144 @@
+"""``evaluate``, ``sample``, ``traverse`` and ``export``: the commands that look at a run."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from fastinfogan.cli.arguments import RunPath, SourcePath, at_least, output_file, valid_seed
+from fastinfogan.config import unset_as
+from fastinfogan.errors import UserError
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """Measure a run: L_I per code, and how well categories match labels."""
+
+    run: RunPath
+    """Run directory."""
+    data_dir: Annotated[Path | None, unset_as("DIR", "where the run found them")] = None
+    """Folder with the dataset's files."""
+    samples: int = 10_000
+    """Images to generate for L_I."""
+    json: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Print JSON instead of text."""
+
+    def __call__(self) -> int:
+        from fastinfogan.results.evaluation_text import format_evaluation
+        from fastinfogan.results.run import load_run
+
+        run = load_run(self.run)
+        if self.data_dir is not None:
+            data = replace(run.config.data, data_dir=self.data_dir)
+            run.config = replace(run.config, data=data)
+        evaluation = run.evaluate(samples=at_least(1, self.samples, "--samples"))
+        as_json = json.dumps(evaluation.to_dict(), indent=2)
+        print(as_json if self.json else format_evaluation(evaluation))
+        return 0
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Draw images, with any code set by hand."""
+
+    source: SourcePath
+    """Run directory, or a generator.safetensors."""
+    output: Path = Path("samples.png")
+    """Where to write: a .png grid, or an .npz with uint8 images, noise and code values."""
+    count: int = 128
+    """Number of images."""
+    set: str = ""
+    """Codes to set by hand, e.g. c1=3,c2=-1.5."""
+    seed: int = 0
+    """Of noise and codes."""
+
+    def __call__(self) -> int:
+        from fastinfogan.results.run import open_generator
+
+        count, output = at_least(1, self.count, "--count"), output_file(self.output)
+        generator = open_generator(self.source)
+        fixed = generator.parse_codes(self.set)
+        generator.save_samples(output, count, seed=valid_seed(self.seed), fixed=fixed)
+        print(self.output)
+        return 0
+
+
+@dataclass(frozen=True)
+class Traverse:
+    """Vary one code along the columns of a picture while all else stays the same along a row."""
+
+    source: SourcePath
+    """Run directory, or a generator.safetensors."""
+    code: Annotated[str | None, unset_as("CODE", "a picture for each")] = None
+    """Code to vary, e.g. c2."""
+    output: Annotated[Path | None, unset_as("FILE", "traversal_CODE.png here")] = None
+    """PNG to write."""
+    set: str = ""
+    """Codes to set by hand, e.g. c1=3."""
+    rows: int = 10
+    """Samples of noise."""
+    columns: int = 10
+    """Values of a continuous code."""
+    low: float = -2.0
+    """First value of a continuous code."""
+    high: float = 2.0
+    """Last value of a continuous code."""
+    seed: int = 0
+    """Of noise and codes."""
+
+    def __call__(self) -> int:
+        from fastinfogan.results.grid import save_png
+        from fastinfogan.results.run import open_generator
+
+        for flag, value in (("--low", self.low), ("--high", self.high)):
+            if not math.isfinite(value):
+                raise UserError(f"{flag} {value}: finite numbers work")
+        generator = open_generator(self.source)
+        fixed = generator.parse_codes(self.set)
+        names = generator.spec.names
+        if self.code is not None:
+            codes = [generator.code_index(self.code, "--code")]
+        else:
+            codes = [i for i in range(len(names)) if i not in fixed]
+            if not codes:
+                raise UserError(f"--set {self.set}: sets every code, and none is left to vary")
+            if self.output is not None and len(codes) > 1:
+                raise UserError(f"--output {self.output}: name the code that it shows with --code")
+        for code in codes:
+            picture = generator.traverse(
+                code,
+                rows=at_least(1, self.rows, "--rows"),
+                columns=at_least(1, self.columns, "--columns"),
+                low=self.low,
+                high=self.high,
+                seed=valid_seed(self.seed),
+                fixed=fixed,
+            )
+            output = self.output or Path(f"traversal_{names[code]}.png")
+            save_png(output_file(output), picture)
+            print(output)
+        return 0
+
+
+@dataclass(frozen=True)
+class Export:
+    """Write the generator of a run's newest checkpoint as generator.safetensors."""
+
+    run: RunPath
+    """Run directory."""
+    output: Annotated[Path | None, unset_as("FILE", "generator.safetensors in the run")] = None
+    """File to write."""
+
+    def __call__(self) -> int:
+        from fastinfogan.results.run import load_run
+
+        if self.output is not None:
+            output_file(self.output)
+        run = load_run(self.run)
+        print(run.export(self.output))
+        return 0

@@ -1,0 +1,43 @@
+"""``train``: the command that trains, continues a run, or shows what it would do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from fastinfogan.cli.interrupt import leaving_at_once
+from fastinfogan.config import TrainConfig
+
+
+@dataclass(frozen=True)
+class Train(TrainConfig):
+    """Train an InfoGAN and leave numbers, pictures and a generator file behind.
+
+    With no options: the 5,000 MNIST digits that come with the installation, the paper's MNIST
+    networks and codes, 1,000 iterations."""
+
+    resume: Annotated[Path | None, tyro.conf.arg(metavar="RUN", help_behavior_hint="")] = None
+    """Continue the run in this directory; options that aren't given keep the run's values."""
+    dry_run: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Print the resolved configuration, parameter counts and shapes; do nothing."""
+
+    def __call__(self) -> int:
+        config = TrainConfig(self.data, self.model, self.optim, self.run)
+        if self.dry_run:
+            from fastinfogan.config.description import describe_config
+
+            print(describe_config(config))
+            return 0
+        with leaving_at_once():
+            from fastinfogan.training.trainer import train
+
+        run = train(config, self.resume)
+        if run.evaluation is not None:
+            from fastinfogan.results.evaluation_text import format_evaluation
+
+            print(format_evaluation(run.evaluation))
+            print(f"pictures, numbers and generator.safetensors are in {run.folder}")
+        return 128 + run.interrupted if run.interrupted else 0
