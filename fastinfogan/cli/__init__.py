@@ -36,7 +36,7 @@ COMMANDS = {
 _STYLE = (tyro.conf.OmitArgPrefixes,)
 
 # Yes, no, or whatever suits the device when not given: a flag to type, True or False to tyro.
-_SWITCHES = ("compile", "cuda-graphs")
+_SWITCHES = ("augment", "compile", "cuda-graphs")
 
 
 def _spell_out(arguments: Sequence[str]) -> list[str]:

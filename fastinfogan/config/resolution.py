@@ -6,6 +6,7 @@ import difflib
 from dataclasses import replace
 from typing import Any
 
+from fastinfogan.config.jitter import parse_jitter
 from fastinfogan.config.layers import Shape
 from fastinfogan.config.presets import PRESETS, architecture_of
 from fastinfogan.config.tree import DataConfig, ModelConfig, OptimConfig, TrainConfig
@@ -55,7 +56,9 @@ def resolve(config: TrainConfig) -> TrainConfig:
     spec = make_spec(model.noise, model.codes)
     if not spec.regularized:
         raise UserError(f"--codes {model.codes!r}: at least one code must not be :free")
-    model = replace(model, codes=str(spec))  # one spelling, so that runs compare
+    # One spelling of each, so that runs compare.
+    model = replace(model, codes=str(spec))
+    optim = replace(optim, jitter=str(parse_jitter(optim.jitter)))
     resolved = TrainConfig(data, model, optim, config.run)
     _check_ranges(resolved)
     return resolved
@@ -75,6 +78,9 @@ def preset_config(name: str) -> TrainConfig:
             lr_g=preset.lr_g,
             lambda_disc=preset.lambda_disc,
             lambda_cont=preset.lambda_cont,
+            consistency=preset.consistency,
+            augment=preset.augment,
+            jitter=preset.jitter,
         ),
     )
 
@@ -94,6 +100,7 @@ def _check_ranges(config: TrainConfig) -> None:
         ("--lr-g", optim.lr_g, 0 < optim.lr_g < 1, "above 0 and below 1"),
         ("--lambda-disc", optim.lambda_disc, 0 <= optim.lambda_disc < 1e6, "0 or more"),
         ("--lambda-cont", optim.lambda_cont, 0 <= optim.lambda_cont < 1e6, "0 or more"),
+        ("--consistency", optim.consistency, 0 <= optim.consistency < 1e6, "0 or more"),
         ("--beta1", optim.beta1, 0 <= optim.beta1 < 1, "0 or more and below 1"),
         ("--beta2", optim.beta2, 0 <= optim.beta2 < 1, "0 or more and below 1"),
         ("--seed", run.seed, 0 <= run.seed < 2**63, "0 to 2^63 - 1"),
@@ -104,6 +111,19 @@ def _check_ranges(config: TrainConfig) -> None:
     for flag, value, fits, works in limits:
         if not fits:
             raise UserError(f"{flag} {value}: {works} works")
+    if optim.consistency > 0:
+        if not any(config.spec.codes[i].is_discrete for i in config.spec.regularized):
+            raise UserError(
+                f"--consistency {optim.consistency:g}: --codes {config.model.codes} has no "
+                "categorical or Bernoulli code for it to act on; leave it out, or add catK"
+            )
+        if optim.objective == "gan":
+            raise UserError(
+                f"--consistency {optim.consistency:g}: with --objective gan nothing that Q learns "
+                "may reach D; leave it out"
+            )
+    if (optim.consistency > 0 or optim.augment) and not optim.jitter:
+        raise UserError("--jitter '': nothing changes, and --consistency and --augment need it to")
     if run.engine == "reference":
         for flag, given in (
             ("--amp", run.amp), ("--compile", run.compile), ("--cuda-graphs", run.cuda_graphs),

@@ -14,8 +14,10 @@ from typing import Annotated, Any, Literal
 
 from tyro.conf import FlagCreatePairsOff, arg
 
+from fastinfogan.config.jitter import parse_jitter
 from fastinfogan.config.layers import Architecture
 from fastinfogan.config.presets import architecture_of
+from fastinfogan.kernels.jitter import Jitter
 from fastinfogan.model.latent_spec import LatentSpec, make_spec
 
 
@@ -78,6 +80,15 @@ class OptimConfig:
     """Weight of L_I for categorical and Bernoulli codes."""
     lambda_cont: Annotated[float | None, unset_as("X", "the preset's")] = None
     """Weight of L_I for uniform and Gaussian codes."""
+    consistency: Annotated[float | None, unset_as("X", "the preset's")] = None
+    """Weight of Q's consistency: its categories must agree on a real image and on a slightly
+    changed copy of it. 0 is the paper's objective."""
+    augment: Annotated[bool | None, unset_as("", "the preset's")] = None
+    """Or --no-augment: D and Q see every image, real or generated, slightly changed, by half the
+    ranges of --jitter. The paper's presets don't."""
+    jitter: Annotated[str | None, unset_as("RANGES", "the preset's")] = None
+    """What a slight change is, e.g. rotation=0.3,scale=0.15,shear=0.2,shift=0.08; also
+    brightness, contrast and flip=1."""
     beta1: float = 0.5
     """Adam's first decay rate."""
     beta2: float = 0.999
@@ -137,6 +148,11 @@ class TrainConfig:
     def architecture(self) -> Architecture:
         """The rows of a resolved configuration's networks."""
         return architecture_of(self.model.preset, self.data.image_size, self.data.channels)
+
+    @property
+    def jitter(self) -> Jitter:
+        """What a slight change of an image is, in a resolved configuration."""
+        return parse_jitter(self.optim.jitter)
 
     @property
     def lambdas(self) -> tuple[float, ...]:

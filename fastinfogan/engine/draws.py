@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 
 from fastinfogan.config import TrainConfig
+from fastinfogan.config.jitter import AUGMENT_SHARE
 from fastinfogan.data.feeds.feed import Feed
+from fastinfogan.kernels.jitter import Jitter
 from fastinfogan.kernels.latents import latents
+from fastinfogan.kernels.philox import STREAM_COPY, STREAM_FAKE, STREAM_REAL
+from fastinfogan.kernels.warp import draw_maps, warp
 from fastinfogan.model.reference import Batch, Inputs
 
 
@@ -17,12 +22,19 @@ class Draws:
         config: resolved.
         feed: of real images; its device is where everything is drawn.
         dtype: of the latents.
+        fill: (C,) float32: what lies beyond an image's border, where images are changed.
     """
 
-    def __init__(self, config: TrainConfig, feed: Feed, dtype: torch.dtype) -> None:
-        self._spec, self._size, self._dtype = config.spec, config.optim.batch_size, dtype
-        self._per_iteration = 2 if config.optim.update == "alternating" else 1
-        self._feed = feed
+    def __init__(
+        self, config: TrainConfig, feed: Feed, dtype: torch.dtype, fill: Tensor | None = None
+    ) -> None:
+        optim = config.optim
+        self._spec, self._size, self._dtype = config.spec, optim.batch_size, dtype
+        self._range = config.architecture.output_range
+        self._per_iteration = 2 if optim.update == "alternating" else 1
+        self._feed, self._fill = feed, fill
+        self._copy = config.jitter if optim.consistency > 0 else None
+        self._augment = config.jitter.times(AUGMENT_SHARE) if optim.augment else None
         self._seed = torch.tensor([config.run.seed], device=feed.device)
         self._offset = torch.zeros(1, dtype=torch.int64, device=feed.device)
 
@@ -34,8 +46,14 @@ class Draws:
     def next(self) -> Batch:
         """What the next iteration consumes."""
         inputs = [self._draw(shift=i * self._size) for i in range(self._per_iteration)]
+        real, copy = self._feed.next(), None
+        if self._copy is not None:
+            copy = self._changed(real, self._maps(self._copy, STREAM_COPY))
+        if self._augment is not None:
+            real = self._changed(real, self._maps(self._augment, STREAM_REAL))
         self._offset += self.latent_offset(1)
-        return Batch(self._feed.next(), inputs[0], inputs[1] if len(inputs) == 2 else None)
+        inputs_g = inputs[1] if len(inputs) == 2 else None
+        return Batch(real, inputs[0], inputs_g, copy, self._fill)
 
     def latent_offset(self, iteration: int) -> int:
         """Latent samples drawn before ``iteration``."""
@@ -43,9 +61,20 @@ class Draws:
 
     def _draw(self, shift: int) -> Inputs:
         spec = self._spec
-        return Inputs(
-            *latents(
-                spec.noise, spec.codes, self._size, self._seed, self._offset, shift=shift,
-                dtype=self._dtype,
-            )
+        drawn = latents(
+            spec.noise, spec.codes, self._size, self._seed, self._offset, shift=shift,
+            dtype=self._dtype,
         )  # fmt: skip
+        maps = None
+        if self._augment is not None:
+            maps = self._maps(self._augment, STREAM_FAKE, shift)
+        return Inputs(*drawn, maps)
+
+    def _maps(self, jitter: Jitter, stream: int, shift: int = 0) -> Tensor:
+        return draw_maps(
+            jitter, self._size, self._seed, self._offset, stream, shift=shift,
+            output_range=self._range,
+        )  # fmt: skip
+
+    def _changed(self, images: Tensor, maps: Tensor) -> Tensor:
+        return warp(images, maps, self._fill, self._range)

@@ -1,7 +1,12 @@
 """What D with Q, and what G, minimise: the seam at which a loss is changed or added.
 
-    D, Q    -log D(x) - log(1 - D(G(z, c))) - lambda L_I        (paper, eq. 6)
-    G       -log D(G(z, c)) - lambda L_I                        (the non-saturating form)
+    D, Q    -log D(x) - log(1 - D(G(z, c))) - lambda L_I + weight L_cons
+    G       -log D(G(z, c)) - lambda L_I
+
+(Paper, eq. 6, and the non-saturating form.) L_cons is ours, and off in the paper's presets: Q's
+categories must agree on a real image and on a slightly changed copy (``kernels/consistency``). It
+reaches the trunk and Q, through the copy alone. With ``--augment`` D and Q see every image, real or
+generated, slightly changed; G's gradient flows back through the change.
 
 With ``--objective gan``, the baseline of the paper's Fig. 1, no gradient of L_I reaches the trunk
 or G: Q only watches.
@@ -9,13 +14,25 @@ or G: Q only watches.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from fastinfogan.config import TrainConfig
+from fastinfogan.kernels.consistency import consistency
 from fastinfogan.kernels.mi_loss import d_loss, g_loss
 from fastinfogan.model.networks import Discriminator
+
+
+class View(NamedTuple):
+    """What D and Q put out on a batch; None where nobody asked."""
+
+    logits: Tensor  # D's, (groups B,)
+    q_params: Tensor | None  # Q's on the generated images, (B, q_width)
+    q_image: Tensor | None = None  # Q's on the real images, without a gradient
+    q_copy: Tensor | None = None  # Q's on their changed copies
 
 
 class Objective:
@@ -27,26 +44,43 @@ class Objective:
 
     def __init__(self, config: TrainConfig) -> None:
         self._codes, self._lambdas = config.spec.codes, config.lambdas
+        self._weight = config.optim.consistency
         self.informed = config.optim.objective == "infogan"
 
-    def d_loss(self, logits: Tensor, q_params: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """What D and Q minimise, and its terms; arguments and results as ``mi_loss.d_loss``'s."""
-        return d_loss(logits, q_params, values, self._codes, self._lambdas)
+    def d_loss(self, view: View, values: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+        """What D and Q minimise.
 
-    def g_loss(
-        self, logits: Tensor, q_params: Tensor | None, values: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """What G minimises, and its terms; arguments and results as ``mi_loss.g_loss``'s.
+        Args:
+            view: of the real images, then the generated ones.
+            values: (B, codes), the codes that these were made from.
 
-        ``q_params`` isn't looked at where nothing of L_I reaches G.
+        Returns:
+            The total, a scalar; its terms, as ``mi_loss.d_loss`` has them; and L_cons, if it takes
+            part. The last two are detached.
         """
+        total, terms = d_loss(view.logits, view.q_params, values, self._codes, self._lambdas)
+        if view.q_copy is None:
+            return total, terms, None
+        disagreement = consistency(view.q_image, view.q_copy, self._codes)
+        return total + self._weight * disagreement, terms, disagreement.detach()
+
+    def g_loss(self, view: View, values: Tensor) -> tuple[Tensor, Tensor]:
+        """What G minimises, and its terms as ``mi_loss.g_loss`` has them.
+
+        Args:
+            view: of the generated images; Q's isn't looked at where nothing of L_I reaches G.
+            values: (B, codes), the codes that they were made from.
+        """
+        logits = view.logits
         if self.informed:
-            return g_loss(logits, q_params, values, self._codes, self._lambdas)
+            return g_loss(logits, view.q_params, values, self._codes, self._lambdas)
         loss = F.softplus(-logits.to(torch.promote_types(logits.dtype, torch.float32))).mean()
         return loss, loss.detach().view(1)
 
 
-def judge(d: Discriminator, images: Tensor, groups: int, informed: bool) -> tuple[Tensor, Tensor]:
+def judge(
+    d: Discriminator, images: Tensor, groups: int, informed: bool, copy: Tensor | None = None
+) -> View:
     """D's and Q's view of a batch.
 
     Args:
@@ -54,14 +88,17 @@ def judge(d: Discriminator, images: Tensor, groups: int, informed: bool) -> tupl
         images: (groups B, C, H, W): the real ones first if ``groups`` is 2.
         groups: parts of the batch that are normalised apart, 1 or 2.
         informed: let gradients of Q's loss reach the trunk and the images.
-
-    Returns:
-        D's logits on all images, (groups B,), and Q's output on the last group, the generated
-        ones, (B, q_width).
+        copy: (B, C, H, W), changed copies of the real images. Q's look at them, and at the real
+            ones beside, uses their own statistics and leaves no trace in the running ones.
     """
     features = d.features(images, groups)
     logits = d.logits(features)
     fake, features_fake = images.chunk(groups)[-1], features.chunk(groups)[-1]
     if not informed:
         fake, features_fake = fake.detach(), features_fake.detach()
-    return logits, d.q_params(fake, features_fake)
+    q_params = d.q_params(fake, features_fake)
+    if copy is None:
+        return View(logits, q_params)
+    with torch.no_grad():
+        q_image = d.q_params(images.chunk(groups)[0], features.chunk(groups)[0], statistics=False)
+    return View(logits, q_params, q_image, d.q_of(copy, statistics=False))

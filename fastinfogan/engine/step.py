@@ -10,12 +10,13 @@ from torch import Tensor
 from fastinfogan.config import TrainConfig
 from fastinfogan.engine.flat import FlatAdam
 from fastinfogan.engine.loss_scale import LossScale
-from fastinfogan.engine.objective import Objective, judge
+from fastinfogan.engine.objective import Objective, View, judge
+from fastinfogan.kernels.warp import warp
 from fastinfogan.model.networks import Discriminator, Generator, frozen
-from fastinfogan.model.reference import Batch, Losses
+from fastinfogan.model.reference import Batch, Inputs, Losses
 from fastinfogan.plan import Plan
 
-Judge = Callable[[Discriminator, Tensor, int, bool], tuple[Tensor, Tensor]]
+Judge = Callable[..., View]  # as ``objective.judge``
 
 
 class FastEngine:
@@ -49,6 +50,7 @@ class FastEngine:
     ) -> None:
         device, optim = plan.device, config.optim
         self.objective = Objective(config)
+        self._range = config.architecture.output_range
         self.generator = Generator(config.architecture, config.spec).to(device, dtype)
         self.discriminator = Discriminator(
             config.architecture, config.spec, config.model.separate_q
@@ -80,37 +82,37 @@ class FastEngine:
         """D and Q learn from one draw of codes, then G from another."""
         objective, d = self.objective, self.adam_d.compute
         with torch.no_grad():
-            fake = self._generate(batch.inputs_d.latents)
+            fake = self._fake(batch.inputs_d, batch)
         # What G makes for its own update doesn't depend on D's: on a GPU it is made beside it.
-        fake_g = _Beside(self._side, self._generate, batch.inputs_g.latents)
+        fake_g = _Beside(self._side, lambda: self._fake(batch.inputs_g, batch))
 
         images = torch.cat([batch.real, fake])
-        logits, q_params = self._judge(d, images, 2, objective.informed)
-        total, terms = objective.d_loss(logits, q_params, batch.inputs_d.values)
+        view = self._judge(d, images, 2, objective.informed, batch.copy)
+        total, terms, disagreement = objective.d_loss(view, batch.inputs_d.values)
         self.adam_d.zero_grad()
         total.backward(self._seed(total))
         self.adam_d.step(self.loss_scale)
 
         with frozen(d):
             if objective.informed:
-                logits, q_params = self._judge(d, fake_g.result(), 1, True)
+                view = self._judge(d, fake_g.result(), 1, True)
             else:
-                logits, q_params = d.logits(d.features(fake_g.result())), None
-            total, terms_g = objective.g_loss(logits, q_params, batch.inputs_g.values)
+                view = View(d.logits(d.features(fake_g.result())), None)
+            total, terms_g = objective.g_loss(view, batch.inputs_g.values)
             self.adam_g.zero_grad()
             total.backward(self._seed(total))
         self.adam_g.step(self.loss_scale)
-        return self._report(terms, terms_g)
+        return self._report(terms, terms_g, disagreement)
 
     def _simultaneous(self, batch: Batch) -> Losses:
         """One draw of codes and one pass through D serve both updates."""
         objective, d = self.objective, self.adam_d.compute
         values = batch.inputs_d.values
-        fake = self._generate(batch.inputs_d.latents)
-        images = torch.cat([batch.real, fake])
-        logits, q_params = self._judge(d, images, 2, objective.informed)
-        d_total, terms = objective.d_loss(logits, q_params, values)
-        g_total, terms_g = objective.g_loss(logits.chunk(2)[1], q_params, values)
+        images = torch.cat([batch.real, self._fake(batch.inputs_d, batch)])
+        view = self._judge(d, images, 2, objective.informed, batch.copy)
+        d_total, terms, disagreement = objective.d_loss(view, values)
+        g_view = View(view.logits.chunk(2)[1], view.q_params)
+        g_total, terms_g = objective.g_loss(g_view, values)
         # Both gradients come from the weights before either update.
         for adam, total, keep in ((self.adam_d, d_total, True), (self.adam_g, g_total, False)):
             grads = torch.autograd.grad(total, adam.trained, self._seed(total), retain_graph=keep)
@@ -118,35 +120,38 @@ class FastEngine:
                 parameter.grad = grad
         self.adam_d.step(self.loss_scale)
         self.adam_g.step(self.loss_scale)
-        return self._report(terms, terms_g)
+        return self._report(terms, terms_g, disagreement)
+
+    def _fake(self, inputs: Inputs, batch: Batch) -> Tensor:
+        """G's images as D and Q get to see them."""
+        images = self._generate(inputs.latents)
+        return images if inputs.maps is None else warp(images, inputs.maps, batch.fill, self._range)
 
     def _seed(self, total: Tensor) -> Tensor:
         """What a backward pass begins with: 1, or the loss scale."""
         return (self._one if self.loss_scale is None else self.loss_scale.value).view_as(total)
 
-    def _report(self, terms: Tensor, terms_g: Tensor) -> Losses:
+    def _report(self, terms: Tensor, terms_g: Tensor, disagreement: Tensor | None) -> Losses:
         if self.loss_scale is not None:
             self.loss_scale.update()
-        return Losses(terms[0], terms_g[0], terms[1:])
+        return Losses(terms[0], terms_g[0], terms[1:], disagreement)
 
 
 class _Beside:
     """A call that runs at once on another stream, or, without one, when its result is wanted.
 
-    (On a CPU an early call would only keep its activations for longer.) Argument and result outlive
+    (On a CPU an early call would only keep its activations for longer.) Arguments and result outlive
     the iteration's last use of them on either stream, and each stream waits for the other before
     the next call, so the allocator needs no ``record_stream``, which in a recorded graph would keep
     their memory from being used again.
     """
 
-    def __init__(
-        self, stream: torch.cuda.Stream | None, function: Callable[[Tensor], Tensor], x: Tensor
-    ) -> None:
-        self._stream, self._later = stream, lambda: function(x)
+    def __init__(self, stream: torch.cuda.Stream | None, function: Callable[[], Tensor]) -> None:
+        self._stream, self._later = stream, function
         if stream is not None:
             stream.wait_stream(torch.cuda.current_stream())
             with torch.cuda.stream(stream):
-                self._made = function(x)
+                self._made = function()
 
     def result(self) -> Tensor:
         """What the call returned, for use on the current stream."""

@@ -43,25 +43,26 @@ class Block(nn.Module):
             kind = nn.BatchNorm1d if flat else nn.BatchNorm2d
             self.norm = kind(row.features, eps=NORM_EPS, momentum=NORM_MOMENTUM)
 
-    def forward(self, x: Tensor, groups: int = 1) -> Tensor:
+    def forward(self, x: Tensor, groups: int = 1, statistics: bool = True) -> Tensor:
+        """``statistics``: let the running ones learn from this batch, if the network is learning."""
         row = self.row
         if row.kind == "fc":
             # Maps are flattened in memory order (height, width, channel): a view, not a copy.
             x = self.op(x if x.dim() == 2 else x.permute(0, 2, 3, 1).flatten(1))
         else:
             x = conv(x, self.op.weight, self.op.bias, row.stride, row.kind == "upconv")
-        x = self._activate(x, groups)
+        x = self._activate(x, groups, statistics)
         if row.shape is not None:
             channels, height, width = row.shape
             x = x.view(-1, height, width, channels).permute(0, 3, 1, 2)
         return x
 
-    def _activate(self, x: Tensor, groups: int) -> Tensor:
+    def _activate(self, x: Tensor, groups: int, statistics: bool) -> Tensor:
         activation = self.row.activation
         if self.norm is not None:
             n = self.norm
             # A frozen network (see `frozen`) leaves its running statistics alone.
-            update = n.track_running_stats or not self.training
+            update = (statistics and n.track_running_stats) or not self.training
             return bn_act(
                 x,
                 n.weight,
@@ -121,26 +122,37 @@ class Discriminator(nn.Module):
         features = self.features(images)
         return self.logits(features), self.q_params(images, features)
 
-    def features(self, images: Tensor, groups: int = 1) -> Tensor:
-        """The trunk's output; ``groups=2`` normalises the halves of the batch apart."""
+    def features(self, images: Tensor, groups: int = 1, statistics: bool = True) -> Tensor:
+        """The trunk's output.
+
+        Args:
+            images: (B, C, H, W).
+            groups: 2 normalises the halves of the batch apart.
+            statistics: False leaves no trace of the images in the running statistics.
+        """
         x = images
         for layer in self.trunk:
-            x = layer(x, groups)
+            x = layer(x, groups, statistics)
         return x
 
     def logits(self, features: Tensor) -> Tensor:
         """D's logit per image, (B,): positive means real."""
         return self.d_head[0](features).squeeze(1)
 
-    def q_params(self, images: Tensor, features: Tensor) -> Tensor:
+    def q_of(self, images: Tensor, statistics: bool = True) -> Tensor:
+        """Q's output on images, where D's isn't asked for."""
+        features = images if self.q_trunk is not None else self.features(images, 1, statistics)
+        return self.q_params(images, features, statistics)
+
+    def q_params(self, images: Tensor, features: Tensor, statistics: bool = True) -> Tensor:
         """Q's output, from D's features or, with a trunk of its own, from the images."""
         x = features
         if self.q_trunk is not None:
             x = images
             for layer in self.q_trunk:
-                x = layer(x)
+                x = layer(x, statistics=statistics)
         for layer in self.q_head:
-            x = layer(x)
+            x = layer(x, statistics=statistics)
         return x
 
 

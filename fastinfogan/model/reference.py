@@ -24,6 +24,7 @@ class Inputs(NamedTuple):
 
     latents: Tensor  # (B, input_width): G's input, categorical codes one-hot
     values: Tensor  # (B, codes) float32: what Q has to find; a category as its index
+    maps: Tensor | None = None  # (B, 8): how G's images change before D sees them (--augment)
 
 
 class Batch(NamedTuple):
@@ -32,6 +33,8 @@ class Batch(NamedTuple):
     real: Tensor  # (B, C, H, W) in the architecture's output range
     inputs_d: Inputs
     inputs_g: Inputs | None
+    copy: Tensor | None = None  # like real: changed copies of the real images (--consistency)
+    fill: Tensor | None = None  # (C,) float32: what lies beyond an image's border
 
 
 class Losses(NamedTuple):
@@ -40,6 +43,7 @@ class Losses(NamedTuple):
     d_loss: Tensor  # (), nats: -log D(x) - log(1 - D(G))
     g_loss: Tensor  # (), nats: -log D(G)
     nll: Tensor  # (codes,), nats, of the codes of D's update under Q; L_I = H(c) - nll
+    consistency: Tensor | None = None  # (), nats: L_cons, if it takes part
 
 
 # -- 1. The networks ----------------------------------------------------------------------
@@ -141,15 +145,51 @@ def code_nlls(q_params: Tensor, values: Tensor, codes: tuple[Code, ...]) -> Tens
     return torch.stack(nlls)
 
 
-# -- 3. One iteration ------------------------------------------------------------------------
+# -- 3. Ours: small changes that make no difference (off in the paper's presets) -----------------
+
+
+def changed(images: Tensor, maps: Tensor, fill: Tensor, middle: float) -> Tensor:
+    """Each image as its map shows it: moved, then with another contrast and brightness."""
+    maps, fill = maps.to(images.dtype), fill.to(images.dtype).view(1, -1, 1, 1)
+    grid = F.affine_grid(maps[:, :6].reshape(-1, 2, 3), list(images.shape), align_corners=False)
+    moved = F.grid_sample(images - fill, grid, align_corners=False) + fill
+    gain, bias = maps[:, 6:].reshape(-1, 2, 1, 1, 1).unbind(1)
+    return gain * (moved - middle) + middle + bias
+
+
+def disagreement(q_image: Tensor, q_copy: Tensor, codes: tuple[Code, ...]) -> Tensor:
+    """L_cons: KL(Q(c | x) || Q(c | T(x))), in nats, summed over the discrete codes.
+
+    A continuous code may be what T changes: it takes no part.
+    """
+    total, column = q_copy.new_zeros(()), 0
+    for code in codes:
+        p, q = (out[:, column : column + code.q_width] for out in (q_image, q_copy))
+        column += code.q_width
+        if code.regularized and code.kind == "categorical":
+            log_p, log_q = p.log_softmax(1), q.log_softmax(1)
+            total = total + (log_p.exp() * (log_p - log_q)).sum(1).mean()
+        elif code.regularized and code.kind == "bernoulli":
+            for sign in (1.0, -1.0):  # log sigmoid(x) and log(1 - sigmoid(x)) = log sigmoid(-x)
+                log_p, log_q = F.logsigmoid(sign * p), F.logsigmoid(sign * q)
+                total = total + (log_p.exp() * (log_p - log_q)).mean()
+    return total
+
+
+# -- 4. One iteration ------------------------------------------------------------------------
 
 
 def freeze(network: nn.Module, frozen: bool) -> None:
     """Stop a network from learning, its running statistics included, or let it learn again."""
     network.requires_grad_(not frozen)
+    keep_statistics(network, frozen)
+
+
+def keep_statistics(network: nn.Module, keep: bool) -> None:
+    """Keep the running statistics as they are, or let them learn again."""
     for module in network.modules():
         if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
-            module.track_running_stats = not frozen  # it still normalises with the batch's own
+            module.track_running_stats = not keep  # it still normalises with the batch's own
 
 
 class ReferenceEngine:
@@ -167,24 +207,26 @@ class ReferenceEngine:
         self.adam_d = torch.optim.Adam(self.discriminator.parameters(), optim.lr_d, betas, ADAM_EPS)
         self.adam_g = torch.optim.Adam(self.generator.parameters(), optim.lr_g, betas, ADAM_EPS)
 
+        self.consistency = optim.consistency
+        self.middle = sum(config.architecture.output_range) / 2
         self.informed = optim.objective == "infogan"  # False: a plain GAN that Q only watches
         self.step = self.alternating if optim.update == "alternating" else self.simultaneous
 
     def alternating(self, batch: Batch) -> Losses:
         """D and Q learn from one draw of codes, then G from another."""
-        g, d = self.generator, self.discriminator
+        d = self.discriminator
 
         # D and Q: tell real from fake, and read the codes off the fakes.
         with torch.no_grad():
-            fake = g(batch.inputs_d.latents)
-        d_loss, nll, _ = self.d_losses(batch.real, fake, batch.inputs_d.values)
+            fake = self.fakes(batch.inputs_d, batch)
+        d_loss, nll, consistency, _ = self.d_losses(batch, fake)
         self.adam_d.zero_grad()
-        (d_loss + self.weighted(nll)).backward()
+        (d_loss + self.weighted(nll) + self.consistency * consistency).backward()
         self.adam_d.step()
 
         # G: fool the new D, and make the codes readable. Nothing of D or Q changes.
         freeze(d, True)
-        fake = g(batch.inputs_g.latents)
+        fake = self.fakes(batch.inputs_g, batch)
         features = d.trunk(fake)
         g_loss = F.softplus(-d.logits(features)).mean()  # non-saturating: -log D(G(z, c))
         total = g_loss
@@ -196,28 +238,37 @@ class ReferenceEngine:
         total.backward()
         freeze(d, False)
         self.adam_g.step()
-        return Losses(d_loss.detach(), g_loss.detach(), nll.detach())
+        return self.report(batch, d_loss, g_loss, nll, consistency)
 
     def simultaneous(self, batch: Batch) -> Losses:
         """One draw of codes and one pass through D serve both updates."""
         g, d = self.generator, self.discriminator
-        fake = g(batch.inputs_d.latents)
-        d_loss, nll, logits_fake = self.d_losses(batch.real, fake, batch.inputs_d.values)
+        fake = self.fakes(batch.inputs_d, batch)
+        d_loss, nll, consistency, logits_fake = self.d_losses(batch, fake)
         g_loss = F.softplus(-logits_fake).mean()
         information = self.weighted(nll)
-        d_total, g_total = d_loss + information, g_loss + information * self.informed
+        d_total = d_loss + information + self.consistency * consistency
+        g_total = g_loss + information * self.informed
         d_grads = torch.autograd.grad(d_total, list(d.parameters()), retain_graph=True)
         g_grads = torch.autograd.grad(g_total, list(g.parameters()))
         for p, grad in zip([*d.parameters(), *g.parameters()], d_grads + g_grads, strict=True):
             p.grad = grad
         self.adam_d.step()
         self.adam_g.step()
-        return Losses(d_loss.detach(), g_loss.detach(), nll.detach())
+        return self.report(batch, d_loss, g_loss, nll, consistency)
 
-    def d_losses(self, real: Tensor, fake: Tensor, values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """D's loss, the NLL of each code under Q, and D's logits on the fakes."""
-        d = self.discriminator
-        logits_real = d.logits(d.trunk(real))
+    def fakes(self, inputs: Inputs, batch: Batch) -> Tensor:
+        """G's images as D and Q get to see them."""
+        images = self.generator(inputs.latents)
+        if inputs.maps is None:
+            return images
+        return changed(images, inputs.maps, batch.fill, self.middle)
+
+    def d_losses(self, batch: Batch, fake: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """D's loss, the NLL of each code under Q, L_cons, and D's logits on the fakes."""
+        d, real, values = self.discriminator, batch.real, batch.inputs_d.values
+        features_real = d.trunk(real)
+        logits_real = d.logits(features_real)
         features = d.trunk(fake)
         logits_fake = d.logits(features)
         # -log D(x) = softplus(-logit) and -log(1 - D(x)) = softplus(logit)
@@ -226,7 +277,22 @@ class ReferenceEngine:
             q_params = d.q_params(fake, features)
         else:  # Q learns, but no gradient of its loss reaches D's trunk or the images
             q_params = d.q_params(fake.detach(), features.detach())
-        return d_loss, code_nlls(q_params, values, self.codes), logits_fake
+        consistency = d_loss.new_zeros(())
+        if batch.copy is not None:  # neither look of Q leaves a trace in the running statistics
+            keep_statistics(d, True)
+            with torch.no_grad():
+                q_image = d.q_params(real, features_real)
+            q_copy = d.q_params(batch.copy, d.trunk(batch.copy))
+            keep_statistics(d, False)
+            consistency = disagreement(q_image, q_copy, self.codes)
+        return d_loss, code_nlls(q_params, values, self.codes), consistency, logits_fake
+
+    def report(
+        self, batch: Batch, d_loss: Tensor, g_loss: Tensor, nll: Tensor, consistency: Tensor
+    ) -> Losses:
+        """What the iteration reports."""
+        losses = [loss.detach() for loss in (d_loss, g_loss, nll, consistency)]
+        return Losses(*losses) if batch.copy is not None else Losses(*losses[:3])
 
     def weighted(self, nll: Tensor) -> Tensor:
         """The codes' NLLs, each times its lambda."""

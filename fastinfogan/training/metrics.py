@@ -18,18 +18,23 @@ from fastinfogan.model.reference import Losses
 class Window:
     """Sums of an engine's losses over the iterations since they were last read.
 
-    ``sums`` is float64 on the device: D loss, G loss, NLL per code. Adding never waits for the
+    ``sums`` is float64 on the device: D loss, G loss, NLL per code, and with ``consistency`` L_cons.
+    Adding never waits for the
     device; ``means`` does. A NaN or an infinity in any iteration shows in the means. ``count``,
     the number of iterations, is kept by the caller: a replayed iteration runs no Python.
     """
 
-    def __init__(self, spec: LatentSpec, device: torch.device) -> None:
-        self.spec = spec
-        self.sums = torch.zeros(2 + len(spec.codes), dtype=torch.float64, device=device)
+    def __init__(self, spec: LatentSpec, device: torch.device, consistency: bool = False) -> None:
+        self.spec, self._consistency = spec, consistency
+        numbers = 2 + len(spec.codes) + consistency
+        self.sums = torch.zeros(numbers, dtype=torch.float64, device=device)
         self.count = 0
 
     def add(self, losses: Losses) -> None:
-        self.sums += torch.cat([losses.d_loss.view(1), losses.g_loss.view(1), losses.nll])
+        numbers = [losses.d_loss.view(1), losses.g_loss.view(1), losses.nll]
+        if losses.consistency is not None:
+            numbers.append(losses.consistency.view(1))
+        self.sums += torch.cat(numbers)
 
     def reset(self) -> None:
         self.sums.zero_()
@@ -44,10 +49,12 @@ class Window:
         """D loss, G loss, L_I per regularised code and in total, H(c), the best reachable: nats."""
         d_loss, g_loss, *nll = (self.sums / self.count).tolist()
         spec = self.spec
+        consistency = {"consistency": nll.pop()} if self._consistency else {}
         per_code = {spec.names[i]: spec.codes[i].entropy - nll[i] for i in spec.regularized}
         return {
             "d_loss": d_loss,
             "g_loss": g_loss,
+            **consistency,
             "mi": sum(per_code.values()),
             "mi_per_code": per_code,
             "ceiling": spec.entropy,

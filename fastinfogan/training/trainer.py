@@ -83,8 +83,10 @@ class Training:
             self.plan.device, self.plan.input_dtype,
         )  # fmt: skip
         self.feed = open_feed(self.data, batches, config.run.resident)
-        self.draws = Draws(config, self.feed, self.plan.input_dtype)
-        self.window = Window(config.spec, self.plan.device)
+        low, high = config.architecture.output_range
+        fill = torch.from_numpy(low + self.data.background.astype("float32") / 255 * (high - low))
+        self.draws = Draws(config, self.feed, self.plan.input_dtype, fill.to(self.plan.device))
+        self.window = Window(config.spec, self.plan.device, config.optim.consistency > 0)
         run_iterations = Captured if self.plan.graphs else Eager
         self.iterations = run_iterations(self._iterate, self.feed.load, self._tell)
 

@@ -54,7 +54,7 @@ def digits_status(data_dir: Path | None) -> tuple[bool, str]:
 DIGITS = Dataset(
     name="digits",
     summary="5,000 real MNIST digits, 28x28 grey; no download",
-    default_preset="mnist",
+    default_preset="digits",
     iterations=1000,
     image_shape=(1, SIDE, SIDE),
     has_test_split=False,

@@ -1,0 +1,123 @@
+"""Small random changes of images: an affine map, sampled bilinearly; brightness and contrast.
+
+An image lies on the square from -1 to 1 along either axis, its pixels' centres at
+(2 i + 1) / size - 1. A *map* is eight numbers (a, b, tx, c, d, ty, gain, bias): pixel (x, y) of the
+result shows the place
+
+    (a x + b y + tx, c x + d y + ty)
+
+of the image, as the mean of the four pixels around it, each weighed by one minus its distance along
+either axis; beyond its border an image is ``fill`` everywhere. With m the middle of the range,
+
+    result = gain (place - m) + m + bias
+
+A result is linear in the image; backward, an image's pixel gets gain times the weights that it had,
+times the gradients of the pixels that show it.
+
+Map n of a run is drawn from the words of Philox(seed, counter = (n low, n high, 0 or 1, stream)),
+each an even number u from -1 to 1, by the ranges of a ``Jitter``:
+
+    angle = rotation u0    k = 1 + scale u1    s = shear u2    t = shift (u3, u4)
+    ((a, b), (c, d)) = k ((cos, -sin), (sin, cos)) ((1, s), (0, 1))
+    gain = 1 + contrast u5    bias = brightness u6 (half the range)    mirrored if flip u7 > 0
+
+(Differentiable augmentation: Zhao et al. 2020. The sampling is that of spatial transformers,
+Jaderberg et al. 2015, section 3.3.)
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from fastinfogan.kernels.jitter import Jitter
+from fastinfogan.kernels.philox import halves, philox_reference
+
+Range = tuple[float, float]
+NUMBERS = 8  # of a map
+
+
+def draw_maps_reference(
+    jitter: Jitter,
+    batch: int,
+    seed: Tensor,
+    offset: Tensor,
+    stream: int,
+    output_range: Range = (0.0, 1.0),
+) -> Tensor:
+    """Maps ``offset`` to ``offset + batch - 1`` of a stream, in plain torch.
+
+    Args:
+        jitter: the ranges.
+        batch: maps to draw.
+        seed, offset: int64 of shape (1,).
+        stream: tells apart what maps are drawn for.
+        output_range: of the images that they are for.
+
+    Returns:
+        (batch, 8) float32.
+    """
+    n = offset + torch.arange(batch, device=seed.device)
+    zero = torch.zeros_like(n)
+    words = [
+        word
+        for block in (0, 1)
+        for word in philox_reference(seed, *halves(n), zero + block, zero + stream)
+    ]
+    u = [2.0 * ((word.double() + 0.5) * 2.0**-32).float() - 1.0 for word in words]
+    angle, k = jitter.rotation * u[0], 1.0 + jitter.scale * u[1]
+    s, tx, ty = jitter.shear * u[2], jitter.shift * u[3], jitter.shift * u[4]
+    cos, sin = torch.cos(angle), torch.sin(angle)
+    mirror = torch.where(jitter.flip * u[7] > 0.0, -1.0, 1.0)
+    gain = 1.0 + jitter.contrast * u[5]
+    bias = jitter.brightness * u[6] * (0.5 * (output_range[1] - output_range[0]))
+    return torch.stack(
+        [
+            *(mirror * k * cos, mirror * k * (s * cos - sin), mirror * tx),
+            *(k * sin, k * (s * sin + cos), ty),
+            *(gain, bias),
+        ],
+        dim=1,
+    )
+
+
+def warp_reference(
+    x: Tensor, maps: Tensor, fill: Tensor, output_range: Range = (0.0, 1.0)
+) -> Tensor:
+    """The images as their maps show them, in plain torch.
+
+    Args:
+        x: (B, C, H, W), any float dtype and memory format; the arithmetic is float32 or wider.
+        maps: (B, 8) float32.
+        fill: (C,) float32: what lies beyond an image's border.
+        output_range: of the images.
+
+    Returns:
+        A tensor like ``x``, channels-last.
+    """
+    wide = x.to(torch.promote_types(x.dtype, torch.float32))
+    maps, fill = maps.to(wide.dtype), fill.to(wide.dtype).view(1, -1, 1, 1)
+    grid = F.affine_grid(maps[:, :6].reshape(-1, 2, 3), list(x.shape), align_corners=False)
+    moved = F.grid_sample(wide - fill, grid, "bilinear", "zeros", align_corners=False) + fill
+    middle = 0.5 * (output_range[0] + output_range[1])
+    gain, bias = maps[:, 6].view(-1, 1, 1, 1), maps[:, 7].view(-1, 1, 1, 1)
+    result = gain * (moved - middle) + middle + bias
+    return result.to(x.dtype).contiguous(memory_format=torch.channels_last)
+
+
+def draw_maps(
+    jitter: Jitter,
+    batch: int,
+    seed: Tensor,
+    offset: Tensor,
+    stream: int,
+    *,
+    shift: int = 0,
+    output_range: Range = (0.0, 1.0),
+) -> Tensor:
+    return draw_maps_reference(jitter, batch, seed, offset + shift, stream, output_range)
+
+
+def warp(x: Tensor, maps: Tensor, fill: Tensor, output_range: Range = (0.0, 1.0)) -> Tensor:
+    return warp_reference(x, maps, fill, output_range)
