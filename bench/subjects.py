@@ -14,7 +14,8 @@ from torch import Tensor
 from bench.floor import synchronize
 from fastinfogan.config import ADAM_EPS, RunConfig, TrainConfig, preset_config
 from fastinfogan.data import ImageData
-from fastinfogan.data.feeds.feed import Batches, ResidentFeed
+from fastinfogan.data.feeds.feed import Batches
+from fastinfogan.data.feeds.resident import ResidentFeed
 from fastinfogan.engine.flat import FlatAdam
 from fastinfogan.engine.graph import Captured, Eager
 from fastinfogan.engine.precision import half_dtype

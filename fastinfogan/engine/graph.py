@@ -15,7 +15,7 @@ class Eager:
 
     Args:
         iterate: one whole iteration on the device.
-        load: what the host does before it, such as handing over the next images; None if nothing.
+        prepare: what the host does before it, such as handing over the next images; None: nothing.
 
     Attributes:
         note: what a person should know, once; "" if nothing.
@@ -23,14 +23,14 @@ class Eager:
 
     note = ""
 
-    def __init__(self, iterate: Callable[[], None], load: Callable[[], None] | None) -> None:
-        self._iterate, self._load = iterate, load
+    def __init__(self, iterate: Callable[[], None], prepare: Callable[[], None] | None) -> None:
+        self._iterate, self._prepare = iterate, prepare
 
     def run(self, count: int) -> None:
         """Run ``count`` iterations."""
         for _ in range(count):
-            if self._load is not None:
-                self._load()
+            if self._prepare is not None:
+                self._prepare()
             self._iterate()
 
 
@@ -43,8 +43,8 @@ class Captured(Eager):
     recording fails, ``note`` says why, and iterations run one by one.
     """
 
-    def __init__(self, iterate: Callable[[], None], load: Callable[[], None] | None) -> None:
-        super().__init__(iterate, load)
+    def __init__(self, iterate: Callable[[], None], prepare: Callable[[], None] | None) -> None:
+        super().__init__(iterate, prepare)
         self._stream = torch.cuda.Stream()
         self._warm = 0
         self._graphs: dict[int, torch.cuda.CUDAGraph] | None = None
@@ -63,8 +63,8 @@ class Captured(Eager):
             return
         for length, graph in self._graphs.items():
             while count >= length:
-                if self._load is not None:
-                    self._load()
+                if self._prepare is not None:
+                    self._prepare()
                 graph.replay()
                 count -= length
 
@@ -73,7 +73,7 @@ class Captured(Eager):
         graphs: dict[int, torch.cuda.CUDAGraph] = {}
         pool = torch.cuda.graph_pool_handle()  # one: graphs never run beside each other
         # What the host hands over before an iteration can't happen in the middle of a graph.
-        lengths = LENGTHS if self._load is None else (1,)
+        lengths = LENGTHS if self._prepare is None else (1,)
         torch.cuda.synchronize()
         current = torch.cuda.current_stream()
         try:

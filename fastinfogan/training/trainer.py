@@ -21,7 +21,8 @@ import torch
 
 from fastinfogan.config import RESUMABLE_CHANGES, TrainConfig, differences, resolve, to_dict
 from fastinfogan.data import ImageData, Split, find_dataset, load_images
-from fastinfogan.data.feeds.feed import Batches, Feed, open_feed
+from fastinfogan.data.feeds.feed import Batches, Feed
+from fastinfogan.data.feeds.open_feed import open_feed
 from fastinfogan.engine.graph import Captured, Eager
 from fastinfogan.engine.precision import cpu_has_bfloat16
 from fastinfogan.engine.step import Batch, FastEngine, Inputs
@@ -31,6 +32,7 @@ from fastinfogan.kernels.latents import latents
 from fastinfogan.model.networks import initialize
 from fastinfogan.model.reference import ReferenceEngine
 from fastinfogan.results.run import Run, read_config, read_summary
+from fastinfogan.tell import Tell, on_stderr
 from fastinfogan.training.checkpoint import (
     Progress,
     list_checkpoints,
@@ -195,11 +197,12 @@ class _Training:
             size, config.run.seed, config.architecture.output_range, self.device,
             self.engine.input_dtype,
         )  # fmt: skip
-        feed = open_feed(self.data, batches, config.run.resident)
+        self.tell: Tell = on_stderr  # until there is a status display
+        feed = open_feed(self.data, batches, config.run.resident, tell=lambda line: self.tell(line))
         self.draws = Draws(config, feed, self.engine.input_dtype)
         self.window = Window(config.spec, self.device)
         captured = config.run.engine == "fast" and _on_gpu(config.run.cuda_graphs, self.device)
-        self.iterations = (Captured if captured else Eager)(self._iterate, feed.load)
+        self.iterations = (Captured if captured else Eager)(self._iterate, feed.prepare)
         self.iteration, self.seconds_before = 0, 0.0
         self.damaged: list[tuple[Path, str]] = []
         if self.resumed:
@@ -246,6 +249,7 @@ class _Training:
             open_status(total, self.iteration) as status,
             _Signals() as signals,
         ):
+            self.tell = status.line
             clock = _Clock(self.seconds_before, self.iteration)
             for line in (*self._introduction(), *filter(None, [log.note])):
                 status.line(line)
@@ -258,8 +262,6 @@ class _Training:
                     self.window.reset()
                     log.write(row)
                     status.metrics(row)
-                    if (note := self.draws.feed.note()) is not None:
-                        status.line(note)
                 draw = not stopping and self._due(settings.sample_every)
                 save = stopping or self._due(settings.checkpoint_every)
                 if draw or save:
