@@ -8,6 +8,8 @@ import torch
 
 from fastinfogan.tell import Tell, on_stderr
 
+Run = Callable[[], None]
+
 WARMUP = 11  # iterations before recording: kernels compile and libraries choose their algorithms
 LENGTHS = (10, 1)  # iterations in one graph; the short one fills up to the next log line
 
@@ -17,7 +19,7 @@ class Eager:
 
     Args:
         iterate: one whole iteration on the device.
-        prepare: what the host does before it, such as handing over the next images; None if nothing.
+        prepare: what the host does before it, such as handing over images; None if nothing.
         tell: called with a line for the user, if there is something to say.
     """
 
