@@ -102,10 +102,10 @@ def _bn_act_launches(
     x = torch.empty(rows * groups, channels, dtype=dtype, device="meta")
     vector = torch.empty(channels, device="meta")
     statistics = (vector, vector) if running else (None, None)
-    _, stats = bn_act._triton_forward(
+    _, stats = bn_act.triton.bn_act_forward(
         x, None, vector, vector, *statistics, 0.1, groups, 0.1, 1e-5, training
     )
-    bn_act._triton_backward(x, x, vector, vector, stats, None, None, 0.1, groups, training)
+    bn_act.triton.bn_act_backward(x, x, vector, vector, stats, None, None, 0.1, groups, training)
 
 
 def _run_adam(dtype: torch.dtype) -> None:
