@@ -117,11 +117,11 @@ def _run_adam(dtype: torch.dtype) -> None:
         torch.empty(size, dtype=torch.float32 if size <= 1024 else dtype, device="meta")
         for size in ADAM_SIZES
     ]
-    adam._triton_adam(
+    adam.triton.adam(
         *(flat, grads, flat, flat, scalar.long(), scalar),
         flat.to(dtype) if half else None,
         *((scalar, scalar) if dtype == torch.float16 else (None, None)),
-        *(0.5, 0.999, 1e-8, 0.0),
+        *(0.5, 0.999, 1e-8),
     )
 
 
