@@ -102,10 +102,10 @@ def _bn_act_launches(
     x = torch.empty(rows * groups, channels, dtype=dtype, device="meta")
     vector = torch.empty(channels, device="meta")
     statistics = (vector, vector) if running else (None, None)
-    _, stats = bn_act._triton_forward(
+    _, stats = bn_act.triton.bn_act_forward(
         x, None, vector, vector, *statistics, 0.1, groups, 0.1, 1e-5, training
     )
-    bn_act._triton_backward(x, x, vector, vector, stats, None, None, 0.1, groups, training)
+    bn_act.triton.bn_act_backward(x, x, vector, vector, stats, None, None, 0.1, groups, training)
 
 
 def _run_adam(dtype: torch.dtype) -> None:
@@ -117,11 +117,11 @@ def _run_adam(dtype: torch.dtype) -> None:
         torch.empty(size, dtype=torch.float32 if size <= 1024 else dtype, device="meta")
         for size in ADAM_SIZES
     ]
-    adam._triton_adam(
+    adam.triton.adam(
         *(flat, grads, flat, flat, scalar.long(), scalar),
         flat.to(dtype) if half else None,
         *((scalar, scalar) if dtype == torch.float16 else (None, None)),
-        *(0.5, 0.999, 1e-8, 0.0),
+        *(0.5, 0.999, 1e-8),
     )
 
 

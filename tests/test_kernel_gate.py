@@ -121,10 +121,10 @@ def test_launches_are_recorded_once_per_thing_to_compile():
     assert triton_module.recorded == []
     kernels = {kernel.__name__ for kernel, _, _ in seen}
     assert kernels == {
-        "_bn_act_partials_kernel",
-        "_bn_act_forward_kernel",
-        "_bn_act_backward_partials_kernel",
-        "_bn_act_backward_kernel",
+        "bn_act_partials_kernel",
+        "bn_act_forward_kernel",
+        "bn_act_backward_partials_kernel",
+        "bn_act_backward_kernel",
         "_adam_kernel",
         "_latents_kernel",
         "_gather_kernel",
