@@ -26,6 +26,11 @@ def jit(function: Callable[..., None]) -> Any:
     return triton.jit(function) if INSTALLED else function
 
 
+def constexpr(value: int) -> Any:
+    """A number that kernels read as a global constant; without Triton the number itself."""
+    return tl.constexpr(value) if INSTALLED else value
+
+
 def launch(
     kernel: Any, grid: tuple[int, ...], *args: Argument, **constants: float | tuple[int, ...]
 ) -> None:

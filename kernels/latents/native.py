@@ -1,0 +1,40 @@
+"""latents on a CPU: the launcher of native/latents.cpp."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from fastinfogan.kernels.dispatch import NATIVE, NATIVE_DTYPES
+from fastinfogan.kernels.latents.layout import empty_results, table_on_device
+
+
+def latents_native(
+    seed: Tensor,
+    offset: Tensor,
+    shift: int,
+    batch: int,
+    noise: int,
+    table: list[int],
+    words: int,
+    width: int,
+    dtype: torch.dtype,
+) -> tuple[Tensor, Tensor]:
+    """``latents`` as the registered op, on a CPU; see ``layout.table_of``."""
+    stored = dtype if dtype in NATIVE_DTYPES else torch.float32
+    inputs, values = empty_results(seed, table, batch, width, stored)
+    NATIVE.latents(
+        NATIVE_DTYPES[stored],
+        seed.data_ptr(),
+        offset.data_ptr(),
+        shift,
+        batch,
+        noise,
+        table_on_device(tuple(table), seed.device).data_ptr(),
+        values.shape[1],
+        words,
+        width,
+        inputs.data_ptr(),
+        values.data_ptr(),
+    )
+    return inputs.to(dtype), values
