@@ -129,7 +129,7 @@ def _run_latents(dtype: torch.dtype) -> None:
     number = torch.empty(1, dtype=torch.int64, device="meta")
     for noise, categories in LATENTS:
         codes = [Code("categorical" if k else "uniform", k) for k in categories]
-        table = latents.layout.table_of(noise, codes)
+        table = latents.layout.layout_of(noise, codes)
         for shift in (0, BATCH):  # an iteration's first and second draw
             latents.triton.latents_triton(number, number, shift, BATCH, noise, *table, dtype)
 

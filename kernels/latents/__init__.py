@@ -28,8 +28,8 @@ from torch.nn import functional as F
 
 from fastinfogan.kernels.codes import Code
 from fastinfogan.kernels.dispatch import Impl, choose, op, register
-from fastinfogan.kernels.latents.arguments import check
-from fastinfogan.kernels.latents.layout import empty_results, table_of, word_columns
+from fastinfogan.kernels.latents.arguments import check, read
+from fastinfogan.kernels.latents.layout import empty_results, word_columns
 from fastinfogan.kernels.latents.native import latents_native
 from fastinfogan.kernels.latents.triton import latents_triton
 from fastinfogan.kernels.philox import STREAM_LATENTS, halves, philox_reference
@@ -137,9 +137,11 @@ def latents(
         ValueError: an argument is off: the message names it.
         RuntimeError: ``impl`` can't run here.
     """
-    check(noise, codes, batch, seed, offset, dtype)
+    # Dynamo follows Python, but not into a cache.
+    reader = read.__wrapped__ if torch.compiler.is_compiling() else read
+    table, words, width = reader(noise, tuple(codes))
+    check(batch, seed, offset, dtype)
     impl = choose("latents", impl, seed, native=(torch.int64,), triton=(torch.int64,))
     if impl == "reference":
         return latents_reference(noise, codes, batch, seed, offset + shift, seed.device, dtype)
-    table, words, width = table_of(noise, codes)
     return op("latents", impl, seed)(seed, offset, shift, batch, noise, table, words, width, dtype)

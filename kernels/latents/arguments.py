@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
 
 import torch
 from torch import Tensor
@@ -15,22 +15,18 @@ from fastinfogan.kernels.codes import (
     check_kinds,
 )
 from fastinfogan.kernels.dispatch import NATIVE_DTYPES
+from fastinfogan.kernels.latents.layout import Layout, layout_of
 
 _DTYPES = (*NATIVE_DTYPES, torch.float16)
 
 
-def check(
-    noise: int,
-    codes: Sequence[Code],
-    batch: int,
-    seed: Tensor,
-    offset: Tensor,
-    dtype: torch.dtype,
-) -> None:
-    """The arguments of ``latents``.
+@functools.lru_cache(maxsize=256)
+def read(noise: int, codes: tuple[Code, ...]) -> Layout:
+    """The layout of noise and codes that ``latents`` was given.
 
     Raises:
-        ValueError: one is off.
+        ValueError: noise, the number of codes or a number of categories is out of range, or a kind
+            of code is unknown.
     """
     if not 0 <= noise <= MAX_NOISE:
         raise ValueError(f"latents: noise={noise}; 0 to {MAX_NOISE} work")
@@ -42,6 +38,15 @@ def check(
             raise ValueError(
                 f"latents: codes[{i}] has {code.categories} categories; 2 to {MAX_CATEGORIES} work"
             )
+    return layout_of(noise, codes)
+
+
+def check(batch: int, seed: Tensor, offset: Tensor, dtype: torch.dtype) -> None:
+    """The other arguments of ``latents``.
+
+    Raises:
+        ValueError: one is off.
+    """
     if batch < 1:
         raise ValueError(f"latents: batch={batch}; 1 or more work")
     for name, tensor in (("seed", seed), ("offset", offset)):

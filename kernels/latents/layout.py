@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -24,24 +25,29 @@ def word_columns(noise: int, codes: Sequence[Code]) -> tuple[list[int], int]:
     return columns, free
 
 
-def table_of(noise: int, codes: Sequence[Code]) -> tuple[list[int], int, int]:
-    """The codes as the registered op takes them.
+class Layout(NamedTuple):
+    """Noise and codes as the registered op takes them.
 
-    Args:
-        noise: columns of noise.
-        codes: in order.
-
-    Returns:
-        A table with four numbers per code, one code after the other: its kind's number, its width
-        in G's input, its column of words, and its column of G's input. Then the columns of words
-        in all, and the width of G's input.
+    Attributes:
+        table: four numbers per code, one code after the other: its kind's number, its width in G's
+            input, its column of words, and its column of G's input.
+        words: columns of words.
+        width: of G's input.
     """
+
+    table: tuple[int, ...]
+    words: int
+    width: int
+
+
+def layout_of(noise: int, codes: Sequence[Code]) -> Layout:
+    """Where ``noise`` columns of noise and the codes after them lie."""
     columns, words = word_columns(noise, codes)
     table, width = [], noise
     for code, column in zip(codes, columns, strict=True):
         table += [code.row.number, code.input_width, column, width]
         width += code.input_width
-    return table, words, width
+    return Layout(tuple(table), words, width)
 
 
 @functools.cache  # for good: a CUDA graph has the address
@@ -51,7 +57,7 @@ def table_on_device(table: tuple[int, ...], device: torch.device) -> Tensor:
 
 
 def empty_results(
-    seed: Tensor, table: list[int], batch: int, width: int, dtype: torch.dtype
+    seed: Tensor, table: Sequence[int], batch: int, width: int, dtype: torch.dtype
 ) -> tuple[Tensor, Tensor]:
     """Room for G's input (batch, width), ``dtype``, and the values (batch, codes), float32."""
     values = seed.new_empty((batch, len(table) // _COLUMNS), dtype=torch.float32)

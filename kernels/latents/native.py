@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -15,12 +17,12 @@ def latents_native(
     shift: int,
     batch: int,
     noise: int,
-    table: list[int],
+    table: Sequence[int],
     words: int,
     width: int,
     dtype: torch.dtype,
 ) -> tuple[Tensor, Tensor]:
-    """``latents`` as the registered op, on a CPU; see ``layout.table_of``."""
+    """``latents`` as the registered op, on a CPU; see ``layout.Layout``."""
     stored = dtype if dtype in NATIVE_DTYPES else torch.float32
     inputs, values = empty_results(seed, table, batch, width, stored)
     NATIVE.latents(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -136,12 +138,12 @@ def latents_triton(
     shift: int,
     batch: int,
     noise: int,
-    table: list[int],
+    table: Sequence[int],
     words: int,
     width: int,
     dtype: torch.dtype,
 ) -> tuple[Tensor, Tensor]:
-    """``latents`` as the registered op, on a GPU or interpreted; see ``layout.table_of``."""
+    """``latents`` as the registered op, on a GPU or interpreted; see ``layout.Layout``."""
     inputs, values = empty_results(seed, table, batch, width, dtype)
     codes = values.shape[1]
     # 256 counters, two in each of 128 threads: 1,024 numbers.
