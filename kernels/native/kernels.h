@@ -24,8 +24,9 @@ struct BnActShape {
 // the segment begins, a multiple of align, and its size. decay is lr times the weight decay, rate
 // lr / (1 - beta1^t), root 1 / sqrt(1 - beta2^t).
 
-// Shapes as in kernels/mi_loss/__init__.py: q_params (rows, columns); logits of `logits` numbers, 0, rows or
-// 2 rows; `terms` losses, the adversarial one and the codes'; rows are cut into `parts`.
+// Shapes as in kernels/mi_loss/__init__.py: q_params (rows, columns); logits of `logits` numbers, 0,
+// rows or 2 rows; `terms` losses, the adversarial one and the codes'; rows are cut into `parts`. The
+// constants are those of kernels/codes.py.
 struct MiLossShape {
   Dtype dtype;
   int64_t rows, columns, logits, terms, parts;

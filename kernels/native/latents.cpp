@@ -15,8 +15,8 @@ namespace {
 constexpr int64_t kCounters = 1280;  // taken at once
 static_assert(4 * kCounters >= kMaxNoise + 2 * kMaxCodes, "the widest row has no room");
 
-// A row of the table that kernels/latents/layout.py makes: where the code is in G's input, how wide,
-// and its first column of words.
+// A row of the table that kernels/latents/layout.py makes: the code's kind, its width in G's input,
+// its first column of words, and its first column of G's input.
 struct Entry {
   int64_t kind, width, word, column;
 };
