@@ -14,7 +14,7 @@ from torch import Tensor
 from fastinfogan.kernels.triton_module import jit, tl
 
 # One stream per purpose, so that no two uses share a counter.
-STREAM_LATENTS, STREAM_ORDER, STREAM_FLIP = 0, 1, 2
+STREAM_LATENTS, STREAM_ORDER = 0, 1
 
 _MASK = 0xFFFFFFFF
 _MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)

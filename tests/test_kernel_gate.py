@@ -14,7 +14,8 @@ from bench import compile_gate
 from bench.compile_gate import SHARED_LIMIT, Usage
 from fastinfogan.config import PRESETS, folder_architecture
 from fastinfogan.kernels import triton_module
-from fastinfogan.model.latent_spec import MAX_CATEGORIES, MAX_CODES, make_spec, parse_codes
+from fastinfogan.kernels.codes import MAX_CATEGORIES, MAX_CODES
+from fastinfogan.model.latent_spec import make_spec, parse_codes
 from fastinfogan.model.networks import Discriminator, Generator
 
 ROOT = Path(__file__).resolve().parent.parent

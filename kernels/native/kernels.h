@@ -24,12 +24,13 @@ struct BnActShape {
 // the segment begins, a multiple of align, and its size. rate is lr / (1 - beta1^t), root
 // 1 / sqrt(1 - beta2^t).
 
-// Shapes as in kernels/mi_loss/__init__.py: q_params (rows, columns); logits of `logits` numbers, 0, rows or
-// 2 rows; `terms` losses, the adversarial one and the codes'; rows are cut into `parts`.
+// Shapes as in kernels/mi_loss/__init__.py: q_params (rows, columns); logits of `logits` numbers, 0,
+// rows or 2 rows; `terms` losses, the adversarial one and the codes'; rows are cut into `parts`. The
+// constants are those of kernels/codes.py.
 struct MiLossShape {
   Dtype dtype;
   int64_t rows, columns, logits, terms, parts;
-  double log_sigma_bound;
+  double log_sigma_bound, half_log_two_pi;
 };
 
 // Shapes as in kernels/conv/__init__.py: large (images, height, width, channels); patches (images,
@@ -64,12 +65,11 @@ struct ConvShape {
                void* inputs, void* values);                                                        \
   void conv_patches(ConvShape shape, const void* large, void* patches);                            \
   void conv_fold(ConvShape shape, const void* patches, const void* bias, void* large);             \
-  int64_t gather(Dtype dtype, const void* images, int64_t count, int64_t height, int64_t width,    \
-                 int64_t channels, const void* indices, const void* flip, int64_t batch,           \
-                 double low, double scale, void* result);                                          \
-  void draw(Dtype dtype, const void* images, int64_t count, int64_t height, int64_t width,         \
-            int64_t channels, int64_t half_bits, const void* seed, const void* position,           \
-            int64_t shift, bool flip, int64_t batch, double low, double scale, void* result);      \
+  int64_t gather(Dtype dtype, const void* images, int64_t count, int64_t size,                     \
+                 const void* indices, int64_t batch, double low, double scale, void* result);      \
+  void draw(Dtype dtype, const void* images, int64_t count, int64_t size, int64_t half_bits,       \
+            const void* seed, const void* position, int64_t shift, int64_t batch, double low,      \
+            double scale, void* result);                                                           \
   void order(const void* positions, int64_t n, int64_t count, int64_t half_bits,                   \
              const void* seed, void* indices);                                                     \
   }
