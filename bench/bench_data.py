@@ -22,12 +22,13 @@ import torch
 from bench.memory import peak_bytes
 from fastinfogan.data import ImageData
 from fastinfogan.data.dataset import LoadRequest
-from fastinfogan.data.feeds.feed import Batches, ResidentFeed
+from fastinfogan.data.feeds.feed import Batches
+from fastinfogan.data.feeds.resident import ResidentFeed
 from fastinfogan.data.feeds.streamed import StreamedFeed
 from fastinfogan.data.ingest import dali
 from fastinfogan.data.ingest.decode import decode_blocks, thread_count
 from fastinfogan.data.ingest.encoded import FolderFiles, list_images
-from fastinfogan.data.ingest.ingest import ingest
+from fastinfogan.data.ingest.make import ingest
 from fastinfogan.data.sources.celeba import PREPROCESS
 from fastinfogan.data.sources.folder import files_source
 
@@ -169,7 +170,7 @@ from bench.memory import peak_bytes
 from fastinfogan.data.dataset import LoadRequest
 from fastinfogan.data.sources.celeba import PREPROCESS
 from fastinfogan.data.sources.folder import files_source
-from fastinfogan.data.ingest.ingest import ingest
+from fastinfogan.data.ingest.make import ingest
 import torch
 folder = Path(sys.argv[1])
 request = LoadRequest(folder, "train", None, None, progress=False)
@@ -221,8 +222,8 @@ def bench_feed(benchmark, request, batch, tmp_path, kind, images):
     feed, resident = kind(data, batches), ResidentFeed(data, batches)
 
     def run() -> torch.Tensor:
-        if feed.load is not None:
-            feed.load()
+        if feed.prepare is not None:
+            feed.prepare()
         rows = feed.next()
         if GPU:
             torch.cuda.synchronize()

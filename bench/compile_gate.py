@@ -102,10 +102,10 @@ def _bn_act_launches(
     x = torch.empty(rows * groups, channels, dtype=dtype, device="meta")
     vector = torch.empty(channels, device="meta")
     statistics = (vector, vector) if running else (None, None)
-    _, stats = bn_act._triton_forward(
+    _, stats = bn_act.triton.bn_act_forward(
         x, None, vector, vector, *statistics, 0.1, groups, 0.1, 1e-5, training
     )
-    bn_act._triton_backward(x, x, vector, vector, stats, None, None, 0.1, groups, training)
+    bn_act.triton.bn_act_backward(x, x, vector, vector, stats, None, None, 0.1, groups, training)
 
 
 def _run_adam(dtype: torch.dtype) -> None:
@@ -117,11 +117,11 @@ def _run_adam(dtype: torch.dtype) -> None:
         torch.empty(size, dtype=torch.float32 if size <= 1024 else dtype, device="meta")
         for size in ADAM_SIZES
     ]
-    adam._triton_adam(
+    adam.triton.adam(
         *(flat, grads, flat, flat, scalar.long(), scalar),
         flat.to(dtype) if half else None,
         *((scalar, scalar) if dtype == torch.float16 else (None, None)),
-        *(0.5, 0.999, 1e-8, 0.0),
+        *(0.5, 0.999, 1e-8),
     )
 
 
@@ -129,9 +129,9 @@ def _run_latents(dtype: torch.dtype) -> None:
     number = torch.empty(1, dtype=torch.int64, device="meta")
     for noise, categories in LATENTS:
         codes = [Code("categorical" if k else "uniform", k) for k in categories]
-        table = latents._table(noise, codes)
+        table = latents.layout.layout_of(noise, codes)
         for shift in (0, BATCH):  # an iteration's first and second draw
-            latents._triton_latents(number, number, shift, BATCH, noise, *table, dtype)
+            latents.triton.latents_triton(number, number, shift, BATCH, noise, *table, dtype)
 
 
 def _run_gather(dtype: torch.dtype) -> None:
@@ -139,22 +139,21 @@ def _run_gather(dtype: torch.dtype) -> None:
     indices = torch.empty(BATCH, dtype=torch.int64, device="meta")
     for shape in IMAGES:
         images = torch.empty(shape, dtype=torch.uint8, device="meta")
-        for flip, low in ((False, 0.0), (True, -1.0)):
-            gather._triton_draw(images, number, number, 0, BATCH, flip, low, 1.0, dtype)
-            mirrored = indices.to(torch.uint8) if flip else None
-            gather._triton_gather(images, indices, mirrored, low, 1.0, dtype)
-        gather._triton_order(indices, shape[0], number)
+        for low in (0.0, -1.0):
+            gather.triton.draw_triton(images, number, number, 0, BATCH, low, 1.0, dtype)
+            gather.triton.gather_triton(images, indices, low, 1.0, dtype)
+        gather.triton.order_triton(indices, shape[0], number)
 
 
 def _run_mi_loss(dtype: torch.dtype) -> None:
     batch = 128
     for codes in MI_LOSS_CODES:
-        known = mi_loss._read("mi_loss", codes, (1.0,) * len(codes))
+        known = mi_loss.arguments.read("mi_loss", codes, (1.0,) * len(codes))
         q_params = torch.empty(batch, known.columns, dtype=dtype, device="meta")
         values = torch.empty(batch, len(codes), device="meta")
         for logits in (2 * batch, batch):  # of d_loss, g_loss
-            mi_loss._triton(q_params.new_empty(logits), q_params, values, *known[:3])
-    mi_loss._triton(None, q_params, values, *known[:3])
+            mi_loss.triton.mi_loss_triton(q_params.new_empty(logits), q_params, values, *known[:3])
+    mi_loss.triton.mi_loss_triton(None, q_params, values, *known[:3])
 
 
 RUNS = (_run_bn_act, _run_adam, _run_latents, _run_gather, _run_mi_loss)

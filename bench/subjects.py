@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from bench.floor import synchronize
 from fastinfogan.config import ADAM_EPS, TrainConfig, preset_config
 from fastinfogan.data import ImageData
-from fastinfogan.data.feeds.feed import Batches, ResidentFeed
+from fastinfogan.data.feeds.feed import Batches
+from fastinfogan.data.feeds.resident import ResidentFeed
 from fastinfogan.engine.build import build_engine
 from fastinfogan.engine.draws import Draws
 from fastinfogan.engine.flat import FlatAdam

@@ -1,12 +1,11 @@
-"""What a latent code is: the vocabulary that the kernels and the trainer share."""
+"""What a latent code is: a table of the kinds of codes, which the kernels and the trainer read."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
-
-Kind = Literal["categorical", "uniform", "gaussian", "bernoulli"]
 
 # A learned sigma is exp(2 tanh(s / 2)): it follows exp(s) near s = 0 and stays in (0.135, 7.39).
 # Without a lower bound the Gaussian NLL has no minimum (the known cause of runaway losses), and a
@@ -15,49 +14,146 @@ LOG_SIGMA_BOUND = 2.0
 
 HALF_LOG_TWO_PI = 0.5 * math.log(2.0 * math.pi)
 
+# The most that the tests cover, and that latents has room for (native/codes.h).
+MAX_NOISE, MAX_CODES, MAX_CATEGORIES = 4096, 64, 1024
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of code: a row of ``KINDS``.
+
+    What a row can't say is the mathematics: how a code is drawn (kernels/latents/) and its NLL
+    under Q (kernels/mi_loss/).
+
+    Attributes:
+        name: in ``Code.kind`` and in the generator's file.
+        spelling: what ``--codes`` calls it.
+        number: what the kernels call it, 1 or more (0 is no code); native/codes.h has the same.
+        discrete: lambda_disc weighs it, not lambda_cont.
+        has_categories: it takes a number of categories K, is one-hot in G's input, and Q gives it
+            K logits.
+        can_learn_sigma: its posterior is normal; sigma is 1, or comes from Q.
+        random_words: 1, or 2 for a pair, which begins in an even column.
+        prior: in words, with {K} for the number of categories.
+        entropy: of the prior for K categories, in nats (differential for a continuous kind).
+    """
+
+    name: str
+    spelling: str
+    number: int
+    prior: str
+    entropy: Callable[[int], float]
+    discrete: bool = False
+    has_categories: bool = False
+    can_learn_sigma: bool = False
+    random_words: int = 1
+
+
+KINDS = {
+    kind.name: kind
+    for kind in (
+        Kind(
+            "categorical",
+            spelling="cat",
+            number=1,
+            prior="Cat({K}), equal probabilities",
+            entropy=math.log,
+            discrete=True,
+            has_categories=True,
+        ),
+        Kind(
+            "uniform",
+            spelling="uni",
+            number=2,
+            prior="Unif(-1, 1)",
+            entropy=lambda _: math.log(2.0),
+            can_learn_sigma=True,
+        ),
+        Kind(
+            "gaussian",
+            spelling="gauss",
+            number=3,
+            prior="N(0, 1)",
+            entropy=lambda _: 0.5 + HALF_LOG_TWO_PI,
+            can_learn_sigma=True,
+            random_words=2,
+        ),
+        Kind(
+            "bernoulli",
+            spelling="bern",
+            number=4,
+            prior="Bernoulli(1/2)",
+            entropy=lambda _: math.log(2.0),
+            discrete=True,
+        ),
+    )
+}
+
 
 @dataclass(frozen=True)
 class Code:
     """One latent code: its prior, and the form of its posterior Q(c|x).
 
-    Priors: Cat(K) with equal probabilities, Unif(-1, 1), N(0, 1), Bernoulli(1/2). Posteriors:
-    softmax over K logits; N(mean, sigma^2) for uniform and Gaussian codes, with sigma = 1
-    (``std="fixed"``) or from the network (``std="learned"``); a sigmoid of one logit.
-    (Paper, section 5 and appendix C.)
+    The priors are those of ``KINDS``. The posteriors are a softmax over K logits for categorical
+    codes; N(mean, sigma^2) for uniform and Gaussian ones, with sigma = 1 (``std="fixed"``) or from
+    the network (``std="learned"``); a sigmoid of one logit for Bernoulli ones. (Paper, section 5
+    and appendix C.)
+
+    Attributes:
+        kind: a name in ``KINDS``.
+        categories: K, of a kind that has categories; otherwise 0.
+        std: of a kind that can learn sigma.
+        regularized: False if the code is sampled and fed to G but is no part of L_I.
     """
 
-    kind: Kind
-    categories: int = 0  # K, categorical codes only
-    std: Literal["fixed", "learned"] = "fixed"  # uniform and Gaussian codes only
-    regularized: bool = True  # False: sampled and fed to G, but no part of L_I
+    kind: str
+    categories: int = 0
+    std: Literal["fixed", "learned"] = "fixed"
+    regularized: bool = True
+
+    @property
+    def row(self) -> Kind:
+        """The row of the code's kind."""
+        return KINDS[self.kind]
 
     @property
     def is_discrete(self) -> bool:
         """True where lambda_disc weighs the code, False where lambda_cont does."""
-        return self.kind in ("categorical", "bernoulli")
+        return self.row.discrete
+
+    @property
+    def has_categories(self) -> bool:
+        """True where the code is one of K categories: one-hot for G, K logits from Q."""
+        return self.row.has_categories
+
+    @property
+    def choices(self) -> int:
+        """How many values a discrete code takes, from 0 on: K, or 0 and 1."""
+        return self.categories if self.has_categories else 2
 
     @property
     def input_width(self) -> int:
         """Numbers that the code takes in G's input: K (one-hot), otherwise 1."""
-        return self.categories if self.kind == "categorical" else 1
+        return self.categories if self.has_categories else 1
 
     @property
     def q_width(self) -> int:
         """Numbers that Q puts out for the code: K logits, one logit, mean, or (mean, s)."""
         if not self.regularized:
             return 0
-        if self.kind == "categorical":
+        if self.has_categories:
             return self.categories
-        return 2 if not self.is_discrete and self.std == "learned" else 1
+        return 2 if self.row.can_learn_sigma and self.std == "learned" else 1
+
+    @property
+    def prior(self) -> str:
+        """The prior in words."""
+        return self.row.prior.format(K=self.categories)
 
     @property
     def entropy(self) -> float:
         """H(c) of the prior in nats (differential for the continuous kinds)."""
-        if self.kind == "categorical":
-            return math.log(self.categories)
-        if self.kind == "gaussian":
-            return 0.5 + HALF_LOG_TWO_PI
-        return math.log(2.0)  # Unif(-1, 1) and Bernoulli(1/2)
+        return self.row.entropy(self.categories)
 
     @property
     def best_mi(self) -> float:
@@ -71,3 +167,18 @@ class Code:
             return self.entropy
         smallest_log_sigma = -LOG_SIGMA_BOUND if self.std == "learned" else 0.0
         return self.entropy - HALF_LOG_TWO_PI - smallest_log_sigma
+
+
+def check_kinds(op: str, codes: Sequence[Code]) -> None:
+    """Every code's kind is in the table.
+
+    Args:
+        op: the public function's name, for the message.
+        codes: as the op was given them.
+
+    Raises:
+        ValueError: a code's kind is unknown.
+    """
+    for i, code in enumerate(codes):
+        if code.kind not in KINDS:
+            raise ValueError(f"{op}: codes[{i}] is {code.kind!r}; {', '.join(KINDS)} work")

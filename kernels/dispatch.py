@@ -23,8 +23,10 @@ NATIVE, _NATIVE_MISSING = native_module.load()
 if NATIVE is not None and not NATIVE.KERNELS:
     NATIVE, _NATIVE_MISSING = None, "built by a compiler other than GCC and Clang, without kernels"
 
-# What the native kernels take (Dtype in native/kernels.h), where an op doesn't say otherwise.
+# What the kernels take, where an op doesn't say otherwise; the numbers are Dtype's in
+# native/kernels.h.
 NATIVE_DTYPES = {torch.float32: 0, torch.bfloat16: 1, torch.float64: 2}
+TRITON_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 _launchers: dict[str, Callable[..., Any]] = {}
 _library = torch.library.Library("fastinfogan", "DEF")
@@ -105,6 +107,11 @@ def _obstacle(impl: Impl, tensor: Tensor, dtypes: Collection[torch.dtype]) -> st
 def accumulator(dtype: torch.dtype) -> torch.dtype:
     """What sums and statistics of tensors of ``dtype`` are kept in."""
     return torch.float64 if dtype == torch.float64 else torch.float32
+
+
+def address(tensor: Tensor | None) -> int:
+    """Where a native kernel finds the tensor; 0 for None."""
+    return 0 if tensor is None else tensor.data_ptr()
 
 
 def register(

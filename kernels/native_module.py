@@ -1,4 +1,4 @@
-"""The one door to the compiled module ``fastinfogan.kernels._native``: torch first, then it."""
+"""The one way to the compiled module ``fastinfogan.kernels._native``: imports torch first."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ MODULE = "fastinfogan.kernels._native"
 def load() -> tuple[ModuleType | None, str]:
     """The compiled module and "", or None and one line that says why it isn't there."""
     try:
-        # The module's OpenMP symbols are the ones that torch has loaded: see native/module.cpp.
+        # The module uses the OpenMP library that torch has loaded: see native/module.cpp.
         importlib.import_module("torch")
     except Exception as error:
         return None, f"torch does not import: {_one_line(error)}"

@@ -14,7 +14,7 @@ from torch import Tensor
 from fastinfogan.kernels.triton_module import jit, tl
 
 # One stream per purpose, so that no two uses share a counter.
-STREAM_LATENTS, STREAM_ORDER, STREAM_FLIP = 0, 1, 2
+STREAM_LATENTS, STREAM_ORDER = 0, 1
 STREAM_COPY, STREAM_REAL, STREAM_FAKE = 3, 4, 5  # how an image is changed, by what for
 
 _MASK = 0xFFFFFFFF

@@ -1,4 +1,4 @@
-"""The one door to Triton, which only Linux has: without it kernels are still defined, never run."""
+"""The one way to Triton, which only Linux has: elsewhere kernels are defined but can't run."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ except ImportError:
 
 INSTALLED = triton is not None
 
-# TRITON_INTERPRET=1 at import: kernels run in numpy, on CPU tensors. It is there for tests.
+# TRITON_INTERPRET=1 at import makes kernels run in numpy, on CPU tensors: for tests.
 INTERPRETED = INSTALLED and triton.knobs.runtime.interpret
 
 Argument = torch.Tensor | tuple[torch.Tensor, ...] | float | None  # of a kernel
@@ -26,10 +26,23 @@ def jit(function: Callable[..., None]) -> Any:
     return triton.jit(function) if INSTALLED else function
 
 
+def constexpr(value: int) -> Any:
+    """A number that kernels read as a global constant; without Triton the number itself."""
+    return tl.constexpr(value) if INSTALLED else value
+
+
 def launch(
     kernel: Any, grid: tuple[int, ...], *args: Argument, **constants: float | tuple[int, ...]
 ) -> None:
-    """Run a kernel. Every launch goes through here, so that ``compile_gate`` can list them."""
+    """Run a kernel. Every launch goes through here, so that ``compile_gate`` can list them.
+
+    Args:
+        kernel: made by ``jit``.
+        grid: programs per axis.
+        args: of the kernel, the first one a tensor: its device runs the kernel, and tensors
+            without data (meta) only record the launch.
+        constants: compile-time arguments, and Triton's own, such as ``num_warps``.
+    """
     # a * b + c in one rounding, which Triton 3.10 will no longer do unasked.
     constants["enable_fp_fusion"] = True
     if args[0].is_meta:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import pytest
 import torch
 from narrow import add_narrow_presets
 
 from fastinfogan.cli import main
+from fastinfogan.data.ingest import dali, make
 
 if not torch.cuda.is_available():
     # Triton's kernels run in its interpreter, which must be chosen before anything imports Triton.
@@ -44,3 +46,31 @@ def small_run(tmp_path_factory):
         ]  # fmt: skip
         assert main(arguments) == 0
     return folder
+
+
+DECODERS = [
+    "pillow",
+    pytest.param(
+        "dali",
+        marks=pytest.mark.skipif(
+            not dali.available(), reason="DALI is not installed: pip install 'fastinfogan[dali]'"
+        ),
+    ),
+    pytest.param("dali-gpu", marks=[pytest.mark.gpu]),
+]
+
+
+@pytest.fixture(params=DECODERS)
+def decoder(request, monkeypatch) -> str:
+    """Every decoder in turn, as the one that ingest picks."""
+    if request.param == "dali-gpu" and not (torch.cuda.is_available() and dali.available()):
+        pytest.skip("needs a CUDA device and DALI")
+    monkeypatch.setattr(make, "pick_decoder", lambda tell: request.param)
+    return request.param
+
+
+@pytest.fixture
+def own_cache(tmp_path, monkeypatch) -> Path:
+    """An empty cache folder of this test alone; returns where ingest keeps its own."""
+    monkeypatch.setenv("FASTINFOGAN_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "ingested"

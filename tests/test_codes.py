@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import math
 
 import pytest
@@ -10,14 +11,29 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fastinfogan.errors import UserError
-from fastinfogan.kernels.codes import Code
-from fastinfogan.model.latent_spec import (
-    MAX_CODES,
-    LatentSpec,
-    format_codes,
-    make_spec,
-    parse_codes,
-)
+from fastinfogan.kernels import native_module
+from fastinfogan.kernels.codes import KINDS, MAX_CODES, MAX_NOISE, Code
+from fastinfogan.model.latent_spec import LatentSpec, format_codes, make_spec, parse_codes
+
+
+def test_every_kind_has_a_number_of_its_own():
+    assert sorted(kind.number for kind in KINDS.values()) == list(range(1, 1 + len(KINDS)))
+    assert len({kind.spelling for kind in KINDS.values()}) == len(KINDS)
+    assert all(name == kind.name for name, kind in KINDS.items())
+
+
+def test_the_native_kernels_have_the_table_s_numbers():
+    native, _ = native_module.load()
+    assert native.CODE_KINDS == {kind.name: kind.number for kind in KINDS.values()}
+    assert (native.MAX_NOISE, native.MAX_CODES) == (MAX_NOISE, MAX_CODES)
+
+
+@pytest.mark.parametrize("op", ["latents", "mi_loss"])
+def test_the_triton_kernels_have_the_table_s_numbers(op):
+    kernels = importlib.import_module(f"fastinfogan.kernels.{op}.triton")
+    for kind in KINDS.values():
+        number = getattr(kernels, f"_{kind.name.upper()}")
+        assert getattr(number, "value", number) == kind.number
 
 
 def test_the_papers_mnist_codes():

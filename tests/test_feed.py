@@ -10,10 +10,12 @@ from safetensors.torch import load_file
 
 from fastinfogan.config import DataConfig, ModelConfig, OptimConfig, RunConfig, TrainConfig
 from fastinfogan.data import ImageData
-from fastinfogan.data.feeds import feed
-from fastinfogan.data.feeds import streamed as stream
-from fastinfogan.data.feeds.feed import Batches, ResidentFeed, open_feed
+from fastinfogan.data.feeds import streamed
+from fastinfogan.data.feeds.feed import Batches
+from fastinfogan.data.feeds.open_feed import open_feed
+from fastinfogan.data.feeds.resident import ResidentFeed
 from fastinfogan.data.feeds.streamed import StreamedFeed
+from fastinfogan.device import free_memory
 from fastinfogan.errors import UserError
 from fastinfogan.training.trainer import train
 
@@ -33,11 +35,11 @@ def batches(rank=0, ranks=1, dtype=torch.float32):
     return Batches(8, 3, RANGE, CPU, dtype, rank, ranks)
 
 
-def take(feed_):
+def take(feed):
     """What one iteration does with a feed."""
-    if feed_.load is not None:
-        feed_.load()
-    return feed_.next()
+    if feed.prepare is not None:
+        feed.prepare()
+    return feed.next()
 
 
 def identities(batch: torch.Tensor) -> list[int]:
@@ -46,11 +48,11 @@ def identities(batch: torch.Tensor) -> list[int]:
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_both_kinds_give_the_same_bits_over_many_epochs(data, dtype):
-    resident, streamed = (kind(data, batches(dtype=dtype)) for kind in (ResidentFeed, StreamedFeed))
-    for feed_ in (resident, streamed):
-        feed_.seek(0)
+    resident, ahead = (kind(data, batches(dtype=dtype)) for kind in (ResidentFeed, StreamedFeed))
+    for feed in (resident, ahead):
+        feed.seek(0)
     for _ in range(40):
-        a, b = take(resident), take(streamed)
+        a, b = take(resident), take(ahead)
         assert torch.equal(a, b)
         assert a.dtype == b.dtype == dtype and a.shape == (8, 3, 6, 5)
         assert a.is_contiguous(memory_format=torch.channels_last)
@@ -82,10 +84,10 @@ def test_a_feed_may_be_sought_to_any_iteration(data, kind):
 def test_ranks_share_each_batch_without_overlap(data, kind, ranks):
     feeds = [kind(data, batches(rank, ranks)) for rank in range(ranks)]
     alone = kind(data, batches())
-    for feed_ in (alone, *feeds):
-        feed_.seek(2)
+    for feed in (alone, *feeds):
+        feed.seek(2)
     for _ in range(6):
-        together = torch.cat([take(feed_) for feed_ in feeds])
+        together = torch.cat([take(feed) for feed in feeds])
         assert torch.equal(together, take(alone))
 
 
@@ -94,7 +96,7 @@ def test_auto_keeps_what_fits_a_quarter_of_free_memory(data, monkeypatch):
     mapped = replace(data, checksum="0" * 64)
 
     def kind(images, resident, free):
-        monkeypatch.setattr(feed, "free_memory", lambda device: free)
+        monkeypatch.setattr(f"{open_feed.__module__}.free_memory", lambda device: free)
         return type(open_feed(images, batches(), resident))
 
     assert kind(mapped, "auto", 4 * size) is ResidentFeed
@@ -105,29 +107,32 @@ def test_auto_keeps_what_fits_a_quarter_of_free_memory(data, monkeypatch):
     with pytest.raises(UserError, match=r"--resident yes: the images take .* --resident no works"):
         kind(mapped, "yes", size - 1)
     monkeypatch.undo()
-    assert 1 << 20 < feed.free_memory(CPU) < 1 << 50
+    assert 1 << 20 < free_memory(CPU) < 1 << 50
 
 
 def test_waiting_is_told_once_and_only_after_the_start(data, monkeypatch):
     """A clock under control: a batch takes 10 ms, of which the training waits a share."""
     now = [0.0]
-    monkeypatch.setattr(stream.time, "monotonic", lambda: now[0])
-    monkeypatch.setattr(stream, "WATCHED", 10)
+    monkeypatch.setattr(streamed.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(streamed, "WATCHED", 10)
 
-    def run(feed_, count, share):
+    told = []
+
+    def run(feed, count, share):
         for _ in range(count):
             now[0] += 0.01
-            feed_._watch(0.01 * share)
+            feed._watch(0.01 * share)
 
-    keeping_up = StreamedFeed(data, batches())
+    keeping_up = StreamedFeed(data, batches(), told.append)
     run(keeping_up, 10, 1.0)  # the start: nothing was ready
     run(keeping_up, 30, 0.01)
-    assert keeping_up.note() is None
-    behind = StreamedFeed(data, batches())
+    assert told == []
+    behind = StreamedFeed(data, batches(), told.append)
     run(behind, 20, 0.5)
-    note = behind.note()
-    assert "50% of the time" in note and "--resident yes" in note and "\n" not in note
-    assert behind.note() is None
+    (line,) = told
+    assert "50% of the time" in line and "--resident yes" in line and "\n" not in line
+    run(behind, 20, 0.5)
+    assert told == [line]
 
 
 def test_batches_are_made_ahead_of_being_asked_for(data):
@@ -136,12 +141,12 @@ def test_batches_are_made_ahead_of_being_asked_for(data):
     class Watched(StreamedFeed):
         def _make(self, iteration):
             made.append(iteration)
-            if iteration == stream.AHEAD:
+            if iteration == streamed.AHEAD:
                 enough.set()
             return super()._make(iteration)
 
-    Watched(data, batches()).load()
-    assert enough.wait(10) and made == list(range(stream.AHEAD + 1))
+    Watched(data, batches()).prepare()
+    assert enough.wait(10) and made == list(range(streamed.AHEAD + 1))
 
 
 @pytest.mark.slow

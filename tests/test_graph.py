@@ -13,7 +13,8 @@ from test_engines import tiny
 
 from fastinfogan.config import ModelConfig, OptimConfig, RunConfig, TrainConfig
 from fastinfogan.data import ImageData
-from fastinfogan.data.feeds.feed import Batches, ResidentFeed
+from fastinfogan.data.feeds.feed import Batches
+from fastinfogan.data.feeds.resident import ResidentFeed
 from fastinfogan.data.feeds.streamed import StreamedFeed
 from fastinfogan.engine.build import build_engine
 from fastinfogan.engine.draws import Draws
@@ -81,8 +82,8 @@ class Counter:
         else:
             self.recording.length += 1
 
-    def load(self):
-        self.events.append("load")
+    def prepare(self):
+        self.events.append("prepare")
 
 
 # Fewer than the warm-up, the warm-up in two parts, and every mix of long and short graphs.
@@ -103,9 +104,9 @@ def test_every_iteration_runs_once_whatever_the_chunks(monkeypatch):
 def test_what_the_host_hands_over_comes_before_every_iteration(monkeypatch):
     """Then no graph holds more than one iteration."""
     counter = Counter(monkeypatch)
-    captured = Captured(counter.iterate, counter.load)
+    captured = Captured(counter.iterate, counter.prepare)
     captured.run(WARMUP + 12)
-    assert counter.events == ["load", "iterate"] * (WARMUP + 12)
+    assert counter.events == ["prepare", "iterate"] * (WARMUP + 12)
     assert counter.ran == WARMUP + 12
     assert counter.replays == 12
 
@@ -122,10 +123,10 @@ def test_failing_to_record_says_why_and_training_goes_on(monkeypatch):
     assert told == ["no CUDA graphs, recording failed: operation not permitted"]
 
 
-def test_eager_loads_before_it_iterates():
+def test_eager_prepares_before_it_iterates():
     events = []
-    Eager(lambda: events.append("iterate"), lambda: events.append("load")).run(2)
-    assert events == ["load", "iterate"] * 2
+    Eager(lambda: events.append("iterate"), lambda: events.append("prepare")).run(2)
+    assert events == ["prepare", "iterate"] * 2
 
 
 def run_on_gpu(kind, config, streamed, stops):
@@ -140,7 +141,7 @@ def run_on_gpu(kind, config, streamed, stops):
     )
     draws, window = Draws(config, feed, plan.input_dtype), Window(config.spec, plan.device)
     draws.seek(0)
-    runner = kind(lambda: window.add(engine.step(draws.next())), feed.load, told.append)
+    runner = kind(lambda: window.add(engine.step(draws.next())), feed.prepare, told.append)
     for stop in stops:
         runner.run(stop)
     assert told == []

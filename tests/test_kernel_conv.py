@@ -12,7 +12,8 @@ from kernel_cases import assert_as_close_as
 from torch.nn import functional as F
 
 from fastinfogan.kernels import conv as module
-from fastinfogan.kernels.conv import conv, conv_reference, native_is_faster
+from fastinfogan.kernels.conv import conv, conv_reference, native, native_is_faster
+from fastinfogan.kernels.dispatch import NATIVE
 
 # (batch, inputs, height, width), outputs, stride, transposed: why each is here.
 CASES = {
@@ -105,7 +106,7 @@ def test_chunks_do_not_show(why, images, monkeypatch):
     large = tensors[3] if case[3] else tensors[0]
     small = tensors[0] if case[3] else tensors[3]
     image = 16 * large.shape[1] * small.shape[2] * small.shape[3] * large.element_size()
-    monkeypatch.setattr(module, "_CHUNK_BYTES", images * image)
+    monkeypatch.setattr(native, "_CHUNK_BYTES", images * image)
     for got, right in zip(results(tensors, case, "native"), whole, strict=True):
         torch.testing.assert_close(got, right, rtol=1e-12, atol=1e-12)
 
@@ -171,8 +172,8 @@ def test_native_results_do_not_depend_on_the_number_of_threads():
         for count in (1, 2, 3):
             torch.set_num_threads(count)
             made, added = torch.empty_like(patches), torch.empty_like(large)
-            module.NATIVE.conv_patches(*shape, large.data_ptr(), made.data_ptr())
-            module.NATIVE.conv_fold(*shape, patches.data_ptr(), 0, added.data_ptr())
+            NATIVE.conv_patches(*shape, large.data_ptr(), made.data_ptr())
+            NATIVE.conv_fold(*shape, patches.data_ptr(), 0, added.data_ptr())
             found.append((made, added))
     finally:
         torch.set_num_threads(threads)

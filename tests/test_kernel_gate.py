@@ -14,7 +14,8 @@ from bench import compile_gate
 from bench.compile_gate import SHARED_LIMIT, Usage
 from fastinfogan.config import PRESETS, folder_architecture
 from fastinfogan.kernels import triton_module
-from fastinfogan.model.latent_spec import MAX_CATEGORIES, MAX_CODES, make_spec, parse_codes
+from fastinfogan.kernels.codes import MAX_CATEGORIES, MAX_CODES
+from fastinfogan.model.latent_spec import make_spec, parse_codes
 from fastinfogan.model.networks import Discriminator, Generator
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -121,10 +122,10 @@ def test_launches_are_recorded_once_per_thing_to_compile():
     assert triton_module.recorded == []
     kernels = {kernel.__name__ for kernel, _, _ in seen}
     assert kernels == {
-        "_bn_act_partials_kernel",
-        "_bn_act_forward_kernel",
-        "_bn_act_backward_partials_kernel",
-        "_bn_act_backward_kernel",
+        "bn_act_partials_kernel",
+        "bn_act_forward_kernel",
+        "bn_act_backward_partials_kernel",
+        "bn_act_backward_kernel",
         "_adam_kernel",
         "_latents_kernel",
         "_gather_kernel",

@@ -1,4 +1,4 @@
-"""gather, draw and order: every implementation against the references; flips; errors."""
+"""gather, draw and order: every implementation against the references; errors."""
 
 from __future__ import annotations
 
@@ -59,30 +59,23 @@ def test_parity(impl, device, output_range, dtype, why):
     need(impl, device)
     images = pixels(SHAPES[why])
     options = dict(output_range=output_range, dtype=dtype, impl=impl)
-    for flip in (False, True):
-        got = draw(
-            images.to(device), 5, number(SEED, device), number(POSITION, device),
-            shift=3, flip=flip, **options,
-        )  # fmt: skip
-        expected = draw_reference(images, 5, SEED, POSITION + 3, output_range, dtype, flip)
-        assert_scaled(got, expected, output_range)
+    got = draw(
+        images.to(device), 5, number(SEED, device), number(POSITION, device), shift=3, **options
+    )
+    expected = draw_reference(images, 5, SEED, POSITION + 3, output_range, dtype)
+    assert_scaled(got, expected, output_range)
     indices = torch.tensor([len(images) - 1, 0, len(images) // 2])
-    for flip in (None, torch.tensor([True, False, True])):
-        moved = None if flip is None else flip.to(device)
-        got = gather(images.to(device), indices.to(device), flip=moved, **options)
-        expected = gather_reference(images, indices, output_range, dtype, flip)
-        assert_scaled(got, expected, output_range)
+    got = gather(images.to(device), indices.to(device), **options)
+    expected = gather_reference(images, indices, output_range, dtype)
+    assert_scaled(got, expected, output_range)
 
 
-def test_the_reference_scales_flips_and_keeps_channels_last():
+def test_the_reference_scales_and_keeps_channels_last():
     images = torch.tensor([0, 51, 255], dtype=torch.uint8).repeat(4).view(1, 2, 2, 3)
     batch = gather_reference(images, torch.tensor([0, 0]), (-1.0, 1.0))
     assert batch.shape == (2, 3, 2, 2)
     assert batch.is_contiguous(memory_format=torch.channels_last)
     torch.testing.assert_close(batch[1, :, 1, 0], torch.tensor([-1.0, -0.6, 1.0]))
-    row = torch.arange(6, dtype=torch.uint8).view(1, 1, 3, 2)
-    flipped = gather_reference(row, torch.tensor([0]), (0.0, 255.0), flip=torch.tensor([True]))
-    assert flipped[0, :, 0].tolist() == [[4.0, 2.0, 0.0], [5.0, 3.0, 1.0]]
 
 
 # 1: no choice at all; 2, 3: a domain smaller than the Feistel network's; 16: exactly a domain;
@@ -110,22 +103,13 @@ def test_the_order_is_the_references(impl, device, count):
     assert torch.equal(got.cpu(), order_reference(positions, count, SEED))
 
 
-def test_a_coin_decides_what_is_mirrored():
-    """Half of the images, whatever the neighbour's coin says, and not the order's word."""
-    images = torch.tensor([[0, 255]], dtype=torch.uint8).view(1, 1, 2, 1)
-    coins = draw(images, 10_000, number(5), number(0), flip=True)[:, 0, 0, 0]
-    assert set(coins.tolist()) == {0.0, 1.0}
-    assert stats.binomtest(int(coins.sum()), 10_000).pvalue > 1e-4
-    assert stats.binomtest(int((coins[1:] == coins[:-1]).sum()), 9_999).pvalue > 1e-4
-
-
 @pytest.mark.parametrize(("impl", "device"), PLACES)
 def test_batches_do_not_depend_on_how_they_are_split(impl, device):
     need(impl, device)
     images = pixels((10, 2, 2, 1)).to(device)
     args = (number(9, device), number(2**32 - 3, device))
-    whole = draw(images, 7, *args, flip=True, impl=impl)
-    parts = [draw(images, n, *args, shift=o, flip=True, impl=impl) for n, o in ((3, 0), (4, 3))]
+    whole = draw(images, 7, *args, impl=impl)
+    parts = [draw(images, n, *args, shift=o, impl=impl) for n, o in ((3, 0), (4, 3))]
     assert torch.equal(whole, torch.cat(parts))
 
 
@@ -169,10 +153,9 @@ def test_opcheck(impl, device):
     indices = torch.tensor([0, 4], device=device)
     seed, position = number(1, device), number(2, device)
     ops = torch.ops.fastinfogan
-    flip = torch.tensor([0, 1], dtype=torch.uint8, device=device)
     for name, args in {
-        "gather": (images, indices, flip, -1.0, 1.0, torch.bfloat16),
-        "draw": (images, seed, position, 3, 4, True, -1.0, 1.0, torch.float32),
+        "gather": (images, indices, -1.0, 1.0, torch.bfloat16),
+        "draw": (images, seed, position, 3, 4, -1.0, 1.0, torch.float32),
         "order": (indices, 5, seed),
     }.items():
         torch.library.opcheck(getattr(ops, f"{name}_{impl}").default, args)
@@ -183,7 +166,7 @@ def test_compiles_into_one_graph(impl, device):
     need(impl, device)
 
     def call(images, seed, position, shift):
-        batch = draw(images, 4, seed, position, shift=shift, flip=True, impl=impl)
+        batch = draw(images, 4, seed, position, shift=shift, impl=impl)
         return batch + gather(images, order(position, 5, seed, impl), impl=impl)
 
     compiled = torch.compile(call, fullgraph=True)
@@ -209,8 +192,6 @@ BAD_GATHER = [
     (dict(indices=torch.tensor([], dtype=torch.int64)), "indices is torch.int64 of shape (0,)"),
     (dict(indices=torch.tensor([0, 1, 2, 0])[::2]), "indices has stride 2"),
     (dict(indices=torch.tensor([0], device="meta")), "indices is on meta, and images on cpu"),
-    (dict(flip=torch.tensor([0])), "flip is torch.int64 of shape (1,)"),
-    (dict(flip=torch.tensor([True])), "flip has 1 rows, and indices 2"),
 ]
 BAD_DRAW = [
     (dict(batch=0), "batch=0; 1 or more work"),

@@ -16,7 +16,8 @@ from bench import compile_gate
 from fastinfogan.config import PRESETS
 from fastinfogan.kernels import triton_module
 from fastinfogan.kernels.codes import Code
-from fastinfogan.kernels.latents import _columns, _table, latents, latents_reference
+from fastinfogan.kernels.latents import latents, latents_reference
+from fastinfogan.kernels.latents.layout import layout_of, word_columns
 from fastinfogan.kernels.philox import STREAM_LATENTS, halves, philox_reference
 from fastinfogan.model.latent_spec import make_spec
 
@@ -50,7 +51,7 @@ def draw(noise, codes, batch, impl, device="cpu", seed=SEED, offset=OFFSET, **op
 def formulas(noise, codes, batch, seed=SEED, offset=OFFSET):
     """Noise and values by the formulas at the head of the kernel's file, in float64."""
     codes = make_spec(noise, codes).codes
-    columns, count = _columns(noise, codes)
+    columns, count = word_columns(noise, codes)
     sample = torch.arange(offset, offset + batch).unsqueeze(1)
     block = torch.arange(-(-count // 4)).unsqueeze(0)
     stream = torch.full_like(block, STREAM_LATENTS)
@@ -248,8 +249,8 @@ def test_opcheck(impl, device, dtype):
     need(impl, device)
     seed, offset = numbers(1, 2, device=device)
     checked = getattr(torch.ops.fastinfogan, f"latents_{impl}").default
-    table = _table(SPEC.noise, SPEC.codes)
-    torch.library.opcheck(checked, (seed, offset, 3, 4, SPEC.noise, *table, dtype))
+    table, *sizes = layout_of(SPEC.noise, SPEC.codes)
+    torch.library.opcheck(checked, (seed, offset, 3, 4, SPEC.noise, list(table), *sizes, dtype))
 
 
 @pytest.mark.parametrize(("impl", "device"), PLACES)

@@ -9,18 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from user_errors import error_of
 
 from fastinfogan.config import DataConfig, TrainConfig, resolve
 from fastinfogan.data import DATASETS, dataset_status, load_images
 from fastinfogan.data.sources.sprites import FACTORS, RADII, SHADES, SIZES, TILE, coverage
-from fastinfogan.errors import UserError
-
-
-def error_of(call, *args, **kwargs) -> str:
-    with pytest.raises(UserError) as caught:
-        call(*args, **kwargs)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
 
 
 def encode(pixels: np.ndarray, form: str) -> bytes:

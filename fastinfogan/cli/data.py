@@ -45,7 +45,7 @@ class Ingest:
 
     def __call__(self) -> int:
         from fastinfogan.data import find_dataset, make_request
-        from fastinfogan.data.ingest.ingest import describe, ingest
+        from fastinfogan.data.ingest.make import describe, ingest
 
         dataset = find_dataset(self.dataset)
         if dataset.source is None:

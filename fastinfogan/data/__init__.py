@@ -1,23 +1,14 @@
-"""The registry of datasets, name to source; a new dataset is one file and one entry here."""
+"""Datasets as images in memory: the names that the rest of the package uses."""
 
-from __future__ import annotations
-
-import difflib
-import typing
-from pathlib import Path
-
-from fastinfogan.data.dataset import Dataset, ImageData, LoadRequest, Split
-from fastinfogan.data.ingest.ingest import load_ingested
-from fastinfogan.data.sources.celeba import CELEBA
-from fastinfogan.data.sources.chairs import CHAIRS
-from fastinfogan.data.sources.digits import DIGITS
-from fastinfogan.data.sources.dsprites import DSPRITES
-from fastinfogan.data.sources.faces import FACES
-from fastinfogan.data.sources.folder import FOLDER
-from fastinfogan.data.sources.idx import FASHION_MNIST, MNIST
-from fastinfogan.data.sources.sprites import SPRITES
-from fastinfogan.data.sources.svhn import SVHN
-from fastinfogan.errors import UserError
+from fastinfogan.data.dataset import Dataset
+from fastinfogan.data.images import ImageData, Split
+from fastinfogan.data.registry import (
+    DATASETS,
+    dataset_status,
+    find_dataset,
+    load_images,
+    make_request,
+)
 
 __all__ = [
     "DATASETS",
@@ -27,68 +18,5 @@ __all__ = [
     "dataset_status",
     "find_dataset",
     "load_images",
+    "make_request",
 ]
-
-DATASETS: dict[str, Dataset] = {
-    dataset.name: dataset
-    for dataset in (
-        DIGITS, MNIST, FASHION_MNIST, SPRITES, SVHN, CELEBA, FACES, CHAIRS, DSPRITES, FOLDER,
-    )
-}  # fmt: skip
-
-
-def load_images(
-    name: str,
-    data_dir: Path | None = None,
-    split: Split = "train",
-    image_size: int | None = None,
-    channels: int | None = None,
-    progress: bool = True,
-    allow_bad: bool = False,
-) -> ImageData:
-    """Load one split of the dataset ``name``, ingesting it first if that was not done yet.
-
-    image_size: pixels a side, channels: 1 or 3; ``None``: the dataset's own. Only datasets
-        without a fixed shape (``folder``) take other values.
-    progress: show a bar when it takes more than a second and standard error is a terminal.
-    allow_bad: leave out unusable files, however many; otherwise more than 1 % are an error.
-    Raises UserError.
-    """
-    dataset = find_dataset(name)
-    request = make_request(dataset, data_dir, split, image_size, channels, progress, allow_bad)
-    if dataset.source is not None:
-        return load_ingested(dataset.source(request), request)
-    return dataset.load(request)
-
-
-def make_request(
-    dataset: Dataset,
-    data_dir: Path | None = None,
-    split: Split = "train",
-    image_size: int | None = None,
-    channels: int | None = None,
-    progress: bool = True,
-    allow_bad: bool = False,
-) -> LoadRequest:
-    """A checked request to a dataset; see ``load_images``."""
-    if split not in typing.get_args(Split):
-        raise UserError(f"--split {split!r} is unknown; choose one of train, test")
-    dataset.check_shape(image_size, channels)
-    data_dir = None if data_dir is None else Path(data_dir)
-    return LoadRequest(data_dir, split, image_size, channels, progress, allow_bad)
-
-
-def dataset_status(name: str, data_dir: Path | None = None) -> tuple[bool, str]:
-    """(ready to load without a download, one line: what is there or what it needs)."""
-    return find_dataset(name).status(None if data_dir is None else Path(data_dir))
-
-
-def find_dataset(name: str) -> Dataset:
-    """The registry's entry; raises UserError for a name that is not in it."""
-    if name in DATASETS:
-        return DATASETS[name]
-    close = difflib.get_close_matches(name, DATASETS, n=1)
-    hint = f" (did you mean {close[0]!r}?)" if close else ""
-    raise UserError(
-        f"--dataset {name!r} is unknown; choose one of {', '.join(sorted(DATASETS))}{hint}"
-    )

@@ -25,10 +25,15 @@ def cache_directory(dataset: str) -> Path:
 def fetch(dataset: str, mirrors: Sequence[str], md5: Mapping[str, str], progress: bool) -> Path:
     """Return the cache folder that holds every file in ``md5``, fetching what is not there yet.
 
-    mirrors: base URLs that end in "/", tried in order; the next one takes over when one fails,
-        whether it does not answer, lacks a file or serves one with another checksum.
-    md5: file name -> hex digest. A cached file with another digest is fetched again.
-    Raises UserError that names every mirror and its failure, or an unusable cache folder.
+    Args:
+        dataset: names the folder.
+        mirrors: base URLs that end in "/", tried in order; the next one takes over when one fails,
+            whether it does not answer, lacks a file or serves one with another checksum.
+        md5: file name -> hex digest. A cached file with another digest is fetched again.
+        progress: show a bar when it takes more than a second and standard error is a terminal.
+
+    Raises:
+        UserError: every mirror failed, and how; or the cache folder can't be used.
     """
     import pooch
     import requests

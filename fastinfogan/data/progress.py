@@ -1,17 +1,26 @@
-"""A progress bar on standard error, shown only on a terminal and only after a second of work."""
+"""How far long work has come: a bar on a terminal, elsewhere a line now and then."""
 
 from __future__ import annotations
 
 import time
 from types import TracebackType
+from typing import Any
+
+from fastinfogan.tell import Tell
 
 SECONDS_BEFORE_SHOWN = 1.0
+SECONDS_BETWEEN_LINES = 30.0
 
 
 class ProgressBar:
-    """Counts files, or bytes with ``in_bytes``; use it as a context manager.
+    """A bar on standard error, shown only on a terminal; use it as a context manager.
 
     ``total``, ``update``, ``reset`` and ``close`` are what pooch asks of a progress bar.
+
+    Args:
+        description: what stands before it.
+        enabled: False: never shown.
+        in_bytes: it counts bytes; otherwise files.
     """
 
     def __init__(self, description: str, enabled: bool, in_bytes: bool = False) -> None:
@@ -75,3 +84,48 @@ class ProgressBar:
 
     def close(self) -> None:
         """End of one file; the bar goes on with the next and ends with the ``with`` block."""
+
+
+class ProgressReport:
+    """A bar on a terminal; elsewhere a line now and then, with the time left.
+
+    Args:
+        description: what is being done.
+        total: items to do.
+        enabled: False: neither bar nor lines.
+        tell: gets the lines.
+    """
+
+    def __init__(self, description: str, total: int, enabled: bool, tell: Tell) -> None:
+        self._bar = ProgressBar(description, enabled)
+        self._bar.total = total
+        self._description, self._total = description, total
+        self._enabled, self.tell = enabled, tell
+        self._done = self._began_at = 0
+        self._began = self._told = time.monotonic()
+
+    def __enter__(self) -> ProgressReport:
+        self._bar.__enter__()
+        return self
+
+    def __exit__(self, *exception: Any) -> None:
+        self._bar.__exit__(*exception)
+
+    def start_at(self, done: int) -> None:
+        """So many items were done before."""
+        self._done = self._began_at = done
+        self._bar.update(done)
+
+    def update(self, items: int) -> None:
+        """So many more items are done."""
+        self._done += items
+        self._bar.update(items)
+        now = time.monotonic()
+        if self._enabled and not self._bar.shown and now - self._told > SECONDS_BETWEEN_LINES:
+            self._told = now
+            rate = (self._done - self._began_at) / (now - self._began)
+            left = (self._total - self._done) / rate
+            self.tell(
+                f"{self._description}: {self._done:,} of {self._total:,}, {rate:,.0f} a second, "
+                f"{left:.0f} s left"
+            )

@@ -8,6 +8,8 @@ import torch
 
 from fastinfogan.tell import Tell, on_stderr
 
+Run = Callable[[], None]
+
 WARMUP = 11  # iterations before recording: kernels compile and libraries choose their algorithms
 LENGTHS = (10, 1)  # iterations in one graph; the short one fills up to the next log line
 
@@ -17,20 +19,23 @@ class Eager:
 
     Args:
         iterate: one whole iteration on the device.
-        load: what the host does before it, such as handing over the next images; None if nothing.
+        prepare: what the host does before it, such as handing over images; None if nothing.
         tell: called with a line for the user, if there is something to say.
     """
 
     def __init__(
-        self, iterate: Callable[[], None], load: Callable[[], None] | None, tell: Tell = on_stderr
+        self,
+        iterate: Callable[[], None],
+        prepare: Callable[[], None] | None,
+        tell: Tell = on_stderr,
     ) -> None:
-        self._iterate, self._load, self._tell = iterate, load, tell
+        self._iterate, self._prepare, self._tell = iterate, prepare, tell
 
     def run(self, count: int) -> None:
         """Run ``count`` iterations."""
         for _ in range(count):
-            if self._load is not None:
-                self._load()
+            if self._prepare is not None:
+                self._prepare()
             self._iterate()
 
 
@@ -44,9 +49,12 @@ class Captured(Eager):
     """
 
     def __init__(
-        self, iterate: Callable[[], None], load: Callable[[], None] | None, tell: Tell = on_stderr
+        self,
+        iterate: Callable[[], None],
+        prepare: Callable[[], None] | None,
+        tell: Tell = on_stderr,
     ) -> None:
-        super().__init__(iterate, load, tell)
+        super().__init__(iterate, prepare, tell)
         self._stream = torch.cuda.Stream()
         self._warm = 0
         self._graphs: dict[int, torch.cuda.CUDAGraph] | None = None
@@ -65,8 +73,8 @@ class Captured(Eager):
             return
         for length, graph in self._graphs.items():
             while count >= length:
-                if self._load is not None:
-                    self._load()
+                if self._prepare is not None:
+                    self._prepare()
                 graph.replay()
                 count -= length
 
@@ -75,7 +83,7 @@ class Captured(Eager):
         graphs: dict[int, torch.cuda.CUDAGraph] = {}
         pool = torch.cuda.graph_pool_handle()  # one: graphs never run beside each other
         # What the host hands over before an iteration can't happen in the middle of a graph.
-        lengths = LENGTHS if self._load is None else (1,)
+        lengths = LENGTHS if self._prepare is None else (1,)
         torch.cuda.synchronize()
         current = torch.cuda.current_stream()
         try:

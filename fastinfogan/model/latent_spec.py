@@ -8,20 +8,22 @@ from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
 from fastinfogan.errors import UserError
-from fastinfogan.kernels.codes import Code
+from fastinfogan.kernels.codes import KINDS, MAX_CATEGORIES, MAX_CODES, MAX_NOISE, Code
 
 if TYPE_CHECKING:  # imported where needed: --help doesn't wait for torch
     import torch
     from torch import Tensor
 
-MAX_CODES, MAX_CATEGORIES, MAX_NOISE = 64, 1024, 4096
-
-_KINDS = {"uni": "uniform", "gauss": "gaussian", "bern": "bernoulli"}
-_NAMES = {kind: name for name, kind in _KINDS.items()}
-_ITEM = re.compile(r"(?:(\d+)x)?(cat|uni|gauss|bern)(\d+)?((?::[a-z]+)*)")
+_SPELLINGS = {kind.spelling: kind for kind in KINDS.values()}
+_ITEM = re.compile(rf"(?:(\d+)x)?({'|'.join(_SPELLINGS)})(\d+)?((?::[a-z]+)*)")
+_KINDS_TEXT = ", ".join(
+    f"{kind.spelling}K (K categories)" if kind.has_categories else kind.spelling
+    for kind in KINDS.values()
+)
+_LEARNED_TEXT = " or ".join(kind.spelling for kind in KINDS.values() if kind.can_learn_sigma)
 GRAMMAR = (
-    "comma-separated kinds: catK (K categories), uni, gauss, bern; repeated as in 10xcat10; "
-    ":learned (sigma from the network) after uni or gauss; :free (not regularised) after any"
+    f"comma-separated kinds: {_KINDS_TEXT}; repeated as in 10xcat10; "
+    f":learned (sigma from the network) after {_LEARNED_TEXT}; :free (not regularised) after any"
 )
 
 
@@ -95,7 +97,7 @@ class LatentSpec:
 
         parts = [noise]
         for i, code in enumerate(self.codes):
-            if code.kind == "categorical":
+            if code.has_categories:
                 parts.append(one_hot(values[:, i].long(), code.categories).to(noise.dtype))
             else:
                 parts.append(values[:, i : i + 1].to(noise.dtype))
@@ -122,27 +124,30 @@ def parse_codes(text: str) -> tuple[Code, ...]:
         match = _ITEM.fullmatch(item)
         if match is None:
             raise UserError(f"--codes {text!r}: {item!r} is not a code; write {GRAMMAR}")
-        repeat, kind, size, modifiers = match.groups()
-        if (kind == "cat") != (size is not None):
-            wants = f"takes no number; for several write {size}x{kind}"
-            if kind == "cat":
-                wants = "needs its number of categories, as in cat10"
+        repeat, spelling, size, modifiers = match.groups()
+        kind = _SPELLINGS[spelling]
+        if kind.has_categories != (size is not None):
+            wants = f"takes no number; for several write {size}x{spelling}"
+            if kind.has_categories:
+                wants = f"needs its number of categories, as in {spelling}10"
             raise UserError(f"--codes {text!r}: {item!r} {wants}")
-        if kind == "cat" and not 2 <= int(size) <= MAX_CATEGORIES:
+        categories = int(size) if kind.has_categories else 0
+        if kind.has_categories and not 2 <= categories <= MAX_CATEGORIES:
             raise UserError(
-                f"--codes {text!r}: {item!r} has {int(size)} categories; 2 to {MAX_CATEGORIES} work"
+                f"--codes {text!r}: {item!r} has {categories} categories; "
+                f"2 to {MAX_CATEGORIES} work"
             )
         asked = [m for m in modifiers.split(":") if m]
         for modifier in asked:
             if modifier not in ("learned", "fixed", "free") or (
-                modifier != "free" and kind not in ("uni", "gauss")
+                modifier != "free" and not kind.can_learn_sigma
             ):
                 raise UserError(
                     f"--codes {text!r}: {item!r} can't take :{modifier}; write {GRAMMAR}"
                 )
         code = Code(
-            kind="categorical" if kind == "cat" else _KINDS[kind],
-            categories=int(size) if kind == "cat" else 0,
+            kind=kind.name,
+            categories=categories,
             std="learned" if "learned" in asked else "fixed",
             regularized="free" not in asked,
         )
@@ -177,4 +182,4 @@ def make_spec(noise: int, codes: str) -> LatentSpec:
 
 
 def _base_name(code: Code) -> str:
-    return f"cat{code.categories}" if code.kind == "categorical" else _NAMES[code.kind]
+    return f"{code.row.spelling}{code.categories if code.has_categories else ''}"

@@ -174,7 +174,7 @@ def _clusterings(
     batch_size: int,
     device: torch.device,
 ) -> tuple[Clustering, ...]:
-    codes = [i for i in spec.regularized if spec.codes[i].kind == "categorical"]
+    codes = [i for i in spec.regularized if spec.codes[i].has_categories]
     if data.labels is None or not codes:
         return ()
     seen: dict[int, list[np.ndarray]] = {i: [] for i in codes}

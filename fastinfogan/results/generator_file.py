@@ -30,7 +30,6 @@ from fastinfogan.config import (
 )
 from fastinfogan.errors import UserError
 from fastinfogan.files import atomic_write
-from fastinfogan.kernels.codes import Code
 from fastinfogan.model.latent_spec import LatentSpec, make_spec
 from fastinfogan.model.networks import Generator
 from fastinfogan.results.generator import TrainedGenerator
@@ -171,8 +170,8 @@ def describe_latents(spec: LatentSpec) -> dict[str, Any]:
                 "kind": code.kind,
                 "offset": offset,
                 "width": code.input_width,
-                "encoding": "one-hot" if code.kind == "categorical" else "value",
-                "prior": _prior(code),
+                "encoding": "one-hot" if code.has_categories else "value",
+                "prior": code.prior,
                 "entropy": code.entropy,
             }
         )
@@ -183,15 +182,6 @@ def describe_latents(spec: LatentSpec) -> dict[str, Any]:
         "noise": {"offset": 0, "width": spec.noise, "prior": "N(0, 1)"},
         "codes": codes,
     }
-
-
-def _prior(code: Code) -> str:
-    return {
-        "categorical": f"Cat({code.categories}), equal probabilities",
-        "uniform": "Unif(-1, 1)",
-        "gaussian": "N(0, 1)",
-        "bernoulli": "Bernoulli(1/2)",
-    }[code.kind]
 
 
 def _parse(header: Mapping[str, str]) -> tuple[Architecture, LatentSpec]:

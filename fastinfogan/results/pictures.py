@@ -76,9 +76,8 @@ def pin_codes(spec: LatentSpec, values: Tensor, fixed: Mapping[int, float]) -> T
     values = values.clone()
     for i, value in fixed.items():
         code, asked = spec.codes[i], f"--set {spec.names[i]}={value:g}"
-        choices = code.categories if code.kind == "categorical" else 2
-        if code.is_discrete and value not in range(choices):
-            raise UserError(f"{asked}: whole numbers from 0 to {choices - 1} work")
+        if code.is_discrete and value not in range(code.choices):
+            raise UserError(f"{asked}: whole numbers from 0 to {code.choices - 1} work")
         if not math.isfinite(value):
             raise UserError(f"{asked}: finite numbers work")
         values[:, i] = value
@@ -147,9 +146,9 @@ def ordered_code(spec: LatentSpec, code: int) -> int | None:
     ``code`` itself, along the columns, if it is categorical; otherwise the first categorical
     code, along the rows; None if there is none.
     """
-    if spec.codes[code].kind == "categorical":
+    if spec.codes[code].has_categories:
         return code
-    return next((i for i, c in enumerate(spec.codes) if c.kind == "categorical"), None)
+    return next((i for i, c in enumerate(spec.codes) if c.has_categories), None)
 
 
 def column_order(category_to_label: Sequence[str | None]) -> list[int]:
@@ -166,10 +165,10 @@ def column_order(category_to_label: Sequence[str | None]) -> list[int]:
 def _column_values(
     code: Code, columns: int, low: float, high: float, order: Sequence[int] | None
 ) -> list[float]:
-    if code.kind == "categorical":
+    if code.has_categories:
         return [float(k) for k in _categories(code, order)]
-    if code.kind == "bernoulli":
-        return [0.0, 1.0]
+    if code.is_discrete:
+        return [float(value) for value in range(code.choices)]
     return torch.linspace(low, high, columns).tolist()
 
 
@@ -214,7 +213,7 @@ def label_traversal(
         labels = [str(int(value)) for value in shown]
     else:
         labels = [f"{value:.2f}" for value in shown]
-    if varied.kind == "categorical":
+    if varied.has_categories:
         caption = f"{spec.names[code]}, category"
         if category_to_label is not None:
             caption += " (above) and the label it matches (below)"

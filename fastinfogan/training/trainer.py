@@ -16,7 +16,8 @@ import torch
 
 from fastinfogan.config import TrainConfig, resolve, to_dict
 from fastinfogan.data import ImageData, Split, find_dataset, load_images
-from fastinfogan.data.feeds.feed import Batches, open_feed
+from fastinfogan.data.feeds.feed import Batches
+from fastinfogan.data.feeds.open_feed import open_feed
 from fastinfogan.device import describe_device, wait
 from fastinfogan.engine.build import build_engine
 from fastinfogan.engine.draws import Draws
@@ -82,13 +83,13 @@ class Training:
             config.optim.batch_size, config.run.seed, config.architecture.output_range,
             self.plan.device, self.plan.input_dtype,
         )  # fmt: skip
-        self.feed = open_feed(self.data, batches, config.run.resident)
+        self.feed = open_feed(self.data, batches, config.run.resident, self._tell)
         low, high = config.architecture.output_range
         fill = torch.from_numpy(low + self.data.background.astype("float32") / 255 * (high - low))
         self.draws = Draws(config, self.feed, self.plan.input_dtype, fill.to(self.plan.device))
         self.window = Window(config.spec, self.plan.device, config.optim.consistency > 0)
         run_iterations = Captured if self.plan.graphs else Eager
-        self.iterations = run_iterations(self._iterate, self.feed.load, self._tell)
+        self.iterations = run_iterations(self._iterate, self.feed.prepare, self._tell)
 
         standing = Standing()
         if resumed:

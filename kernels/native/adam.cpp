@@ -15,7 +15,7 @@ constexpr int64_t kFew = 32;
 
 template <class A>
 struct Factors {
-  A inverse_scale, beta2, weight1, weight2, eps, decay, rate, root;
+  A inverse_scale, beta2, weight1, weight2, eps, rate, root;
 };
 
 // The hardware's own prefetching stops at the end of a page, which a block is: asking half a page
@@ -51,7 +51,9 @@ INLINE void update_vector(A* p, A* m, A* v, bfloat16* copy, const G* g, int lane
   V first = load(m), second = load(v), value = load(p);
   first += f.weight1 * (grad - first);
   second = f.beta2 * second + f.weight2 * grad * grad;
-  value -= f.decay * value + f.rate * (first / (square_root(second) * f.root + f.eps));
+  // + 0, so that it is rounded before it is subtracted: checkpoints go on with the same bits.
+  const V change = f.rate * (first / (square_root(second) * f.root + f.eps)) + V{};
+  value -= change;
   store(m, first);
   store(v, second);
   store(p, value);
@@ -104,12 +106,12 @@ void adam_of(A* params, A* exp_avg, A* exp_avg_sq, bfloat16* copy, const int64_t
 void adam(Dtype dtype, void* params, void* exp_avg, void* exp_avg_sq, void* copy, const void* grads,
           const void* dtypes, const void* starts, const void* sizes, int64_t segments,
           int64_t total, int64_t align, double inverse_scale, double beta1, double beta2,
-          double eps, double decay, double rate, double root) {
+          double eps, double rate, double root) {
   with_type(dtype, [&](auto type) {
     using A = typename Pointee<decltype(type)>::Type;
     if constexpr (sizeof(A) >= 4) {
       const Factors<A> f = {A(inverse_scale), A(beta2), A(1 - beta1), A(1 - beta2),
-                            A(eps),           A(decay), A(rate),      A(root)};
+                            A(eps),           A(rate),  A(root)};
       adam_of<A>(out<A>(params), out<A>(exp_avg), out<A>(exp_avg_sq), out<bfloat16>(copy),
                  in<int64_t>(grads), in<int64_t>(dtypes), in<int64_t>(starts), in<int64_t>(sizes),
                  segments, total, align, f);

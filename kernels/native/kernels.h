@@ -12,8 +12,8 @@ namespace fastinfogan {
 
 enum class Dtype : int { float32, bfloat16, float64 };
 
-// Shapes as in kernels/bn_act/__init__.py: x, y, dy, dx (groups, rows, channels) of the storage type; all
-// other arrays of the accumulator type: float, or double where the storage type is double.
+// Shapes as in kernels/bn_act/triton_kernels.py: x, y, dy, dx (groups, rows, channels) of the storage
+// type; all other arrays of the accumulator type: float, or double where the storage type is double.
 struct BnActShape {
   Dtype dtype;
   int64_t rows, channels, groups;
@@ -21,19 +21,20 @@ struct BnActShape {
 
 // Adam's params, exp_avg, exp_avg_sq: (total,) of dtype, float or double; copy: (total,) bfloat16 or
 // null. Per segment, in arrays of int64: a gradient's address and Dtype (with double: double), where
-// the segment begins, a multiple of align, and its size. decay is lr times the weight decay, rate
-// lr / (1 - beta1^t), root 1 / sqrt(1 - beta2^t).
+// the segment begins, a multiple of align, and its size. rate is lr / (1 - beta1^t), root
+// 1 / sqrt(1 - beta2^t).
 
-// Shapes as in kernels/mi_loss/__init__.py: q_params (rows, columns); logits of `logits` numbers, 0, rows or
-// 2 rows; `terms` losses, the adversarial one and the codes'; rows are cut into `parts`.
+// Shapes as in kernels/mi_loss/__init__.py: q_params (rows, columns); logits of `logits` numbers, 0,
+// rows or 2 rows; `terms` losses, the adversarial one and the codes'; rows are cut into `parts`. The
+// constants are those of kernels/codes.py.
 struct MiLossShape {
   Dtype dtype;
   int64_t rows, columns, logits, terms, parts;
-  double log_sigma_bound;
+  double log_sigma_bound, half_log_two_pi;
 };
 
-// Shapes as in kernels/conv/__init__.py: large (images, height, width, channels); patches (images, rows,
-// columns, 4, 4, channels); stride 1 or 2; float32 or float64.
+// Shapes as in kernels/conv/__init__.py: large (images, height, width, channels); patches (images,
+// rows, columns, 4, 4, channels); stride 1 or 2; float32 or float64.
 struct ConvShape {
   Dtype dtype;
   int64_t images, height, width, channels, rows, columns, stride;
@@ -56,7 +57,7 @@ struct ConvShape {
   void adam(Dtype dtype, void* params, void* exp_avg, void* exp_avg_sq, void* copy,                \
             const void* grads, const void* dtypes, const void* starts, const void* sizes,          \
             int64_t segments, int64_t total, int64_t align, double inverse_scale, double beta1,    \
-            double beta2, double eps, double decay, double rate, double root);                     \
+            double beta2, double eps, double rate, double root);                                   \
   int64_t mi_loss(MiLossShape shape, const void* logits, const void* q_params, const void* values, \
                   const void* table, const void* weights, void* grads, void* means, void* total);  \
   void latents(Dtype dtype, const void* seed, const void* offset, int64_t shift, int64_t batch,    \
@@ -64,12 +65,11 @@ struct ConvShape {
                void* inputs, void* values);                                                        \
   void conv_patches(ConvShape shape, const void* large, void* patches);                            \
   void conv_fold(ConvShape shape, const void* patches, const void* bias, void* large);             \
-  int64_t gather(Dtype dtype, const void* images, int64_t count, int64_t height, int64_t width,    \
-                 int64_t channels, const void* indices, const void* flip, int64_t batch,           \
-                 double low, double scale, void* result);                                          \
-  void draw(Dtype dtype, const void* images, int64_t count, int64_t height, int64_t width,         \
-            int64_t channels, int64_t half_bits, const void* seed, const void* position,           \
-            int64_t shift, bool flip, int64_t batch, double low, double scale, void* result);      \
+  int64_t gather(Dtype dtype, const void* images, int64_t count, int64_t size,                     \
+                 const void* indices, int64_t batch, double low, double scale, void* result);      \
+  void draw(Dtype dtype, const void* images, int64_t count, int64_t size, int64_t half_bits,       \
+            const void* seed, const void* position, int64_t shift, int64_t batch, double low,      \
+            double scale, void* result);                                                           \
   void order(const void* positions, int64_t n, int64_t count, int64_t half_bits,                   \
              const void* seed, void* indices);                                                     \
   }

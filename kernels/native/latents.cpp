@@ -3,6 +3,7 @@
 // Counters are numbered through a few rows at a time, so that the loops over them are long whatever
 // the width of a row, and the compiler makes vectors of them.
 
+#include "codes.h"
 #include "kernels.h"
 #include "philox.h"
 #include "vector.h"
@@ -11,8 +12,14 @@ namespace fastinfogan {
 namespace FASTINFOGAN_ISA {
 namespace {
 
-constexpr int64_t kCounters = 1280;  // at least those of the widest row: (4,096 + 64 * 2) / 4
-constexpr int kGaussian = -1, kBernoulli = -2;  // kinds: see _layout() in kernels/latents/__init__.py
+constexpr int64_t kCounters = 1280;  // taken at once
+static_assert(4 * kCounters >= kMaxNoise + 2 * kMaxCodes, "the widest row has no room");
+
+// A row of the table that kernels/latents/layout.py makes: the code's kind, its width in G's input,
+// its first column of words, and its first column of G's input.
+struct Entry {
+  int64_t kind, width, word, column;
+};
 
 // (word + 0.5) / 2^32, below 1, correctly rounded: only the last addition rounds.
 INLINE float uniform(uint32_t word) {
@@ -81,7 +88,7 @@ INLINE void convert(const float* from, int64_t n, bfloat16* to) {
 }
 
 template <class T>
-void draw(uint64_t seed, uint64_t first, int64_t batch, int64_t noise, const int64_t* table,
+void draw(uint64_t seed, uint64_t first, int64_t batch, int64_t noise, const Entry* table,
           int64_t codes, int64_t words, int64_t width, T* inputs, float* values) {
   const int64_t blocks = (words + 3) / 4;
   const int64_t rows_at_once = kCounters / blocks;
@@ -116,21 +123,27 @@ void draw(uint64_t seed, uint64_t first, int64_t batch, int64_t noise, const int
       convert(gaussian, noise, input);
       for (int64_t j = noise; j < width; ++j) input[j] = T{};
       for (int64_t i = 0; i < codes; ++i) {
-        const int64_t kind = table[3 * i], at = table[3 * i + 1], column = table[3 * i + 2];
-        float value, shown;
+        const Entry code = table[i];
+        float value = 0.0f;
         int64_t category = 0;
-        if (kind > 0) {
-          category = int64_t(uint64_t(word[at]) * uint64_t(kind) >> 32);
-          value = float(category), shown = 1.0f;
-        } else if (kind == kBernoulli) {
-          shown = value = float(word[at] >> 31);
-        } else if (kind == kGaussian) {
-          shown = value = gaussian[at];
-        } else {
-          shown = value = 2.0f * uniform(word[at]) - 1.0f;
+        switch (code.kind) {
+          case kCategorical:
+            category = int64_t(uint64_t(word[code.word]) * uint64_t(code.width) >> 32);
+            value = float(category);
+            break;
+          case kUniform:
+            value = 2.0f * uniform(word[code.word]) - 1.0f;
+            break;
+          case kGaussian:
+            value = gaussian[code.word];
+            break;
+          case kBernoulli:
+            value = float(word[code.word] >> 31);
+            break;
         }
         values[(start + r) * codes + i] = value;
-        convert(&shown, 1, input + column + category);
+        const float shown = code.kind == kCategorical ? 1.0f : value;
+        convert(&shown, 1, input + code.column + category);
       }
     }
   }
@@ -144,7 +157,7 @@ void latents(Dtype dtype, const void* seed, const void* offset, int64_t shift, i
   with_type(dtype, [&](auto type) {
     using T = typename Pointee<decltype(type)>::Type;
     draw<T>(uint64_t(*in<int64_t>(seed)), uint64_t(*in<int64_t>(offset)) + uint64_t(shift), batch,
-            noise, in<int64_t>(table), codes, words, width, out<T>(inputs), out<float>(values));
+            noise, in<Entry>(table), codes, words, width, out<T>(inputs), out<float>(values));
   });
 }
 

@@ -4,6 +4,7 @@
 // Rows are taken a vector's worth at a time. A categorical code's logits lie side by side in memory,
 // so that a vector holds one row's logits; everything else is computed for all the rows at once.
 
+#include "codes.h"
 #include "elementary.h"
 #include "kernels.h"
 
@@ -11,8 +12,8 @@ namespace fastinfogan {
 namespace FASTINFOGAN_ISA {
 namespace {
 
-// As in kernels/mi_loss/__init__.py. A term's columns in q_params begin at `first`.
-enum Kind : int32_t { kNone, kCategorical, kFixed, kLearned, kBernoulli, kAdversarial };
+// A row of the table that kernels/mi_loss/layout.py makes: the code's kind, and its columns in
+// q_params, which begin at `first`. Term 0 is the adversarial one, of no kind.
 struct Term {
   int32_t kind, first, width;
 };
@@ -153,8 +154,8 @@ INLINE AccumulatorOf<T> gaussian(const Arrays<T>& a, Term term, int64_t index, i
   const int64_t offset = row * columns + term.first;
   const V value = gather(a.values + row * codes + index - 1, codes, count);
   const V difference = value - gather(a.q_params + offset, columns, count);
-  V nll = V{} + A(0.91893853320467274);  // log(2 pi) / 2
-  if (term.kind == kFixed) {
+  V nll = V{} + A(a.shape.half_log_two_pi);
+  if (term.width == 1) {  // sigma is 1
     nll += A(0.5) * difference * difference;
     scatter<A>(a.dq + offset, columns, V(-scale * difference), count);
   } else {
@@ -222,15 +223,15 @@ int64_t part_of(const Arrays<T>& a, int64_t first, int64_t last, double* sums) {
         case kCategorical:
           sums[t] += categorical(a, term, t, row, count, scale, bad);
           break;
-        case kFixed:
-        case kLearned:
+        case kUniform:
+        case kGaussian:
           sums[t] += gaussian(a, term, t, row, count, scale);
           break;
         case kBernoulli:
           sums[t] += bernoulli(a, term, t, row, count, scale);
           break;
-        case kAdversarial:
-          sums[t] += adversarial(a, row, count, scale);
+        case kNone:
+          if (t == 0 && a.shape.logits > 0) sums[t] += adversarial(a, row, count, scale);
           break;
       }
     }

@@ -10,6 +10,7 @@
 #include <type_traits>
 
 #ifdef FASTINFOGAN_KERNELS
+#include "codes.h"
 #include "kernels.h"
 #endif
 
@@ -162,10 +163,11 @@ void bind(nb::module_& module, const char* name,
   module.def(
       name,
       [kernel](int dtype, int64_t rows, int64_t columns, int64_t logits, int64_t terms,
-               int64_t parts, double log_sigma_bound, Python<Args>... args) {
-        return kernel(
-            {fastinfogan::Dtype(dtype), rows, columns, logits, terms, parts, log_sigma_bound},
-            (Args)args...);
+               int64_t parts, double log_sigma_bound, double half_log_two_pi,
+               Python<Args>... args) {
+        return kernel({fastinfogan::Dtype(dtype), rows, columns, logits, terms, parts,
+                       log_sigma_bound, half_log_two_pi},
+                      (Args)args...);
       },
       nb::call_guard<nb::gil_scoped_release>());
 }
@@ -199,6 +201,15 @@ void bind_kernels(nb::module_& module) {
   bind(module, "order", FASTINFOGAN_BEST(order));
 }
 
+nb::dict code_kinds() {
+  nb::dict numbers;
+  numbers["categorical"] = int(fastinfogan::kCategorical);
+  numbers["uniform"] = int(fastinfogan::kUniform);
+  numbers["gaussian"] = int(fastinfogan::kGaussian);
+  numbers["bernoulli"] = int(fastinfogan::kBernoulli);
+  return numbers;
+}
+
 #endif
 
 }  // namespace
@@ -213,6 +224,9 @@ NB_MODULE(_native, module) {
              "or 1 where the module was built without OpenMP.");
 #ifdef FASTINFOGAN_KERNELS
   module.attr("KERNELS") = true;
+  module.attr("CODE_KINDS") = code_kinds();
+  module.attr("MAX_NOISE") = fastinfogan::kMaxNoise;
+  module.attr("MAX_CODES") = fastinfogan::kMaxCodes;
   bind_kernels(module);
 #else
   module.attr("KERNELS") = false;  // see CMakeLists.txt

@@ -1,4 +1,5 @@
-// The 4x4 patches of maps, and their sums, on the CPU. The mathematics is in kernels/conv/__init__.py.
+// The 4x4 patches of maps, and their sums, on the CPU. The mathematics is in
+// kernels/conv/__init__.py.
 //
 // In channels-last memory the four pixels of a patch's row are one run of numbers, so patches are
 // copied by runs. Going back, a run of `stride` pixels of the map adds up 16 / stride^2 runs of the
@@ -188,7 +189,7 @@ INLINE void with_channels(int64_t channels, F f) {
   f(Channels<0>(channels));
 }
 
-// As with_type, but for bfloat16: conv.py says why.
+// As with_type, but for bfloat16: kernels/conv/native.py says why.
 template <class F>
 INLINE void with_wide_type(Dtype dtype, F f) {
   if (dtype == Dtype::float64) return f(static_cast<double*>(nullptr));

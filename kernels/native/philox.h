@@ -9,7 +9,7 @@
 namespace {
 
 // One stream per purpose: the names and numbers of kernels/philox.py.
-constexpr uint32_t kStreamLatents = 0, kStreamOrder = 1, kStreamFlip = 2;
+constexpr uint32_t kStreamLatents = 0, kStreamOrder = 1;
 
 struct Philox {
   uint32_t w0, w1, w2, w3;

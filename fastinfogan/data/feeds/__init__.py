@@ -1,1 +1,1 @@
-"""Where batches of real images come from while training."""
+"""Feeds: where a run's batches of real images come from."""

@@ -9,9 +9,10 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import torch
 from torch import Tensor
 
-from fastinfogan.data.dataset import ImageData
 from fastinfogan.data.feeds.feed import Batches
+from fastinfogan.data.images import ImageData
 from fastinfogan.kernels.gather import gather, order
+from fastinfogan.tell import Tell, on_stderr
 
 AHEAD = 4  # batches made before they are asked for
 WATCHED = 200  # batches between two looks at how long the training had to wait
@@ -22,12 +23,17 @@ class StreamedFeed:
     """Batches of the same images in the same order as ``ResidentFeed``'s; see ``feed.Feed``.
 
     The rows lie decoded in a file mapped into memory. One thread gathers those of the next
-    batches and, on a GPU, copies them from pinned memory on a stream of its own. ``load`` puts
+    batches and, on a GPU, copies them from pinned memory on a stream of its own. ``prepare`` puts
     the next ones where ``next`` always reads: what a CUDA graph needs. (DALI decodes when a
     dataset is ingested; there is nothing left to decode here.)
+
+    Args:
+        data: the images.
+        batches: what is asked for.
+        tell: gets a line, once, if training has to wait for images.
     """
 
-    def __init__(self, data: ImageData, batches: Batches) -> None:
+    def __init__(self, data: ImageData, batches: Batches, tell: Tell = on_stderr) -> None:
         self._images, self._count = torch.from_numpy(data.images), len(data)
         self._batches, self.device = batches, batches.device
         self._seed = torch.tensor([batches.seed])
@@ -43,8 +49,8 @@ class StreamedFeed:
             self._stream = torch.cuda.Stream(self.device)
             self._pinned = torch.empty(shape, dtype=torch.uint8, pin_memory=True)
             self._taken: deque[torch.cuda.Event] = deque()  # when earlier batches were
-        self._loaded, self._waited, self._since = 0, 0.0, time.monotonic()
-        self._note: str | None = None
+        self._prepared, self._waited, self._since = 0, 0.0, time.monotonic()
+        self.tell, self._told = tell, False
 
     def seek(self, iteration: int) -> None:
         """See ``feed.Feed``."""
@@ -53,7 +59,7 @@ class StreamedFeed:
         self._pending.clear()
         self._iteration = iteration
 
-    def load(self) -> None:
+    def prepare(self) -> None:
         """Take the rows of the next batch; waits if they aren't ready yet."""
         if self.device.type == "cuda" and len(self._taken) == AHEAD:
             self._taken.popleft().synchronize()  # else the host would run ahead of the GPU
@@ -70,17 +76,13 @@ class StreamedFeed:
             self._taken.append(stream.record_event())
 
     def next(self) -> Tensor:
-        """See ``feed.Feed``: the rows that ``load`` has taken."""
+        """See ``feed.Feed``: the rows that ``prepare`` has taken."""
         return gather(
-            *(self._rows, self._all),
+            self._rows,
+            self._all,
             output_range=self._batches.output_range,
             dtype=self._batches.dtype,
         )
-
-    def note(self) -> str | None:
-        """That the training waits for images, the first time it does."""
-        note, self._note = self._note, None
-        return note
 
     def _make(self, iteration: int) -> Tensor:
         first, last = (iteration * self._batches.size + edge for edge in self._batches.slice)
@@ -94,14 +96,15 @@ class StreamedFeed:
         return rows
 
     def _watch(self, waited: float) -> None:
-        self._loaded, self._waited = self._loaded + 1, self._waited + waited
-        if self._loaded % WATCHED:
+        self._prepared, self._waited = self._prepared + 1, self._waited + waited
+        if self._prepared % WATCHED:
             return
         now = time.monotonic()
-        share, first = self._waited / (now - self._since), self._loaded == WATCHED
+        share, first = self._waited / (now - self._since), self._prepared == WATCHED
         # The first look takes in the start, when nothing was ready and files were not in memory.
-        if share > WAITING_ALLOWED and not first:
-            self._note = (
+        if share > WAITING_ALLOWED and not first and not self._told:
+            self._told = True
+            self.tell(
                 f"reading images can't keep up: training waits for them {share:.0%} of the time; "
                 "--resident yes keeps them on the device"
             )

@@ -19,8 +19,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastinfogan.data.dataset import ImageData
+from fastinfogan.data.fetch import CACHE_VARIABLE
+from fastinfogan.data.images import ImageData
 from fastinfogan.errors import UserError
+from fastinfogan.tell import Tell
 
 FORMAT_VERSION = 1
 IMAGES, MANIFEST, JOURNAL = "images.npy", "manifest.json", "journal.jsonl"
@@ -32,12 +34,19 @@ class Damaged(Exception):
 
 
 class Done(NamedTuple):
-    """How far an unfinished cache has come."""
+    """How far an unfinished cache has come.
+
+    Attributes:
+        items: how many were looked at.
+        rows: how many of them were good.
+        blocks: (rows, CRC-32) of each.
+        bad: (item, name, reason) of the others.
+    """
 
     items: int
     rows: int
-    blocks: list[tuple[int, int]]  # rows and CRC-32 of each
-    bad: list[tuple[int, str, str]]  # item, name, reason
+    blocks: list[tuple[int, int]]
+    bad: list[tuple[int, str, str]]
 
 
 def cache_key(description: Mapping[str, Any]) -> str:
@@ -48,8 +57,11 @@ def cache_key(description: Mapping[str, Any]) -> str:
 def read_manifest(folder: Path) -> dict[str, Any]:
     """The manifest of a finished cache.
 
-    Raises FileNotFoundError if there is no such cache, Damaged if it can't be trusted. The
-    sizes of the files are checked, their content is not.
+    The sizes of the files are checked, their content is not.
+
+    Raises:
+        FileNotFoundError: there is no such cache.
+        Damaged: it can't be trusted.
     """
     text = (folder / MANIFEST).read_bytes()
     try:
@@ -75,7 +87,13 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 def open_cache(folder: Path, manifest: Mapping[str, Any], threads: int) -> ImageData:
     """The images, mapped into memory rather than read, after every byte was compared.
 
-    Raises Damaged.
+    Args:
+        folder: a finished cache.
+        manifest: what ``read_manifest`` returned for it.
+        threads: how many compare.
+
+    Raises:
+        Damaged: it has other bytes than were written.
     """
     shape = tuple(manifest["shape"])
     # Copy on write: torch takes only writable arrays, and the file must never change.
@@ -104,10 +122,12 @@ def open_cache(folder: Path, manifest: Mapping[str, Any], threads: int) -> Image
 
 
 @contextlib.contextmanager
-def locked(folder: Path, waiting: Any) -> Iterator[None]:
+def locked(folder: Path, tell: Tell) -> Iterator[None]:
     """Only one process at a time makes a cache; the lock goes with the process that holds it.
 
-    waiting: called with a line to show if another process holds it.
+    Args:
+        folder: the cache; the lock lies beside it.
+        tell: gets a line if another process holds it.
     """
     import fcntl
 
@@ -117,7 +137,7 @@ def locked(folder: Path, waiting: Any) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            waiting(f"another process is ingesting to {folder}; waiting for it")
+            tell(f"another process is ingesting to {folder}; waiting for it")
             fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
@@ -131,7 +151,13 @@ class Writer:
     """
 
     def __init__(self, folder: Path, header: Mapping[str, Any], shape: tuple[int, ...]) -> None:
-        """header: JSON that must be the same for a partial cache to be continued."""
+        """Open what is there, or begin.
+
+        Args:
+            folder: the cache's name once it is finished.
+            header: JSON that must be the same for a partial cache to be continued.
+            shape: (H, W, C) of a row.
+        """
         self._folder, self._shape = folder, shape
         self.partial = folder.with_name(folder.name + ".partial")
         self.done = Done(0, 0, [], [])
@@ -152,12 +178,18 @@ class Writer:
         self._journal.close()
 
     def append(self, items: int, rows: np.ndarray, bad: list[tuple[int, str, str]]) -> None:
-        """One block: how many items it stands for, the rows of the good ones, and the bad ones."""
+        """Add a block.
+
+        Args:
+            items: how many it stands for.
+            rows: uint8 (items - bad, H, W, C), of the good ones.
+            bad: (item, name, reason) of the others.
+        """
         data = np.ascontiguousarray(rows).data
         crc = zlib.crc32(data)
         self._images.write(data)
         self._images.flush()
-        self._note(items, len(rows), crc, bad)
+        self._count(items, len(rows), crc, bad)
         line = {"items": items, "rows": len(rows), "crc": crc, "bad": bad}
         self._journal.write(_json(line) + b"\n")
         self._journal.flush()
@@ -175,8 +207,14 @@ class Writer:
         manifest: Mapping[str, Any],
         labels: np.ndarray | None,
         factors: np.ndarray | None,
-    ) -> dict[str, Any]:
-        """Write what is missing, make it all durable, and give the folder its name."""
+    ) -> None:
+        """Write what is missing, make it all durable, and give the folder its name.
+
+        Args:
+            manifest: JSON, beside what the writer knows itself.
+            labels: int64 (N,), or None.
+            factors: int64 (N, F), or None.
+        """
         shape = (self.done.rows, *self._shape)
         full = {
             "format_version": FORMAT_VERSION,
@@ -200,7 +238,6 @@ class Writer:
         _sync_folder(self.partial)
         os.rename(self.partial, self._folder)
         _sync_folder(self._folder.parent)
-        return full
 
     def _recover(self) -> None:
         self._journal.seek(0)
@@ -222,7 +259,7 @@ class Writer:
                 data = self._images.read(rows * row_bytes)
                 if len(data) != rows * row_bytes or zlib.crc32(data) != line["crc"]:
                     break
-                self._note(line["items"], rows, line["crc"], [tuple(bad) for bad in line["bad"]])
+                self._count(line["items"], rows, line["crc"], [tuple(bad) for bad in line["bad"]])
             except (ValueError, KeyError, TypeError):
                 break  # the line that was being written when the process ended
             kept += len(text) + 1
@@ -230,7 +267,7 @@ class Writer:
         self._journal.truncate(min(kept, os.fstat(self._journal.fileno()).st_size))
         self._images.truncate(HEADER_BYTES + self.done.rows * row_bytes)
 
-    def _note(self, items: int, rows: int, crc: int, bad: list[tuple[int, str, str]]) -> None:
+    def _count(self, items: int, rows: int, crc: int, bad: list[tuple[int, str, str]]) -> None:
         self.done.blocks.append((rows, crc))
         self.done.bad.extend(bad)
         self.done = self.done._replace(items=self.done.items + items, rows=self.done.rows + rows)
@@ -252,8 +289,6 @@ def free_bytes(folder: Path) -> int:
 
 def unusable(folder: Path, error: OSError) -> UserError:
     """What to tell the user when the file system refuses."""
-    from fastinfogan.data.fetch import CACHE_VARIABLE
-
     return UserError(
         f"{CACHE_VARIABLE}: the cache folder {str(folder)!r} cannot be used "
         f"({error.strerror or error}); free space, or set {CACHE_VARIABLE} to a folder elsewhere"

@@ -15,7 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from fastinfogan.data.ingest.pillow import PNG_SIGNATURE, Preprocess, png_chunks
+from fastinfogan.data.ingest.pillow import PNG_SIGNATURE, png_chunks
+from fastinfogan.data.ingest.preprocess import Preprocess
 
 PREFETCH = 2  # batches that DALI works on at a time
 # JPEG start-of-frame markers: C0 to CF but for DHT, JPG and DAC. DALI gets the usual three.
@@ -46,13 +47,21 @@ def decode_pipeline(
     threads: int,
     device_id: int | None,
 ) -> Any:
-    """The built pipeline: encoded images and the squares to cut -> uint8 (S, S, C) on the host.
+    """Build the pipeline that decodes, cuts and resizes.
 
-    source: called for each batch of at most ``batch_size``; returns encoded files, uint8
-        (bytes,), the squares' left and top, int32 (B, 2), and their width and height, int32
-        (B, 2); raises StopIteration at the end.
-    device_id: None decodes on the CPU, and only the square, which pays for resizing it. On a GPU
-        the whole image is decoded, then cut: decoding a region of a JPEG crashes nvImageCodec 0.9.
+    Args:
+        source: called for each batch; returns encoded files, uint8 (bytes,), the squares' left and
+            top, int32 (B, 2), and their width and height, int32 (B, 2); raises StopIteration at
+            the end.
+        preprocess: what is made of each image.
+        batch_size: the most images that ``source`` returns at once.
+        threads: how many of DALI's own decode on the CPU.
+        device_id: the GPU that decodes whole images, then cuts them (decoding a region of a JPEG
+            crashes nvImageCodec 0.9); None: the CPU, which decodes the square only: that pays for
+            resizing it.
+
+    Returns:
+        The built pipeline; each run gives a batch of uint8 (S, S, C) on the host.
     """
     from nvidia.dali import fn, pipeline_def, types
 

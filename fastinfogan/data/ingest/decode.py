@@ -5,17 +5,19 @@ from __future__ import annotations
 import io
 import os
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import numpy as np
 
 from fastinfogan.data.ingest import dali, pillow
 from fastinfogan.data.ingest.encoded import EncodedFiles
-from fastinfogan.data.ingest.pillow import Preprocess
+from fastinfogan.data.ingest.preprocess import Preprocess
+from fastinfogan.data.ingest.source import DecodedBlock
+from fastinfogan.tell import Tell, on_stderr
 
 Decoder = Literal["dali-gpu", "dali", "pillow"]
 
@@ -26,30 +28,16 @@ JPEG_START = b"\xff\xd8"
 TASKS_AHEAD = 16
 
 
-class Block(NamedTuple):
-    """Consecutive items of a source, decoded.
-
-    items: how many were looked at.
-    rows: uint8 (items - bad, H, W, C), of the good ones.
-    bad: (item, name, reason) of the others.
-    note: something the user should know, or nothing.
-    """
-
-    items: int
-    rows: np.ndarray
-    bad: list[tuple[int, str, str]]
-    note: str = ""
-
-
-def pick_decoder(say: Callable[[str], None]) -> Decoder:
+def pick_decoder(tell: Tell) -> Decoder:
     """DALI on a GPU, DALI on the CPU or Pillow: the first that is there.
 
-    say: called with a line to show if DALI is installed and doesn't work.
+    Args:
+        tell: gets a line if DALI is installed and doesn't work.
     """
     if not dali.available():
         return "pillow"
     if (reason := dali.broken()) is not None:
-        say(f"DALI is installed but does not import ({reason}); Pillow decodes")
+        tell(f"DALI is installed but does not import ({reason}); Pillow decodes")
         return "pillow"
     import torch
 
@@ -62,13 +50,28 @@ def thread_count() -> int:
 
 
 def decode_blocks(
-    files: EncodedFiles, preprocess: Preprocess, start: int, decoder: Decoder
-) -> Iterator[Block]:
-    """Every file from number ``start`` on, as blocks of rows in the order of the files."""
-    blocks = _pillow_blocks if decoder == "pillow" else _dali_blocks
+    files: EncodedFiles,
+    preprocess: Preprocess,
+    start: int,
+    decoder: Decoder,
+    tell: Tell = on_stderr,
+) -> Iterator[DecodedBlock]:
+    """Decode every file from number ``start`` on, in the order of the files.
+
+    Args:
+        files: the encoded files.
+        preprocess: what is made of each.
+        start: number of the first one.
+        decoder: what decodes them.
+        tell: gets a line where DALI gives up and Pillow takes over.
+    """
     with pillow.strict_sizes(), ThreadPoolExecutor(thread_count()) as pool:
         try:
-            yield from blocks(files, preprocess, start, pool, decoder)
+            if decoder == "pillow":
+                yield from _pillow_blocks(files, preprocess, start, pool)
+            else:
+                device = 0 if decoder == "dali-gpu" else None
+                yield from _dali_blocks(files, preprocess, start, pool, device, tell)
         finally:
             pool.shutdown(cancel_futures=True)  # on Ctrl-C, do not decode the rest first
 
@@ -78,13 +81,9 @@ def decode_blocks(
 
 
 def _pillow_blocks(
-    files: EncodedFiles,
-    preprocess: Preprocess,
-    start: int,
-    pool: ThreadPoolExecutor,
-    decoder: Decoder,
-) -> Iterator[Block]:
-    def work(first: int) -> Block:
+    files: EncodedFiles, preprocess: Preprocess, start: int, pool: ThreadPoolExecutor
+) -> Iterator[DecodedBlock]:
+    def work(first: int) -> DecodedBlock:
         items = range(first, min(first + FILES_PER_TASK, len(files.names)))
         results = [_attempt(files, preprocess, item) for item in items]
         return _block(files, preprocess, items.start, results)
@@ -110,7 +109,7 @@ def _attempt(
 
 def _block(
     files: EncodedFiles, preprocess: Preprocess, first: int, results: list[np.ndarray | str]
-) -> Block:
+) -> DecodedBlock:
     good = [result for result in results if not isinstance(result, str)]
     rows = np.stack(good) if good else np.empty((0, *preprocess.shape), np.uint8)
     bad = [
@@ -118,7 +117,7 @@ def _block(
         for i, result in enumerate(results)
         if isinstance(result, str)
     ]
-    return Block(len(results), rows, bad)
+    return DecodedBlock(len(results), rows, bad)
 
 
 # ----------------------------------------------------------------------------------------
@@ -127,13 +126,22 @@ def _block(
 
 @dataclass
 class _Batch:
-    """What was read for one block. ``plain``: the items that DALI decodes."""
+    """What was read for one block.
+
+    Attributes:
+        first: number of the first item.
+        items: how many there are.
+        plain: those that DALI decodes.
+        data: the content of each of these.
+        squares: (left, top, width, height) of what is cut from each of these.
+        others: what Pillow makes of the rest, by item.
+    """
 
     first: int
     items: int = 0
     plain: list[int] = field(default_factory=list)
     data: list[bytes] = field(default_factory=list)
-    squares: list[tuple[int, int, int, int]] = field(default_factory=list)  # left, top, W, H
+    squares: list[tuple[int, int, int, int]] = field(default_factory=list)
     others: dict[int, Future[np.ndarray | str]] = field(default_factory=dict)
 
 
@@ -148,7 +156,15 @@ class _Feeder:
         pool: ThreadPoolExecutor,
         reduce: bool,
     ) -> None:
-        """reduce: leave JPEGs that are far too large to Pillow, which decodes them reduced."""
+        """Nothing is read yet.
+
+        Args:
+            files: the encoded files.
+            preprocess: what is made of each.
+            start: number of the first one.
+            pool: where Pillow decodes what isn't for DALI.
+            reduce: leave JPEGs that are far too large to Pillow, which decodes them reduced.
+        """
         self.pending: deque[_Batch] = deque()
         self._replay: deque[_Batch] = deque()
         self._batches = self._read(files, preprocess, start, pool, reduce)
@@ -224,9 +240,9 @@ def _dali_blocks(
     preprocess: Preprocess,
     start: int,
     pool: ThreadPoolExecutor,
-    decoder: Decoder,
-) -> Iterator[Block]:
-    device = 0 if decoder == "dali-gpu" else None
+    device: int | None,
+    tell: Tell,
+) -> Iterator[DecodedBlock]:
     feeder = _Feeder(files, preprocess, start, pool, reduce=device is None)
 
     def build():
@@ -249,7 +265,7 @@ def _dali_blocks(
                     zip(batch.plain, batch.data, strict=True),
                 )
             )
-            note = (
+            tell(
                 f"DALI gave up on {len(batch.plain)} files from {files.names[batch.first]!r} on; "
                 f"Pillow decoded them one by one ({_reason(error)})"
             )
@@ -257,9 +273,9 @@ def _dali_blocks(
             del pipeline
             pipeline = build()
         else:
-            batch, note = feeder.pending.popleft(), ""
+            batch = feeder.pending.popleft()
             decoded = list(rows.as_array()) if batch.plain else []
-        yield _merge(files, preprocess, batch, decoded)._replace(note=note)
+        yield _merge(files, preprocess, batch, decoded)
 
 
 def _reason(error: RuntimeError) -> str:
@@ -275,7 +291,7 @@ def _merge(
     preprocess: Preprocess,
     batch: _Batch,
     decoded: list[np.ndarray | str],
-) -> Block:
+) -> DecodedBlock:
     """The block of a batch: what DALI decoded and what went to the pool, in order."""
     results: list[np.ndarray | str] = [""] * batch.items
     for item, row in zip(batch.plain, decoded, strict=True):

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Protocol
 
-from fastinfogan.data.dataset import require_directory
+from fastinfogan.data.data_dir import require_directory
 from fastinfogan.errors import UserError
 
 SUFFIXES = ("jpg", "jpeg", "png", "webp", "bmp", "tif", "tiff")
@@ -23,12 +23,22 @@ Entry = tuple[str, int, int]  # relative path with "/", bytes, mtime in ns
 
 
 class EncodedFiles(Protocol):
-    """Files that can be read in any order, from any thread."""
+    """Files that can be read in any order, from any thread.
+
+    Attributes:
+        names: of the files, in their order.
+    """
 
     names: list[str]
 
     def read(self, index: int) -> bytes:
-        """The content; raises OSError, ValueError or the archive's own error."""
+        """The content of one file.
+
+        Raises:
+            OSError: the system can't read it.
+            ValueError: it is too large or no regular file, or ends too early.
+            Exception: the archive's own errors.
+        """
 
 
 class FolderFiles:
@@ -93,7 +103,9 @@ def open_archive(path: Path, wanted: Callable[[str], bool]) -> ZipFiles | TarFil
     """The members whose name ``wanted`` accepts, sorted by name.
 
     Nothing is ever unpacked: names only tell members apart, links and devices are not followed.
-    Raises UserError for an archive that can't be read.
+
+    Raises:
+        UserError: the archive can't be read.
     """
     kind = ZipFiles if path.suffix.lower() == ".zip" else TarFiles
     try:
@@ -109,10 +121,16 @@ def open_archive(path: Path, wanted: Callable[[str], bool]) -> ZipFiles | TarFil
 
 
 def list_images(root: Path) -> tuple[list[Entry], list[tuple[str, str]]]:
-    """Image files below ``root``, sorted by path; and (path, reason) of unreadable folders.
+    """List the image files below ``root``.
 
     Names that begin with a dot are left alone. Links are followed, but each folder is read once,
     so that loops end. A file that can't be looked at has -1 bytes.
+
+    Returns:
+        The files, sorted by path, and (path, reason) of unreadable folders.
+
+    Raises:
+        UserError: ``root`` isn't a directory with something in it.
     """
     require_directory(root, EXPECTED)
     endings = tuple(f".{suffix}" for suffix in SUFFIXES)

@@ -8,10 +8,11 @@ import struct
 import warnings
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+
+from fastinfogan.data.ingest.preprocess import REDUCE_TO, Preprocess
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -19,42 +20,23 @@ if TYPE_CHECKING:
 # Only these decoders see the files: others run programs (EPS) or are rarely tested.
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
-# libjpeg may reduce an image while decoding it, down to this many times the wanted size.
-REDUCE_TO = 4
-
-
-@dataclass(frozen=True)
-class Preprocess:
-    """The central square, ``crop`` pixels a side (None: as large as fits), made ``size`` a side.
-
-    channels: 1 (luma of ITU-R BT.601) or 3 (RGB). The filter is a triangle as wide as a pixel of
-    the result: Pillow's BILINEAR, DALI's LINEAR with antialiasing.
-    """
-
-    size: int
-    channels: int
-    crop: int | None = None
-
-    def side(self, width: int, height: int) -> int:
-        """Pixels a side of the square that is cut from an image."""
-        fits = min(width, height)
-        return fits if self.crop is None else min(fits, self.crop)
-
-    def reducible(self, width: int, height: int) -> bool:
-        """Whether libjpeg may reduce a JPEG of that size while decoding it."""
-        return self.side(width, height) >= 2 * REDUCE_TO * self.size
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """(H, W, C) of the result."""
-        return self.size, self.size, self.channels
 
 
 def decode(data: bytes, preprocess: Preprocess) -> np.ndarray:
-    """One encoded image as uint8 (H, W, C); raises whatever Pillow raises for a bad one.
+    """Decode one encoded image.
 
     It is turned as its EXIF orientation says and laid on white where it is transparent. Colour
     profiles are ignored; of an animation or a multi-page file the first frame counts.
+
+    Args:
+        data: the file's content.
+        preprocess: what is made of it.
+
+    Returns:
+        uint8 (H, W, C).
+
+    Raises:
+        Exception: whatever Pillow raises for a bad file; ``reason`` puts it in words.
     """
     from PIL import Image, ImageOps
 
@@ -78,7 +60,8 @@ def decode(data: bytes, preprocess: Preprocess) -> np.ndarray:
 def png_chunks(data: bytes) -> Iterator[tuple[bytes, memoryview]]:
     """(kind, content) of the whole chunks of a PNG file; none of any other file.
 
-    Raises ValueError at a chunk whose checksum is wrong.
+    Raises:
+        ValueError: at a chunk whose checksum is wrong.
     """
     at, view = 8, memoryview(data)
     while data.startswith(PNG_SIGNATURE) and at + 12 <= len(data):

@@ -1,1 +1,1 @@
-"""The datasets, one file each."""
+"""The datasets, one file each: where its files are found and how they are read."""

@@ -12,14 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
-from fastinfogan.data.dataset import (
-    Annotations,
-    Dataset,
-    LoadRequest,
-    directory_status,
-    require_directory,
-    spoilt,
-)
+from fastinfogan.data.data_dir import directory_status, require_directory, spoilt
+from fastinfogan.data.dataset import Dataset, LoadRequest
+from fastinfogan.data.images import Annotations
 from fastinfogan.data.ingest.encoded import (
     EncodedFiles,
     FolderFiles,
@@ -28,8 +23,8 @@ from fastinfogan.data.ingest.encoded import (
     list_images,
     open_archive,
 )
-from fastinfogan.data.ingest.ingest import Items, Source, encoded_items
-from fastinfogan.data.ingest.pillow import Preprocess
+from fastinfogan.data.ingest.preprocess import Preprocess
+from fastinfogan.data.ingest.source import Items, Source, encoded_items
 from fastinfogan.errors import UserError
 
 FOLDER, ARCHIVE = "img_align_celeba", "img_align_celeba.zip"
@@ -139,7 +134,11 @@ def _factors(path: Path | None, names: Sequence[str]) -> Annotations:
 
 
 def _rows(path: Path, columns: int, skip: int = 0) -> Iterator[tuple[str, list[str]]]:
-    """(name, values) of each line; raises UserError for one of another length."""
+    """(name, values) of each line.
+
+    Raises:
+        UserError: a line has another number of values than ``columns``.
+    """
     for number, line in enumerate(_lines(path)[skip:], skip + 1):
         name, *values = line.split() or [""]
         if name and len(values) != columns:

@@ -12,16 +12,12 @@ from pathlib import Path
 
 import numpy as np
 
-from fastinfogan.data.dataset import (
-    Annotations,
-    Dataset,
-    LoadRequest,
-    directory_status,
-    require_directory,
-)
+from fastinfogan.data.data_dir import directory_status, require_directory
+from fastinfogan.data.dataset import Dataset, LoadRequest
+from fastinfogan.data.images import Annotations
 from fastinfogan.data.ingest.encoded import entry_of, identity, open_archive
-from fastinfogan.data.ingest.ingest import Source, encoded_items
-from fastinfogan.data.ingest.pillow import Preprocess
+from fastinfogan.data.ingest.preprocess import Preprocess
+from fastinfogan.data.ingest.source import Items, Source, encoded_items
 from fastinfogan.data.sources.folder import files_source
 from fastinfogan.errors import UserError
 
@@ -88,7 +84,7 @@ def _find(data_dir: Path) -> Path:
     raise UserError(f"--data-dir {str(data_dir)!r} lacks {EXPECTED}")
 
 
-def _open(path: Path):
+def _open(path: Path) -> Items:
     files = open_archive(path, is_render)
     if not files.names:
         raise UserError(

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from fastinfogan.data.dataset import Dataset, ImageData, LoadRequest
+from fastinfogan.data.dataset import Dataset, LoadRequest
+from fastinfogan.data.images import ImageData
 from fastinfogan.errors import UserError
 
 COUNT, SIDE = 5000, 28

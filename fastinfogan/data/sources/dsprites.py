@@ -5,19 +5,15 @@ from __future__ import annotations
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 
-from fastinfogan.data.dataset import (
-    Annotations,
-    Dataset,
-    LoadRequest,
-    directory_status,
-    require_directory,
-    spoilt,
-)
+from fastinfogan.data.data_dir import directory_status, require_directory, spoilt
+from fastinfogan.data.dataset import Dataset, LoadRequest
+from fastinfogan.data.images import Annotations
 from fastinfogan.data.ingest.encoded import entry_of, identity
-from fastinfogan.data.ingest.ingest import Items, Source, array_items
+from fastinfogan.data.ingest.source import Items, Source, array_items
 from fastinfogan.errors import UserError
 
 SIDE, BLOCK_ROWS = 64, 1024
@@ -88,7 +84,7 @@ def _rows(path: Path, count: int, start: int) -> Iterator[np.ndarray]:
         raise spoilt(path, f"cannot be read ({' '.join(str(error).split())})") from None
 
 
-def _header(file) -> tuple[tuple[int, ...], np.dtype]:
+def _header(file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype]:
     version = np.lib.format.read_magic(file)
     read = {
         (1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0,

@@ -9,8 +9,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from fastinfogan.data.dataset import Dataset, LoadRequest
-from fastinfogan.data.ingest.ingest import Source
-from fastinfogan.data.ingest.pillow import Preprocess
+from fastinfogan.data.ingest.preprocess import Preprocess
+from fastinfogan.data.ingest.source import Source
 from fastinfogan.data.sources.folder import files_source, files_status
 from fastinfogan.errors import UserError
 

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
-from fastinfogan.data.dataset import Annotations, Dataset, LoadRequest
+from fastinfogan.data.dataset import Dataset, LoadRequest
+from fastinfogan.data.images import Annotations
 from fastinfogan.data.ingest.encoded import EXPECTED, SUFFIXES, FolderFiles, identity, list_images
-from fastinfogan.data.ingest.ingest import Source, encoded_items
-from fastinfogan.data.ingest.pillow import Preprocess
+from fastinfogan.data.ingest.preprocess import Preprocess
+from fastinfogan.data.ingest.source import Source, encoded_items
 from fastinfogan.errors import UserError
 
 IMAGE_SIZES = (16, 28, 32, 64, 128)  # 28: for the MNIST networks
@@ -25,8 +26,9 @@ def folder_source(request: LoadRequest) -> Source:
     and the test split are the same images. Labels are the first-level subfolders, sorted, when
     there are two or more and every good image lies in one; otherwise there are none.
 
-    Raises UserError for a size or a number of channels not listed above, and for a directory
-    without image files.
+    Raises:
+        UserError: a size or a number of channels not listed above, or a directory without image
+            files.
     """
     size, channels = request.image_size, request.channels
     size = DEFAULT_IMAGE_SIZE if size is None else size
@@ -52,7 +54,15 @@ def files_source(
 ) -> Source:
     """The image files below ``root`` whose path is ``wanted``.
 
-    annotate: given the paths of the good ones, what is known of each.
+    Args:
+        dataset: its name in the registry.
+        root: the folder.
+        preprocess: what is made of each image.
+        annotate: given the paths of the good ones, what is known of each.
+        wanted: given a path relative to ``root``, whether it counts.
+
+    Raises:
+        UserError: no file is wanted.
     """
     entries, unreadable = list_images(root)
     entries = [entry for entry in entries if wanted(entry[0])]

@@ -15,8 +15,10 @@ from pathlib import Path
 
 import numpy as np
 
-from fastinfogan.data.dataset import Dataset, ImageData, LoadRequest, Split, require_directory
+from fastinfogan.data.data_dir import require_directory
+from fastinfogan.data.dataset import Dataset, LoadRequest
 from fastinfogan.data.fetch import cache_directory, fetch
+from fastinfogan.data.images import ImageData, Split
 from fastinfogan.errors import UserError
 
 SIDE, CLASSES = 28, 10
@@ -30,7 +32,15 @@ FILES: dict[Split, tuple[str, str]] = {
 
 @dataclass(frozen=True)
 class IdxSource:
-    """Where one dataset comes from. md5: of each .gz file, in the order of ``FILES``."""
+    """Where one dataset comes from.
+
+    Attributes:
+        name: of the dataset.
+        label_names: of the ten classes.
+        megabytes: what a download takes.
+        mirrors: base URLs that end in "/", tried in order.
+        md5: of each .gz file, in the order of ``FILES``.
+    """
 
     name: str
     label_names: tuple[str, ...]
@@ -147,7 +157,8 @@ def idx_status(source: IdxSource, data_dir: Path | None) -> tuple[bool, str]:
 def read_idx(path: Path, ndim: int) -> np.ndarray:
     """Read an idx file of uint8 values, gzipped or not, into a writable array of ``ndim`` axes.
 
-    Raises UserError when the file is not exactly what its header announces.
+    Raises:
+        UserError: the file is not exactly what its header announces.
     """
     try:
         data = path.read_bytes()

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from fastinfogan.data.dataset import Dataset, ImageData, LoadRequest
+from fastinfogan.data.dataset import Dataset, LoadRequest
+from fastinfogan.data.images import ImageData
 from fastinfogan.errors import UserError
 
 SIDE = 64

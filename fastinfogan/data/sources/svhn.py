@@ -10,16 +10,11 @@ from pathlib import Path
 
 import numpy as np
 
-from fastinfogan.data.dataset import (
-    Annotations,
-    Dataset,
-    LoadRequest,
-    directory_status,
-    require_directory,
-    spoilt,
-)
+from fastinfogan.data.data_dir import directory_status, require_directory, spoilt
+from fastinfogan.data.dataset import Dataset, LoadRequest
+from fastinfogan.data.images import Annotations
 from fastinfogan.data.ingest.encoded import entry_of, identity
-from fastinfogan.data.ingest.ingest import Items, Source, array_items
+from fastinfogan.data.ingest.source import Items, Source, array_items
 from fastinfogan.errors import UserError
 
 SIDE, BLOCK_ROWS = 32, 1024

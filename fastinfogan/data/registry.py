@@ -1,0 +1,110 @@
+"""The registry of datasets, name to source; a new dataset is one file and one entry here."""
+
+from __future__ import annotations
+
+import difflib
+import typing
+from pathlib import Path
+
+from fastinfogan.data.dataset import Dataset, LoadRequest
+from fastinfogan.data.images import ImageData, Split
+from fastinfogan.data.ingest.make import ingest
+from fastinfogan.data.sources.celeba import CELEBA
+from fastinfogan.data.sources.chairs import CHAIRS
+from fastinfogan.data.sources.digits import DIGITS
+from fastinfogan.data.sources.dsprites import DSPRITES
+from fastinfogan.data.sources.faces import FACES
+from fastinfogan.data.sources.folder import FOLDER
+from fastinfogan.data.sources.idx import FASHION_MNIST, MNIST
+from fastinfogan.data.sources.sprites import SPRITES
+from fastinfogan.data.sources.svhn import SVHN
+from fastinfogan.errors import UserError
+from fastinfogan.tell import Tell, on_stderr
+
+DATASETS: dict[str, Dataset] = {
+    dataset.name: dataset
+    for dataset in (
+        DIGITS, MNIST, FASHION_MNIST, SPRITES, SVHN, CELEBA, FACES, CHAIRS, DSPRITES, FOLDER,
+    )
+}  # fmt: skip
+
+
+def load_images(
+    name: str,
+    data_dir: Path | None = None,
+    split: Split = "train",
+    image_size: int | None = None,
+    channels: int | None = None,
+    progress: bool = True,
+    allow_bad: bool = False,
+    tell: Tell = on_stderr,
+) -> ImageData:
+    """Load one split of the dataset ``name``, ingesting it first if that was not done yet.
+
+    Args:
+        name: the registry's.
+        data_dir: the folder with the dataset's files, where it needs one.
+        split: "train" or "test".
+        image_size: pixels a side; None: the dataset's own. Only datasets without a fixed shape
+            (``folder``) take other values.
+        channels: 1 or 3; None: likewise.
+        progress: show a bar when it takes more than a second and standard error is a terminal.
+        allow_bad: leave out unusable files, however many; otherwise more than 1 % are an error.
+        tell: gets each line that the user should see.
+
+    Raises:
+        UserError: the files can't be found, fetched or used, or something asked for can't be had.
+    """
+    dataset = find_dataset(name)
+    request = make_request(
+        dataset, data_dir, split, image_size, channels, progress, allow_bad, tell
+    )
+    if dataset.source is not None:
+        return ingest(dataset.source(request), request, load=True).data
+    return dataset.load(request)
+
+
+def make_request(
+    dataset: Dataset,
+    data_dir: Path | None = None,
+    split: Split = "train",
+    image_size: int | None = None,
+    channels: int | None = None,
+    progress: bool = True,
+    allow_bad: bool = False,
+    tell: Tell = on_stderr,
+) -> LoadRequest:
+    """A checked request to a dataset.
+
+    Args:
+        dataset: the registry's entry.
+        data_dir: this and the others as for ``load_images``.
+
+    Raises:
+        UserError: an unknown split, or a shape that the dataset hasn't got.
+    """
+    if split not in typing.get_args(Split):
+        raise UserError(f"--split {split!r} is unknown; choose one of train, test")
+    dataset.check_shape(image_size, channels)
+    data_dir = None if data_dir is None else Path(data_dir)
+    return LoadRequest(data_dir, split, image_size, channels, progress, allow_bad, tell)
+
+
+def dataset_status(name: str, data_dir: Path | None = None) -> tuple[bool, str]:
+    """(ready to load without a download, one line: what is there or what it needs)."""
+    return find_dataset(name).status(None if data_dir is None else Path(data_dir))
+
+
+def find_dataset(name: str) -> Dataset:
+    """The registry's entry.
+
+    Raises:
+        UserError: the name is not in it.
+    """
+    if name in DATASETS:
+        return DATASETS[name]
+    close = difflib.get_close_matches(name, DATASETS, n=1)
+    hint = f" (did you mean {close[0]!r}?)" if close else ""
+    raise UserError(
+        f"--dataset {name!r} is unknown; choose one of {', '.join(sorted(DATASETS))}{hint}"
+    )

@@ -1,0 +1,25 @@
+"""Results of conv's three operations, empty: their shapes, in channels-last memory."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from fastinfogan.kernels.layout import empty_maps
+
+TAPS = 4  # of the kernel, along either axis
+
+
+def empty_small(large: Tensor, weight: Tensor, stride: int) -> Tensor:
+    """What ``down`` writes: (B, M, H / stride, W / stride), rounded down."""
+    rows, columns = large.shape[2] // stride, large.shape[3] // stride
+    return empty_maps(large, large.shape[0], weight.shape[0], rows, columns)
+
+
+def empty_large(small: Tensor, weight: Tensor, height: int, width: int) -> Tensor:
+    """What ``up`` writes: (B, C, height, width)."""
+    return empty_maps(small, small.shape[0], weight.shape[1], height, width)
+
+
+def empty_weight(large: Tensor, small: Tensor) -> Tensor:
+    """What ``weight`` writes: (M, C, 4, 4)."""
+    return empty_maps(large, small.shape[1], large.shape[1], TAPS, TAPS)

@@ -1,0 +1,110 @@
+"""What gather, draw and order take: every argument that is off is named, with what works."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from fastinfogan.kernels.dispatch import NATIVE_DTYPES
+
+_DTYPES = (*NATIVE_DTYPES, torch.float16)
+
+Range = tuple[float, float]
+
+
+def check_gather(images: Tensor, indices: Tensor, output_range: Range, dtype: torch.dtype) -> None:
+    """The arguments of ``gather``, but not the indices themselves.
+
+    Raises:
+        ValueError: one is off.
+    """
+    _check_images("gather", images, output_range, dtype)
+    if indices.dtype != torch.int64 or indices.dim() != 1 or indices.numel() == 0:
+        raise ValueError(
+            f"gather: indices is {indices.dtype} of shape {tuple(indices.shape)}; it must be "
+            "torch.int64 of shape (B,), not empty"
+        )
+    if indices.device != images.device:
+        raise ValueError(f"gather: indices is on {indices.device}, and images on {images.device}")
+    if not indices.is_contiguous():
+        raise ValueError(f"gather: indices has stride {indices.stride(0)}; it must have 1")
+
+
+def check_indices(images: Tensor, indices: Tensor) -> None:
+    """Every index is an image's; waits for the indices.
+
+    Raises:
+        ValueError: one isn't.
+    """
+    outside = ((indices < 0) | (indices >= len(images))).nonzero()
+    if len(outside):
+        raise no_image(images, indices, int(outside[0]))
+
+
+def no_image(images: Tensor, indices: Tensor, row: int) -> ValueError:
+    """The error to raise where ``indices[row]`` is no image's."""
+    return ValueError(
+        f"gather: indices[{row}] is {indices[row].item()}; 0 to {len(images) - 1} work"
+    )
+
+
+def check_draw(
+    images: Tensor,
+    batch: int,
+    seed: Tensor,
+    position: Tensor,
+    output_range: Range,
+    dtype: torch.dtype,
+) -> None:
+    """The arguments of ``draw``.
+
+    Raises:
+        ValueError: one is off.
+    """
+    _check_images("draw", images, output_range, dtype)
+    if batch < 1:
+        raise ValueError(f"draw: batch={batch}; 1 or more work")
+    _check_number("draw", "seed", seed, images)
+    _check_number("draw", "position", position, images)
+
+
+def check_order(positions: Tensor, count: int, seed: Tensor) -> None:
+    """The arguments of ``order``.
+
+    Raises:
+        ValueError: one is off.
+    """
+    if positions.dtype != torch.int64 or positions.numel() == 0:
+        raise ValueError(
+            f"order: positions is {positions.dtype} of shape {tuple(positions.shape)}; "
+            "it must be torch.int64 and not empty"
+        )
+    if count < 1:
+        raise ValueError(f"order: count={count}; 1 or more work")
+    _check_number("order", "seed", seed, positions)
+
+
+def _check_images(name: str, images: Tensor, output_range: Range, dtype: torch.dtype) -> None:
+    if images.dim() != 4 or images.dtype != torch.uint8 or images.numel() == 0:
+        raise ValueError(
+            f"{name}: images is {images.dtype} of shape {tuple(images.shape)}; "
+            "it must be torch.uint8 of shape (N, H, W, C), not empty"
+        )
+    if not images.is_contiguous():
+        raise ValueError(f"{name}: images has strides {images.stride()}; it must be contiguous")
+    if len(output_range) != 2 or not -math.inf < output_range[0] < output_range[1] < math.inf:
+        raise ValueError(f"{name}: output_range={output_range}; two rising finite numbers work")
+    if dtype not in _DTYPES:
+        raise ValueError(f"{name}: dtype={dtype}; a float of 16, 32 or 64 bits works")
+
+
+def _check_number(name: str, argument: str, tensor: Tensor, other: Tensor) -> None:
+    if tensor.dtype != torch.int64 or tensor.shape != (1,):
+        raise ValueError(
+            f"{name}: {argument} is {tensor.dtype} of shape {tuple(tensor.shape)}; "
+            "it must be torch.int64 of shape (1,)"
+        )
+    if tensor.device != other.device:
+        raise ValueError(f"{name}: {argument} is on {tensor.device}; {other.device} works")

@@ -1,0 +1,138 @@
+"""Losses in use: the same bits every time, autograd, torch.compile, CUDA graphs."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from kernel_cases import PLACES, need
+from mi_loss_cases import FORMS, inputs, outputs
+
+from fastinfogan.kernels.dispatch import op
+from fastinfogan.kernels.mi_loss import arguments, d_loss, g_loss, layout, mi_loss
+
+
+@pytest.mark.parametrize(("impl", "device"), PLACES)
+def test_same_inputs_give_the_same_bits(impl, device):
+    need(impl, device)
+    tensors = inputs("4xcat10,4xuni:learned", 70, torch.float32, "d")
+    first, again = (outputs(tensors, impl, device) for _ in range(2))
+    assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
+
+
+def test_native_results_do_not_depend_on_the_number_of_threads():
+    tensors = inputs("cat500,uni:learned,cat33", 131, torch.float32, "d")
+    threads, results = torch.get_num_threads(), []
+    try:
+        for count in (1, 2, 3):
+            torch.set_num_threads(count)
+            results.append(outputs(tensors, "native"))
+    finally:
+        torch.set_num_threads(threads)
+    for other in results[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(results[0], other, strict=True))
+
+
+@pytest.mark.parametrize(("impl", "device"), PLACES)
+def test_a_detached_input_gets_no_gradient(impl, device):
+    """The GAN baseline's G: Q watches."""
+    need(impl, device)
+    logits, q_params, values, codes, weights = inputs("cat3,uni", 4, torch.float32, "g")
+    logits, q_params, values = (t.to(device) for t in (logits, q_params, values))
+    logits.requires_grad_()
+    g_loss(logits, q_params, values, codes, weights, impl=impl)[0].backward()
+    assert q_params.grad is None
+    torch.testing.assert_close(logits.grad, -torch.sigmoid(-logits.detach()) / 4)
+    assert not g_loss(logits.detach(), q_params, values, codes, weights, impl=impl)[0].requires_grad
+
+
+@pytest.mark.parametrize(("impl", "device"), PLACES)
+def test_backward_can_run_twice_but_not_be_differentiated(impl, device):
+    need(impl, device)
+    _, q_params, values, codes, weights = inputs("cat3,uni", 4, torch.float32)
+    q_params = q_params.to(device).requires_grad_()
+    total, _ = mi_loss(q_params, values.to(device), codes, weights, impl=impl)
+    once = torch.autograd.grad(total, q_params, retain_graph=True)[0]
+    assert torch.equal(torch.autograd.grad(total, q_params, retain_graph=True)[0], once)
+    (grad,) = torch.autograd.grad(total, q_params, create_graph=True)
+    with pytest.raises(RuntimeError, match="does not require grad"):
+        grad.sum().backward()
+
+
+def test_keeps_nothing_but_the_gradients():
+    kept = []
+    logits, q_params, *rest = inputs("cat10,2xuni", 16, torch.bfloat16, "d")
+    leaves = [t.requires_grad_() for t in (logits, q_params)]
+    with torch.autograd.graph.saved_tensors_hooks(kept.append, lambda t: t):
+        d_loss(*leaves, *rest, impl="native")
+    assert [(t.shape, t.dtype) for t in kept] == [((16 * 12 + 32,), torch.float32)]
+
+
+@pytest.mark.parametrize(("impl", "device"), PLACES)
+@pytest.mark.parametrize("form", FORMS)
+def test_opcheck(impl, device, form):
+    need(impl, device)
+    logits, q_params, values, codes, weights = inputs(
+        "cat3,uni:learned,uni:free", 4, torch.float32, form
+    )
+    known = arguments.read("mi_loss", codes, weights)
+    checked = getattr(torch.ops.fastinfogan, f"mi_loss_{impl}").default
+    tensors = [t if t is None else t.to(device) for t in (logits, q_params, values)]
+    torch.library.opcheck(checked, (*tensors, *map(list, known[:3])))
+
+
+@pytest.mark.parametrize(("impl", "device"), PLACES)
+def test_compiles_into_one_graph_for_every_spec(impl, device):
+    """Two specs and two weightings of one width: nothing of a spec may be baked in unguarded."""
+    need(impl, device)
+
+    def call(logits, q_params, values, codes, weights):
+        return d_loss(logits, 2.0 * q_params, values, codes, weights, impl=impl)
+
+    compiled = torch.compile(call, fullgraph=True)
+    for spec, weight in (("cat3,2xuni,bern", 1.0), ("cat4,uni:learned", 1.0), ("cat6", 2.0)):
+        logits, q_params, values, codes, weights = inputs(spec, 6, torch.float32, "d")
+        weights = tuple(weight * w for w in weights)
+        leaves = [t.to(device).requires_grad_() for t in (logits, q_params)]
+        results = []
+        for function in (call, compiled):
+            total, terms = function(*leaves, values.to(device), codes, weights)
+            results.append([total.detach(), terms, *torch.autograd.grad(total, leaves)])
+        for a, b in zip(*results, strict=True):
+            torch.testing.assert_close(b, a)
+
+
+def test_tables_are_made_once():
+    def misses():
+        caches = layout.table_on_device, arguments.read
+        return [cache.cache_info().misses for cache in caches]
+
+    tensors = inputs("cat3,uni,bern", 4, torch.float32)
+    outputs(tensors, "native")
+    before = misses()
+    for _ in range(3):
+        outputs(tensors, "native")
+    assert misses() == before
+
+
+@pytest.mark.gpu
+def test_a_cuda_graph_replays_it():
+    need("triton", "cuda")
+    logits, q_params, values, codes, weights = inputs("cat10,2xuni", 128, torch.float32, "d")
+    logits, q_params, values = (t.cuda() for t in (logits, q_params, values))
+    stream = torch.cuda.Stream()
+    with torch.cuda.stream(stream):
+        d_loss(logits, q_params, values, codes, weights)
+        stream.synchronize()
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, stream=stream):
+            total, terms = d_loss(logits, q_params, values, codes, weights)
+    q_params.mul_(2.0)
+    for _ in range(3):
+        graph.replay()
+    torch.cuda.synchronize()
+    expected = d_loss(logits, q_params, values, codes, weights)
+    assert torch.equal(total, expected[0]) and torch.equal(terms, expected[1])
+
+
+def test_eager_calls_do_not_go_through_the_dispatcher():
+    assert op("mi_loss", "native", torch.zeros(4, 3)).__name__ == "mi_loss_native"
