@@ -6,7 +6,7 @@ import os
 
 import pytest
 import torch
-from narrow import add_narrow_presets
+from narrow import narrow_presets
 
 if not torch.cuda.is_available():
     # Triton's kernels run in its interpreter, which must be chosen before anything imports Triton.
@@ -16,10 +16,11 @@ if not torch.cuda.is_available():
 torch.set_num_threads(1)
 
 
-@pytest.fixture
-def narrow_presets(monkeypatch):
+@pytest.fixture(name="narrow_presets")
+def _narrow_presets():
     """PRESETS also has narrow-NAME for every NAME."""
-    add_narrow_presets(monkeypatch)
+    with narrow_presets():
+        yield
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -13,7 +13,7 @@ import sys
 import numpy as np
 import pytest
 import torch
-from narrow import add_narrow_presets
+from narrow import narrow_presets
 from PIL import Image
 
 from fastinfogan.cli import main, parse
@@ -32,8 +32,7 @@ pytestmark = pytest.mark.usefixtures("narrow_presets")
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     """A finished run."""
-    with pytest.MonkeyPatch.context() as patch:
-        add_narrow_presets(patch)
+    with narrow_presets():
         folder = tmp_path_factory.mktemp("runs") / "run"
         assert main(["train", *SMALL, "--out", str(folder)]) == 0
     return folder
