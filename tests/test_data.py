@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tolerances import JPEG_LEVELS, RESIZE_LEVELS
 
 from fastinfogan.data import DATASETS, ImageData, dataset_status, load_images
 from fastinfogan.data.dataset import LoadRequest
@@ -470,7 +471,7 @@ def test_folder_finds_every_format_at_any_depth_sorted_by_path(tmp_path):
     data = load_images("folder", tmp_path)
     assert data.images.shape == (7, 32, 32, 3) and data.image_shape == (3, 32, 32)
     assert data.images.dtype == np.uint8 and data.skipped == ()
-    np.testing.assert_allclose(data.images[:, 16, 16, 0], sorted(level.values()), atol=2)
+    np.testing.assert_allclose(data.images[:, 16, 16, 0], sorted(level.values()), atol=JPEG_LEVELS)
     assert load_images("folder", tmp_path, "test").fingerprint == data.fingerprint
     assert dataset_status("folder", tmp_path) == (True, f"7 image files in {str(tmp_path)!r}")
 
@@ -516,7 +517,8 @@ def test_folder_resizes_with_antialiasing(tmp_path):
     checkers = np.indices((64, 64)).sum(0) % 2 * 255
     save(tmp_path / "x.png", checkers.astype(np.uint8))
     inner = load_one(tmp_path, channels=1)[2:-2, 2:-2]
-    np.testing.assert_allclose(inner, 127.5, atol=1.5)  # picking pixels would give 0 or 255
+    # Picking pixels would give 0 or 255.
+    np.testing.assert_allclose(inner, 127.5, atol=RESIZE_LEVELS)
 
 
 def test_a_large_jpeg_decoded_at_reduced_scale_matches_the_whole_one(tmp_path):

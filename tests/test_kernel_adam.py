@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from kernel_cases import PLACES, TARGETS, assert_as_close_as, need
-from tolerances import ADAM_64, ADAM_DENORMAL, ADAM_UNIT_STEP
+from tolerances import ADAM_DENORMAL, ADAM_UNIT_STEP, FORMULA_64
 
 from fastinfogan.config import ADAM_EPS
 from fastinfogan.kernels import triton_module
@@ -159,7 +159,9 @@ def test_float64_is_torch_s_in_float64(impl):
         optimiser.step()
     for parameter, start, size in zip(parameters, state.starts, state.sizes, strict=True):
         got = state.params[start : start + size]
-        torch.testing.assert_close(got, parameter.detach(), rtol=5 * ADAM_64, atol=5 * ADAM_64)
+        torch.testing.assert_close(
+            got, parameter.detach(), rtol=5 * FORMULA_64, atol=5 * FORMULA_64
+        )
 
 
 @pytest.mark.parametrize(("impl", "device"), [("reference", "cpu"), *PLACES])
@@ -274,7 +276,7 @@ def test_native_on_any_segments(sizes, beta1, weight_decay, step):
     expected.update(gradients(shapes, torch.float64), impl="reference", **options)
     assert native.step == expected.step
     for a, b in zip(native.tensors()[:3], expected.tensors()[:3], strict=True):
-        torch.testing.assert_close(a, b, rtol=ADAM_64, atol=ADAM_64)
+        torch.testing.assert_close(a, b, rtol=FORMULA_64, atol=FORMULA_64)
 
 
 @pytest.mark.parametrize(("impl", "device"), PLACES)
