@@ -10,19 +10,17 @@ bandwidth" is the same traffic by copy_, over the time.
 
 from __future__ import annotations
 
-import time
-
 import pytest
 import torch
 from tolerances import BENCH_ADAM, BENCH_ADAM_COPY
 
+from bench.harness import DEVICE, FUSED, copy_seconds, relative_error
 from fastinfogan.config import ADAM_EPS, PRESETS
+from fastinfogan.device import wait
 from fastinfogan.kernels.adam import adam, offsets
 from fastinfogan.model.latent_spec import make_spec
 from fastinfogan.model.networks import Discriminator, Generator
 
-DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
-FUSED = "triton" if DEVICE == "cuda" else "native"
 LR, BETAS = 1e-3, (0.5, 0.999)
 BYTES = 4 * 4 + 3 * 4 + 2  # read, written, the copy
 NETWORKS = [f"{preset} {part}" for preset in ("mnist", "celeba", "mnist-mlp") for part in "DG"]
@@ -40,11 +38,6 @@ def sizes_of(network: str) -> list[int]:
     return [p.numel() for p in module.parameters()]
 
 
-def synchronize() -> None:
-    if DEVICE == "cuda":
-        torch.cuda.synchronize()
-
-
 class Torch:
     """torch.optim.Adam and a cast."""
 
@@ -59,7 +52,7 @@ class Torch:
     def __call__(self) -> None:
         self.optimiser.step()
         torch._foreach_copy_(self.copies, self.parameters)
-        synchronize()
+        wait(DEVICE)
 
     def results(self) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
         return [p.detach() for p in self.parameters], self.copies
@@ -84,15 +77,12 @@ class Ours:
         self.lr = torch.full((), LR, device=DEVICE)
 
     def __call__(self) -> None:
+        exp_avg, exp_avg_sq = self.moments
         adam(
-            *(self.flat, self.grads, *self.moments, self.step, self.lr),
-            beta1=BETAS[0],
-            beta2=BETAS[1],
-            eps=ADAM_EPS,
-            copy=self.copy,
-            impl=FUSED,
-        )
-        synchronize()
+            self.flat, self.grads, exp_avg, exp_avg_sq, self.step, self.lr,
+            beta1=BETAS[0], beta2=BETAS[1], eps=ADAM_EPS, copy=self.copy, impl=FUSED,
+        )  # fmt: skip
+        wait(DEVICE)
 
     def results(self) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
         copies = [
@@ -109,20 +99,6 @@ IMPLEMENTATIONS = {
 }
 
 
-def copy_seconds(moved: int) -> float:
-    """Seconds that copy_ takes to move so many bytes, read and written."""
-    source = torch.ones(moved // 8, device=DEVICE)
-    target = torch.zeros_like(source)
-    best = float("inf")
-    for _ in range(5):
-        synchronize()
-        began = time.perf_counter()
-        target.copy_(source)
-        synchronize()
-        best = min(best, time.perf_counter() - began)
-    return best
-
-
 @pytest.mark.parametrize("impl", IMPLEMENTATIONS)
 @pytest.mark.parametrize("network", NETWORKS)
 def bench_adam(benchmark, batch, network, impl):
@@ -137,7 +113,7 @@ def bench_adam(benchmark, batch, network, impl):
     subject(), truth()
     for got, copy, exact in zip(*subject.results(), truth.results()[0], strict=True):
         for result, allowed in ((got, BENCH_ADAM), (copy, BENCH_ADAM_COPY)):
-            error = (result.double() - exact).norm() / exact.norm()
+            error = relative_error(result, exact)
             assert error < allowed, f"{impl} is wrong: relative error {error:.2g}"
 
     benchmark.pedantic(subject, rounds=1 if tiny else 30, warmup_rounds=3)

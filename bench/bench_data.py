@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 import torch
 
+from bench.harness import DEVICE
 from bench.memory import peak_bytes
 from fastinfogan.data import ImageData
 from fastinfogan.data.dataset import LoadRequest
@@ -31,9 +32,10 @@ from fastinfogan.data.ingest.encoded import FolderFiles, list_images
 from fastinfogan.data.ingest.make import ingest
 from fastinfogan.data.sources.celeba import PREPROCESS
 from fastinfogan.data.sources.folder import files_source
+from fastinfogan.device import wait
 
 DIFFERENT = 64
-GPU = torch.cuda.is_available()
+GPU = DEVICE.type == "cuda"
 needs_dali = pytest.mark.skipif(
     not dali.available(), reason="DALI is not installed: pip install 'fastinfogan[dali]'"
 )
@@ -166,6 +168,7 @@ def bench_find_again(benchmark, request, folders, tmp_path, monkeypatch, images)
 PEAK = """
 import sys
 from pathlib import Path
+from bench.harness import DEVICE
 from bench.memory import peak_bytes
 from fastinfogan.data.dataset import LoadRequest
 from fastinfogan.data.sources.celeba import PREPROCESS
@@ -217,16 +220,14 @@ def bench_feed(benchmark, request, batch, tmp_path, kind, images):
             file.write(random.integers(0, 256, 100 * 3072, np.uint8).tobytes())
     rows = np.memmap(path, np.uint8, "c", shape=(images, 32, 32, 3))
     data = ImageData("bench", rows, None, None)
-    device = torch.device("cuda" if GPU else "cpu")
-    batches = Batches(batch, 0, (-1.0, 1.0), device)
+    batches = Batches(batch, 0, (-1.0, 1.0), DEVICE)
     feed, resident = kind(data, batches), ResidentFeed(data, batches)
 
     def run() -> torch.Tensor:
         if feed.prepare is not None:
             feed.prepare()
         rows = feed.next()
-        if GPU:
-            torch.cuda.synchronize()
+        wait(DEVICE)
         return rows
 
     for one in (feed, resident):

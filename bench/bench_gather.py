@@ -13,6 +13,8 @@ import pytest
 import torch
 from tolerances import EPS, SCALE_ROUNDINGS
 
+from bench.harness import DEVICE, FUSED, relative_error
+from fastinfogan.device import wait
 from fastinfogan.kernels.gather import draw, draw_reference, gather_reference, order_reference
 
 # (N, H, W, C), output range. N is less than the data sets have: memory, not arithmetic.
@@ -22,8 +24,6 @@ IMAGES = {
     "celeba": ((40_000, 32, 32, 3), (-1.0, 1.0)),
     "chairs": ((20_000, 64, 64, 1), (0.0, 1.0)),
 }
-DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
-FUSED = "triton" if DEVICE == "cuda" else "native"
 SEED, POSITION = 3, 2**33 + 5
 WARMUP = 3
 
@@ -81,15 +81,14 @@ def bench_draw(benchmark, batch, images, impl, dtype):
 
     def run():
         drawn = call(pixels, batch, seed, position, output_range, dtype)
-        if DEVICE == "cuda":
-            torch.cuda.synchronize()
+        wait(DEVICE)
         return drawn
 
     # Parity first: a benchmark of a wrong result is worth nothing.
     positions = POSITION + torch.arange(batch, device=DEVICE)
     indices = order_reference(positions, len(pixels), SEED)
     truth = gather_reference(pixels, indices, output_range, torch.float64)
-    error = (run().double() - truth).norm() / truth.norm()
+    error = relative_error(run(), truth)
     allowed = SCALE_ROUNDINGS * EPS[torch.float32] + EPS[dtype]
     assert error < allowed, f"{impl} is wrong: relative error {error:.2g}"
 

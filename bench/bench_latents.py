@@ -11,14 +11,14 @@ from __future__ import annotations
 
 import pytest
 import torch
-from tolerances import BENCH_DRAW, EPS
+from tolerances import BENCH_DEVIATIONS, BENCH_DRAW, EPS
 
+from bench.harness import DEVICE, FUSED, relative_error
 from fastinfogan.config import PRESETS
+from fastinfogan.device import wait
 from fastinfogan.kernels.latents import latents, latents_reference
 from fastinfogan.model.latent_spec import make_spec
 
-DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
-FUSED = "triton" if DEVICE == "cuda" else "native"
 WARMUP = 3
 
 
@@ -67,19 +67,19 @@ def bench_latents(benchmark, batch, preset, impl, dtype):
 
     def run():
         drawn = call(spec, batch, seed, offset, dtype)
-        if DEVICE == "cuda":
-            torch.cuda.synchronize()
+        wait(DEVICE)
         return drawn
 
     # Parity first: a benchmark of a wrong result is worth nothing.
     truth = eager(spec, batch, seed, offset, torch.float32)
     if impl == "torch":
         noise = run()[0][:, : spec.noise].double()
-        assert abs(noise.mean()) < 5 / noise.numel() ** 0.5, f"{impl} is wrong: {noise.mean()}"
+        allowed = BENCH_DEVIATIONS / noise.numel() ** 0.5
+        assert abs(noise.mean()) < allowed, f"{impl} is wrong: {noise.mean()}"
     else:
         for got, expected, rounding in zip(run(), truth, (dtype, torch.float32), strict=True):
             allowed = BENCH_DRAW + EPS[rounding]
-            error = (got.double() - expected).norm() / expected.double().norm()
+            error = relative_error(got, expected)
             assert error < allowed, f"{impl} is wrong: relative error {error:.2g}"
 
     benchmark.pedantic(run, rounds=100 if batch == 128 else 1, warmup_rounds=WARMUP)

@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import pytest
 import torch
-from tolerances import BENCH_LOSS
+from kernel_cases import assert_as_close_as
 
+from bench.harness import DEVICE, FUSED
+from fastinfogan.device import wait
 from fastinfogan.kernels.mi_loss import d_loss, d_loss_reference, mi_loss, mi_loss_reference
 from fastinfogan.model.latent_spec import parse_codes
 
@@ -24,8 +26,6 @@ CODES = {
     "mnist-mlp": "cat10",
     "folder": "cat10,4xuni",
 }
-DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
-FUSED = "triton" if DEVICE == "cuda" else "native"
 FORMS = {"mi_loss": (mi_loss, mi_loss_reference), "d_loss": (d_loss, d_loss_reference)}
 WARMUP = 10
 
@@ -62,15 +62,13 @@ def bench_loss(benchmark, batch, form, codes, impl, dtype):
     def run(call=call, leaves=leaves):
         total, terms = call(*leaves, values, spec, weights)
         grads = torch.autograd.grad(total, leaves)
-        if DEVICE == "cuda":
-            torch.cuda.synchronize()
-        return total, terms, *grads
+        wait(DEVICE)
+        return total.detach(), terms, *grads
 
     # Parity first: a benchmark of a wrong result is worth nothing.
-    truth = run(reference, doubles)
-    for got, expected in zip(run(), truth, strict=True):
-        error = (got.double() - expected).norm() / expected.norm()
-        assert error < BENCH_LOSS[got.dtype], f"{impl} is wrong: relative error {error:.2g}"
+    results = zip(run(), run(reference), run(reference, doubles), strict=True)
+    for i, (got, plain, truth) in enumerate(results):
+        assert_as_close_as(got, plain, truth.cpu(), f"{impl}, result {i}")
 
     benchmark.pedantic(run, rounds=300 if batch == 128 else 1, warmup_rounds=WARMUP)
     benchmark.extra_info["threads"] = torch.get_num_threads()

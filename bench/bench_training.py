@@ -10,20 +10,19 @@ from __future__ import annotations
 import functools
 
 import pytest
-from narrow import add_narrow_presets
+from narrow import narrow_presets
 
-from bench.subjects import Parity, Runner, all_subjects, amp_type, config_of
-from bench.training import timed, warm_up
-from fastinfogan.device import pick_device
+from bench.harness import DEVICE
+from bench.runner import Parity, Runner, config_of
+from bench.steps import timed, warm_up
+from bench.subjects import all_subjects, amp_type
 
-DEVICE = pick_device("auto")
 SUBJECTS = {subject.name: subject for subject in all_subjects(DEVICE)}
 
 
 @pytest.fixture(scope="module", autouse=True)
-def narrow_presets():
-    with pytest.MonkeyPatch.context() as patch:
-        add_narrow_presets(patch)
+def _narrow_presets():
+    with narrow_presets():
         yield
 
 

@@ -10,12 +10,11 @@ asked for, and Q on generated images alone.
 from __future__ import annotations
 
 import math
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 
+from bench.harness import fastest
 from fastinfogan.config import KERNEL, Layer, Shape, TrainConfig
 
 # Per parameter: p, m, v and the gradient read; p, m, v written, all float32.
@@ -25,22 +24,32 @@ HALF_COPY_BYTES = 2  # what the passes of the next iteration read
 
 @dataclass(frozen=True)
 class Work:
-    """What one iteration can't do without."""
+    """What one iteration can't do without.
+
+    Attributes:
+        flop: floating-point operations of all passes.
+        parameters: of all networks.
+    """
 
     flop: int
     parameters: int
 
     def adam_bytes(self, half: bool) -> int:
-        """Bytes that both updates move; ``half``: with a half-precision copy."""
+        """Bytes that both updates move, with a half-precision copy if ``half``."""
         return self.parameters * (ADAM_BYTES + HALF_COPY_BYTES * half)
 
 
 @dataclass(frozen=True)
 class Rates:
-    """What the machine does at best, measured on the spot."""
+    """What the machine does at best, measured on the spot.
 
-    flop_per_s: dict[str, float]  # by dtype, e.g. "float32"
-    bytes_per_s: float  # of a copy, read and written
+    Attributes:
+        flop_per_s: by dtype, e.g. "float32".
+        bytes_per_s: of a copy, read and written.
+    """
+
+    flop_per_s: dict[str, float]
+    bytes_per_s: float
 
     def floor(self, work: Work, dtype: str) -> float:
         """Seconds of an iteration whose passes run in ``dtype``."""
@@ -84,7 +93,16 @@ def work_of(config: TrainConfig) -> Work:
 
 
 def measure_rates(device: torch.device, dtypes: list[torch.dtype], small: bool = False) -> Rates:
-    """Best of several sizes and runs, of square products and of a copy too large for a cache."""
+    """Measure square matrix products, and a copy that is too large for a cache.
+
+    Args:
+        device: where.
+        dtypes: of the products.
+        small: use sizes that take no time: a check that it works.
+
+    Returns:
+        The best of several sizes and runs.
+    """
     on_gpu = device.type == "cuda"
     sizes = (256,) if small else (4096, 8192) if on_gpu else (1024, 2048)
     products = {}
@@ -93,28 +111,9 @@ def measure_rates(device: torch.device, dtypes: list[torch.dtype], small: bool =
         for n in sizes:
             a, b = (torch.rand(n, n, device=device).to(dtype) for _ in range(2))
             out = torch.empty_like(a)
-            best = max(best, 2 * n**3 / _fastest(lambda: torch.mm(a, b, out=out), device))  # noqa: B023
+            best = max(best, 2 * n**3 / fastest(lambda: torch.mm(a, b, out=out), device))  # noqa: B023
         products[str(dtype).removeprefix("torch.")] = best
     count = 2**20 if small else 2**28 if on_gpu else 2**26
     source, target = torch.ones(count, device=device), torch.zeros(count, device=device)
-    copied = 2 * 4 * count / _fastest(lambda: target.copy_(source), device)
+    copied = 2 * 4 * count / fastest(lambda: target.copy_(source), device)
     return Rates(products, copied)
-
-
-def synchronize(device: torch.device) -> None:
-    """Wait for the device."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-
-
-def _fastest(call: Callable[[], object], device: torch.device, runs: int = 10) -> float:
-    """Seconds."""
-    call()
-    best = math.inf
-    for _ in range(runs):
-        synchronize(device)
-        began = time.perf_counter()
-        call()
-        synchronize(device)
-        best = min(best, time.perf_counter() - began)
-    return best

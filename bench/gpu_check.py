@@ -64,7 +64,13 @@ class Skipped(Exception):
 
 @dataclass
 class Check:
-    """What the steps share: options, the results folder, and the current step's deadline."""
+    """What the steps share.
+
+    Attributes:
+        options: of the command line.
+        gpu: its name; None if there is none, or nobody has looked yet.
+        deadline: when the current step's time is over, by ``time.monotonic``.
+    """
 
     options: argparse.Namespace
     gpu: str | None = None
@@ -72,10 +78,18 @@ class Check:
 
     @property
     def out(self) -> Path:
+        """The results folder."""
         return self.options.out
 
     def command(self, *arguments: object, cwd: Path = ROOT) -> str:
-        """Run a command until the step's deadline; what it printed, also to report.txt.
+        """Run a command until the step's deadline, and add what it prints to report.txt.
+
+        Args:
+            arguments: the command.
+            cwd: the folder that it runs in.
+
+        Returns:
+            What it printed.
 
         Raises:
             Failed: its exit code isn't 0.

@@ -13,14 +13,15 @@ from pathlib import Path
 
 import torch
 
-from bench.floor import synchronize
-from bench.subjects import Runner, all_subjects, config_of
-from fastinfogan.device import pick_device
+from bench import harness
+from bench.runner import Runner, config_of
+from bench.subjects import all_subjects
+from fastinfogan.device import pick_device, wait
 from fastinfogan.engine.graph import WARMUP
 
 
 def peak_bytes(device: torch.device) -> int:
-    """Since the process began."""
+    """The most memory that this process has taken so far, in bytes."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     try:
@@ -36,21 +37,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.memory", description=__doc__)
     parser.add_argument("preset")
     parser.add_argument("subject")
-    parser.add_argument("--device", default="auto")
-    parser.add_argument("--amp-dtype", default="auto")
-    parser.add_argument("--tiny", action="store_true")
+    harness.add_options(parser)
     options = parser.parse_args()
     device = pick_device(options.device)
-    if options.tiny:
-        import pytest
-        from narrow import add_narrow_presets
-
-        add_narrow_presets(pytest.MonkeyPatch())
     found = {subject.name: subject for subject in all_subjects(device, options.amp_dtype)}
     before = peak_bytes(device)
-    runner = Runner(found[options.subject], config_of(options.preset, options.tiny), device)
+    with harness.presets(options.tiny):
+        config = config_of(options.preset, options.tiny)
+        runner = Runner(found[options.subject], config, device)
     runner.run(WARMUP + 20 if device.type == "cuda" else 3)
-    synchronize(device)
+    wait(device)
     print(json.dumps({"peak_bytes": peak_bytes(device), "before_bytes": before}))
 
 

@@ -17,18 +17,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rich.console import Console
 from rich.table import Table
 from torch.profiler import ProfilerActivity, profile
 
-from bench import machine
-from bench.floor import measure_rates, synchronize, work_of
-from bench.subjects import Runner, all_subjects, amp_type, config_of
-from bench.training import timed
+from bench import harness, machine
+from bench.floor import measure_rates, work_of
+from bench.runner import Runner, config_of
+from bench.steps import timed
+from bench.subjects import Subject, all_subjects, amp_type
 from fastinfogan.config import PRESETS
-from fastinfogan.device import pick_device
+from fastinfogan.device import pick_device, wait
 from fastinfogan.engine.graph import WARMUP
-from fastinfogan.files import atomic_write
 
 ON_DEVICE = ("kernel", "gpu_memcpy", "gpu_memset")  # categories of Chrome's trace format
 ITERATIONS, ROUNDS = 20, 10
@@ -36,12 +35,17 @@ GAPS = 10  # listed, the longest
 
 
 def timeline(events: Iterable[dict[str, Any]], iterations: int) -> dict[str, Any]:
-    """What a device did: Chrome trace events with name, ts and dur (µs) -> µs an iteration.
+    """What a device did in a number of iterations.
+
+    Args:
+        events: of Chrome's trace format, with name, ts and dur, in µs.
+        iterations: how many the events are of.
 
     Returns:
-        span: from the first event's start to the last one's end; busy: the part of it in which
-        something ran; gap: the rest; overlap: what ran beside something else; kernels: by name,
-        the longest first, with their share of all kernels' time; gaps: the longest, in µs each.
+        In µs an iteration: ``span_us``, from the first event's start to the last one's end;
+        ``busy_us``, the part of it in which something ran; ``gap_us``, the rest; ``overlap_us``,
+        what ran beside something else. Then ``kernels``, by name, the longest first, with their
+        share of all kernels' time; and the longest ``gaps``, in µs each.
     """
     events = sorted(events, key=lambda event: event["ts"])
     by_name: dict[str, list[float]] = {}
@@ -77,12 +81,12 @@ def timeline(events: Iterable[dict[str, Any]], iterations: int) -> dict[str, Any
 
 
 def trace(runner: Runner, device: torch.device, iterations: int) -> dict[str, Any]:
-    """Profile so many iterations of a runner that is warm."""
+    """Profile ``iterations`` iterations of a runner that is warm."""
     on_gpu = device.type == "cuda"
     activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_gpu else [])]
     with profile(activities=activities) as profiler:
         runner.run(iterations)
-        synchronize(device)
+        wait(device)
     if on_gpu:
         with tempfile.TemporaryDirectory() as scratch:
             path = Path(scratch, "trace.json")
@@ -117,38 +121,32 @@ def table_of(found: dict[str, Any]) -> Table:
     return table
 
 
-def main() -> int:
-    """Profile one preset."""
-    parser = argparse.ArgumentParser(prog="python -m bench.profile_step", description=__doc__)
-    parser.add_argument("preset", choices=PRESETS, metavar="PRESET")
-    parser.add_argument("--amp", action="store_true")
-    parser.add_argument("--device", default="auto")
-    parser.add_argument("--tiny", action="store_true", help="narrow networks: a check")
-    parser.add_argument("--out", type=Path, metavar="FILE")
-    options = parser.parse_args()
-    device = pick_device(options.device)
-    if options.tiny:
-        import pytest
-        from narrow import add_narrow_presets
+def profile_of(
+    preset: str, subject: Subject, dtype: torch.dtype, device: torch.device, tiny: bool
+) -> dict[str, Any]:
+    """Time and trace one subject's iterations.
 
-        add_narrow_presets(pytest.MonkeyPatch())
-    subjects = {subject.name: subject for subject in all_subjects(device)}
-    subject = subjects["ours-amp" if options.amp else "ours"]
-    if subject.obstacle:
-        print(f"--amp: {subject.obstacle}", file=sys.stderr)
-        return 2
-    dtype = amp_type(device, "auto") if options.amp else torch.float32
-    config = config_of(options.preset, options.tiny)
+    Args:
+        preset: the preset's name.
+        subject: what runs.
+        dtype: of its passes.
+        device: where it runs.
+        tiny: take the narrow preset.
+
+    Returns:
+        What goes into the file of ``--out``.
+    """
+    config = config_of(preset, tiny)
     runner = Runner(subject, config, device)
     on_gpu = device.type == "cuda"
     runner.run(WARMUP + ITERATIONS if on_gpu else 2)
     count = ITERATIONS if on_gpu else 2
     undisturbed = min(timed(runner, count, device)[0] for _ in range(ROUNDS if on_gpu else 3))
-    rates = measure_rates(device, [dtype], small=options.tiny)
+    rates = measure_rates(device, [dtype], small=tiny)
     name = str(dtype).removeprefix("torch.")
     found = {
         **machine.describe(device),
-        "preset": options.preset,
+        "preset": preset,
         "dtype": name,
         "iteration_us": 1e6 * undisturbed,  # without the profiler
         "floor_us": 1e6 * rates.floor(work_of(config), name),
@@ -156,9 +154,29 @@ def main() -> int:
     }
     if runner.told:
         found["note"] = "; ".join(runner.told)
-    Console(width=None if sys.stdout.isatty() else 160).print(table_of(found))
+    return found
+
+
+def main() -> int:
+    """Profile one preset."""
+    parser = argparse.ArgumentParser(prog="python -m bench.profile_step", description=__doc__)
+    harness.add_options(parser)
+    parser.add_argument("preset", choices=PRESETS, metavar="PRESET")
+    parser.add_argument("--amp", action="store_true")
+    parser.add_argument("--out", type=Path, metavar="FILE")
+    options = parser.parse_args()
+    device = pick_device(options.device)
+    subjects = {s.name: s for s in all_subjects(device, options.amp_dtype)}
+    subject = subjects["ours-amp" if options.amp else "ours"]
+    if subject.obstacle:
+        print(f"--amp: {subject.obstacle}", file=sys.stderr)
+        return 2
+    dtype = amp_type(device, options.amp_dtype) if options.amp else torch.float32
+    with harness.presets(options.tiny):
+        found = profile_of(options.preset, subject, dtype, device, options.tiny)
+    harness.console(width=160).print(table_of(found))
     if options.out is not None:
-        atomic_write(options.out, (json.dumps(found, indent=1) + "\n").encode())
+        harness.write_results(options.out, found)
     return 0
 
 

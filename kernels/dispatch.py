@@ -96,7 +96,8 @@ def _obstacle(impl: Impl, tensor: Tensor, dtypes: Collection[torch.dtype]) -> st
     else:
         if not triton_module.INSTALLED:
             return "Triton is not installed"
-        if device != ("cpu" if triton_module.INTERPRETED else "cuda"):
+        # On "meta", without data, launches are recorded: see triton_module.
+        if device not in ("meta", "cpu" if triton_module.INTERPRETED else "cuda"):
             wanted = "CPU tensors (TRITON_INTERPRET=1)" if triton_module.INTERPRETED else "a GPU"
             return f"it needs {wanted}, and this tensor is on {device}"
     if tensor.dtype not in dtypes:

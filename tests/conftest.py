@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from narrow import add_narrow_presets
+from narrow import narrow_presets
 
 from fastinfogan.cli import main
 from fastinfogan.data.ingest import dali, make
@@ -20,10 +20,11 @@ if not torch.cuda.is_available():
 torch.set_num_threads(1)
 
 
-@pytest.fixture
-def narrow_presets(monkeypatch):
+@pytest.fixture(name="narrow_presets")
+def _narrow_presets():
     """PRESETS also has narrow-NAME for every NAME."""
-    add_narrow_presets(monkeypatch)
+    with narrow_presets():
+        yield
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -37,8 +38,7 @@ def session_cache(tmp_path_factory):
 @pytest.fixture(scope="session")
 def small_run(tmp_path_factory):
     """Directory of a small finished run, with checkpoints after iterations 3 and 6; don't write."""
-    with pytest.MonkeyPatch.context() as patch:
-        add_narrow_presets(patch)
+    with narrow_presets():
         folder = tmp_path_factory.mktemp("runs") / "run"
         arguments = [
             "train", "--preset", "narrow-mnist", "--batch-size", "16", "--iterations", "6",

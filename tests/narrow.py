@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from dataclasses import replace
-
-import pytest
 
 from fastinfogan.config import PRESETS, Architecture
 
@@ -24,8 +24,14 @@ def narrow(architecture: Architecture) -> Architecture:
     )
 
 
-def add_narrow_presets(patch: pytest.MonkeyPatch) -> None:
-    """Adds narrow-NAME to the presets for every NAME."""
-    for name, preset in list(PRESETS.items()):
-        thin = replace(preset, architecture=narrow(preset.architecture))
-        patch.setitem(PRESETS, f"narrow-{name}", thin)
+@contextlib.contextmanager
+def narrow_presets() -> Iterator[None]:
+    """Inside, PRESETS also has narrow-NAME for every NAME."""
+    before = dict(PRESETS)
+    for name, preset in before.items():
+        PRESETS[f"narrow-{name}"] = replace(preset, architecture=narrow(preset.architecture))
+    try:
+        yield
+    finally:
+        for name in PRESETS.keys() - before.keys():
+            del PRESETS[name]

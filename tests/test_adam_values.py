@@ -8,7 +8,7 @@ from adam_cases import NAMES, SETTINGS, SHAPES, State, gradients
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from kernel_cases import PLACES, TARGETS, assert_as_close_as, need
-from tolerances import ADAM_64, ADAM_DENORMAL, ADAM_UNIT_STEP
+from tolerances import ADAM_DENORMAL, ADAM_UNIT_STEP, FORMULA_64
 
 from fastinfogan.config import ADAM_EPS
 from fastinfogan.kernels.adam import offsets
@@ -92,7 +92,9 @@ def test_float64_is_torch_s_in_float64(impl):
         optimiser.step()
     for parameter, start, size in zip(parameters, state.starts, state.sizes, strict=True):
         got = state.params[start : start + size]
-        torch.testing.assert_close(got, parameter.detach(), rtol=5 * ADAM_64, atol=5 * ADAM_64)
+        torch.testing.assert_close(
+            got, parameter.detach(), rtol=5 * FORMULA_64, atol=5 * FORMULA_64
+        )
 
 
 @pytest.mark.parametrize(("impl", "device"), [("reference", "cpu"), *PLACES])
@@ -147,4 +149,4 @@ def test_native_on_any_segments(sizes, beta1, step):
     expected.update(gradients(shapes, torch.float64), impl="reference", beta1=beta1)
     assert native.step == expected.step
     for a, b in zip(native.tensors()[:3], expected.tensors()[:3], strict=True):
-        torch.testing.assert_close(a, b, rtol=ADAM_64, atol=ADAM_64)
+        torch.testing.assert_close(a, b, rtol=FORMULA_64, atol=FORMULA_64)

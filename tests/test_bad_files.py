@@ -10,6 +10,7 @@ import pytest
 from image_files import encode, photo, write
 from ingesting import load
 from PIL import Image
+from tolerances import JPEG_LEVELS
 from user_errors import error_of
 
 from fastinfogan.data.ingest import encoded
@@ -94,7 +95,7 @@ def test_every_kind_of_bad_file_is_named_and_no_good_one_is_lost(
     found = load(images, allow_bad=True)
     levels = found.data.images.reshape(302, -1).mean(1)
     wanted = [*(number * 5 % 256 for number in range(300)), 7 * 5, 8 * 5]
-    np.testing.assert_allclose(np.sort(levels), np.sort(wanted), atol=2)
+    np.testing.assert_allclose(np.sort(levels), np.sort(wanted), atol=JPEG_LEVELS)
     reasons = dict(found.manifest["skipped"])
     assert reasons.keys() == REASONS.keys()
     assert all(REASONS[name] in reason for name, reason in reasons.items()), reasons

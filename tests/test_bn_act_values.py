@@ -8,6 +8,7 @@ from bn_act_cases import MODES, NAMES, SHAPES, inputs, outputs
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from kernel_cases import PLACES, TARGETS, assert_as_close_as, need
+from tolerances import BN_ACT_64
 
 from fastinfogan.kernels.bn_act import bn_act, bn_act_reference
 
@@ -125,7 +126,7 @@ def test_native_on_any_shape(batch, channels, size, groups, slope, training, see
     got, expected = outputs(tensors, "native", **mode), outputs(tensors, "reference", **mode)
     for a, b in zip(got, expected, strict=True):
         # Two rows leave dx almost nothing but its cancellation, hence the scale of 1 beside it.
-        torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-9)
+        torch.testing.assert_close(a, b, rtol=BN_ACT_64, atol=BN_ACT_64)
 
 
 @pytest.mark.parametrize("mode", MODES)

@@ -127,11 +127,35 @@ def test_twenty_iterations_in_float64(case, device):
             )
 
 
+def test_losses_and_gradients_in_float32_are_as_close_to_float64_as_the_references():
+    """Of a first iteration, in the median of nine.
+
+    In one batch of some thirty a value lies so near a kink that rounding, which differs between
+    engines and processors, decides its side: such a gradient is off by much more.
+    """
+    config = CASES["mnist"]
+    ratios = {"losses": [], "gradients": []}
+    for seed in range(9):
+        truth = build(ReferenceEngine, config, torch.float64)
+        exact_losses = truth.step(batch_of(config, seed, torch.float64))._asdict()
+        engines = [build(kind, config, torch.float32) for kind in (FastEngine, ReferenceEngine)]
+        losses = [e.step(batch_of(config, seed, torch.float32))._asdict() for e in engines]
+        for what, right, (ours, theirs) in (
+            ("losses", exact_losses, losses),
+            ("gradients", gradients(truth), map(gradients, engines)),
+        ):
+            # The reference may be lucky, but not by more than rounding its result.
+            allowed = max(distance(theirs, right), EPS[torch.float32] * norm(right))
+            ratios[what].append(distance(ours, right) / allowed)
+    for what, found in ratios.items():
+        assert statistics.median(found) <= SAME_DTYPE_FACTOR, what
+
+
 def test_twenty_iterations_in_float32_are_as_close_to_float64_as_the_references():
     """Each from the float64 state: of its own, a path in float32 parts from it at some kink.
 
     Adam moves a weight whose gradient is rounding error by up to lr, so a single iteration may
-    be far off in either engine. The first one's losses and gradients precede that.
+    be far off in either engine, and the median counts.
     """
     config = CASES["mnist"]
     truth = build(ReferenceEngine, config, torch.float64)
@@ -141,20 +165,10 @@ def test_twenty_iterations_in_float32_are_as_close_to_float64_as_the_references(
         if iteration > 0:
             for engine in (fast, reference):
                 load_engine_state(engine, engine_state(truth))
-        exact_losses = truth.step(batch_of(config, iteration, torch.float64))._asdict()
-        losses = [
-            engine.step(batch_of(config, iteration, torch.float32))._asdict()
-            for engine in (fast, reference)
-        ]
+        truth.step(batch_of(config, iteration, torch.float64))
+        for engine in (fast, reference):
+            engine.step(batch_of(config, iteration, torch.float32))
         exact = state(truth)
-        if iteration == 0:
-            for right, ours, theirs in (
-                (exact_losses, *losses),
-                (gradients(truth), gradients(fast), gradients(reference)),
-            ):
-                # The reference may be lucky, but not by more than rounding its result.
-                allowed = max(distance(theirs, right), EPS[torch.float32] * norm(right))
-                assert distance(ours, right) <= SAME_DTYPE_FACTOR * allowed
         ratios.append(distance(state(fast), exact) / distance(state(reference), exact))
     assert statistics.median(ratios) <= SAME_DTYPE_FACTOR
 

@@ -5,6 +5,7 @@ import os
 import numpy as np
 import pytest
 from image_files import flat, save
+from tolerances import JPEG_LEVELS
 from user_errors import error_of
 
 from fastinfogan.data import dataset_status, load_images
@@ -22,7 +23,7 @@ def test_folder_finds_every_format_at_any_depth_sorted_by_path(tmp_path):
     data = load_images("folder", tmp_path)
     assert data.images.shape == (7, 32, 32, 3) and data.image_shape == (3, 32, 32)
     assert data.images.dtype == np.uint8 and data.skipped == ()
-    np.testing.assert_allclose(data.images[:, 16, 16, 0], sorted(level.values()), atol=2)
+    np.testing.assert_allclose(data.images[:, 16, 16, 0], sorted(level.values()), atol=JPEG_LEVELS)
     assert load_images("folder", tmp_path, "test").fingerprint == data.fingerprint
     assert dataset_status("folder", tmp_path) == (True, f"7 image files in {str(tmp_path)!r}")
 

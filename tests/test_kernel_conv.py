@@ -9,6 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from kernel_cases import assert_as_close_as
+from tolerances import SUMMATION_64
 from torch.nn import functional as F
 
 from fastinfogan.kernels import conv as module
@@ -90,7 +91,7 @@ def test_parity_in_float64(why, impl, monkeypatch):
     tensors = inputs(CASES[why], torch.float64)
     expected = results(tensors, CASES[why], "reference")
     for got, right in zip(results(tensors, CASES[why], impl), expected, strict=True):
-        torch.testing.assert_close(got, right, rtol=1e-12, atol=1e-12)
+        torch.testing.assert_close(got, right, rtol=SUMMATION_64, atol=SUMMATION_64)
         if got.dim() == 4:
             assert got.is_contiguous(memory_format=torch.channels_last)
 
@@ -108,7 +109,7 @@ def test_chunks_do_not_show(why, images, monkeypatch):
     image = 16 * large.shape[1] * small.shape[2] * small.shape[3] * large.element_size()
     monkeypatch.setattr(native, "_CHUNK_BYTES", images * image)
     for got, right in zip(results(tensors, case, "native"), whole, strict=True):
-        torch.testing.assert_close(got, right, rtol=1e-12, atol=1e-12)
+        torch.testing.assert_close(got, right, rtol=SUMMATION_64, atol=SUMMATION_64)
 
 
 @settings(max_examples=60, deadline=None)
@@ -126,7 +127,7 @@ def test_native_on_any_shape(batch, channels, size, stride, transposed, bias, se
     tensors = inputs(case, torch.float64, seed, bias)
     expected = results(tensors, case, "reference")
     for got, right in zip(results(tensors, case, "native"), expected, strict=True):
-        torch.testing.assert_close(got, right, rtol=1e-11, atol=1e-11)
+        torch.testing.assert_close(got, right, rtol=SUMMATION_64, atol=SUMMATION_64)
 
 
 @pytest.mark.parametrize("transposed", [False, True])

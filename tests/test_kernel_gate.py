@@ -10,13 +10,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from bench import compile_gate
+from bench import launches
 from bench.compile_gate import SHARED_LIMIT, Usage
-from fastinfogan.config import PRESETS, folder_architecture
 from fastinfogan.kernels import triton_module
-from fastinfogan.kernels.codes import MAX_CATEGORIES, MAX_CODES
-from fastinfogan.model.latent_spec import make_spec, parse_codes
-from fastinfogan.model.networks import Discriminator, Generator
+from fastinfogan.model.latent_spec import parse_codes
 
 ROOT = Path(__file__).resolve().parent.parent
 pytestmark = pytest.mark.skipif(not triton_module.INSTALLED, reason="Triton is not installed")
@@ -41,9 +38,9 @@ def run():
 
 def test_one_launch_of_each_kernel_compiles_for_every_gpu(run):
     code = """if True:
-        from bench import compile_gate as gate
+        from bench import compile_gate as gate, launches
         first = {}
-        for launch in gate.launches():
+        for launch in launches.all_launches():
             first.setdefault(launch[0].__name__, launch)
         usages = list(gate.measure(list(first.values())))
         assert len(usages) == len(gate.SHARED_LIMIT) * len(first), usages
@@ -83,42 +80,53 @@ def test_what_fails_the_gate(spilled, shared, fault):
     assert Usage("k", "float32", "", 75, 32, spilled, shared).fault == fault
 
 
-def test_the_shapes_are_those_of_the_presets():
-    """Every layer with batchnorm of every preset, and of folders of any size, at batch 128."""
-    batch, found = 128, set()
-    tables = [(p.architecture, make_spec(p.noise, p.codes)) for p in PRESETS.values()]
-    spec = make_spec(62, "cat10")
-    tables += [(folder_architecture(size, 3), spec) for size in (16, 32, 64, 128)]
-    for architecture, codes in tables:
-        for rows in architecture.rows(codes).values():
-            for layer, _, shape in rows:
-                if not layer.norm:
-                    continue
-                flat = layer.kind == "fc"  # normalised before it becomes a map
-                pixels = 1 if flat else shape[1] * shape[2]
-                found.add((batch * pixels, layer.features))
-    assert found == set(compile_gate.BN_ACT_SHAPES)
+def test_every_normalised_layer_at_batch_128():
+    """Of every preset, and of folders of any size: (rows x pixels of one group, channels)."""
+    assert launches.bn_act_shapes() == [
+        (128, 128), (128, 1024), (128, 1792), (128, 2048), (128, 4096),
+        (128, 6272), (128, 8192), (128, 16384), (2048, 128), (2048, 256),
+        (2048, 512), (6272, 128), (8192, 64), (8192, 128), (8192, 256),
+        (8192, 512), (25088, 64), (32768, 64), (32768, 128), (32768, 256),
+        (131072, 64), (131072, 128), (524288, 64),
+    ]  # fmt: skip
 
 
 def test_adam_s_sizes_are_those_of_the_network_with_the_most_parameters():
-    networks = []
-    for preset in PRESETS.values():
-        spec = make_spec(preset.noise, preset.codes)
-        with torch.device("meta"):
-            networks.append(Generator(preset.architecture, spec))
-            networks.append(Discriminator(preset.architecture, spec, separate_q=False))
-    sizes = [tuple(p.numel() for p in network.parameters()) for network in networks]
-    assert max(sizes, key=lambda s: (len(s), sum(s))) == compile_gate.ADAM_SIZES
+    """D and Q of the chairs: convolutions with batchnorm, a fully connected layer, the heads."""
+    assert launches.adam_sizes() == (
+        1024, 64, 131_072, 128, 128, 524_288, 256, 256, 1_048_576, 256, 256, 1_048_576, 256, 256,
+        16_777_216, 1024, 1024, 1024, 1, 63_488, 62,
+    )  # fmt: skip
 
 
-def test_the_codes_are_those_of_the_presets():
-    presets = {make_spec(p.noise, p.codes).codes for p in PRESETS.values()}
-    largest = parse_codes(f"{MAX_CODES}xcat{MAX_CATEGORIES}")
-    assert presets | {largest} == set(compile_gate.MI_LOSS_CODES)
+def test_the_codes_are_those_of_the_presets_and_the_most_there_can_be():
+    presets = ("cat10,2xuni", "4xcat10,4xuni:learned", "10xcat10", "5xuni:learned",
+               "3xcat20,uni:learned", "cat10", "cat10,4xuni")  # fmt: skip
+    expected = {parse_codes(text) for text in (*presets, "64xcat1024")}
+    assert set(launches.loss_codes()) == expected
+    assert len(launches.loss_codes()) == len(expected)
+
+
+def test_latents_are_drawn_for_every_preset():
+    """Noise and codes of each; what is compiled depends on no more than these."""
+    drawn = {(spec.noise, str(spec)) for spec in launches.latent_specs()}
+    assert drawn == {
+        (16, "cat10"), (62, "cat10,2xuni"), (124, "4xcat10,4xuni:learned"), (128, "10xcat10"),
+        (128, "5xuni:learned"), (128, "cat10,4xuni"), (128, "3xcat20,uni:learned"),
+    }  # fmt: skip
+
+
+def test_images_are_those_of_the_datasets_and_of_folders_of_any_size():
+    """In numbers that are, and are not, a multiple of 16: Triton compiles these apart."""
+    assert launches.image_shapes() == [
+        (16, 16, 1), (16, 16, 3), (28, 28, 1), (32, 32, 1), (32, 32, 3), (64, 64, 1), (64, 64, 3),
+        (128, 128, 1), (128, 128, 3),
+    ]  # fmt: skip
+    assert sorted(count % 16 == 0 for count in launches.IMAGE_COUNTS) == [False, True]
 
 
 def test_launches_are_recorded_once_per_thing_to_compile():
-    seen = compile_gate.launches()
+    seen = launches.all_launches()
     assert triton_module.recorded == []
     kernels = {kernel.__name__ for kernel, _, _ in seen}
     assert kernels == {

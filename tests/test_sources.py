@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from tolerances import JPEG_LEVELS
 from user_errors import error_of
 
 from fastinfogan.config import DataConfig, TrainConfig, resolve
@@ -73,7 +74,7 @@ def test_celeba(tmp_path, layout):
     for data, numbers in ((train, range(1, 7)), (test, (8, 9))):
         assert data.images.shape == (len(numbers), 32, 32, 3) and data.labels is None
         inner = data.images[:, 1:-1, 1:-1].reshape(len(numbers), -1)
-        np.testing.assert_allclose(inner.mean(1), [10 * n for n in numbers], atol=2)
+        np.testing.assert_allclose(inner.mean(1), [10 * n for n in numbers], atol=JPEG_LEVELS)
         assert data.images.max() < 200  # none of the white around the square
         assert data.factor_names == tuple(ATTRIBUTES) and data.factors.dtype == np.int64
         np.testing.assert_array_equal(data.factors, values[[n - 1 for n in numbers]])

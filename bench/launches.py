@@ -1,0 +1,214 @@
+"""Every Triton launch that the presets and datasets ask for, recorded with no GPU.
+
+Every op runs once on tensors without data, in the shapes and dtypes of the presets and datasets, so
+that what is recorded is what a GPU would be asked for: the same arguments, block sizes and warps.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from fastinfogan.config import PRESETS, Preset, folder_architecture
+from fastinfogan.data import DATASETS
+from fastinfogan.kernels import triton_module
+from fastinfogan.kernels.adam import adam, offsets
+from fastinfogan.kernels.bn_act import bn_act
+from fastinfogan.kernels.codes import MAX_CATEGORIES, MAX_CODES, Code
+from fastinfogan.kernels.gather import draw, gather, order
+from fastinfogan.kernels.latents import latents
+from fastinfogan.kernels.mi_loss import d_loss, g_loss, mi_loss
+from fastinfogan.model.latent_spec import LatentSpec, make_spec
+from fastinfogan.model.networks import Discriminator, Generator
+
+DTYPES = (torch.float32, torch.bfloat16, torch.float16)
+BATCH = 128
+FOLDER_SIZES = (16, 32, 64, 128)  # --image-size of the preset "folder", which has one of its own
+# How many images there are: Triton compiles multiples of 16 and other numbers apart.
+IMAGE_COUNTS = (60_000, 73_257)
+
+Launch = tuple[Any, tuple[Any, ...], dict[str, Any]]  # kernel, arguments, compile-time constants
+
+
+# -- What the presets and datasets ask for -------------------------------------------------------
+
+
+def bn_act_shapes() -> list[tuple[int, int]]:
+    """(rows x pixels of one group, channels) of every normalised layer at batch 128."""
+    tables = [(preset.architecture, _spec_of(preset)) for preset in PRESETS.values()]
+    spec = _spec_of(PRESETS["folder"])
+    tables += [(folder_architecture(size, 3), spec) for size in FOLDER_SIZES]
+    found = set()
+    for architecture, codes in tables:
+        for stack in architecture.rows(codes).values():
+            for layer, _, shape in stack:
+                # A fully connected layer is normalised before it becomes a map.
+                pixels = 1 if layer.kind == "fc" else shape[1] * shape[2]
+                if layer.norm:
+                    found.add((BATCH * pixels, layer.features))
+    return sorted(found)
+
+
+def adam_sizes() -> tuple[int, ...]:
+    """Numbers in each parameter of the network with the most parameters, in their order."""
+    found = []
+    for preset in PRESETS.values():
+        spec = _spec_of(preset)
+        with torch.device("meta"):
+            networks = (
+                Generator(preset.architecture, spec),
+                Discriminator(preset.architecture, spec, separate_q=False),
+            )
+        found += [tuple(p.numel() for p in network.parameters()) for network in networks]
+    return max(found, key=lambda sizes: (len(sizes), sum(sizes)))
+
+
+def latent_specs() -> list[LatentSpec]:
+    """Noise and codes of every preset."""
+    return list(dict.fromkeys(_spec_of(preset) for preset in PRESETS.values()))
+
+
+def loss_codes() -> list[tuple[Code, ...]]:
+    """The codes of every preset, and the most that --codes takes."""
+    largest = (Code("categorical", MAX_CATEGORIES),) * MAX_CODES
+    return [*dict.fromkeys(spec.codes for spec in latent_specs()), largest]
+
+
+def image_shapes() -> list[tuple[int, int, int]]:
+    """(height, width, channels) of every dataset's images, folders of any size included."""
+    found = {dataset.image_shape for dataset in DATASETS.values()} - {None}
+    found |= {(channels, size, size) for size in FOLDER_SIZES for channels in (1, 3)}
+    return sorted((height, width, channels) for channels, height, width in found)
+
+
+def _spec_of(preset: Preset) -> LatentSpec:
+    return make_spec(preset.noise, preset.codes)
+
+
+# -- Running every op on tensors without data ----------------------------------------------------
+
+
+def _run_bn_act(dtype: torch.dtype) -> None:
+    for rows, channels in bn_act_shapes():
+        for groups, training, running in (
+            (1, True, True), (2, True, True), (2, True, False), (1, False, True),
+        ):  # fmt: skip
+            x = _empty(rows * groups, channels, dtype=dtype).requires_grad_()
+            weight, bias, mean, var = (_empty(channels) for _ in range(4))
+            statistics = (mean, var) if running else (None, None)
+            y = bn_act(x, weight, bias, *statistics, 0.1, groups, training=training, impl="triton")
+            y.backward(_empty(rows * groups, channels, dtype=dtype))
+
+
+def _run_adam(dtype: torch.dtype) -> None:
+    """Gradients of ``dtype``, but of vectors float32, as batchnorm's are; scaled where float16."""
+    sizes = adam_sizes()
+    params, exp_avg, exp_avg_sq = (_empty(offsets(sizes)[1]) for _ in range(3))
+    grads = [_empty(size, dtype=torch.float32 if size <= 1024 else dtype) for size in sizes]
+    scaled = dtype == torch.float16
+    adam(
+        params, grads, exp_avg, exp_avg_sq, _number(), _empty(1),
+        beta1=0.5, beta2=0.999, eps=1e-8,
+        copy=None if dtype == torch.float32 else params.to(dtype),
+        inverse_scale=_empty(1) if scaled else None,
+        found_inf=_empty(1) if scaled else None,
+        impl="triton",
+    )  # fmt: skip
+
+
+def _run_latents(dtype: torch.dtype) -> None:
+    for spec in latent_specs():
+        for shift in (0, BATCH):  # an iteration's first and second draw
+            latents(
+                spec.noise, spec.codes, BATCH, _number(), _number(), shift=shift, dtype=dtype,
+                impl="triton",
+            )  # fmt: skip
+
+
+def _run_gather(dtype: torch.dtype) -> None:
+    for count in IMAGE_COUNTS:
+        for shape in image_shapes():
+            images = _empty(count, *shape, dtype=torch.uint8)
+            for low in (0.0, -1.0):
+                wanted = {"output_range": (low, 1.0), "dtype": dtype, "impl": "triton"}
+                draw(images, BATCH, _number(), _number(), **wanted)
+                gather(images, _empty(BATCH, dtype=torch.int64), **wanted)
+        order(_empty(BATCH, dtype=torch.int64), count, _number(), impl="triton")
+
+
+def _run_mi_loss(dtype: torch.dtype) -> None:
+    for codes in loss_codes():
+        weights = (1.0,) * len(codes)
+        q_params = _empty(BATCH, sum(code.q_width for code in codes), dtype=dtype)
+        values = _empty(BATCH, len(codes))
+        mi_loss(q_params, values, codes, weights, impl="triton")
+        for loss, logits in ((d_loss, 2 * BATCH), (g_loss, BATCH)):
+            loss(_empty(logits, dtype=dtype), q_params, values, codes, weights, impl="triton")
+
+
+def _empty(*shape: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+    return torch.empty(shape, dtype=dtype, device="meta")
+
+
+def _number() -> torch.Tensor:
+    """A seed, a position, a number of steps."""
+    return _empty(1, dtype=torch.int64)
+
+
+RUNS = (_run_bn_act, _run_adam, _run_latents, _run_gather, _run_mi_loss)
+
+
+def all_launches() -> list[Launch]:
+    """Every launch of every op in the presets' shapes, once per thing to compile."""
+    triton_module.recorded.clear()
+    for run in RUNS:
+        for dtype in DTYPES:
+            run(dtype)
+    different = {}
+    for kernel, args, constants in triton_module.recorded:
+        signature, attributes, values = specialize(kernel, args, constants)
+        key = (kernel.__name__, *signature.items(), *attributes, *values.items())
+        different.setdefault(key, (kernel, args, constants))
+    triton_module.recorded.clear()
+    return list(different.values())
+
+
+def specialize(
+    kernel: Any, args: tuple[Any, ...], constants: dict[str, Any]
+) -> tuple[dict[str, Any], dict[tuple[int, ...], list[list[Any]]], dict[str, Any]]:
+    """Types, what is divisible by 16, and compile-time values, as Triton's launcher has them."""
+    pointers = {
+        torch.float32: "*fp32",
+        torch.bfloat16: "*bf16",
+        torch.float16: "*fp16",
+        torch.int32: "*i32",
+        torch.int64: "*i64",
+        torch.uint8: "*u8",
+    }
+    signature: dict[str, Any] = {}
+    attributes: dict[tuple[int, ...], list[list[Any]]] = {}
+    values: dict[str, Any] = {}
+
+    def type_of(value: Any, path: tuple[int, ...]) -> Any:
+        divisible = [["tt.divisibility", 16]]
+        if isinstance(value, tuple):
+            return tuple(type_of(part, (*path, i)) for i, part in enumerate(value))
+        if isinstance(value, torch.Tensor):
+            attributes[path] = divisible
+            return pointers[value.dtype]
+        if isinstance(value, float):
+            return "fp32"
+        if value % 16 == 0:
+            attributes[path] = divisible
+        return "i32" if value < 2**31 else "i64"
+
+    for i, (name, value) in enumerate(zip(kernel.arg_names, args, strict=False)):
+        if value is None or (type(value) is int and value == 1):
+            signature[name], values[name] = "constexpr", value
+        else:
+            signature[name] = type_of(value, (i,))
+    for name, value in constants.items():
+        if name in kernel.arg_names:
+            signature[name], values[name] = "constexpr", value
+    return signature, attributes, values

@@ -1,0 +1,96 @@
+"""Measuring whole processes: peak memory, and the command ``fastinfogan train`` end to end."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from bench import machine
+from bench.harness import spread
+
+
+def peak_memory(preset: str, subject: str, arguments: list[str]) -> dict[str, int | str]:
+    """Measure the memory that training takes, in a process of its own (see memory.py).
+
+    Args:
+        preset: its name.
+        subject: its name.
+        arguments: more of memory.py's.
+
+    Returns:
+        Bytes, or why there are none.
+    """
+    command = [sys.executable, "-m", "bench.memory", preset, subject, *arguments]
+    done = subprocess.run(command, cwd=machine.ROOT, capture_output=True, text=True)
+    if done.returncode != 0:
+        return {"failed": (done.stderr.strip().splitlines() or ["no message"])[-1]}
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def seconds_to_first_iteration(flags: list[str], caches: Path) -> float:
+    """Seconds from the command ``fastinfogan train`` to its first line in metrics.jsonl.
+
+    Args:
+        flags: of the command.
+        caches: where compilers keep what they made.
+    """
+    with tempfile.TemporaryDirectory() as scratch:
+        out = Path(scratch, "run")
+        command = [sys.executable, "-m", "fastinfogan", "train", "--iterations", "1"]
+        environment = {
+            **os.environ,
+            "TORCHINDUCTOR_CACHE_DIR": str(caches / "inductor"),
+            "TRITON_CACHE_DIR": str(caches / "triton"),
+        }
+        began = time.perf_counter()
+        # Not in the checkout: there `-m` would find a fastinfogan without kernels.
+        process = subprocess.Popen(
+            [*command, "--out", str(out), *flags], cwd=scratch, env=environment,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        )  # fmt: skip
+        try:
+            while True:
+                with contextlib.suppress(OSError):
+                    if (out / "metrics.jsonl").stat().st_size:
+                        return time.perf_counter() - began
+                if process.poll() not in (None, 0):
+                    raise RuntimeError(process.stdout.read()[-500:])
+                time.sleep(0.002)
+        finally:
+            process.kill()
+            process.wait()
+
+
+def measure_command(flags: list[str], repeats: int) -> dict[str, list[float]]:
+    """Seconds to the first iteration: with empty compile caches (cold), and after that (warm)."""
+    with tempfile.TemporaryDirectory() as caches:
+        times = [seconds_to_first_iteration(flags, Path(caches)) for _ in range(1 + repeats)]
+    return {"cold_s": times[:1], "warm_s": times[1:]}
+
+
+def measure_training(iterations: int, flags: list[str]) -> dict[str, float]:
+    """Seconds of ``fastinfogan train`` on digits, and its images a second between log lines."""
+    with tempfile.TemporaryDirectory() as scratch:
+        out = Path(scratch, "run")
+        every = max(1, iterations // 10)
+        began = time.perf_counter()
+        subprocess.run(
+            [sys.executable, "-m", "fastinfogan", "train", "--iterations", str(iterations),
+             "--out", str(out), "--log-every", str(every), "--sample-every", "0", *flags],
+            cwd=scratch, check=True, capture_output=True,
+        )  # fmt: skip
+        whole = time.perf_counter() - began
+        rows = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    speeds = [row["images_per_s"] for row in rows]
+    return {
+        "iterations": iterations,
+        "command_s": whole,
+        # The first interval has the warm-up in it (and, on a GPU, compilation and recording).
+        "images_per_s": spread(speeds[1:] or speeds),
+    }

@@ -1,0 +1,162 @@
+"""Running one subject: its engine and what an iteration draws, and whether its losses are right."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import replace
+
+import numpy as np
+import torch
+from tolerances import BENCH_LONG_SUM, EPS, HALF_ROUNDINGS, SAME_DTYPE_FACTOR
+
+from bench.subjects import REFERENCE, Subject
+from fastinfogan.config import TrainConfig, preset_config
+from fastinfogan.data import ImageData
+from fastinfogan.data.feeds.feed import Batches
+from fastinfogan.data.feeds.resident import ResidentFeed
+from fastinfogan.device import wait
+from fastinfogan.engine.build import build_engine
+from fastinfogan.engine.draws import Draws
+from fastinfogan.engine.graph import Captured, Eager
+from fastinfogan.model.reference import Batch
+from fastinfogan.plan import Plan, make_plan
+from fastinfogan.training.metrics import Window
+
+
+def config_of(preset: str, tiny: bool) -> TrainConfig:
+    """The configuration of a preset.
+
+    Args:
+        preset: its name.
+        tiny: take narrow-NAME instead (see tests/narrow.py), which must be there, on 8 images.
+    """
+    config = preset_config(preset)
+    if not tiny:
+        return config
+    return replace(
+        config,
+        model=replace(config.model, preset=f"narrow-{preset}"),
+        optim=replace(config.optim, batch_size=8),
+    )
+
+
+class Runner:
+    """A subject's engine and all that an iteration needs, put together as the trainer does it.
+
+    Args:
+        subject: what runs.
+        config: a resolved configuration; the subject's ``run`` goes before its own.
+        device: where it runs.
+        dtype: of weights and draws; float64, for comparisons, leaves out half precision.
+
+    Attributes:
+        told: what the user would have been told, such as why there are no CUDA graphs.
+        sums: D loss, G loss and the codes' NLLs, summed over the iterations so far.
+    """
+
+    def __init__(
+        self,
+        subject: Subject,
+        config: TrainConfig,
+        device: torch.device,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        if subject.compiles or device.type == "cuda":
+            # All subjects share the functions that they compile: more variants than any user has.
+            torch._dynamo.config.recompile_limit = 256
+        config = replace(config, run=replace(config.run, **dict(subject.run)))
+        plan = make_plan(replace(config.run, device=str(device)))
+        parts = dict(subject.parts)
+        if dtype != torch.float32:
+            plan, parts["dtype"] = replace(plan, half=None), dtype
+        engine = build_engine(config, plan, **parts)
+        if subject.prepare is not None:
+            subject.prepare(engine)
+        draws = draws_of(config, device, plan.input_dtype if dtype == torch.float32 else dtype)
+        window = Window(config.spec, device)
+        self.sums = window.sums
+        self.told: list[str] = []
+
+        def iterate() -> None:
+            batch = draws.next()  # all subjects draw alike
+            with subject.around():
+                losses = engine.step(batch)
+            window.add(losses)
+
+        self._iterations = (Captured if plan.graphs else Eager)(iterate, None, self.told.append)
+
+    def run(self, count: int) -> None:
+        """Run ``count`` iterations; on a GPU this returns before they are done."""
+        self._iterations.run(count)
+
+
+def draws_of(config: TrainConfig, device: torch.device, dtype: torch.dtype) -> Draws:
+    """Latents of ``dtype``, and batches of random images that are resident on the device."""
+    channels, height, width = config.architecture.image_shape
+    size = config.optim.batch_size
+    shape = (2 * size, height, width, channels)
+    images = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+    batches = Batches(size, 0, config.architecture.output_range, device, dtype)
+    return Draws(config, ResidentFeed(ImageData("random", images, None, None), batches), dtype)
+
+
+class Parity:
+    """The losses of the first iteration, before any update: what float64 says they are.
+
+    Args:
+        config: resolved.
+        device: where the subjects run.
+    """
+
+    def __init__(self, config: TrainConfig, device: torch.device) -> None:
+        self._config, self._device = config, device
+        config = replace(config, run=replace(config.run, **dict(REFERENCE)))
+        engine = build_engine(config, Plan(device))
+        engine.generator.double()
+        engine.discriminator.double()
+        batch = draws_of(config, device, torch.float32).next()
+        inputs = [type(drawn)(*(part.double() for part in drawn)) for drawn in batch[1:]]
+        exact = engine.step(Batch(batch.real.double(), *inputs))
+        self._exact = {"d_loss": exact.d_loss, "nll": exact.nll}
+        self._allowed: dict[str, dict[str, float]] = {}
+
+    def check(self, subject: Subject, runner: Runner, half: torch.dtype | None) -> None:
+        """Hold what ``runner`` summed up over one iteration against float64's losses.
+
+        A subject's error may be twice as large as that of the plain reference in the same precision
+        (see SAME_DTYPE_FACTOR), and where that is exact by luck, twice the typical error.
+
+        Args:
+            subject: what ran.
+            runner: of that subject, after one iteration.
+            half: the type in which a subject with ``amp`` computes.
+
+        Raises:
+            AssertionError: the error is larger.
+        """
+        dtype = half if subject.amp else torch.float32
+        allowed = self._reference_errors(dtype)
+        for name, error in self._errors(runner).items():
+            largest = self._exact[name].abs().max().item()
+            spare = HALF_ROUNDINGS * EPS[dtype] if subject.amp else BENCH_LONG_SUM
+            limit = SAME_DTYPE_FACTOR * (allowed[name] + spare * largest)
+            assert error <= limit, f"{subject.name}: {name} is off by {error:.3g} > {limit:.3g}"
+
+    def _reference_errors(self, dtype: torch.dtype) -> dict[str, float]:
+        key = str(dtype)
+        if key not in self._allowed:
+            name = "reference" if dtype == torch.float32 else "reference-autocast"
+            around = contextlib.nullcontext
+            if dtype != torch.float32:
+                around = lambda: torch.autocast(self._device.type, dtype)  # noqa: E731
+            runner = Runner(
+                Subject(name, "", around=around, run=REFERENCE), self._config, self._device
+            )
+            runner.run(1)
+            self._allowed[key] = self._errors(runner)
+        return self._allowed[key]
+
+    def _errors(self, runner: Runner) -> dict[str, float]:
+        wait(self._device)
+        got = {"d_loss": runner.sums[0], "nll": runner.sums[2:]}
+        return {name: (got[name] - exact).abs().max().item() for name, exact in self._exact.items()}
