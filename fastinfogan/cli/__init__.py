@@ -19,12 +19,14 @@ from fastinfogan.cli.data import Datasets, Ingest
 from fastinfogan.cli.doctor import Doctor
 from fastinfogan.cli.interrupt import INTERRUPTED
 from fastinfogan.cli.results import Evaluate, Export, Sample, Traverse
+from fastinfogan.cli.study import Study
 from fastinfogan.cli.train import Train
 from fastinfogan.errors import TrainingDiverged, UserError
 from fastinfogan.tell import on_stderr
 
 COMMANDS = {
     "train": Train,
+    "study": Study,
     "evaluate": Evaluate,
     "sample": Sample,
     "traverse": Traverse,

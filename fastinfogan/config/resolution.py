@@ -106,6 +106,7 @@ def _check_ranges(config: TrainConfig) -> None:
         ("--seed", run.seed, 0 <= run.seed < 2**63, "0 to 2^63 - 1"),
         ("--log-every", run.log_every, run.log_every >= 1, "1 or more"),
         ("--sample-every", run.sample_every, run.sample_every >= 0, "0 or more"),
+        ("--evaluate-every", run.evaluate_every, run.evaluate_every >= 0, "0 or more"),
         ("--checkpoint-every", run.checkpoint_every, run.checkpoint_every >= 1, "1 or more"),
     ]
     for flag, value, fits, works in limits:

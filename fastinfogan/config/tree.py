@@ -126,6 +126,8 @@ class RunConfig:
     """Iterations between lines of metrics.jsonl."""
     sample_every: int = 250
     """Iterations between pictures; 0 leaves only the ones at the end."""
+    evaluate_every: int = 0
+    """Iterations between evaluations against labels, for metrics.jsonl; 0 leaves only the end's."""
     checkpoint_every: int = 250
     """Iterations between checkpoints; the two newest are kept."""
 
@@ -174,7 +176,7 @@ RESUMABLE_CHANGES = frozenset(
     {
         "optim.iterations", "data.data_dir", "data.allow_bad", "run.out", "run.device",
         "run.resident", "run.engine", "run.compile", "run.cuda_graphs", "run.profile",
-        "run.log_every", "run.sample_every", "run.checkpoint_every",
+        "run.log_every", "run.sample_every", "run.evaluate_every", "run.checkpoint_every",
     }
 )  # fmt: skip
 

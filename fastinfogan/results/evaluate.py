@@ -114,7 +114,7 @@ def evaluate(
         seed=seed,
         images=len(data),
         codes=_information(generator, discriminator, spec, samples, seed, batch_size, device),
-        clusterings=_clusterings(discriminator, spec, data, output_range, batch_size, device),
+        clusterings=clusterings(discriminator, spec, data, output_range, batch_size),
     )
 
 
@@ -166,14 +166,26 @@ def _fit(code: Code, value: Tensor, mean: Tensor) -> tuple[float, float]:
     return fitted, torch.corrcoef(torch.stack([value, mean]))[0, 1].item()
 
 
-def _clusterings(
+@torch.no_grad()
+def clusterings(
     discriminator: nn.Module,
     spec: LatentSpec,
     data: ImageData,
     output_range: tuple[float, float],
-    batch_size: int,
-    device: torch.device,
+    batch_size: int = 500,
 ) -> tuple[Clustering, ...]:
+    """How the categories of each regularised categorical code match the labels.
+
+    Args:
+        discriminator, spec, data, output_range, batch_size: as ``evaluate``'s.
+
+    Returns:
+        One for each code, in order; none without labels.
+
+    Raises:
+        ValueError: the network isn't in eval mode.
+    """
+    device = eval_device(discriminator)
     codes = [i for i in spec.regularized if spec.codes[i].has_categories]
     if data.labels is None or not codes:
         return ()

@@ -110,5 +110,8 @@ class MetricsLog:
             return
         for name in ("d_loss", "g_loss", "mi", "images_per_s"):
             self._board.add_scalar(name, row[name], row["iteration"])
+        for code, numbers in row.get("evaluation", {}).items():
+            for name, value in numbers.items():
+                self._board.add_scalar(f"evaluation/{code}/{name}", value, row["iteration"])
         for name, value in row["mi_per_code"].items():
             self._board.add_scalar(f"mi/{name}", value, row["iteration"])

@@ -25,6 +25,8 @@ from fastinfogan.engine.graph import Captured, Eager
 from fastinfogan.errors import TrainingDiverged, UserError
 from fastinfogan.files import atomic_write
 from fastinfogan.plan import make_plan
+from fastinfogan.results.eval_mode import in_eval_mode
+from fastinfogan.results.evaluate import clusterings
 from fastinfogan.results.run import Run
 from fastinfogan.training.checkpoint import (
     Progress,
@@ -77,6 +79,11 @@ class Training:
         if not resumed:
             _refuse_existing(self.out)
         self.data, self.test = _read_images(config)
+        if config.run.evaluate_every and self.test.labels is None:
+            raise UserError(
+                f"--evaluate-every {config.run.evaluate_every}: {config.data.dataset} has no labels "
+                "to evaluate against; leave it out"
+            )
 
         self.engine = build_engine(config, self.plan)
         batches = Batches(
@@ -117,9 +124,14 @@ class Training:
                 stopping = finished or signals.received is not None
 
                 # Status: the means since the last line of metrics.
-                if self.window.count and (finished or self.iteration % settings.log_every == 0):
+                evaluate = self._due(settings.evaluate_every)
+                due = finished or evaluate or self.iteration % settings.log_every == 0
+                if self.window.count and due:
                     row = {**self._means(), **clock.lap(self.iteration, self._batch_size)}
                     self.window.reset()
+                    if evaluate:
+                        with clock.paused():
+                            row["evaluation"] = self._evaluation()
                     log.write(row)
                     status.metrics(row)
 
@@ -178,6 +190,14 @@ class Training:
         if self.resumed:
             lines.append(f"continuing after iteration {self.iteration}")
         return lines
+
+    def _evaluation(self) -> dict[str, dict[str, float]]:
+        """Name of a categorical code -> how its categories match the labels by now."""
+        d, config = self.engine.discriminator, self.config
+        with in_eval_mode(d):
+            found = clusterings(d, config.spec, self.test, config.architecture.output_range)
+        numbers = ("error_hungarian", "error_majority", "nmi", "ari")
+        return {c.code: {name: getattr(c, name) for name in numbers} for c in found}
 
     def _tell(self, line: str) -> None:
         self.status.line(line)
@@ -270,7 +290,12 @@ class Training:
         run, at = self.config.run, self.iteration
         ends = [
             (at // every + 1) * every
-            for every in (run.log_every, run.sample_every, run.checkpoint_every)
+            for every in (
+                run.log_every,
+                run.sample_every,
+                run.checkpoint_every,
+                run.evaluate_every,
+            )
             if every > 0
         ]
         if self.trace_at is not None and self.trace_at > at:

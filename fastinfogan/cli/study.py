@@ -1,0 +1,104 @@
+"""``study``: one configuration with many seeds, and two such studies side by side."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated
+
+from fastinfogan.cli.arguments import at_least
+from fastinfogan.cli.interrupt import leaving_at_once
+from fastinfogan.config import TrainConfig, unset_as
+from fastinfogan.errors import UserError
+
+
+@dataclass(frozen=True)
+class Study(TrainConfig):
+    """Train one configuration with many seeds; collect their numbers and choose a run.
+
+    Takes all options of train. Started again with the same --out it goes on: what is finished
+    isn't trained again."""
+
+    seeds: Annotated[str | None, unset_as("SEEDS", "0-4, or the study's own")] = None
+    """A number of seeds (20), a range (0-19) or a list (1,4,10-12)."""
+    jobs: Annotated[int | None, unset_as("COUNT", "a core each; 1 on a GPU")] = None
+    """Runs at a time. On a CPU two with one thread each finish sooner than one after the other."""
+    only: Annotated[int | None, unset_as("K", "all")] = None
+    """Train the K-th of the seeds alone, from 0: for a batch system's array."""
+    compare: Annotated[tuple[Path, Path] | None, unset_as("A B", "none")] = None
+    """Train nothing: put two studies side by side, with a test of significance."""
+
+    def __call__(self) -> int:
+        if self.compare is not None:
+            return _compare(*self.compare)
+        with leaving_at_once():
+            from fastinfogan.study.collect import collect
+            from fastinfogan.study.folder import open_study, parse_seeds
+            from fastinfogan.study.jobs import run_seeds
+            from fastinfogan.study.progress import shown_progress
+            from fastinfogan.study.report import plot_errors, table
+
+        if self.run.seed != 0:
+            raise UserError(f"--seed {self.run.seed}: a study has several, with --seeds")
+        folder = self.run.out or Path("studies") / (
+            f"{self.data.dataset}-{datetime.now():%Y%m%d-%H%M%S}"
+        )
+        seeds = parse_seeds("0-4" if self.seeds is None else self.seeds)
+        config = TrainConfig(self.data, self.model, self.optim, self.run)
+        study = open_study(folder, config, seeds)
+        chosen = study.seeds
+        if self.only is not None:
+            if not 0 <= self.only < len(study.seeds):
+                raise UserError(f"--only {self.only}: 0 to {len(study.seeds) - 1} work")
+            chosen = (study.seeds[self.only],)
+        cores = os.cpu_count() or 1
+        on_gpu = _on_gpu(config.run.device)
+        jobs = (1 if on_gpu else cores) if self.jobs is None else at_least(1, self.jobs, "--jobs")
+        jobs = min(jobs, len(chosen))
+        print(f"{len(chosen)} seeds, {jobs} at a time, in {folder}", flush=True)
+        with shown_progress() as progress:
+            failed, stopped = run_seeds(
+                study, chosen, jobs, max(1, cores // jobs), progress.line, progress.show
+            )
+        found = collect(study)
+        print(table(study, found))
+        if plot_errors({study.config.data.dataset: found}, folder / "errors.png"):
+            print(f"every seed's error over the iterations: {folder / 'errors.png'}")
+        if stopped is not None:
+            print(f"stopped by {stopped.name}; go on with: fastinfogan study --out {folder}")
+            return 128 + stopped
+        if failed:
+            raise UserError(
+                f"seeds {', '.join(map(str, failed))} failed; seed-K/log.txt in {folder} says why"
+            )
+        return 0
+
+
+def _compare(a: Path, b: Path) -> int:
+    from fastinfogan.study.collect import collect, compare
+    from fastinfogan.study.folder import read_study
+    from fastinfogan.study.report import comparison, plot_errors, table
+
+    found = {}
+    for folder in (a, b):
+        study = read_study(folder)
+        found[str(folder)] = collect(study)
+        print(f"{folder}: {table(study, found[str(folder)])}")
+    if len(found) < 2:
+        raise UserError(f"--compare {a} {b}: these are the same study")
+    for folder, one in found.items():
+        if not one["seeds"]:
+            raise UserError(f"--compare {folder}: none of its seeds is finished")
+    print(comparison((str(a), str(b)), compare(*found.values())))
+    picture = a / "compared.png"
+    if plot_errors(found, picture):
+        print(picture)
+    return 0
+
+
+def _on_gpu(name: str) -> bool:
+    from fastinfogan.device import pick_device
+
+    return pick_device(name).type == "cuda"

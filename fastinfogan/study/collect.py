@@ -1,0 +1,163 @@
+"""What a study's finished runs come to: a row each, statistics, the choice without labels."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from fastinfogan.data import ImageData, load_images
+from fastinfogan.model.latent_spec import LatentSpec
+from fastinfogan.results.eval_mode import in_eval_mode
+from fastinfogan.results.run import load_run
+from fastinfogan.study import choice
+from fastinfogan.study.folder import Study, read_json, write_study
+from fastinfogan.training.metrics import read_metrics
+
+COLLAPSED_D = 0.05  # nats: a D that is never wrong has nothing left to teach
+
+
+def collect(study: Study) -> dict[str, Any]:
+    """Look at every finished run, write what was found to study.json, and return it.
+
+    Runs are read once: what was found of a seed stays in study.json.
+    """
+    known = read_json(study.folder / "study.json").get("found", {}).get("seeds", {})
+    seeds: dict[int, dict[str, Any]] = {}
+    categories: dict[int, np.ndarray] = {}
+    data: ImageData | None = None
+    for seed in study.seeds:
+        summary = study.summary(seed)
+        if summary is None:
+            continue
+        path = study.run_folder(seed) / "categories.npy"
+        row = known.get(str(seed))
+        if row is None or (row["scores"] and not path.exists()):
+            data = _images(study) if data is None else data
+            row = row_of(study, seed, summary, data)
+        seeds[seed] = row
+        if path.exists():
+            categories[seed] = np.load(path, allow_pickle=False)
+    for seed, value in choice.agreement(categories).items():
+        seeds[seed]["scores"]["agreement"] = value
+    scores = {seed: row["scores"] for seed, row in seeds.items()}
+    errors = {s: row["numbers"]["error"] for s, row in seeds.items() if "error" in row["numbers"]}
+    found = {
+        "seeds": {str(seed): row for seed, row in seeds.items()},
+        "statistics": statistics_of([row["numbers"] for row in seeds.values()]),
+        "collapsed": [seed for seed, row in seeds.items() if row["collapsed"]],
+        "chosen": choice.choose(scores),
+        "chosen_by": choice.CHOSEN_BY,
+        "rank_correlations": choice.rank_correlations(scores, errors),
+    }
+    write_study(study, found)
+    return found
+
+
+def row_of(study: Study, seed: int, summary: Mapping[str, Any], data: ImageData) -> dict[str, Any]:
+    """What is found of one finished run.
+
+    Returns:
+        ``numbers``: error, majority, nmi and ari of the code that fits the labels best (if there
+        are any), L_I of each code and the correlation of each continuous one, seconds;
+        ``collapsed``; ``curve``: iterations and errors; ``scores`` without labels; ``device`` and
+        ``versions``.
+    """
+    evaluation = summary["evaluation"]
+    numbers: dict[str, float] = {}
+    if evaluation["clusterings"]:
+        best = min(evaluation["clusterings"], key=lambda c: c["error_hungarian"])
+        numbers |= {
+            "error": best["error_hungarian"],
+            "majority": best["error_majority"],
+            "nmi": best["nmi"],
+            "ari": best["ari"],
+        }
+    for code in evaluation["codes"]:
+        numbers[f"L_I {code['name']}"] = code["mi"]
+        if code["correlation"] is not None:
+            numbers[f"corr. {code['name']}"] = abs(code["correlation"])
+    numbers["seconds"] = summary["seconds"]
+    run = load_run(study.run_folder(seed))
+    metrics = read_metrics(run.folder / "metrics.jsonl")
+    scores: dict[str, float] = {}
+    spec = study.config.spec
+    if any(spec.codes[i].has_categories for i in spec.regularized):
+        with in_eval_mode(run.discriminator):
+            scores, categories = choice.look(
+                run.discriminator, spec, data, study.config.jitter,
+                study.config.architecture.output_range,
+            )  # fmt: skip
+        np.save(run.folder / "categories.npy", categories)
+    return {
+        "numbers": numbers,
+        "collapsed": is_collapsed(summary["last_metrics"], spec),
+        "curve": curve_of(metrics),
+        "scores": scores,
+        "device": summary["device"],
+        "versions": summary["versions"],
+    }
+
+
+def is_collapsed(row: Mapping[str, Any], spec: LatentSpec) -> bool:
+    """Whether a last row of metrics is that of a run which went wrong.
+
+    D is never wrong, or Q knows nothing of any discrete code.
+    """
+    discrete = [spec.names[i] for i in spec.regularized if spec.codes[i].is_discrete]
+    knows = [row["mi_per_code"][name] for name in discrete]
+    return row["d_loss"] < COLLAPSED_D or (bool(knows) and max(knows) <= 0.0)
+
+
+def curve_of(metrics: Sequence[Mapping[str, Any]]) -> list[tuple[int, float]]:
+    """(iteration, error) wherever a run was evaluated on the way."""
+    return [
+        (row["iteration"], min(code["error_hungarian"] for code in row["evaluation"].values()))
+        for row in metrics
+        if row.get("evaluation")
+    ]
+
+
+def statistics_of(rows: Sequence[Mapping[str, float]]) -> dict[str, dict[str, float]]:
+    """Number -> n, mean, std (of the sample), min, max, over the runs that have it."""
+    names = dict.fromkeys(name for row in rows for name in row)
+    found = {}
+    for name in names:
+        values = [row[name] for row in rows if name in row and math.isfinite(row[name])]
+        if values:
+            found[name] = {
+                "n": len(values),
+                "mean": statistics.fmean(values),
+                "std": statistics.stdev(values) if len(values) > 1 else 0.0,
+                "min": min(values),
+                "max": max(values),
+            }
+    return found
+
+
+def compare(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, dict[str, float]]:
+    """Number -> the means of two studies, and p of the two-sided Mann-Whitney test."""
+    from scipy.stats import mannwhitneyu
+
+    found = {}
+    columns = [[row["numbers"] for row in study["seeds"].values()] for study in (a, b)]
+    for name in a["statistics"]:
+        if name not in b["statistics"]:
+            continue
+        ours, theirs = ([row[name] for row in rows if name in row] for rows in columns)
+        found[name] = {
+            "mean_a": statistics.fmean(ours),
+            "mean_b": statistics.fmean(theirs),
+            "p": float(mannwhitneyu(ours, theirs, alternative="two-sided").pvalue),
+        }
+    return found
+
+
+def _images(study: Study) -> ImageData:
+    c = study.config.data
+    return load_images(
+        c.dataset, c.data_dir, "test", c.image_size, c.channels, allow_bad=c.allow_bad
+    )

@@ -1,0 +1,98 @@
+"""A study for people: a table, a comparison of two, and a picture of every seed's error."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+from fastinfogan.files import atomic_write
+from fastinfogan.study.folder import Study
+
+SHARES = ("error", "majority")  # shown in per cent; the smaller the better
+SMALLER_IS_BETTER = (*SHARES, "seconds")
+
+
+def table(study: Study, found: Mapping[str, Any]) -> str:
+    """Mean, standard deviation, best and worst of every number, and the choice without labels."""
+    done = len(found["seeds"])
+    lines = [
+        f"{done} of {len(study.seeds)} seeds, {study.config.optim.iterations:,} iterations of "
+        f"{study.config.data.dataset}",
+        f"  {'':<22}{'mean':>10}{'std':>10}{'best':>10}{'worst':>10}",
+    ]
+    for name, s in found["statistics"].items():
+        ends = (s["min"], s["max"]) if name in SMALLER_IS_BETTER else (s["max"], s["min"])
+        cells = "".join(f"{_shown(name, value):>10}" for value in (s["mean"], s["std"], *ends))
+        lines.append(f"  {name:<22}{cells}")
+    collapsed = found["collapsed"]
+    lines.append(f"  collapsed: {', '.join(map(str, collapsed)) if collapsed else 'none'}")
+    if found["chosen"] is not None:
+        numbers = found["seeds"][str(found["chosen"])]["numbers"]
+        error = f", error {numbers['error']:.2%}" if "error" in numbers else ""
+        lines.append(
+            f"  chosen without labels, by {found['chosen_by']}: seed {found['chosen']}{error}"
+        )
+    if found["rank_correlations"]:
+        shown = ", ".join(f"{name} {r:.2f}" for name, r in found["rank_correlations"].items())
+        lines.append(f"  rank correlation with the error (-1 is best): {shown}")
+    return "\n".join(lines)
+
+
+def comparison(names: tuple[str, str], compared: Mapping[str, Mapping[str, float]]) -> str:
+    """Two studies side by side, with the p of a two-sided Mann-Whitney test."""
+    lines = [f"  {'mean of':<22}{names[0][-16:]:>18}{names[1][-16:]:>18}{'p':>10}"]
+    for name, row in compared.items():
+        a, b = _shown(name, row["mean_a"]), _shown(name, row["mean_b"])
+        lines.append(f"  {name:<22}{a:>18}{b:>18}{row['p']:>10.2g}")
+    return "\n".join(lines)
+
+
+def plot_errors(studies: Mapping[str, Mapping[str, Any]], path: Path) -> bool:
+    """Draw every seed's error over the iterations, as PNG.
+
+    Args:
+        studies: a name -> what was found, one or two.
+        path: the file; it is there whole or not at all.
+
+    Returns:
+        Whether there was anything to draw: runs that were evaluated on the way.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 4.5), dpi=100, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    for number, (name, found) in enumerate(studies.items()):
+        curves = {seed: row["curve"] for seed, row in found["seeds"].items() if row["curve"]}
+        for n, (seed, curve) in enumerate(curves.items()):
+            chosen = seed == str(found["chosen"])
+            axes.plot(
+                [iteration for iteration, _ in curve],
+                [100 * error for _, error in curve],
+                color=f"C{number}",
+                linewidth=2.0 if chosen else 1.0,
+                alpha=1.0 if chosen else 0.5,
+                label=f"{name} ({len(curves)} seeds)" if n == 0 else "_",
+            )
+    if not axes.lines:
+        return False
+    axes.set(xlabel="iteration", ylabel="error, Hungarian (%)", yscale="log")
+    ticks = [t for t in (1, 2, 3, 5, 10, 20, 50, 100) if axes.get_ylim()[0] <= t]
+    axes.set_yticks(ticks, [str(t) for t in ticks])
+    axes.minorticks_off()
+    axes.grid(alpha=0.3)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(edgecolor="none", title="thick: chosen without labels")
+    buffer = BytesIO()
+    figure.savefig(buffer, format="png")
+    atomic_write(path, buffer.getvalue())
+    return True
+
+
+def _shown(name: str, value: float) -> str:
+    if name in SHARES:
+        return f"{value:.2%}"
+    return f"{value:,.0f}" if name == "seconds" else f"{value:.3f}"
