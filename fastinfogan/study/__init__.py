@@ -1,1 +1,1 @@
-"""Studies: one configuration, many seeds; their statistics, and a choice among them without labels."""
+"""Studies: one configuration, many seeds; their statistics, and a choice without labels."""

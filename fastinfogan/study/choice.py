@@ -2,8 +2,8 @@
 
 For one categorical code, with q(x) = Q(c | x) and T a small change of an image:
 
-    information   H(mean q) - mean H(q), in nats: categories all in use, and each image sure of its own
-                  (Hu et al. 2017, eq. 5)
+    information   H(mean q) - mean H(q), in nats: all categories in use, each image sure of its
+                  own (Hu et al. 2017, eq. 5)
     confidence    mean of the largest probability
     consistency   - mean KL(q(x) || q(T(x))), in nats
     steadiness    share of images whose category is that of T(x)
@@ -11,7 +11,7 @@ For one categorical code, with q(x) = Q(c | x) and T a small change of an image:
 and of a study's runs together, as ModelCentrality has it (Lin et al. 2020, section 4):
 
     agreement     mean over the other runs of the normalised mutual information between a run's
-                  categories and theirs: runs that found what is there agree, others stray each its way
+                  categories and theirs: runs that found what is there agree, others stray apart
 
 All are the better the larger. With several categorical codes, means over the codes.
 """

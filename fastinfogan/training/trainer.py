@@ -25,6 +25,7 @@ from fastinfogan.engine.graph import Captured, Eager
 from fastinfogan.errors import TrainingDiverged, UserError
 from fastinfogan.files import atomic_write
 from fastinfogan.plan import make_plan
+from fastinfogan.results.changes import save_changes
 from fastinfogan.results.eval_mode import in_eval_mode
 from fastinfogan.results.evaluate import clusterings
 from fastinfogan.results.run import Run
@@ -81,8 +82,8 @@ class Training:
         self.data, self.test = _read_images(config)
         if config.run.evaluate_every and self.test.labels is None:
             raise UserError(
-                f"--evaluate-every {config.run.evaluate_every}: {config.data.dataset} has no labels "
-                "to evaluate against; leave it out"
+                f"--evaluate-every {config.run.evaluate_every}: {config.data.dataset} has no "
+                "labels to evaluate against; leave it out"
             )
 
         self.engine = build_engine(config, self.plan)
@@ -225,6 +226,8 @@ class Training:
             self.out.mkdir(parents=True, exist_ok=True)
             content = json.dumps(to_dict(config), indent=2).encode()
             atomic_write(self.out / "config.json", content)
+        if config.optim.consistency > 0 or config.optim.augment:
+            save_changes(self.out / "changes.png", self.data, config)
         for path, _ in self.standing.damaged:
             set_aside(path)
         return Run(self.out, config, self.engine.generator, self.engine.discriminator)
