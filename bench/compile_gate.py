@@ -21,7 +21,15 @@ from typing import Any
 
 import torch
 
-from fastinfogan.kernels import adam, bn_act, gather, latents, mi_loss, triton_module
+from fastinfogan.kernels import (
+    adam,
+    bn_act,
+    consistency,
+    gather,
+    latents,
+    mi_loss,
+    triton_module,
+)
 from fastinfogan.kernels.codes import Code
 
 # Shared memory that a block can have, in bytes (CUDA C++ Programming Guide, table of technical
@@ -156,7 +164,15 @@ def _run_mi_loss(dtype: torch.dtype) -> None:
     mi_loss.triton.mi_loss_triton(None, q_params, values, *known[:3])
 
 
-RUNS = (_run_bn_act, _run_adam, _run_latents, _run_gather, _run_mi_loss)
+def _run_consistency(dtype: torch.dtype) -> None:
+    for codes in MI_LOSS_CODES:
+        if any(code.is_discrete for code in codes):
+            known = consistency.read(codes)
+            q_copy = torch.empty(BATCH, sum(known.widths), dtype=dtype, device="meta")
+            consistency.triton.consistency_triton(q_copy, q_copy, *known)
+
+
+RUNS = (_run_bn_act, _run_adam, _run_latents, _run_gather, _run_mi_loss, _run_consistency)
 
 
 def launches() -> list[tuple[Any, tuple[Any, ...], dict[str, Any]]]:
