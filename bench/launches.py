@@ -16,6 +16,7 @@ from fastinfogan.kernels import triton_module
 from fastinfogan.kernels.adam import adam, offsets
 from fastinfogan.kernels.bn_act import bn_act
 from fastinfogan.kernels.codes import MAX_CATEGORIES, MAX_CODES, Code
+from fastinfogan.kernels.consistency import consistency
 from fastinfogan.kernels.gather import draw, gather, order
 from fastinfogan.kernels.latents import latents
 from fastinfogan.kernels.mi_loss import d_loss, g_loss, mi_loss
@@ -147,6 +148,13 @@ def _run_mi_loss(dtype: torch.dtype) -> None:
             loss(_empty(logits, dtype=dtype), q_params, values, codes, weights, impl="triton")
 
 
+def _run_consistency(dtype: torch.dtype) -> None:
+    for codes in loss_codes():
+        if any(code.is_discrete for code in codes):
+            q_params = _empty(BATCH, sum(code.q_width for code in codes), dtype=dtype)
+            consistency(q_params, q_params, codes, impl="triton")
+
+
 def _empty(*shape: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
     return torch.empty(shape, dtype=dtype, device="meta")
 
@@ -156,7 +164,7 @@ def _number() -> torch.Tensor:
     return _empty(1, dtype=torch.int64)
 
 
-RUNS = (_run_bn_act, _run_adam, _run_latents, _run_gather, _run_mi_loss)
+RUNS = (_run_bn_act, _run_adam, _run_latents, _run_gather, _run_mi_loss, _run_consistency)
 
 
 def all_launches() -> list[Launch]:

@@ -39,6 +39,7 @@ FIELDS = [  # part and field of the configuration tree
 WORDS = {  # what can be typed for the fields that take only certain words
     "objective": "gan", "update": "simultaneous", "engine": "reference", "separate_q": "True",
     "amp_dtype": "float16", "compile": "False", "cuda_graphs": "True", "resident": "no",
+    "augment": "True",
 }  # fmt: skip
 FLAGS = ("amp", "profile", "allow_bad")  # take no word
 
@@ -57,10 +58,12 @@ def test_every_field_of_the_configuration_is_an_option(part, field):
     assert value != getattr(getattr(TrainConfig(), part), field)
 
 
-@pytest.mark.parametrize("name", ["compile", "cuda-graphs"])
-def test_a_switch_is_on_off_or_left_to_the_device(name):
+@pytest.mark.parametrize(
+    ("part", "name"), [("run", "compile"), ("run", "cuda-graphs"), ("optim", "augment")]
+)
+def test_a_switch_is_on_off_or_left_to_the_device_or_the_preset(part, name):
     def value(*arguments):
-        return getattr(parse(["train", *arguments]).run, name.replace("-", "_"))
+        return getattr(getattr(parse(["train", *arguments]), part), name.replace("-", "_"))
 
     assert value() is None
     assert value(f"--{name}", "--seed", "3") is True

@@ -22,7 +22,9 @@ from fastinfogan.config import (
     resolve,
     to_dict,
 )
+from fastinfogan.config.jitter import parse_jitter
 from fastinfogan.errors import UserError
+from fastinfogan.kernels.jitter import Jitter
 from fastinfogan.model.networks import Discriminator, Generator
 
 # Trained numbers per network, layer by layer: weights, then biases, or batchnorm's pair.
@@ -109,6 +111,7 @@ for twin, of in (
     ("faces-elevation", "faces-azimuth"),
     ("faces-lighting", "faces-azimuth"),
     ("chairs-width", "chairs-rotation"),
+    ("digits", "mnist"),
 ):
     BY_HAND[twin] = BY_HAND[of]
 
@@ -188,11 +191,24 @@ def test_folder_sizes_that_cannot_be_built(size, channels):
         folder_architecture(size, channels)
 
 
-def test_defaults_resolve_to_the_mnist_preset_on_digits():
+def test_defaults_resolve_to_the_digits_preset_on_digits():
     config = resolve(TrainConfig())
-    assert config.model == ModelConfig("mnist", "cat10,2xuni", 62, False)
+    assert config.model == ModelConfig("digits", "cat10,2xuni", 62, False)
     assert (config.optim.iterations, config.optim.batch_size) == (1_000, 128)
     assert resolve(config) == config  # nothing is left to resolve
+
+
+def test_consistency_and_augmented_judging_are_ours_and_off_in_the_papers_presets():
+    for name in PRESETS:
+        optim = preset_config(name).optim
+        on = (optim.consistency > 0, optim.augment)
+        assert on == ((True, True) if name == "digits" else (False, False))
+        assert Jitter() != parse_jitter(optim.jitter)  # each can be turned on alone
+    paper, ours = PRESETS["mnist"], PRESETS["digits"]
+    assert ours.architecture is paper.architecture
+    assert (ours.codes, ours.noise, ours.lr_d, ours.lr_g) == (
+        *(paper.codes, paper.noise, paper.lr_d, paper.lr_g),
+    )
 
 
 def test_what_is_given_beats_the_preset():
@@ -220,6 +236,29 @@ def test_what_is_given_beats_the_preset():
         ({"optim": {"lr_d": float("nan")}}, "--lr-d nan"),
         ({"optim": {"lambda_disc": -1.0}}, "--lambda-disc -1.0"),
         ({"optim": {"beta1": 1.0}}, "--beta1 1.0"),
+        ({"optim": {"consistency": -0.1}}, "--consistency -0.1: 0 or more works"),
+        ({"optim": {"consistency": float("nan")}}, "--consistency nan: 0 or more works"),
+        ({"optim": {"consistency": float("inf")}}, "--consistency inf: 0 or more works"),
+        (
+            {"model": {"codes": "4xuni,cat10:free"}},
+            "--consistency 1: --codes 4xuni,cat10:free has no categorical or Bernoulli code",
+        ),
+        (
+            {"optim": {"objective": "gan", "consistency": 0.5}},
+            "--consistency 0.5: with --objective gan nothing that Q learns may reach D",
+        ),
+        ({"optim": {"jitter": ""}}, "--jitter '': nothing changes"),
+        ({"optim": {"jitter": "rotation=0"}}, "--jitter '': nothing changes"),
+        ({"optim": {"jitter": "rotation=0.9"}}, "--jitter 'rotation=0.9': 0 to 0.8 works"),
+        ({"optim": {"jitter": "shift=0.51"}}, "--jitter 'shift=0.51': 0 to 0.5 works"),
+        ({"optim": {"jitter": "scale=1"}}, "--jitter 'scale=1': 0 to 0.5 works"),
+        ({"optim": {"jitter": "shear=-0.1"}}, "--jitter 'shear=-0.1': 0 to 0.5 works"),
+        ({"optim": {"jitter": "contrast=nan"}}, "--jitter 'contrast=nan': 0 to 0.5 works"),
+        ({"optim": {"jitter": "brightness=much"}}, "--jitter 'brightness=much': 0 to 0.5 works"),
+        ({"optim": {"jitter": "shift"}}, "--jitter 'shift': 0 to 0.5 works"),
+        ({"optim": {"jitter": "flip=0.5"}}, "--jitter 'flip=0.5': 0 and 1 work"),
+        ({"optim": {"jitter": "tilt=0.1"}}, "--jitter 'tilt=0.1': rotation, scale, shear"),
+        ({"optim": {"jitter": "shear=0,shear=0.1"}}, "sets shear twice"),
         ({"run": {"seed": -1}}, "--seed -1"),
         ({"run": {"log_every": 0}}, "--log-every 0"),
         ({"run": {"checkpoint_every": 0}}, "--checkpoint-every 0"),
@@ -232,6 +271,27 @@ def test_bad_values_name_their_flag(tree, says):
     with pytest.raises(UserError) as raised:
         resolve(config)
     assert says in str(raised.value) and "\n" not in str(raised.value)
+
+
+def test_what_the_preset_has_on_can_be_turned_off_and_the_other_way_round():
+    off = resolve(TrainConfig(optim=OptimConfig(consistency=0.0, augment=False)))
+    assert off.model.preset == "digits" and (off.optim.consistency, off.optim.augment) == (0, False)
+    gan = TrainConfig(optim=OptimConfig(objective="gan", consistency=0.0))
+    assert resolve(gan).optim.augment  # it sees what it sees
+    no_category = TrainConfig(
+        model=ModelConfig("mnist", codes="5xuni"), optim=OptimConfig(augment=True, jitter="flip=1")
+    )
+    assert resolve(no_category).jitter == Jitter(flip=1.0)
+    still = OptimConfig(consistency=0.0, augment=False, jitter="")
+    assert resolve(TrainConfig(optim=still)).jitter == Jitter()
+
+
+def test_ranges_are_read_in_any_spelling_and_written_in_one():
+    optim = OptimConfig(jitter=" shift = 1e-1, rotation=.25 ,flip=1,, shear=0")
+    config = resolve(TrainConfig(optim=optim))
+    assert config.jitter == Jitter(rotation=0.25, shift=0.1, flip=1.0)
+    assert config.optim.jitter == "rotation=0.25,shift=0.1,flip=1"
+    assert parse_jitter(config.optim.jitter) == config.jitter
 
 
 def test_config_json_round_trip():

@@ -3,98 +3,19 @@
 from __future__ import annotations
 
 import statistics
-from dataclasses import replace
 
 import pytest
 import torch
+from engine_cases import CASES, batch_of, build, distance, gradients, losses_of, norm, state, tiny
 from tolerances import EPS, SAME_DTYPE_FACTOR, TRAJECTORY_64
 
 from fastinfogan.config import preset_config
 from fastinfogan.engine.step import FastEngine
-from fastinfogan.model.networks import frozen, initialize
-from fastinfogan.model.reference import Batch, Inputs, ReferenceEngine
-from fastinfogan.plan import make_plan
+from fastinfogan.model.networks import frozen
+from fastinfogan.model.reference import ReferenceEngine
 from fastinfogan.training.checkpoint import engine_state, load_engine_state
 
-CPU = torch.device("cpu")
 pytestmark = pytest.mark.usefixtures("narrow_presets")
-
-
-def tiny(preset, *, update="alternating", objective="infogan", codes=None, batch=6):
-    """A preset at a sixteenth of its width and a small batch."""
-    config = preset_config(preset)
-    return replace(
-        config,
-        model=replace(config.model, preset=f"narrow-{preset}", codes=codes or config.model.codes),
-        optim=replace(config.optim, update=update, objective=objective, batch_size=batch),
-    )
-
-
-def build(kind, config, dtype, device=CPU):
-    if kind is FastEngine:
-        engine = kind(config, replace(make_plan(config.run), device=device), dtype)
-    else:
-        engine = kind(config, device)
-        engine.generator.to(dtype)
-        engine.discriminator.to(dtype)
-    random = torch.Generator().manual_seed(0)
-    for network in (engine.generator, engine.discriminator):
-        initialize(network, config.architecture, random)
-    if kind is FastEngine:
-        engine.publish()
-    return engine
-
-
-def batch_of(config, iteration, dtype, device=CPU):
-    size, spec = config.optim.batch_size, config.spec
-    random = torch.Generator().manual_seed(iteration)
-    real = torch.rand(size, *config.architecture.image_shape, generator=random).to(device, dtype)
-    inputs = []
-    for i in (0, 1):
-        drawn = spec.sample(size, 0, size * (2 * iteration + i))
-        inputs.append(Inputs(spec.assemble(*drawn).to(device, dtype), drawn.values.to(device)))
-    return Batch(real, *inputs)
-
-
-def state(engine):
-    """Weights, running statistics and gradients of both networks, by name."""
-    found = {}
-    for part in ("generator", "discriminator"):
-        network = getattr(engine, part)
-        for name, tensor in network.state_dict().items():
-            if not name.endswith("num_batches_tracked"):
-                found[f"{part}.{name}"] = tensor.clone()
-        for name, parameter in network.named_parameters():
-            found[f"{part}.{name}.grad"] = parameter.grad.clone()
-    return found
-
-
-def gradients(engine):
-    return {name: tensor for name, tensor in state(engine).items() if name.endswith(".grad")}
-
-
-def norm(tensors):
-    """Euclidean norm of several tensors as one vector, in float64."""
-    return torch.cat([tensor.double().flatten() for tensor in tensors.values()]).norm().item()
-
-
-def distance(a, b):
-    """Euclidean distance over all tensors of two states, in float64."""
-    return norm({name: a[name].double() - b[name].double() for name in b})
-
-
-CASES = {
-    "mnist": tiny("mnist"),
-    "simultaneous": tiny("mnist", update="simultaneous"),
-    "gan": tiny("mnist", objective="gan"),
-    "gan-simultaneous": tiny("mnist", objective="gan", update="simultaneous"),
-    "separate-q": tiny("mnist-mlp"),
-    "separate-q-gan-simultaneous": tiny("mnist-mlp", objective="gan", update="simultaneous"),
-    "every-kind-of-code": tiny("mnist-mlp", codes="cat3,gauss:learned,bern,cat4:free,uni:learned"),
-    "svhn": tiny("svhn"),  # a learned sigma, upconvs without batchnorm, tanh
-    "faces": tiny("faces-azimuth"),  # Q without a hidden layer
-    "chairs": tiny("chairs-rotation"),  # stride 1
-}
 
 
 ON_GPU = (
@@ -102,7 +23,7 @@ ON_GPU = (
     pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU"),
 )
 PLACES = [(case, "cpu") for case in CASES]
-PLACES += [pytest.param(case, "cuda", marks=ON_GPU) for case in ("mnist", "svhn")]
+PLACES += [pytest.param(case, "cuda", marks=ON_GPU) for case in ("mnist", "svhn", "both")]
 
 
 @pytest.mark.parametrize(("case", "device"), PLACES)
@@ -113,7 +34,9 @@ def test_twenty_iterations_in_float64(case, device):
     reference = build(ReferenceEngine, config, torch.float64, device)
     for iteration in range(20):
         batch = batch_of(config, iteration, torch.float64, device)
-        for a, b in zip(fast.step(batch), reference.step(batch), strict=True):
+        losses = fast.step(batch), reference.step(batch)
+        assert (losses[0].consistency is None) == (config.optim.consistency == 0)
+        for a, b in zip(*losses, strict=True):
             torch.testing.assert_close(a, b, rtol=TRAJECTORY_64, atol=TRAJECTORY_64)
         states = state(fast), state(reference)
         assert states[0].keys() == states[1].keys()
@@ -127,19 +50,20 @@ def test_twenty_iterations_in_float64(case, device):
             )
 
 
-def test_losses_and_gradients_in_float32_are_as_close_to_float64_as_the_references():
+@pytest.mark.parametrize("case", ["mnist", "both"])
+def test_losses_and_gradients_in_float32_are_as_close_to_float64_as_the_references(case):
     """Of a first iteration, in the median of nine.
 
     In one batch of some thirty a value lies so near a kink that rounding, which differs between
     engines and processors, decides its side: such a gradient is off by much more.
     """
-    config = CASES["mnist"]
+    config = CASES[case]
     ratios = {"losses": [], "gradients": []}
     for seed in range(9):
         truth = build(ReferenceEngine, config, torch.float64)
-        exact_losses = truth.step(batch_of(config, seed, torch.float64))._asdict()
+        exact_losses = losses_of(truth, batch_of(config, seed, torch.float64))
         engines = [build(kind, config, torch.float32) for kind in (FastEngine, ReferenceEngine)]
-        losses = [e.step(batch_of(config, seed, torch.float32))._asdict() for e in engines]
+        losses = [losses_of(e, batch_of(config, seed, torch.float32)) for e in engines]
         for what, right, (ours, theirs) in (
             ("losses", exact_losses, losses),
             ("gradients", gradients(truth), map(gradients, engines)),
@@ -151,13 +75,14 @@ def test_losses_and_gradients_in_float32_are_as_close_to_float64_as_the_referenc
         assert statistics.median(found) <= SAME_DTYPE_FACTOR, what
 
 
-def test_twenty_iterations_in_float32_are_as_close_to_float64_as_the_references():
+@pytest.mark.parametrize("case", ["mnist", "both"])
+def test_twenty_iterations_in_float32_are_as_close_to_float64_as_the_references(case):
     """Each from the float64 state: of its own, a path in float32 parts from it at some kink.
 
     Adam moves a weight whose gradient is rounding error by up to lr, so a single iteration may
     be far off in either engine, and the median counts.
     """
-    config = CASES["mnist"]
+    config = CASES[case]
     truth = build(ReferenceEngine, config, torch.float64)
     fast, reference = (build(kind, config, torch.float32) for kind in (FastEngine, ReferenceEngine))
     ratios = []

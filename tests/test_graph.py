@@ -8,8 +8,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from engine_cases import tiny
 from safetensors.torch import load_file
-from test_engines import tiny
 
 from fastinfogan.config import ModelConfig, OptimConfig, RunConfig, TrainConfig
 from fastinfogan.data import ImageData

@@ -73,14 +73,12 @@ def parse(arguments: Sequence[str]) -> Any:
         reduce(or_, choices), prog="fastinfogan", args=arguments, config=_STYLE,
         description="Train InfoGAN, and see what its codes have learned.",
     )  # fmt: skip
-    if isinstance(command, Train) and command.resume is not None:
-        # What isn't given keeps the value that the run was started with, not the default.
-        from fastinfogan.results.run import read_config
-
-        saved = read_config(command.resume)
-        default = Train(saved.data, saved.model, saved.optim, saved.run)
+    # What isn't given keeps the value that the run, or study, was started with, not the default.
+    if isinstance(command, Train | Study) and (saved := command.saved()) is not None:
+        default = type(command)(saved.data, saved.model, saved.optim, saved.run)
         command = tyro.cli(
-            Train, prog="fastinfogan train", args=arguments[1:], default=default, config=_STYLE,
+            type(command), prog=f"fastinfogan {arguments[0]}", args=arguments[1:], default=default,
+            config=_STYLE,
         )  # fmt: skip
     return command
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated
@@ -30,6 +30,15 @@ class Study(TrainConfig):
     compare: Annotated[tuple[Path, Path] | None, unset_as("A B", "none")] = None
     """Train nothing: put two studies side by side, with a test of significance."""
 
+    def saved(self) -> TrainConfig | None:
+        """The configuration of the study that goes on, if one does."""
+        from fastinfogan.study.folder import FILE, read_study
+
+        if self.run.out is None or not (self.run.out / FILE).exists():
+            return None
+        study = read_study(self.run.out)
+        return replace(study.config, run=replace(study.config.run, out=self.run.out))
+
     def __call__(self) -> int:
         if self.compare is not None:
             return _compare(*self.compare)
@@ -45,7 +54,8 @@ class Study(TrainConfig):
         folder = self.run.out or Path("studies") / (
             f"{self.data.dataset}-{datetime.now():%Y%m%d-%H%M%S}"
         )
-        seeds = parse_seeds("0-4" if self.seeds is None else self.seeds)
+        default = () if self.saved() is not None else parse_seeds("5")
+        seeds = default if self.seeds is None else parse_seeds(self.seeds)
         config = TrainConfig(self.data, self.model, self.optim, self.run)
         study = open_study(folder, config, seeds)
         chosen = study.seeds

@@ -24,6 +24,14 @@ class Train(TrainConfig):
     dry_run: tyro.conf.FlagCreatePairsOff[bool] = False
     """Print the resolved configuration, parameter counts and shapes; do nothing."""
 
+    def saved(self) -> TrainConfig | None:
+        """The configuration of the run that goes on, if one does."""
+        if self.resume is None:
+            return None
+        from fastinfogan.results.run import read_config
+
+        return read_config(self.resume)
+
     def __call__(self) -> int:
         config = TrainConfig(self.data, self.model, self.optim, self.run)
         if self.dry_run:

@@ -116,12 +116,12 @@ def _check_ranges(config: TrainConfig) -> None:
         if not any(config.spec.codes[i].is_discrete for i in config.spec.regularized):
             raise UserError(
                 f"--consistency {optim.consistency:g}: --codes {config.model.codes} has no "
-                "categorical or Bernoulli code for it to act on; leave it out, or add catK"
+                "categorical or Bernoulli code for it to act on; --consistency 0 works, or add catK"
             )
         if optim.objective == "gan":
             raise UserError(
                 f"--consistency {optim.consistency:g}: with --objective gan nothing that Q learns "
-                "may reach D; leave it out"
+                "may reach D; --consistency 0 works"
             )
     if (optim.consistency > 0 or optim.augment) and not optim.jitter:
         raise UserError("--jitter '': nothing changes, and --consistency and --augment need it to")

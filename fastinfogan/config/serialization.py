@@ -8,23 +8,36 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
+from fastinfogan.config.presets import PRESETS
 from fastinfogan.config.tree import TrainConfig, to_dict
 from fastinfogan.errors import UserError
 
 
 def from_dict(tree: dict[str, Any]) -> TrainConfig:
-    """The configuration that ``to_dict`` wrote.
+    """The configuration that ``to_dict`` wrote, in this version or before --consistency existed.
 
     Raises:
         UserError: a field is missing, unknown, or of the wrong type.
     """
-    return _build(TrainConfig, tree, "config.json")
+    return _build(TrainConfig, _with_consistency(tree), "config.json")
 
 
 def differences(saved: TrainConfig, wanted: TrainConfig) -> dict[str, tuple[Any, Any]]:
     """Dotted field -> (saved, wanted) wherever two configurations differ."""
     before, after = (dict(_flatten(to_dict(config))) for config in (saved, wanted))
     return {key: (before[key], after[key]) for key in before if before[key] != after[key]}
+
+
+def _with_consistency(tree: Any) -> Any:
+    """The tree; with --consistency and --augment off where it was written before they existed."""
+    try:
+        optim, preset = tree["optim"], PRESETS[tree["model"]["preset"]]
+        new = {"consistency": 0.0, "augment": False, "jitter": preset.jitter}
+        if not new.keys() & optim.keys():
+            return {**tree, "optim": {**optim, **new}}
+    except (LookupError, TypeError, AttributeError):
+        pass  # _build says what is wrong
+    return tree
 
 
 def _flatten(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

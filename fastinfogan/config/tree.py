@@ -162,8 +162,15 @@ class TrainConfig:
         return self.spec.lambdas(self.optim.lambda_disc, self.optim.lambda_cont)
 
     def fingerprint(self) -> str:
-        """SHA-256 of what decides an iteration: the tree without what may change on resuming."""
+        """SHA-256 of what decides an iteration: the tree without what may change on resuming.
+
+        Consistency and augmented judging count only where one is on: checkpoints from before they
+        existed still fit.
+        """
         tree = to_dict(self)
+        if not (self.optim.consistency or self.optim.augment):
+            for key in ("consistency", "augment", "jitter"):
+                del tree["optim"][key]
         for name in RESUMABLE_CHANGES:
             part, key = name.split(".")
             del tree[part][key]

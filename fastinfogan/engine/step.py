@@ -140,10 +140,10 @@ class FastEngine:
 class _Beside:
     """A call that runs at once on another stream, or, without one, when its result is wanted.
 
-    (On a CPU an early call would only keep its activations for longer.) Arguments and result outlive
-    the iteration's last use of them on either stream, and each stream waits for the other before
-    the next call, so the allocator needs no ``record_stream``, which in a recorded graph would keep
-    their memory from being used again.
+    (On a CPU an early call would only keep its activations for longer.) Arguments and result
+    outlive the iteration's last use of them on either stream, and each stream waits for the other
+    before the next call, so the allocator needs no ``record_stream``, which in a recorded graph
+    would keep their memory from being used again.
     """
 
     def __init__(self, stream: torch.cuda.Stream | None, function: Callable[[], Tensor]) -> None:

@@ -44,7 +44,7 @@ class Block(nn.Module):
             self.norm = kind(row.features, eps=NORM_EPS, momentum=NORM_MOMENTUM)
 
     def forward(self, x: Tensor, groups: int = 1, statistics: bool = True) -> Tensor:
-        """``statistics``: let the running ones learn from this batch, if the network is learning."""
+        """``statistics``: let the running ones learn from the batch, if the network is learning."""
         row = self.row
         if row.kind == "fc":
             # Maps are flattened in memory order (height, width, channel): a view, not a copy.

@@ -18,10 +18,10 @@ from fastinfogan.model.reference import Losses
 class Window:
     """Sums of an engine's losses over the iterations since they were last read.
 
-    ``sums`` is float64 on the device: D loss, G loss, NLL per code, and with ``consistency`` L_cons.
-    Adding never waits for the
-    device; ``means`` does. A NaN or an infinity in any iteration shows in the means. ``count``,
-    the number of iterations, is kept by the caller: a replayed iteration runs no Python.
+    ``sums`` is float64 on the device: D loss, G loss, NLL per code, and with ``consistency``
+    L_cons. Adding never waits for the device; ``means`` does. A NaN or an infinity in any iteration
+    shows in the means. ``count``, the number of iterations, is kept by the caller: a replayed
+    iteration runs no Python.
     """
 
     def __init__(self, spec: LatentSpec, device: torch.device, consistency: bool = False) -> None:

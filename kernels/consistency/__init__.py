@@ -8,21 +8,36 @@ For each regularised discrete code, with p what Q says of the image and q what i
 averaged over the batch and added up over the codes. p is a constant: the gradient of one row, to be
 divided by the batch, is q - p for every logit of the copy, for either kind. A continuous code may
 well be what has been changed (a rotation, a width): it takes no part.
+
+The launch that computes the loss computes the gradient too. It is all that is kept for the
+backward, in float32: that multiplies it by the incoming scalar, which may be a loss scale, and
+rounds then.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from fastinfogan.kernels.codes import Code
+import fastinfogan.kernels.consistency.registration  # noqa: F401  (registers what op() gives)
+from fastinfogan.kernels.checks import (
+    check_float,
+    check_same_device,
+    check_same_dtype,
+    check_shape,
+)
+from fastinfogan.kernels.codes import Code, check_kinds
+from fastinfogan.kernels.dispatch import NATIVE_DTYPES, TRITON_DTYPES, Impl, choose, op
 
 
 def consistency_reference(q_image: Tensor, q_copy: Tensor, codes: Sequence[Code]) -> Tensor:
-    """The KL divergence in plain torch.
+    """The KL divergence in plain torch, for any float dtype.
 
     Args:
         q_image: (B, q_width) Q's output on images; no gradient reaches it.
@@ -38,15 +53,115 @@ def consistency_reference(q_image: Tensor, q_copy: Tensor, codes: Sequence[Code]
     for code in codes:
         here = slice(column, column + code.q_width)
         column += code.q_width
-        if not (code.regularized and code.is_discrete):
+        if not _takes_part(code):
             continue
         p, q = p_params[:, here], q_params[:, here]
-        if code.kind == "bernoulli":  # two categories, of which one has the logit 0
-            p, q = F.pad(p, (1, 0)), F.pad(q, (1, 0))
-        log_p, log_q = p.log_softmax(1), q.log_softmax(1)
+        if code.has_categories:
+            log_p, log_q = p.log_softmax(1), q.log_softmax(1)
+        else:  # log sigmoid(l), and log(1 - sigmoid(l)) = log sigmoid(-l)
+            log_p, log_q = (F.logsigmoid(torch.cat([out, -out], dim=1)) for out in (p, q))
         total = total + F.kl_div(log_q, log_p, reduction="batchmean", log_target=True)
     return total
 
 
-def consistency(q_image: Tensor, q_copy: Tensor, codes: Sequence[Code]) -> Tensor:
-    return consistency_reference(q_image, q_copy, codes)
+def _takes_part(code: Code) -> bool:
+    return code.regularized and code.is_discrete
+
+
+class Terms(NamedTuple):
+    """The codes as the registered op takes them.
+
+    Attributes:
+        kinds: number of each code's kind; 0 if it takes no part.
+        widths: columns of each code in Q's output.
+    """
+
+    kinds: tuple[int, ...]
+    widths: tuple[int, ...]
+
+
+@functools.lru_cache(maxsize=256)
+def read(codes: tuple[Code, ...]) -> Terms:
+    """The codes that ``consistency`` was given.
+
+    Raises:
+        ValueError: a kind of code is unknown, or no code takes part.
+    """
+    check_kinds("consistency", codes)
+    if not any(map(_takes_part, codes)):
+        raise ValueError(
+            "consistency: codes has no categorical or Bernoulli code that is regularised; "
+            "one at least must take part"
+        )
+    return Terms(
+        tuple(code.row.number if _takes_part(code) else 0 for code in codes),
+        tuple(code.q_width for code in codes),
+    )
+
+
+class ConsistencyFunction(torch.autograd.Function):
+    """Keeps the gradient with respect to q_copy, which the launch has computed with the loss."""
+
+    @staticmethod
+    def forward(ctx, q_image: Tensor, q_copy: Tensor, terms: Terms, impl: Impl) -> Tensor:
+        loss, grads = op("consistency", impl, q_copy)(q_image, q_copy, terms.kinds, terms.widths)
+        ctx.save_for_backward(grads)
+        ctx.dtype = q_copy.dtype
+        return loss
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, dloss: Tensor) -> tuple[Tensor | None, ...]:
+        (grads,) = ctx.saved_tensors
+        dq_copy = torch.empty_like(grads, dtype=ctx.dtype)
+        torch.mul(grads, dloss, out=dq_copy)
+        return None, dq_copy, None, None
+
+
+def consistency(
+    q_image: Tensor, q_copy: Tensor, codes: Sequence[Code], impl: Impl = "auto"
+) -> Tensor:
+    """The KL divergence of Q's discrete codes on copies from those on the images themselves.
+
+    Equal inputs give exactly 0, and a gradient of 0. Tensors of any strides do; contiguous ones
+    need no copy. The first call with a combination of codes, device and stream copies a table to
+    the device, so make it before a CUDA graph is captured. Two graphs captured on one stream must
+    not be replayed at the same time.
+
+    Args:
+        q_image: (B, sum of the codes' ``q_width``) Q's output on images: float32, bfloat16, float16
+            or float64. No gradient reaches it.
+        q_copy: like ``q_image``, on their copies. The arithmetic is float32 (float64 if this is).
+        codes: the codes in order; one that isn't regularised has no columns. The columns of a
+            continuous one get a gradient of 0; one discrete code at least must be regularised.
+        impl: see ``dispatch.choose``.
+
+    Returns:
+        A scalar in nats, float32 (float64 if ``q_copy`` is); the kernels' is never below 0.
+
+    Raises:
+        ValueError: an argument is off: the message names it.
+        RuntimeError: ``impl`` can't run here.
+    """
+    # Dynamo follows Python, but not into a cache.
+    reader = read.__wrapped__ if torch.compiler.is_compiling() else read
+    terms = reader(tuple(codes))
+    _check(q_image, q_copy, terms)
+    impl = choose("consistency", impl, q_copy, native=NATIVE_DTYPES, triton=TRITON_DTYPES)
+    if impl == "reference":
+        return consistency_reference(q_image, q_copy, codes)
+    return ConsistencyFunction.apply(
+        q_image.detach().contiguous(), q_copy.contiguous(), terms, impl
+    )
+
+
+def _check(q_image: Tensor, q_copy: Tensor, terms: Terms) -> None:
+    columns = sum(terms.widths)
+    if q_copy.dim() != 2 or q_copy.shape[0] == 0 or q_copy.shape[1] != columns:
+        raise ValueError(
+            f"consistency: q_copy is {tuple(q_copy.shape)}; (B, {columns}) fits the codes"
+        )
+    check_float("consistency", "q_copy", q_copy)
+    check_shape("consistency", "q_image", q_image, tuple(q_copy.shape), "q_copy")
+    check_same_dtype("consistency", "q_image", q_image, "q_copy", q_copy)
+    check_same_device("consistency", "q_image", q_image, "q_copy", q_copy)

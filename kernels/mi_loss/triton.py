@@ -9,6 +9,7 @@ from torch import Tensor
 
 from fastinfogan.kernels.codes import HALF_LOG_TWO_PI, KINDS, LOG_SIGMA_BOUND
 from fastinfogan.kernels.mi_loss.layout import Results, empty_results, table_on_device
+from fastinfogan.kernels.triton_math import softplus
 from fastinfogan.kernels.triton_module import constexpr, jit, launch, power_of_two, tl
 
 TRITON_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
@@ -17,20 +18,6 @@ _CATEGORICAL = constexpr(KINDS["categorical"].number)
 _UNIFORM = constexpr(KINDS["uniform"].number)
 _GAUSSIAN = constexpr(KINDS["gaussian"].number)
 _BERNOULLI = constexpr(KINDS["bernoulli"].number)
-
-
-@jit
-def _softplus(x):
-    """softplus(x) = log(1 + e^x) and its derivative, the sigmoid of x."""
-    e = tl.exp(-tl.abs(x))
-    sigmoid = tl.where(x < 0.0, e, 1.0) / (1.0 + e)
-    # log(1 + e) = 2 atanh(e / (2 + e)), by its series: exact to rounding also where e is tiny.
-    s = e / (2.0 + e)
-    z = s * s
-    series = 1.0 / 11.0 + z * (1.0 / 13.0 + z * (1.0 / 15.0))
-    series = 1.0 / 5.0 + z * (1.0 / 7.0 + z * (1.0 / 9.0 + z * series))
-    series = 1.0 + z * (1.0 / 3.0 + z * series)
-    return tl.where(x < 0.0, 0.0, x) + 2.0 * s * series, sigmoid
 
 
 @jit
@@ -104,19 +91,19 @@ def _mi_loss_kernel(
         tl.store(grads_ptr + at + 1, scale * (1.0 - error * error) * slope, mask=learned)
     if kind == _BERNOULLI:
         logit = tl.load(q_params_ptr + at, mask=inside, other=0.0).to(tl.float32)
-        loss, sigmoid = _softplus(-logit)
+        loss, sigmoid = softplus(-logit)
         nll += loss + (1.0 - value) * logit  # softplus(l) - c l without its cancellation for c = 1
         tl.store(grads_ptr + at, scale * ((1.0 - value) - sigmoid), mask=inside)
     if logits_ptr is not None:
         if term == 0:  # adversarial
             logit = tl.load(logits_ptr + row, mask=inside, other=0.0).to(tl.float32)
-            loss, sigmoid = _softplus(-logit)
+            loss, sigmoid = softplus(-logit)
             nll += loss
             logit_grads_ptr = grads_ptr + tl.cast(rows, tl.int64) * columns + row
             tl.store(logit_grads_ptr, -scale * sigmoid, mask=inside)
             if BOTH:
                 logit = tl.load(logits_ptr + rows + row, mask=inside, other=0.0).to(tl.float32)
-                loss, sigmoid = _softplus(logit)
+                loss, sigmoid = softplus(logit)
                 nll += loss
                 tl.store(logit_grads_ptr + rows, scale * sigmoid, mask=inside)
     tl.store(partials_ptr + part * terms + term, tl.sum(tl.where(inside, nll, 0.0), 0))

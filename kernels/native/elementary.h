@@ -105,4 +105,12 @@ INLINE V log1p_of(V x) {
   return twice_atanh<A, Format<A>::kLog1pTerms>(V(x / (x + A(2))));
 }
 
+// softplus(x) = log(1 + e^x), and its derivative, the sigmoid of x.
+template <class A, class V = VectorOf<A>>
+INLINE V softplus(V x, V& sigmoid) {
+  const V e = exp_of<A>(V(x < 0 ? x : -x));  // of -|x|
+  sigmoid = (x < 0 ? e : V{} + A(1)) / (A(1) + e);
+  return (x < 0 ? V{} : x) + log1p_of<A>(e);
+}
+
 }  // namespace

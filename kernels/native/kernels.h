@@ -60,6 +60,9 @@ struct ConvShape {
             double beta2, double eps, double rate, double root);                                   \
   int64_t mi_loss(MiLossShape shape, const void* logits, const void* q_params, const void* values, \
                   const void* table, const void* weights, void* grads, void* means, void* total);  \
+  void consistency(Dtype dtype, int64_t rows, int64_t columns, int64_t codes, int64_t parts,       \
+                   const void* q_image, const void* q_copy, const void* table, void* grads,        \
+                   void* loss);                                                                    \
   void latents(Dtype dtype, const void* seed, const void* offset, int64_t shift, int64_t batch,    \
                int64_t noise, const void* table, int64_t codes, int64_t words, int64_t width,      \
                void* inputs, void* values);                                                        \

@@ -4,19 +4,13 @@
 // Rows are taken a vector's worth at a time. A categorical code's logits lie side by side in memory,
 // so that a vector holds one row's logits; everything else is computed for all the rows at once.
 
-#include "codes.h"
 #include "elementary.h"
 #include "kernels.h"
+#include "terms.h"
 
 namespace fastinfogan {
 namespace FASTINFOGAN_ISA {
 namespace {
-
-// A row of the table that kernels/mi_loss/layout.py makes: the code's kind, and its columns in
-// q_params, which begin at `first`. Term 0 is the adversarial one, of no kind.
-struct Term {
-  int32_t kind, first, width;
-};
 
 template <class T>
 struct Arrays {
@@ -24,66 +18,10 @@ struct Arrays {
   MiLossShape shape;
   const T *logits, *q_params;
   const A* values;  // (rows, terms - 1)
-  const Term* terms;
-  const A* weights;  // (terms,)
+  const Term* terms;  // term 0 is the adversarial one, of no kind
+  const A* weights;   // (terms,)
   A *dq, *dlogits;
 };
-
-// The lanes combined to one number, by halves.
-template <class V, class F>
-INLINE auto combine(V v, F f) {
-  using A = decltype(V{}[0] + V{}[0]);
-  if constexpr (sizeof(V) > 16) {
-    typedef A Half __attribute__((vector_size(sizeof(V) / 2)));
-    Half low, high;
-    memcpy(&low, &v, sizeof(Half));
-    memcpy(&high, reinterpret_cast<const char*>(&v) + sizeof(Half), sizeof(Half));
-    return combine(f(low, high), f);
-  } else if constexpr (sizeof(A) == 4) {
-    return f(f(v[0], v[1]), f(v[2], v[3]));
-  } else {
-    return f(v[0], v[1]);
-  }
-}
-
-template <class V>
-INLINE auto sum_of(V v) {
-  return combine(v, [](auto a, auto b) { return a + b; });
-}
-
-template <class V>
-INLINE auto largest_of(V v) {
-  return combine(v, [](auto a, auto b) { return a > b ? a : b; });
-}
-
-// The first `lanes` of v, and `other` after them.
-template <class A, class V = VectorOf<A>>
-INLINE V first_lanes(V v, int lanes, A other) {
-  typename Format<A>::Bits index = {};
-  for (int i = 0; i < kLanes<A>; ++i) index[i] = i;
-  return index < typename Format<A>::Bits{} + lanes ? v : V{} + other;
-}
-
-// `count` numbers that are `stride` apart, one per lane; 0 after them.
-template <class T>
-INLINE VectorOf<T> gather(const T* p, int64_t stride, int count) {
-  AccumulatorOf<T> lanes[kLanes<T>] = {};
-  for (int i = 0; i < count; ++i) lanes[i] = load(p + i * stride, 1)[0];
-  return load<AccumulatorOf<T>>(lanes);
-}
-
-template <class A, class V = VectorOf<A>>
-INLINE void scatter(A* p, int64_t stride, V v, int count) {
-  for (int i = 0; i < count; ++i) p[i * stride] = v[i];
-}
-
-// softplus(x) = log(1 + e^x), and its derivative, the sigmoid of x.
-template <class A, class V = VectorOf<A>>
-INLINE V softplus(V x, V& sigmoid) {
-  const V e = exp_of<A>(V(x < 0 ? x : -x));  // of -|x|
-  sigmoid = (x < 0 ? e : V{} + A(1)) / (A(1) + e);
-  return (x < 0 ? V{} : x) + log1p_of<A>(e);
-}
 
 // A term's sum over rows `row` to `row + count - 1`, `count` at most a vector's lanes; writes the
 // gradients. `bad`: the first category that isn't one, as an index into values.
@@ -152,25 +90,25 @@ INLINE AccumulatorOf<T> gaussian(const Arrays<T>& a, Term term, int64_t index, i
   using V = VectorOf<T>;
   const int64_t columns = a.shape.columns, codes = a.shape.terms - 1;
   const int64_t offset = row * columns + term.first;
-  const V value = gather(a.values + row * codes + index - 1, codes, count);
-  const V difference = value - gather(a.q_params + offset, columns, count);
+  const V value = load_strided(a.values + row * codes + index - 1, codes, count);
+  const V difference = value - load_strided(a.q_params + offset, columns, count);
   V nll = V{} + A(a.shape.half_log_two_pi);
   if (term.width == 1) {  // sigma is 1
     nll += A(0.5) * difference * difference;
-    scatter<A>(a.dq + offset, columns, V(-scale * difference), count);
+    store_strided<A>(a.dq + offset, columns, V(-scale * difference), count);
   } else {
     // log sigma = b tanh(s / b); tanh(x) = (1 - e^-2x) / (1 + e^-2x)
     const A bound = A(a.shape.log_sigma_bound);
-    const V s = gather(a.q_params + offset + 1, columns, count);
+    const V s = load_strided(a.q_params + offset + 1, columns, count);
     const V e = exp_of<A>(V((s < 0 ? s : -s) * (A(2) / bound)));
     const V magnitude = (A(1) - e) / (A(1) + e);
     const V log_sigma = bound * (s < 0 ? -magnitude : magnitude);
     const V inverse = exp_of<A>(V(-log_sigma));
     const V error = difference * inverse;
     nll += A(0.5) * error * error + log_sigma;
-    scatter<A>(a.dq + offset, columns, V(-scale * error * inverse), count);
+    store_strided<A>(a.dq + offset, columns, V(-scale * error * inverse), count);
     const V slope = A(1) - magnitude * magnitude;
-    scatter<A>(a.dq + offset + 1, columns, V(scale * (A(1) - error * error) * slope), count);
+    store_strided<A>(a.dq + offset + 1, columns, V(scale * (A(1) - error * error) * slope), count);
   }
   return sum_of(first_lanes<A>(nll, count, A(0)));
 }
@@ -182,12 +120,12 @@ INLINE AccumulatorOf<T> bernoulli(const Arrays<T>& a, Term term, int64_t index, 
   using V = VectorOf<T>;
   const int64_t columns = a.shape.columns, codes = a.shape.terms - 1;
   const int64_t offset = row * columns + term.first;
-  const V value = gather(a.values + row * codes + index - 1, codes, count);
-  const V logit = gather(a.q_params + offset, columns, count);
+  const V value = load_strided(a.values + row * codes + index - 1, codes, count);
+  const V logit = load_strided(a.q_params + offset, columns, count);
   V sigmoid;
   // softplus(l) - c l, which is this without its cancellation for c = 1
   const V nll = softplus<A>(V(-logit), sigmoid) + (A(1) - value) * logit;
-  scatter<A>(a.dq + offset, columns, V(scale * ((A(1) - value) - sigmoid)), count);
+  store_strided<A>(a.dq + offset, columns, V(scale * ((A(1) - value) - sigmoid)), count);
   return sum_of(first_lanes<A>(nll, count, A(0)));
 }
 

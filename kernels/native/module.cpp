@@ -193,6 +193,7 @@ void bind_kernels(nb::module_& module) {
   bind(module, "bn_act_backward_partials", FASTINFOGAN_BEST(bn_act_backward_partials));
   bind(module, "bn_act_backward", FASTINFOGAN_BEST(bn_act_backward));
   bind(module, "mi_loss", FASTINFOGAN_BEST(mi_loss));
+  bind(module, "consistency", FASTINFOGAN_BEST(consistency));
   bind(module, "latents", FASTINFOGAN_BEST(latents));
   bind(module, "conv_patches", FASTINFOGAN_BEST(conv_patches));
   bind(module, "conv_fold", FASTINFOGAN_BEST(conv_fold));

@@ -32,10 +32,14 @@ ONE_THREAD = {**os.environ, "OMP_NUM_THREADS": "1"}
 @pytest.mark.usefixtures("brief")
 @pytest.mark.parametrize("engine", ["fast", "reference"])
 @pytest.mark.parametrize("update", ["alternating", "simultaneous"])
-def test_sixty_iterations_are_thirty_and_thirty(tmp_path, engine, update):
+@pytest.mark.parametrize("preset", ["narrow-mnist", "narrow-digits"])
+def test_sixty_iterations_are_thirty_and_thirty(tmp_path, engine, update, preset):
+    """Preset digits has --consistency and --augment on, which draw numbers of their own."""
+
     def config(name, iterations):
         tree = small(tmp_path / name, iterations, engine=engine, log_every=10, checkpoint_every=30)
-        return replace(tree, optim=replace(tree.optim, update=update))
+        model, optim = ModelConfig(preset=preset), replace(tree.optim, update=update)
+        return replace(tree, model=model, optim=optim)
 
     straight = train(config("straight", 60)).folder
     train(config("halves", 30))

@@ -1,0 +1,19 @@
+"""Functions of numbers that several Triton kernels share."""
+
+from __future__ import annotations
+
+from fastinfogan.kernels.triton_module import jit, tl
+
+
+@jit
+def softplus(x):
+    """softplus(x) = log(1 + e^x) and its derivative, the sigmoid of x."""
+    e = tl.exp(-tl.abs(x))
+    sigmoid = tl.where(x < 0.0, e, 1.0) / (1.0 + e)
+    # log(1 + e) = 2 atanh(e / (2 + e)), by its series: exact to rounding also where e is tiny.
+    s = e / (2.0 + e)
+    z = s * s
+    series = 1.0 / 11.0 + z * (1.0 / 13.0 + z * (1.0 / 15.0))
+    series = 1.0 / 5.0 + z * (1.0 / 7.0 + z * (1.0 / 9.0 + z * series))
+    series = 1.0 + z * (1.0 / 3.0 + z * series)
+    return tl.where(x < 0.0, 0.0, x) + 2.0 * s * series, sigmoid

@@ -1,0 +1,111 @@
+"""Runs from before --consistency, --augment and --jitter: they are read, and they go on."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+
+from fastinfogan.cli import main, parse
+from fastinfogan.config import from_dict, preset_config, resolve
+from fastinfogan.config.jitter import COLOUR
+from fastinfogan.errors import UserError
+from fastinfogan.results.run import load_run, read_config
+
+pytestmark = pytest.mark.usefixtures("narrow_presets")
+
+# As version 0.1 wrote it, and the fingerprint in its checkpoints.
+OLD = """{
+  "data": {
+    "dataset": "digits", "data_dir": null, "image_size": null, "channels": null, "allow_bad": false
+  },
+  "model": {"preset": "mnist-mlp", "codes": "cat10", "noise": 16, "separate_q": true},
+  "optim": {
+    "objective": "infogan", "update": "alternating", "iterations": 4, "batch_size": 16,
+    "lr_d": 0.001, "lr_g": 0.001, "lambda_disc": 1.0, "lambda_cont": 1.0, "beta1": 0.5,
+    "beta2": 0.999
+  },
+  "run": {
+    "out": "run", "seed": 0, "device": "cpu", "resident": "auto", "engine": "fast", "amp": false,
+    "amp_dtype": "auto", "compile": null, "cuda_graphs": null, "profile": false, "log_every": 2,
+    "sample_every": 0, "checkpoint_every": 2
+  }
+}"""
+FINGERPRINT = "57d46047d54001b36d2b977950e7460430c4161ed128bc941d24219bb546f65b"
+
+
+def test_an_old_config_json_means_what_it_meant(tmp_path):
+    (tmp_path / "config.json").write_text(OLD)
+    config = read_config(tmp_path)
+    assert (config.optim.consistency, config.optim.augment) == (0.0, False)
+    assert config.optim.jitter == preset_config("mnist-mlp").optim.jitter
+    assert config == resolve(config)
+    assert config.fingerprint() == FINGERPRINT
+
+
+def test_the_fingerprint_counts_them_where_one_is_on():
+    tree = json.loads(OLD)
+    seen = {FINGERPRINT}
+    for consistency, augment, jitter in (
+        (0.5, False, "shift=0.1"), (0.0, True, "shift=0.1"), (0.0, True, "shift=0.2"),
+        (1.0, True, "shift=0.2"),
+    ):  # fmt: skip
+        new = {"consistency": consistency, "augment": augment, "jitter": jitter}
+        seen.add(from_dict({**tree, "optim": {**tree["optim"], **new}}).fingerprint())
+    assert len(seen) == 5
+    off = {"consistency": 0.0, "augment": False, "jitter": "shift=0.2"}  # decides nothing
+    assert from_dict({**tree, "optim": {**tree["optim"], **off}}).fingerprint() == FINGERPRINT
+
+
+def test_the_jitter_is_the_preset_s():
+    tree = json.loads(OLD)
+    tree["model"]["preset"] = "svhn"
+    assert from_dict(tree).optim.jitter == COLOUR
+
+
+@pytest.mark.parametrize("kept", ["consistency", "augment", "jitter"])
+def test_a_config_that_has_some_of_the_fields_is_refused(kept):
+    tree = json.loads(OLD)
+    tree["optim"][kept] = {"consistency": 0.0, "augment": False, "jitter": ""}[kept]
+    missing = {"consistency", "augment", "jitter"} - {kept}
+    with pytest.raises(UserError) as caught:
+        from_dict(tree)
+    assert all(name in str(caught.value) for name in missing)
+
+
+@pytest.mark.parametrize("part", ["optim", "model"])
+@pytest.mark.parametrize("value", [None, 3, [], "x"])
+def test_a_damaged_config_is_refused_all_the_same(part, value):
+    tree = json.loads(OLD)
+    tree[part] = value
+    with pytest.raises(UserError, match="missing or unknown"):
+        from_dict(tree)
+
+
+@pytest.fixture
+def old_run(small_run, tmp_path):
+    """A run as an earlier version left it."""
+    folder = shutil.copytree(small_run, tmp_path / "run")
+    path = folder / "config.json"
+    tree = json.loads(path.read_text())
+    for name in ("consistency", "augment", "jitter"):
+        del tree["optim"][name]
+    path.write_text(json.dumps(tree))
+    return folder
+
+
+def test_an_old_run_is_loaded_and_goes_on(old_run, capsys):
+    assert load_run(old_run).iteration == 6
+    assert main(["train", "--resume", str(old_run), "--iterations", "8"]) == 0
+    run = load_run(old_run)
+    assert run.iteration == 8 and run.config.optim.consistency == 0.0
+
+
+def test_an_old_run_does_not_take_up_what_is_new(old_run, capsys):
+    command = parse(["train", "--resume", str(old_run)])
+    assert (command.optim.consistency, command.optim.augment) == (0.0, False)
+    for flag in (["--consistency", "1"], ["--augment"]):
+        assert main(["train", "--resume", str(old_run), "--iterations", "8", *flag]) == 2
+        err = capsys.readouterr().err
+        assert err.count("\n") == 1 and f"{flag[0]} " in err and "start a new run" in err

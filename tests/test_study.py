@@ -1,0 +1,264 @@
+"""Studies: many seeds of one configuration, resumable, collected, and one chosen without labels."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from fastinfogan.cli import main
+from fastinfogan.data import ImageData
+from fastinfogan.errors import UserError
+from fastinfogan.kernels.jitter import Jitter
+from fastinfogan.model.latent_spec import make_spec
+from fastinfogan.study import choice
+from fastinfogan.study.collect import collect, compare, is_collapsed, statistics_of
+from fastinfogan.study.folder import parse_seeds, read_study
+
+SMALL = ("--preset", "mnist-mlp", "--iterations", "6", "--batch-size", "16", "--device", "cpu")
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A study of two seeds; don't write."""
+    folder = tmp_path_factory.mktemp("studies") / "a"
+    arguments = ["study", *SMALL, "--seeds", "2", "--evaluate-every", "3", "--out", str(folder)]
+    assert main(arguments) == 0
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("text", "seeds"),
+    [("3", (0, 1, 2)), ("4-6", (4, 5, 6)), ("9,1,3-4", (1, 3, 4, 9)), ("7-7", (7,))],
+)
+def test_seeds(text, seeds):
+    assert parse_seeds(text) == seeds
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("1,2,1", "names 1 twice"),
+        ("0-3,2", "names 2 twice"),
+        ("", "write a number of seeds"),
+        ("0", "write a number of seeds"),
+        ("5-3", "write a number of seeds"),
+        ("-1", "write a number of seeds"),
+        ("a", "write a number of seeds"),
+        ("0-100000", "100001 seeds; 1 to 10000 work"),
+        ("9" * 50, "write a number of seeds"),
+    ],
+)
+def test_seeds_that_are_none(text, says):
+    with pytest.raises(UserError, match=f"--seeds .*{says}"):
+        parse_seeds(text)
+
+
+def test_a_study_leaves_ordinary_runs_numbers_and_a_picture(finished, capsys):
+    content = json.loads((finished / "study.json").read_text())
+    assert content["seeds"] == [0, 1]
+    found = content["found"]
+    for seed in ("0", "1"):
+        row = found["seeds"][seed]
+        summary = json.loads((finished / f"seed-{seed}" / "summary.json").read_text())
+        (clustering,) = summary["evaluation"]["clusterings"]
+        assert row["numbers"]["error"] == clustering["error_hungarian"]
+        assert [iteration for iteration, _ in row["curve"]] == [3, 6]
+        assert row["curve"][-1][1] == pytest.approx(clustering["error_hungarian"])
+        assert set(row["scores"]) == set(choice.SCORES)
+    errors = [found["seeds"][seed]["numbers"]["error"] for seed in ("0", "1")]
+    assert found["statistics"]["error"]["mean"] == pytest.approx(np.mean(errors))
+    assert found["statistics"]["error"]["std"] == pytest.approx(np.std(errors, ddof=1))
+    assert found["chosen"] in (0, 1)
+    assert Image.open(finished / "errors.png").size == (700, 450)
+    assert main(["evaluate", str(finished / "seed-0")]) == 0
+    assert "error, Hungarian" in capsys.readouterr().out
+
+
+def test_what_is_finished_is_not_trained_again_and_seeds_may_join(tmp_path, finished, capsys):
+    folder = tmp_path / "again"
+    subprocess.run(["cp", "-r", str(finished), str(folder)], check=True)
+    before = (folder / "seed-0" / "summary.json").stat().st_mtime_ns
+    arguments = ["study", *SMALL, "--seeds", "0-2", "--evaluate-every", "3", "--out", str(folder)]
+    assert main(arguments) == 0
+    assert (folder / "seed-0" / "summary.json").stat().st_mtime_ns == before
+    assert read_study(folder).seeds == (0, 1, 2)
+    assert "3 of 3 seeds" in capsys.readouterr().out
+
+
+def test_only_trains_one_seed_and_anyone_collects(tmp_path, capsys):
+    folder = tmp_path / "array"
+    arguments = ["study", *SMALL, "--seeds", "5-6", "--out", str(folder)]
+    assert main([*arguments, "--only", "1"]) == 0
+    assert "1 of 2 seeds" in capsys.readouterr().out
+    assert not (folder / "seed-5").exists() and (folder / "seed-6" / "summary.json").exists()
+    assert main([*arguments, "--only", "2"]) == 2
+    assert "--only 2: 0 to 1 work" in capsys.readouterr().err
+
+
+def test_a_killed_study_goes_on_and_gives_what_an_undisturbed_one_does(tmp_path):
+    """SIGTERM while both seeds train: they save; started again, weights are bit for bit."""
+    arguments = ["study", "--preset", "mnist-mlp", "--iterations", "400", "--seeds", "2",
+                 "--device", "cpu", "--sample-every", "0"]  # fmt: skip
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    assert main([*arguments, "--out", str(whole)]) == 0
+    command = [sys.executable, "-m", "fastinfogan", *arguments, "--out", str(parts)]
+    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True)
+    until = time.monotonic() + 60
+    while time.monotonic() < until and not all(
+        (parts / f"seed-{s}" / "metrics.jsonl").exists()
+        and (parts / f"seed-{s}" / "metrics.jsonl").stat().st_size
+        for s in (0, 1)
+    ):
+        time.sleep(0.01)
+    process.send_signal(signal.SIGTERM)
+    printed = process.communicate(timeout=60)[0]
+    assert process.returncode == 128 + signal.SIGTERM
+    assert f"go on with: fastinfogan study --out {parts}" in printed
+    assert not (parts / "seed-0" / "summary.json").exists()
+    assert main(["study", "--out", str(parts)]) == 0  # with the study's own options
+    for seed in (0, 1):
+        a, b = ((f / f"seed-{seed}" / "generator.safetensors").read_bytes() for f in (whole, parts))
+        assert a[-10_000:] == b[-10_000:]
+
+
+def test_another_configuration_is_refused(finished, capsys):
+    arguments = ["study", *SMALL, "--seeds", "2", "--out", str(finished), "--lr-g", "0.5"]
+    assert main(arguments) == 2
+    assert "--lr-g 0.5: the study in" in capsys.readouterr().err
+    arguments[arguments.index("6")] = "7"
+    assert main(arguments[:-2]) == 2
+    assert "--iterations 7: the study in" in capsys.readouterr().err
+
+
+def test_a_folder_of_something_else_is_refused(tmp_path, capsys):
+    (tmp_path / "thesis.tex").write_text("x")
+    assert main(["study", *SMALL, "--out", str(tmp_path)]) == 2
+    assert "it holds no study.json, and isn't empty" in capsys.readouterr().err
+    assert main(["study", *SMALL, "--seed", "3", "--out", str(tmp_path / "new")]) == 2
+    assert "--seed 3: a study has several, with --seeds" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("damage", [b"{", b"[]", b'{"seeds": [], "config": {}}', b"\xff"])
+def test_a_damaged_study_is_one_line(tmp_path, finished, capsys, damage):
+    folder = tmp_path / "damaged"
+    folder.mkdir()
+    (folder / "study.json").write_bytes(damage)
+    assert main(["study", *SMALL, "--out", str(folder)]) == 2
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1 and "study.json" in err
+
+
+def test_a_seed_that_fails_is_named_and_the_others_go_on(tmp_path, capsys):
+    folder = tmp_path / "fails"
+    arguments = ["study", *SMALL, "--out", str(folder)]
+    assert main([*arguments, "--seeds", "1-1"]) == 0
+    (folder / "seed-0").mkdir()
+    (folder / "seed-0" / "config.json").write_text("{}")
+    assert main([*arguments, "--seeds", "0-2"]) == 2
+    printed = capsys.readouterr()
+    assert "seed 0: failed (exit code 2): fastinfogan: error: config.json" in printed.out
+    assert "2 of 3 seeds" in printed.out
+    assert "seeds 0 failed; seed-K/log.txt in" in printed.err
+
+
+def test_two_studies_side_by_side(tmp_path, finished, capsys):
+    other = tmp_path / "b"
+    arguments = ["study", *SMALL, "--seeds", "2-4", "--evaluate-every", "3", "--out", str(other)]
+    assert main(arguments) == 0
+    capsys.readouterr()
+    assert main(["study", "--compare", str(finished), str(other)]) == 0
+    printed = capsys.readouterr().out
+    assert "error" in printed and "p" in printed
+    a, b = (collect(read_study(folder)) for folder in (finished, other))
+    p = compare(a, b)["error"]["p"]
+    assert 0.0 < p <= 1.0
+    # Two of two below three of three: 1 of the 10 ways to rank them, twice for two sides.
+    low = {"seeds": {str(i): {"numbers": {"error": e}} for i, e in enumerate((0.1, 0.2))}}
+    high = {"seeds": {str(i): {"numbers": {"error": e}} for i, e in enumerate((0.3, 0.4, 0.5))}}
+    for study in (low, high):
+        study["statistics"] = statistics_of([row["numbers"] for row in study["seeds"].values()])
+    assert compare(low, high)["error"]["p"] == pytest.approx(0.2)
+
+
+def test_statistics_by_hand():
+    rows = [{"error": 0.1, "mi": 2.0}, {"error": 0.3}, {"error": 0.2, "mi": float("nan")}]
+    found = statistics_of(rows)
+    assert found["error"] == pytest.approx(
+        {"n": 3, "mean": 0.2, "std": 0.1, "min": 0.1, "max": 0.3}
+    )
+    assert found["mi"] == {"n": 1, "mean": 2.0, "std": 0.0, "min": 2.0, "max": 2.0}
+
+
+@pytest.mark.parametrize(
+    ("d_loss", "mi", "collapsed"), [(1.2, 2.2, False), (0.01, 2.2, True), (1.2, -0.3, True)]
+)
+def test_a_collapsed_run_is_known_by_its_last_metrics(d_loss, mi, collapsed):
+    row = {"d_loss": d_loss, "mi_per_code": {"c1_cat10": mi, "c2_uni": -0.3}}
+    assert is_collapsed(row, make_spec(4, "cat10,uni")) == collapsed
+
+
+# -- The choice ----------------------------------------------------------------------------------
+
+
+class Answers(torch.nn.Module):
+    """A Q with given logits for an image whose pixels all have one value."""
+
+    def __init__(self, logits):
+        super().__init__()
+        self.logits = logits
+
+    def forward(self, images):
+        value = (images.mean((1, 2, 3)) * 255).round().long()
+        return value.float(), self.logits[value]
+
+
+def uniform_images(values):
+    images = np.array(values, np.uint8)[:, None, None, None].repeat(8, 1).repeat(8, 2)
+    return ImageData("flat", images, None, None)
+
+
+def test_scores_of_a_sure_a_torn_and_a_lazy_q():
+    """Information: log K if sure of all K, 0 if torn, and 0 if everything is one category."""
+    data, spec = uniform_images([0, 1, 2, 3] * 5), make_spec(2, "cat4")
+    jitter = Jitter()  # nothing changes
+    scores = {}
+    for name, logits in {
+        "sure": 50.0 * torch.eye(4), "torn": torch.zeros(4, 4),
+        "lazy": 50.0 * torch.eye(4)[[0, 0, 0, 0]],
+    }.items():  # fmt: skip
+        q = Answers(logits).eval()
+        scores[name], categories = choice.look(q, spec, data, jitter, (0.0, 1.0))
+        assert categories.shape == (1, 20)
+    assert scores["sure"]["information"] == pytest.approx(np.log(4))
+    assert scores["torn"]["information"] == pytest.approx(0.0, abs=1e-12)
+    assert scores["lazy"]["information"] == pytest.approx(0.0, abs=1e-12)
+    assert scores["torn"]["confidence"] == pytest.approx(0.25)
+    assert all(score["steadiness"] == 1.0 for score in scores.values())
+    assert all(score["consistency"] == pytest.approx(0.0) for score in scores.values())
+
+
+def test_agreement_finds_the_one_that_strays():
+    """Names of categories don't matter; who sorts otherwise agrees least."""
+    truth = np.arange(400) % 4
+    renamed = (truth + 1) % 4
+    stray = np.random.default_rng(0).integers(0, 4, 400)
+    found = choice.agreement({3: truth[None], 5: renamed[None], 8: stray[None]})
+    assert found[3] == pytest.approx(found[5])
+    assert found[8] < 0.1 < 0.4 < found[3]
+    assert choice.choose({s: {"agreement": a} for s, a in found.items()}) == 3
+    assert choice.agreement({3: truth[None]}) == {}
+    assert choice.choose({}) is None
+
+
+def test_rank_correlation_is_minus_one_for_a_perfect_score():
+    scores = {s: {"agreement": 1.0 - e, "confidence": 0.5} for s, e in enumerate((0.1, 0.3, 0.2))}
+    found = choice.rank_correlations(scores, {0: 0.1, 1: 0.3, 2: 0.2})
+    assert found == {"agreement": pytest.approx(-1.0)}
