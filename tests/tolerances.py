@@ -73,3 +73,5 @@ BENCH_LOSS = {torch.float32: 1e-5, torch.bfloat16: EPS[torch.bfloat16]}
 # A convolution's longest sum, dW over a batch's pixels, has 262,144 float32 terms of random sign:
 # sqrt(n) eps would be 6e-5, but any product sums in many lanes and blocks, which divides n.
 BENCH_CONV = 1e-5
+# A pixel of a moved image: some KERNEL_ROUNDINGS of its coordinate, times its side.
+BENCH_WARP = KERNEL_ROUNDINGS * EPS[torch.float32]
