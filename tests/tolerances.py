@@ -38,6 +38,8 @@ ENGINE_CHANGE = 0.05
 # number on its way through the formula (centre, scale, scale, shift, activation, and as many again
 # for the statistics) relative to the largest result, and the rounding of the result to its dtype.
 KERNEL_ROUNDINGS = 10
+# A pixel of a moved image: some KERNEL_ROUNDINGS of its coordinate, times its side.
+BENCH_WARP = KERNEL_ROUNDINGS * EPS[torch.float32]
 
 # The benchmarks' parity, relative to the norm of a result: sums of up to 262,144 terms in float32;
 # one rounding of the result in bfloat16.
@@ -73,5 +75,3 @@ BENCH_LOSS = {torch.float32: 1e-5, torch.bfloat16: EPS[torch.bfloat16]}
 # A convolution's longest sum, dW over a batch's pixels, has 262,144 float32 terms of random sign:
 # sqrt(n) eps would be 6e-5, but any product sums in many lanes and blocks, which divides n.
 BENCH_CONV = 1e-5
-# A pixel of a moved image: some KERNEL_ROUNDINGS of its coordinate, times its side.
-BENCH_WARP = KERNEL_ROUNDINGS * EPS[torch.float32]

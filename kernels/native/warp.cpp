@@ -78,18 +78,12 @@ INLINE void find(const Places<A>& places, int64_t first, int64_t row, int32_t pi
   }
 }
 
-template <class T, class A>
-INLINE void widen(const T* from, int64_t n, A* to) {
-  for (int64_t i = 0; i < n; i += kLanes<T>) {
-    const int lanes = n - i < kLanes<T> ? int(n - i) : kLanes<T>;
-    store(to + i, load(from + i, lanes), lanes);
-  }
-}
-
-template <class T, class A>
-INLINE void round_to(const A* from, int64_t n, T* to) {
-  for (int64_t i = 0; i < n; i += kLanes<T>) {
-    const int lanes = n - i < kLanes<T> ? int(n - i) : kLanes<T>;
+// Between the storage type and its accumulator.
+template <class From, class To>
+INLINE void convert(const From* from, int64_t n, To* to) {
+  constexpr int kStep = kLanes<To>;
+  for (int64_t i = 0; i < n; i += kStep) {
+    const int lanes = n - i < kStep ? int(n - i) : kStep;
     store(to + i, load(from + i, lanes), lanes);
   }
 }
@@ -107,7 +101,7 @@ INLINE A* surround(const WarpShape& s, C channels, const T* image, const float* 
   scratch = margin(scratch, kMargin * pitch(s));
   for (int64_t row = 0; row < s.height; ++row) {
     margin(scratch, kMargin);
-    widen(image + row * line, line, scratch + beside);
+    convert(image + row * line, line, scratch + beside);
     scratch = margin(scratch + beside + line, kMargin);
   }
   return margin(scratch, kMargin * pitch(s));
@@ -136,7 +130,7 @@ void show(const WarpShape& s, C channels, const T* image, const float* map, cons
         }
       }
     }
-    round_to(shown, line, result + row * line);
+    convert(shown, line, result + row * line);
   }
 }
 
@@ -150,7 +144,7 @@ void gather_back(const WarpShape& s, C channels, const T* dy, const float* map,
   for (A* at = scratch; at < grads; ++at) *at = A(0);
   Taps<A> taps;
   for (int64_t row = 0; row < s.height; ++row) {
-    widen(dy + row * line, line, grads);
+    convert(dy + row * line, line, grads);
     for (int64_t first = 0; first < s.width; first += kPixels) {
       find(places, first, row, int32_t(pitch(s)), &taps);
       const int pixels = s.width - first < kPixels ? int(s.width - first) : kPixels;
@@ -176,7 +170,7 @@ void gather_back(const WarpShape& s, C channels, const T* dy, const float* map,
   for (int64_t row = 0; row < s.height; ++row) {
     const A* from = scratch + (row + kMargin) * below + kMargin * c;
     for (int64_t i = 0; i < line; ++i) grads[i] = places.gain * from[i];
-    round_to(grads, line, dx + row * line);
+    convert(grads, line, dx + row * line);
   }
 }
 
