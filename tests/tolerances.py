@@ -38,8 +38,6 @@ ENGINE_CHANGE = 0.05
 # number on its way through the formula (centre, scale, scale, shift, activation, and as many again
 # for the statistics) relative to the largest result, and the rounding of the result to its dtype.
 KERNEL_ROUNDINGS = 10
-# A pixel of a moved image: some KERNEL_ROUNDINGS of its coordinate, times its side.
-BENCH_WARP = KERNEL_ROUNDINGS * EPS[torch.float32]
 
 # The benchmarks' parity, relative to the norm of a result: sums of up to 262,144 terms in float32;
 # one rounding of the result in bfloat16.
@@ -64,6 +62,8 @@ BENCH_ADAM_COPY = EPS[torch.bfloat16]
 # A normal draw takes some 8 roundings: the logarithm's last sum, times -2, a root that a GPU only
 # approximates, sine or cosine with their polynomials, the product.
 DRAW_ROUNDINGS = 8
+# A pixel of a moved image: some KERNEL_ROUNDINGS of its coordinate, times its side.
+BENCH_WARP = KERNEL_ROUNDINGS * EPS[torch.float32]
 # The benchmarks' parity: the reference besides rounds the angle, of up to 2 pi.
 BENCH_DRAW = 2 * 2 * 3.1416 * DRAW_ROUNDINGS * EPS[torch.float32]
 
