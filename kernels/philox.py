@@ -1,4 +1,4 @@
-"""Philox4x32-10, the counter-based random numbers behind latents and gather.
+"""Philox4x32-10, the counter-based random numbers behind latents, gather and warp.
 
 Salmon, Moraes, Dror and Shaw 2011, "Parallel random numbers: as easy as 1, 2, 3", section 3.3.
 A 64-bit key (the seed) and a 128-bit counter give four 32-bit words; every draw here is a function

@@ -72,6 +72,8 @@ BENCH_ADAM_COPY = EPS[torch.bfloat16]
 # A normal draw takes some 8 roundings: the logarithm's last sum, times -2, a root that a GPU only
 # approximates, sine or cosine with their polynomials, the product.
 DRAW_ROUNDINGS = 8
+# A pixel of a moved image: some KERNEL_ROUNDINGS of its coordinate, times its side.
+BENCH_WARP = KERNEL_ROUNDINGS * EPS[torch.float32]
 # The benchmarks' parity: the reference besides rounds the angle, of up to 2 pi.
 BENCH_DRAW = 2 * 2 * 3.1416 * DRAW_ROUNDINGS * EPS[torch.float32]
 # The mean of n independent normal numbers has a standard deviation of 1 / sqrt(n), and is beyond

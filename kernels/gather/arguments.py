@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 
+from fastinfogan.kernels.checks import check_range
 from fastinfogan.kernels.dispatch import NATIVE_DTYPES
 
 _DTYPES = (*NATIVE_DTYPES, torch.float16)
@@ -94,8 +93,7 @@ def _check_images(name: str, images: Tensor, output_range: Range, dtype: torch.d
         )
     if not images.is_contiguous():
         raise ValueError(f"{name}: images has strides {images.stride()}; it must be contiguous")
-    if len(output_range) != 2 or not -math.inf < output_range[0] < output_range[1] < math.inf:
-        raise ValueError(f"{name}: output_range={output_range}; two rising finite numbers work")
+    check_range(name, output_range)
     if dtype not in _DTYPES:
         raise ValueError(f"{name}: dtype={dtype}; a float of 16, 32 or 64 bits works")
 

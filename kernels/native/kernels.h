@@ -40,6 +40,14 @@ struct ConvShape {
   int64_t images, height, width, channels, rows, columns, stride;
 };
 
+// Shapes as in kernels/warp/__init__.py: x, y, dy, dx (images, height, width, channels) of the storage
+// type; maps (images, 8), fill (channels,) float. Images are cut into `parts`, each with a scratch of
+// (height + 5, width + 4, channels) of the accumulator type.
+struct WarpShape {
+  Dtype dtype;
+  int64_t images, height, width, channels, parts;
+};
+
 #define FASTINFOGAN_DECLARE(ISA)                                                                   \
   namespace ISA {                                                                                  \
   void bn_act_partials(BnActShape shape, const void* x, void* partials, int64_t parts);            \
@@ -75,6 +83,12 @@ struct ConvShape {
             double scale, void* result);                                                           \
   void order(const void* positions, int64_t n, int64_t count, int64_t half_bits,                   \
              const void* seed, void* indices);                                                     \
+  void draw_maps(const void* seed, const void* offset, int64_t shift, int64_t batch,               \
+                 int64_t stream, double rotation, double scale, double shear, double move,         \
+                 double brightness, double contrast, double flip, void* maps);                     \
+  void warp(WarpShape shape, const void* x, const void* maps, const void* fill, double middle,     \
+            void* scratch, void* y);                                                               \
+  void warp_backward(WarpShape shape, const void* dy, const void* maps, void* scratch, void* dx);  \
   }
 
 FASTINFOGAN_DECLARE(baseline)

@@ -185,6 +185,19 @@ void bind(nb::module_& module, const char* name, void (*kernel)(fastinfogan::Con
       nb::call_guard<nb::gil_scoped_release>());
 }
 
+// The same for one that takes them in a WarpShape.
+template <class... Args>
+void bind(nb::module_& module, const char* name, void (*kernel)(fastinfogan::WarpShape, Args...)) {
+  module.def(
+      name,
+      [kernel](int dtype, int64_t images, int64_t height, int64_t width, int64_t channels,
+               int64_t parts, Python<Args>... args) {
+        kernel({fastinfogan::Dtype(dtype), images, height, width, channels, parts},
+               (Args)args...);
+      },
+      nb::call_guard<nb::gil_scoped_release>());
+}
+
 void bind_kernels(nb::module_& module) {
   [[maybe_unused]] const CpuFeatures features = detect();
   bind(module, "adam", FASTINFOGAN_BEST(adam));
@@ -200,6 +213,9 @@ void bind_kernels(nb::module_& module) {
   bind(module, "gather", FASTINFOGAN_BEST(gather));
   bind(module, "draw", FASTINFOGAN_BEST(draw));
   bind(module, "order", FASTINFOGAN_BEST(order));
+  bind(module, "draw_maps", FASTINFOGAN_BEST(draw_maps));
+  bind(module, "warp", FASTINFOGAN_BEST(warp));
+  bind(module, "warp_backward", FASTINFOGAN_BEST(warp_backward));
 }
 
 nb::dict code_kinds() {

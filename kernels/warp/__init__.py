@@ -21,21 +21,42 @@ each an even number u from -1 to 1, by the ranges of a ``Jitter``:
     ((a, b), (c, d)) = k ((cos, -sin), (sin, cos)) ((1, s), (0, 1))
     gain = 1 + contrast u5    bias = brightness u6 (half the range)    mirrored if flip u7 > 0
 
+The pixels that show a pixel lie in a small box, which Triton looks through for each, so that a
+gradient is added up in the same order every time; the CPU takes an image's pixels in their order.
+
 (Differentiable augmentation: Zhao et al. 2020. The sampling is that of spatial transformers,
 Jaderberg et al. 2015, section 3.3.)
 """
 
 from __future__ import annotations
 
+from dataclasses import fields
+
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from fastinfogan.kernels.jitter import Jitter
+import fastinfogan.kernels.warp.registration  # noqa: F401  (registers what op() gives)
+from fastinfogan.kernels.checks import (
+    check_at_least,
+    check_between,
+    check_dtype,
+    check_float,
+    check_number,
+    check_range,
+    check_same_device,
+    check_shape,
+    check_vector,
+)
+from fastinfogan.kernels.dispatch import NATIVE_DTYPES, TRITON_DTYPES, Impl, choose, op
+from fastinfogan.kernels.jitter import MOST, Jitter
+from fastinfogan.kernels.layout import channels_last
 from fastinfogan.kernels.philox import halves, philox_reference
+from fastinfogan.kernels.warp.layout import NUMBERS
 
 Range = tuple[float, float]
-NUMBERS = 8  # of a map
+_RANGES = tuple(f.name for f in fields(Jitter))
 
 
 def draw_maps_reference(
@@ -106,6 +127,23 @@ def warp_reference(
     return result.to(x.dtype).contiguous(memory_format=torch.channels_last)
 
 
+class WarpFunction(torch.autograd.Function):
+    """Keeps the maps alone: the gradient doesn't depend on the images."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor, maps: Tensor, fill: Tensor, settings: tuple[float, Impl]) -> Tensor:
+        middle, impl = settings
+        ctx.save_for_backward(maps)
+        ctx.settings = settings
+        return op("warp_forward", impl, x)(channels_last(x), maps, fill, middle)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, dy: Tensor) -> tuple[Tensor | None, ...]:
+        (maps,) = ctx.saved_tensors
+        return op("warp_backward", ctx.settings[1], dy)(channels_last(dy), maps), None, None, None
+
+
 def draw_maps(
     jitter: Jitter,
     batch: int,
@@ -115,9 +153,81 @@ def draw_maps(
     *,
     shift: int = 0,
     output_range: Range = (0.0, 1.0),
+    impl: Impl = "auto",
 ) -> Tensor:
-    return draw_maps_reference(jitter, batch, seed, offset + shift, stream, output_range)
+    """Maps ``offset + shift`` to ``offset + shift + batch - 1`` of a stream.
+
+    The host reads neither seed nor offset, so that a CUDA graph draws what they hold when it is
+    replayed.
+
+    Args:
+        jitter: the ranges, from 0 to those of ``jitter.MOST``.
+        batch: maps to draw, 1 or more.
+        seed, offset: int64 of shape (1,), on the device where the maps are wanted; meant to be 0
+            or more, which isn't checked (a negative one counts as the 64 bits that it has).
+        stream: tells apart what maps are drawn for: ``philox.STREAM_COPY`` and its like.
+        shift: added to the offset: a rank's share, or an iteration's second draw.
+        output_range: of the images that they are for, which brightness is measured in.
+        impl: see ``dispatch.choose``.
+
+    Returns:
+        (batch, 8) float32.
+
+    Raises:
+        ValueError: an argument is off: the message names it.
+        RuntimeError: ``impl`` can't run here.
+    """
+    for name in _RANGES:
+        check_between("draw_maps", f"jitter.{name}", getattr(jitter, name), 0, getattr(MOST, name))
+    check_at_least("draw_maps", "batch", batch, 1)
+    check_number("draw_maps", "seed", seed)
+    check_number("draw_maps", "offset", offset)
+    check_same_device("draw_maps", "offset", offset, "seed", seed)
+    check_at_least("draw_maps", "stream", stream, 0)
+    check_range("draw_maps", output_range)
+    impl = choose("draw_maps", impl, seed, native=(torch.int64,), triton=(torch.int64,))
+    if impl == "reference":
+        return draw_maps_reference(jitter, batch, seed, offset + shift, stream, output_range)
+    ranges = [getattr(jitter, name) for name in _RANGES]
+    half_range = 0.5 * (output_range[1] - output_range[0])
+    return op("draw_maps", impl, seed)(seed, offset, shift, batch, stream, ranges, half_range)
 
 
-def warp(x: Tensor, maps: Tensor, fill: Tensor, output_range: Range = (0.0, 1.0)) -> Tensor:
-    return warp_reference(x, maps, fill, output_range)
+def warp(
+    x: Tensor,
+    maps: Tensor,
+    fill: Tensor,
+    output_range: Range = (0.0, 1.0),
+    impl: Impl = "auto",
+) -> Tensor:
+    """The images as their maps show them; differentiable in ``x``, not in ``maps`` or ``fill``.
+
+    Args:
+        x: (B, C, H, W), float32, bfloat16, float16 or float64. Any strides do; channels-last ones
+            need no copy. The arithmetic is float32, or float64 if x is.
+        maps: (B, 8) float32; an image whose map isn't finite is NaN.
+        fill: (C,) float32: what lies beyond an image's border.
+        output_range: of the images; contrast is about its middle.
+        impl: see ``dispatch.choose``.
+
+    Returns:
+        A tensor like ``x``, channels-last.
+
+    Raises:
+        ValueError: an argument is off: the message names it.
+        RuntimeError: ``impl`` can't run here.
+    """
+    if x.dim() != 4 or x.numel() == 0:
+        raise ValueError(f"warp: x is {tuple(x.shape)}; (B, C, H, W), not empty, works")
+    check_float("warp", "x", x)
+    check_shape("warp", "maps", maps, (len(x), NUMBERS), "x")
+    check_dtype("warp", "maps", maps, (torch.float32,))
+    check_same_device("warp", "maps", maps, "x", x)
+    check_shape("warp", "fill", fill, (x.shape[1],), "x")
+    check_vector("warp", "fill", fill, torch.float32, x.device, "x")
+    check_range("warp", output_range)
+    impl = choose("warp", impl, x, native=NATIVE_DTYPES, triton=TRITON_DTYPES)
+    if impl == "reference":
+        return warp_reference(x, maps, fill, output_range)
+    middle = 0.5 * (output_range[0] + output_range[1])
+    return WarpFunction.apply(x, maps.contiguous(), fill, (middle, impl))
