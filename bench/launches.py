@@ -18,8 +18,11 @@ from fastinfogan.kernels.bn_act import bn_act
 from fastinfogan.kernels.codes import MAX_CATEGORIES, MAX_CODES, Code
 from fastinfogan.kernels.consistency import consistency
 from fastinfogan.kernels.gather import draw, gather, order
+from fastinfogan.kernels.jitter import MOST
 from fastinfogan.kernels.latents import latents
 from fastinfogan.kernels.mi_loss import d_loss, g_loss, mi_loss
+from fastinfogan.kernels.philox import STREAM_FAKE
+from fastinfogan.kernels.warp import draw_maps, warp
 from fastinfogan.model.latent_spec import LatentSpec, make_spec
 from fastinfogan.model.networks import Discriminator, Generator
 
@@ -155,6 +158,17 @@ def _run_consistency(dtype: torch.dtype) -> None:
             consistency(q_params, q_params, codes, impl="triton")
 
 
+def _run_warp(dtype: torch.dtype) -> None:
+    for height, width, channels in image_shapes():
+        x = _empty(BATCH, channels, height, width, dtype=dtype).requires_grad_()
+        for shift in (0, BATCH):  # an iteration's first and second draw
+            maps = draw_maps(
+                MOST, BATCH, _number(), _number(), STREAM_FAKE, shift=shift, impl="triton"
+            )
+        y = warp(x, maps, _empty(channels), impl="triton")
+        y.backward(torch.empty_like(y))
+
+
 def _empty(*shape: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
     return torch.empty(shape, dtype=dtype, device="meta")
 
@@ -164,7 +178,15 @@ def _number() -> torch.Tensor:
     return _empty(1, dtype=torch.int64)
 
 
-RUNS = (_run_bn_act, _run_adam, _run_latents, _run_gather, _run_mi_loss, _run_consistency)
+RUNS = (
+    _run_bn_act,
+    _run_adam,
+    _run_latents,
+    _run_gather,
+    _run_mi_loss,
+    _run_consistency,
+    _run_warp,
+)
 
 
 def all_launches() -> list[Launch]:

@@ -141,6 +141,9 @@ def test_launches_are_recorded_once_per_thing_to_compile():
         "_order_kernel",
         "_mi_loss_kernel",
         "_consistency_kernel",
+        "_draw_maps_kernel",
+        "_warp_forward_kernel",
+        "_warp_backward_kernel",
     }
     dtypes = {args[0].dtype for _, args, _ in seen} - {torch.int64}  # order's
     assert dtypes == {torch.float32, torch.bfloat16, torch.float16}

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
-import itertools
 import json
 import math
-from collections.abc import Iterator
 from dataclasses import replace
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +31,7 @@ from fastinfogan.training.checkpoint import (
     save_checkpoint,
     set_aside,
 )
+from fastinfogan.training.directory import default_out, named_out, refuse_existing
 from fastinfogan.training.memory import fitting_batch
 from fastinfogan.training.metrics import MetricsLog, Window
 from fastinfogan.training.profile import AFTER, ITERATIONS, traced
@@ -76,9 +73,9 @@ class Training:
     def __init__(self, config: TrainConfig, resumed: bool) -> None:
         self.config, self.resumed = config, resumed
         self.plan = make_plan(config.run)
-        self.out = config.run.out or _default_out(config.data.dataset)
+        self.out = config.run.out or default_out(config.data.dataset)
         if not resumed:
-            _refuse_existing(self.out)
+            refuse_existing(self.out)
         self.data, self.test = _read_images(config)
         if config.run.evaluate_every and self.test.labels is None:
             raise UserError(
@@ -222,7 +219,7 @@ class Training:
     def _open_run(self) -> Run:
         """Make the run directory, or take the one that is there."""
         config = replace(self.config, run=replace(self.config.run, out=self.out))
-        with _named_out(self.out):
+        with named_out(self.out):
             self.out.mkdir(parents=True, exist_ok=True)
             content = json.dumps(to_dict(config), indent=2).encode()
             atomic_write(self.out / "config.json", content)
@@ -324,29 +321,3 @@ def _read_images(config: TrainConfig) -> tuple[ImageData, ImageData]:
             f"2 to {len(train)} work"
         )
     return train, test
-
-
-@contextlib.contextmanager
-def _named_out(path: Path) -> Iterator[None]:
-    """What the system says of the run directory, as a mistake in --out."""
-    try:
-        yield
-    except OSError as error:
-        raise UserError(f"--out {path} can't be made: {error.strerror}") from None
-
-
-def _refuse_existing(out: Path) -> None:
-    with _named_out(out):
-        if out.exists():
-            raise UserError(
-                f"--out {out} exists already; choose another, or continue a run with --resume"
-            )
-
-
-def _default_out(dataset: str) -> Path:
-    stem = Path("runs") / f"{dataset}-{datetime.now():%Y%m%d-%H%M%S}"
-    return next(
-        path
-        for n in itertools.count(1)
-        if not (path := stem if n == 1 else stem.with_name(f"{stem.name}-{n}")).exists()
-    )

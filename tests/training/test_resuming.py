@@ -18,6 +18,7 @@ from tolerances import TRAJECTORY_64
 from training_runs import Killed, assert_same_run, assert_same_weights, newest_state, small
 
 from fastinfogan import cli
+from fastinfogan.config import ModelConfig
 from fastinfogan.model.reference import Batch, Inputs
 from fastinfogan.results.run import Run
 from fastinfogan.training import trainer
