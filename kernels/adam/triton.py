@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from fastinfogan.kernels.adam.segments import ALIGN, offsets
+from fastinfogan.kernels.adam.layout import ALIGN, offsets
 from fastinfogan.kernels.triton_module import jit, launch, tl
 
 

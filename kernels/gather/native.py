@@ -10,9 +10,7 @@ from fastinfogan.kernels.gather.arguments import no_image
 from fastinfogan.kernels.gather.layout import empty_result, half_bits_of
 
 
-def gather_native(
-    images: Tensor, indices: Tensor, low: float, high: float, dtype: torch.dtype
-) -> Tensor:
+def gather(images: Tensor, indices: Tensor, low: float, high: float, dtype: torch.dtype) -> Tensor:
     """``gather`` as the registered op, on a CPU.
 
     Raises:
@@ -37,7 +35,7 @@ def gather_native(
     return result.to(dtype)
 
 
-def draw_native(
+def draw(
     images: Tensor,
     seed: Tensor,
     position: Tensor,
@@ -68,7 +66,7 @@ def draw_native(
     return result.to(dtype)
 
 
-def order_native(positions: Tensor, count: int, seed: Tensor) -> Tensor:
+def order(positions: Tensor, count: int, seed: Tensor) -> Tensor:
     """``order`` as the registered op, on a CPU."""
     indices = torch.empty_like(positions)
     NATIVE.order(

@@ -11,7 +11,7 @@ from fastinfogan.kernels.dispatch import NATIVE, NATIVE_DTYPES
 from fastinfogan.kernels.latents.layout import empty_results, table_on_device
 
 
-def latents_native(
+def latents(
     seed: Tensor,
     offset: Tensor,
     shift: int,

@@ -15,7 +15,7 @@ from fastinfogan.kernels.mi_loss.layout import Results, empty_results, table_on_
 _CPU = torch.device("cpu")
 
 
-def mi_loss_native(
+def mi_loss(
     logits: Tensor | None,
     q_params: Tensor,
     values: Tensor,
