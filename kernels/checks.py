@@ -1,12 +1,13 @@
 """Checks of arguments that the ops share: each error names the op, the argument and what works.
 
 All raise ValueError. ``op`` and ``name`` are what the message calls the op and its argument. They
-run on every call, so a message is put together only when it is needed. What shapes an op takes is
-its own affair, and stays with it.
+run on every call, so a message is put together only when it is needed. What only one op asks for
+is in its own ``arguments.py``.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection
 
 import torch
@@ -82,6 +83,12 @@ def check_between(op: str, name: str, value: float, low: float, high: float) -> 
     """Raises unless ``value`` lies between the two, which count."""
     if not low <= value <= high:
         raise ValueError(f"{op}: {name}={value}; {low} to {high} work")
+
+
+def check_range(op: str, output_range: tuple[float, float]) -> None:
+    """Raises unless the range of a picture's values has two ends, the higher one last."""
+    if len(output_range) != 2 or not -math.inf < output_range[0] < output_range[1] < math.inf:
+        raise ValueError(f"{op}: output_range={output_range}; two rising finite numbers work")
 
 
 def check_at_least(op: str, name: str, value: int, least: int) -> None:

@@ -14,7 +14,7 @@ from fastinfogan.engine.step import FastEngine
 from fastinfogan.model.networks import frozen, initialize
 from fastinfogan.model.reference import Batch, Inputs, ReferenceEngine
 from fastinfogan.plan import make_plan
-from fastinfogan.training.checkpoint import engine_state, load_engine_state
+from fastinfogan.training.checkpoint import engine_state, restore_engine_state
 
 CPU = torch.device("cpu")
 pytestmark = pytest.mark.usefixtures("narrow_presets")
@@ -164,7 +164,7 @@ def test_twenty_iterations_in_float32_are_as_close_to_float64_as_the_references(
     for iteration in range(20):
         if iteration > 0:
             for engine in (fast, reference):
-                load_engine_state(engine, engine_state(truth))
+                restore_engine_state(engine, engine_state(truth))
         truth.step(batch_of(config, iteration, torch.float64))
         for engine in (fast, reference):
             engine.step(batch_of(config, iteration, torch.float32))
