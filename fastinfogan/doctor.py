@@ -1,4 +1,7 @@
-"""What this installation can do: each part that training needs or gains from, found or not."""
+"""What this installation can do: each part that training needs or gains from, found or not.
+
+Parts are imported where they are looked at: one that is broken is reported, like the others.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib import metadata
 from typing import Literal
+
+from fastinfogan.errors import UserError
 
 Status = Literal["ok", "missing", "off"]
 
@@ -141,9 +146,7 @@ def _device() -> Check:
 
 
 def _amp() -> Check:
-
     from fastinfogan.device import pick_device
-    from fastinfogan.errors import UserError
     from fastinfogan.plan import half_type
 
     device = pick_device("auto")
@@ -213,7 +216,7 @@ def _dali_extra() -> str:
 def _native() -> Check:
     from fastinfogan.kernels import native_module
 
-    module, reason = native_module.load()
+    module, reason = native_module.find()
     if module is None:
         return Check("native module", "missing", reason, "the CPU kernels run as plain PyTorch")
     features = [name for name, has in module.cpu_features().items() if has]

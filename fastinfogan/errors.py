@@ -1,4 +1,4 @@
-"""The exceptions of this package: a user's mistake, and a training run that went wrong."""
+"""The exceptions of this package, and how others' are put into a message."""
 
 
 class UserError(ValueError):
@@ -11,3 +11,8 @@ class UserError(ValueError):
 
 class TrainingDiverged(RuntimeError):
     """A loss or a weight became NaN or infinite. The last good checkpoint is kept."""
+
+
+def one_line(error: Exception) -> str:
+    """The error's message in one line, or the name of its type if it has none."""
+    return " ".join(str(error).split()) or type(error).__name__

@@ -1,4 +1,4 @@
-"""How the program tells its user what isn't an error: one line, to whoever listens."""
+"""How the program tells its user what isn't an error: a line at a time."""
 
 from __future__ import annotations
 

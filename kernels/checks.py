@@ -1,8 +1,8 @@
 """Checks of arguments that the ops share: each error names the op, the argument and what works.
 
 All raise ValueError. ``op`` and ``name`` are what the message calls the op and its argument. They
-run on every call, so a message is put together only when it is needed. What shapes an op takes is
-its own affair, and stays with it.
+run on every call, so a message is put together only when it is needed. What only one op asks for
+is in its own ``arguments.py``.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ LOG_SIGMA_BOUND = 2.0
 
 HALF_LOG_TWO_PI = 0.5 * math.log(2.0 * math.pi)
 
-# The most that the tests cover, and that latents has room for (native/codes.h).
+# The tests cover no more, and latents has room for no more (native/codes.h).
 MAX_NOISE, MAX_CODES, MAX_CATEGORIES = 4096, 64, 1024
 
 
@@ -22,8 +22,8 @@ MAX_NOISE, MAX_CODES, MAX_CATEGORIES = 4096, 64, 1024
 class Kind:
     """A kind of code: a row of ``KINDS``.
 
-    What a row can't say is the mathematics: how a code is drawn (kernels/latents/) and its NLL
-    under Q (kernels/mi_loss/).
+    The mathematics is elsewhere: how a code is drawn in kernels/latents/, and its NLL under Q in
+    kernels/mi_loss/.
 
     Attributes:
         name: in ``Code.kind`` and in the generator's file.

@@ -19,7 +19,7 @@ from fastinfogan.kernels import native_module, triton_module
 
 Impl = Literal["auto", "reference", "native", "triton"]
 
-NATIVE, _NATIVE_MISSING = native_module.load()
+NATIVE, _NATIVE_MISSING = native_module.find()
 if NATIVE is not None and not NATIVE.KERNELS:
     NATIVE, _NATIVE_MISSING = None, "built by a compiler other than GCC and Clang, without kernels"
 
@@ -30,7 +30,6 @@ TRITON_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 _launchers: dict[str, Callable[..., Any]] = {}
 _library = torch.library.Library("fastinfogan", "DEF")
-
 
 _plain = False  # "auto" takes the reference
 
@@ -110,6 +109,11 @@ def accumulator(dtype: torch.dtype) -> torch.dtype:
     return torch.float64 if dtype == torch.float64 else torch.float32
 
 
+def native_result(dtype: torch.dtype) -> torch.dtype:
+    """What a native kernel writes where ``dtype`` is wanted: float16 is made of float32."""
+    return dtype if dtype in NATIVE_DTYPES else torch.float32
+
+
 def address(tensor: Tensor | None) -> int:
     """Where a native kernel finds the tensor; 0 for None."""
     return 0 if tensor is None else tensor.data_ptr()
@@ -136,8 +140,8 @@ def register(
     ):
         if function is None:
             continue
-        # Kernels address memory by layout, so Inductor must not choose another.
         _launchers[f"{name}_{impl}"] = function
+        # Kernels address memory by layout, so Inductor must not choose another.
         tags = (torch.Tag.needs_exact_strides, torch.Tag.pt2_compliant_tag)
         _library.define(f"{name}_{impl}({rest}", tags=tags)
         for key in keys:

@@ -10,7 +10,7 @@ MODULE = "fastinfogan.kernels._native"
 
 
 @functools.cache
-def load() -> tuple[ModuleType | None, str]:
+def find() -> tuple[ModuleType | None, str]:
     """The compiled module and "", or None and one line that says why it isn't there."""
     try:
         # The module uses the OpenMP library that torch has loaded: see native/module.cpp.

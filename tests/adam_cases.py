@@ -6,7 +6,7 @@ import torch
 
 from fastinfogan.config import ADAM_EPS
 from fastinfogan.kernels.adam import adam, offsets
-from fastinfogan.kernels.adam.segments import ALIGN
+from fastinfogan.kernels.adam.layout import ALIGN
 
 # The gradients' shapes: why each is here.
 SHAPES = {

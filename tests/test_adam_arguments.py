@@ -9,7 +9,7 @@ from kernel_cases import need
 
 from fastinfogan.kernels import triton_module
 from fastinfogan.kernels.adam import adam
-from fastinfogan.kernels.adam.segments import ALIGN
+from fastinfogan.kernels.adam.layout import ALIGN
 
 
 def arguments(**changed):

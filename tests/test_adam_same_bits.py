@@ -7,7 +7,7 @@ import torch
 from adam_cases import SHAPES, State, assert_same_bits, gradients
 from kernel_cases import PLACES, need
 
-from fastinfogan.kernels.adam.segments import ALIGN
+from fastinfogan.kernels.adam.layout import ALIGN
 
 
 @pytest.mark.parametrize(("impl", "device"), [("reference", "cpu"), *PLACES])

@@ -12,7 +12,7 @@ from tolerances import ADAM_DENORMAL, ADAM_UNIT_STEP, FORMULA_64
 
 from fastinfogan.config import ADAM_EPS
 from fastinfogan.kernels.adam import offsets
-from fastinfogan.kernels.adam.segments import ALIGN
+from fastinfogan.kernels.adam.layout import ALIGN
 
 
 def test_segments_begin_at_multiples_of_align():

@@ -24,7 +24,7 @@ def test_every_kind_has_a_number_of_its_own():
 
 
 def test_the_native_kernels_have_the_table_s_numbers():
-    native, _ = native_module.load()
+    native, _ = native_module.find()
     assert native.CODE_KINDS == {kind.name: kind.number for kind in KINDS.values()}
     assert (native.MAX_NOISE, native.MAX_CODES) == (MAX_NOISE, MAX_CODES)
 

@@ -54,7 +54,7 @@ def test_details_are_those_of_this_installation():
     assert checks["python"].detail.startswith(".".join(map(str, sys.version_info[:3])))
     assert checks["torch"].status == "ok"
     assert torch.__version__ in checks["torch"].detail
-    module, _ = native_module.load()
+    module, _ = native_module.find()
     for name, has in module.cpu_features().items():
         assert has == (name in checks["native module"].detail.replace(",", "").split())
 
@@ -141,7 +141,7 @@ def test_absent_optional_parts_are_no_error(monkeypatch):
 
 
 def test_unbuilt_native_module_is_missing_with_the_reason(monkeypatch):
-    monkeypatch.setattr(native_module, "load", lambda: (None, "not built"))
+    monkeypatch.setattr(native_module, "find", lambda: (None, "not built"))
     assert found()["native module"] == Check(
         "native module", "missing", "not built", "the CPU kernels run as plain PyTorch"
     )

@@ -13,7 +13,7 @@ from fastinfogan.config import preset_config
 from fastinfogan.engine.step import FastEngine
 from fastinfogan.model.networks import frozen
 from fastinfogan.model.reference import ReferenceEngine
-from fastinfogan.training.checkpoint import engine_state, load_engine_state
+from fastinfogan.training.checkpoint import engine_state, restore_engine_state
 
 pytestmark = pytest.mark.usefixtures("narrow_presets")
 
@@ -89,7 +89,7 @@ def test_twenty_iterations_in_float32_are_as_close_to_float64_as_the_references(
     for iteration in range(20):
         if iteration > 0:
             for engine in (fast, reference):
-                load_engine_state(engine, engine_state(truth))
+                restore_engine_state(engine, engine_state(truth))
         truth.step(batch_of(config, iteration, torch.float64))
         for engine in (fast, reference):
             engine.step(batch_of(config, iteration, torch.float32))

@@ -17,7 +17,7 @@ from fastinfogan.errors import UserError
 from fastinfogan.model.networks import Generator
 from fastinfogan.model.reference import Batch, ReferenceEngine
 from fastinfogan.plan import half_type, make_plan
-from fastinfogan.training.checkpoint import engine_state, load_engine_state
+from fastinfogan.training.checkpoint import engine_state, restore_engine_state
 
 CPU = torch.device("cpu")
 pytestmark = pytest.mark.usefixtures("narrow_presets")
@@ -99,7 +99,7 @@ def test_a_continued_engine_takes_the_same_steps(dtype):
         whole.step(batch(i))
     half_way = engine_state(whole)
     second = build(FastEngine, config, torch.float32)
-    load_engine_state(second, half_way)
+    restore_engine_state(second, half_way)
     for i in range(3, 6):
         whole.step(batch(i))
         second.step(batch(i))
@@ -114,7 +114,7 @@ def test_an_overflow_skips_the_update_and_halves_the_scale():
     config = with_amp(tiny("mnist"), torch.float16)
     engine = build(FastEngine, config, torch.float32)
     largest = 2.0**100  # of a loss of order 1: far beyond 65,504
-    engine.loss_scale.load(torch.tensor([largest, 0.0]))
+    engine.loss_scale.restore(torch.tensor([largest, 0.0]))
     before = engine_state(engine)
     batch = half_batch(config, 0, torch.float16)
     engine.step(batch)
@@ -122,7 +122,7 @@ def test_an_overflow_skips_the_update_and_halves_the_scale():
     assert after["loss_scale"].tolist() == [largest / 2, 0.0]
     kept = [name for name in before if "running" not in name and name != "loss_scale"]
     assert all(torch.equal(after[name], before[name]) for name in kept)
-    engine.loss_scale.load(torch.tensor([1.0, 0.0]))
+    engine.loss_scale.restore(torch.tensor([1.0, 0.0]))
     engine.step(batch)
     moved = engine_state(engine)
     assert moved["loss_scale"].tolist() == [1.0, 1.0]
@@ -138,7 +138,7 @@ def test_a_checkpoint_of_another_half_type_is_refused():
     for saved, here in ((torch.bfloat16, torch.float16), (torch.float16, torch.bfloat16)):
         engine = build(FastEngine, with_amp(config, here), torch.float32)
         with pytest.raises(UserError, match="--amp: this run was trained in .*float16"):
-            load_engine_state(engine, states[saved])
+            restore_engine_state(engine, states[saved])
 
 
 def test_loss_scale_does_not_change_what_is_learned():

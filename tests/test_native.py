@@ -18,9 +18,9 @@ linux_only = pytest.mark.skipif(sys.platform != "linux", reason="needs Linux's /
 @pytest.fixture
 def fresh_load():
     """``load`` without what it remembers, before and after."""
-    native_module.load.cache_clear()
-    yield native_module.load
-    native_module.load.cache_clear()
+    native_module.find.cache_clear()
+    yield native_module.find
+    native_module.find.cache_clear()
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def run_fresh(tmp_path):
 
 
 def test_module_is_built():
-    module, reason = native_module.load()
+    module, reason = native_module.find()
     assert reason == ""
     assert module.__name__ == "fastinfogan.kernels._native"
 
@@ -45,7 +45,7 @@ def test_module_is_built():
 @linux_only
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="compares x86 flags")
 def test_features_are_those_of_the_kernel():
-    module, _ = native_module.load()
+    module, _ = native_module.find()
     lines = Path("/proc/cpuinfo").read_text().splitlines()
     flags = next(line for line in lines if line.startswith("flags")).split()
     features = module.cpu_features()
@@ -58,7 +58,7 @@ def test_features_are_those_of_the_kernel():
 
 @pytest.mark.skipif(platform.machine() not in ("aarch64", "arm64"), reason="needs an Arm CPU")
 def test_arm_has_neon_and_nothing_of_x86():
-    module, _ = native_module.load()
+    module, _ = native_module.find()
     assert [name for name, has in module.cpu_features().items() if has] == ["neon"]
 
 
@@ -67,7 +67,7 @@ def test_threads_are_those_torch_was_told(run_fresh):
     code = """if True:
         import json, torch
         from fastinfogan.kernels import native_module
-        module, _ = native_module.load()
+        module, _ = native_module.find()
         seen = [module.threads()]
         for threads in (1, 3, 2):
             torch.set_num_threads(threads)
@@ -84,7 +84,7 @@ def test_one_openmp_library_is_loaded(run_fresh):
     code = """if True:
         import json
         from fastinfogan.kernels import native_module
-        assert native_module.load()[0].threads() >= 1
+        assert native_module.find()[0].threads() >= 1
         paths = [line.split()[-1] for line in open("/proc/self/maps")]
         print(json.dumps(sorted({path for path in paths if "omp" in path.rsplit("/")[-1]})))
     """

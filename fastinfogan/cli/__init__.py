@@ -21,7 +21,7 @@ from fastinfogan.cli.interrupt import INTERRUPTED
 from fastinfogan.cli.results import Evaluate, Export, Sample, Traverse
 from fastinfogan.cli.study import Study
 from fastinfogan.cli.train import Train
-from fastinfogan.errors import TrainingDiverged, UserError
+from fastinfogan.errors import TrainingDiverged, UserError, one_line
 from fastinfogan.tell import on_stderr
 
 COMMANDS = {
@@ -102,7 +102,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         on_stderr(f"stopped: {error}")
         return 1
     except OSError as error:  # a full disk, a folder that can't be written to
-        on_stderr(f"error: {' '.join(str(error).split())}")
+        on_stderr(f"error: {one_line(error)}")
         return 2
     except KeyboardInterrupt:  # while training, the trainer takes it, and saves
         on_stderr(INTERRUPTED)

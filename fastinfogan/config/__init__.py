@@ -7,6 +7,7 @@ from fastinfogan.config.layers import (
     LEAK,
     NORM_EPS,
     NORM_MOMENTUM,
+    SLOPES,
     Architecture,
     Layer,
     Shape,
@@ -30,8 +31,8 @@ from fastinfogan.config.tree import (
 
 __all__ = [
     "ADAM_EPS", "INIT_STD", "KERNEL", "LEAK", "NORM_EPS", "NORM_MOMENTUM", "PRESETS",
-    "RESUMABLE_CHANGES", "Architecture", "DataConfig", "Layer", "ModelConfig", "OptimConfig",
-    "Preset", "RunConfig", "Shape", "TrainConfig", "conv", "differences", "fc",
+    "RESUMABLE_CHANGES", "SLOPES", "Architecture", "DataConfig", "Layer", "ModelConfig",
+    "OptimConfig", "Preset", "RunConfig", "Shape", "TrainConfig", "conv", "differences", "fc",
     "folder_architecture", "from_dict", "preset_config", "resolve", "to_dict", "unset_as",
     "upconv",
 ]  # fmt: skip

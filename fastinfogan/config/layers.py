@@ -13,6 +13,7 @@ Activation = Literal["relu", "lrelu", "sigmoid", "tanh", "linear"]
 Shape = tuple[int, ...]  # (features,) or (channels, height, width), without the batch
 KERNEL = 4  # every convolution in the paper is 4x4
 LEAK = 0.1  # slope of lrelu below 0: the paper's; openai/InfoGAN has 0.01
+SLOPES = {"relu": 0.0, "lrelu": LEAK}  # below 0
 NORM_EPS, NORM_MOMENTUM = 1e-5, 0.1  # batchnorm
 ADAM_EPS = 1e-8
 INIT_STD = 0.02  # weights N(0, 0.02), batchnorm scales N(1, 0.02), biases and shifts 0
@@ -22,10 +23,17 @@ INIT_STD = 0.02  # weights N(0, 0.02), batchnorm scales N(1, 0.02), biases and s
 class Layer:
     """One row of a table: a linear map, then batchnorm if ``norm``, then the activation.
 
-    Convolutions are 4x4 with "same" padding; ``upconv`` is the transposed convolution. A layer
-    followed by batchnorm has no bias (the shift would be subtracted again). ``shape`` is set on
-    a fully connected layer that feeds convolutions: its features, in (height, width, channel)
-    order, become a (channels, height, width) map.
+    Convolutions are 4x4 with "same" padding. A layer followed by batchnorm has no bias (the shift
+    would be subtracted again).
+
+    Attributes:
+        kind: "upconv" is the transposed convolution.
+        features: of a fully connected layer, or the channels of a map.
+        norm: with batchnorm.
+        activation: what comes last.
+        stride: of a convolution, 1 or 2.
+        shape: only on a fully connected layer that feeds convolutions: its features, in (height,
+            width, channel) order, become a (channels, height, width) map.
     """
 
     kind: Literal["fc", "conv", "upconv"]
@@ -37,6 +45,7 @@ class Layer:
 
     @property
     def bias(self) -> bool:
+        """Whether the linear map has one."""
         return not self.norm
 
     @property
@@ -79,13 +88,21 @@ def upconv(channels: int, activation: Activation, *, bn: bool = False, stride: i
 
 @dataclass(frozen=True)
 class Architecture:
-    """The rows of one table. D's last FC(1) and Q's last FC(q_width) are implied."""
+    """The rows of one table. D's last FC(1) and Q's last FC(q_width) are implied.
 
-    image_shape: Shape  # (channels, height, width)
+    Attributes:
+        image_shape: (channels, height, width).
+        generator: G's rows.
+        trunk: shared by D and Q.
+        q_hidden: between the trunk and Q's output.
+        init: the initial weights; fan-in is for fully connected layers only.
+    """
+
+    image_shape: Shape
     generator: tuple[Layer, ...]
-    trunk: tuple[Layer, ...]  # shared by D and Q
-    q_hidden: tuple[Layer, ...]  # between the trunk and Q's output
-    init: Literal["0.02", "fan-in"] = "0.02"  # the initial weights; fan-in: fully connected only
+    trunk: tuple[Layer, ...]
+    q_hidden: tuple[Layer, ...]
+    init: Literal["0.02", "fan-in"] = "0.02"
 
     def init_std(self, fan_in: int) -> float:
         """0.02 for every weight, or sqrt(2 / inputs): without batchnorm 0.02 lets signals die."""

@@ -31,7 +31,7 @@ def resolve(config: TrainConfig) -> TrainConfig:
     data = config.data
     dataset.check_shape(data.image_size, data.channels)
     if name == "folder":
-        channels, size, _ = dataset.image_shape or (3, 32, 32)
+        channels, size, _ = dataset.image_shape or PRESETS[name].architecture.image_shape
         data = _filled(data, image_size=size, channels=channels)
     architecture = architecture_of(name, data.image_size, data.channels)
     channels, size = architecture.image_shape[0], architecture.image_shape[1]

@@ -1,4 +1,4 @@
-"""What every dataset asks of ``--data-dir``, and the errors that it has in common with others."""
+"""What datasets ask of ``--data-dir``, and the errors that they have in common."""
 
 from __future__ import annotations
 
@@ -28,6 +28,22 @@ def directory_status(
         return True, look(data_dir)
     except UserError as error:
         return False, str(error)
+
+
+def needed_data_dir(dataset: str, data_dir: Path | None, expected: str) -> Path:
+    """The folder of a dataset that can't do without one.
+
+    Args:
+        dataset: its name in the registry.
+        data_dir: the user's ``--data-dir``, or None.
+        expected: as for ``require_directory``.
+
+    Raises:
+        UserError: the user named none.
+    """
+    if data_dir is None:
+        raise UserError(f"--dataset {dataset} needs --data-dir: a directory with {expected}")
+    return data_dir
 
 
 def spoilt(path: Path, problem: str) -> UserError:

@@ -1,4 +1,4 @@
-"""A dataset as the registry lists it, and one request to load it."""
+"""A dataset as the registry lists it, and a request for its images."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from fastinfogan.data.progress import ProgressBar
-from fastinfogan.errors import UserError
+from fastinfogan.errors import UserError, one_line
 
 CACHE_VARIABLE = "FASTINFOGAN_CACHE"
 # Seconds to connect, and between two pieces of an answer: a dead mirror must not hold up the next.
@@ -56,12 +56,12 @@ def fetch(dataset: str, mirrors: Sequence[str], md5: Mapping[str, str], progress
                 return folder
             # ValueError: pooch's checksum error, which names the file and both digests.
             except (requests.HTTPError, ValueError) as error:
-                failures.append(f"{mirror} ({' '.join(str(error).split())})")
+                failures.append(f"{mirror} ({one_line(error)})")
             # The text of the other network errors is a page long; their names say it all.
             except requests.RequestException as error:
                 failures.append(f"{mirror} ({type(error).__name__} for {name})")
             except OSError as error:
-                reason = error.strerror or " ".join(str(error).split())
+                reason = error.strerror or one_line(error)
                 raise UserError(
                     f"{CACHE_VARIABLE}: the cache folder {str(folder)!r} cannot be used "
                     f"({reason}); set {CACHE_VARIABLE} to a folder you can write"

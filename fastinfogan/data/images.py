@@ -89,7 +89,11 @@ class ImageData:
 
 @dataclass(frozen=True)
 class Annotations:
-    """What is known of each image: ``labels`` and ``factors`` as ``ImageData`` has them."""
+    """What is known of each image.
+
+    Attributes:
+        labels, label_names, factors, factor_names: as in ``ImageData``.
+    """
 
     labels: np.ndarray | None = None
     label_names: tuple[str, ...] | None = None

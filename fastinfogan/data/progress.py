@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import time
-from types import TracebackType
-from typing import Any
 
 from fastinfogan.tell import Tell
 
@@ -15,7 +13,7 @@ SECONDS_BETWEEN_LINES = 30.0
 class ProgressBar:
     """A bar on standard error, shown only on a terminal; use it as a context manager.
 
-    ``total``, ``update``, ``reset`` and ``close`` are what pooch asks of a progress bar.
+    ``total``, ``update``, ``reset`` and ``close`` have the names that pooch calls.
 
     Args:
         description: what stands before it.
@@ -49,12 +47,7 @@ class ProgressBar:
     def __enter__(self) -> ProgressBar:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         self._progress.stop()
 
     @property
@@ -63,10 +56,12 @@ class ProgressBar:
         return not self._progress.disable
 
     def describe(self, description: str) -> None:
+        """Change what stands before the bar."""
         self._progress.update(self._task, description=description)
 
     @property
     def total(self) -> float | None:
+        """What there is to do, in bytes or files; None if it isn't known."""
         return self._progress.tasks[0].total
 
     @total.setter
@@ -75,11 +70,13 @@ class ProgressBar:
         self._progress.reset(self._task, total=total or None)
 
     def update(self, amount: int) -> None:
+        """So much more is done; shows the bar if it has taken a while."""
         self._progress.advance(self._task, amount)
         if time.monotonic() - self._born > SECONDS_BEFORE_SHOWN:
             self._progress.start()
 
     def reset(self) -> None:
+        """Nothing is done yet."""
         self._progress.update(self._task, completed=0)
 
     def close(self) -> None:
@@ -108,7 +105,7 @@ class ProgressReport:
         self._bar.__enter__()
         return self
 
-    def __exit__(self, *exception: Any) -> None:
+    def __exit__(self, *exception: object) -> None:
         self._bar.__exit__(*exception)
 
     def start_at(self, done: int) -> None:

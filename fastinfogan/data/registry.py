@@ -60,7 +60,7 @@ def load_images(
         dataset, data_dir, split, image_size, channels, progress, allow_bad, tell
     )
     if dataset.source is not None:
-        return ingest(dataset.source(request), request, load=True).data
+        return ingest(dataset.source(request), request, with_data=True).data
     return dataset.load(request)
 
 
@@ -78,7 +78,7 @@ def make_request(
 
     Args:
         dataset: the registry's entry.
-        data_dir: this and the others as for ``load_images``.
+        data_dir, split, image_size, channels, progress, allow_bad, tell: as for ``load_images``.
 
     Raises:
         UserError: an unknown split, or a shape that the dataset hasn't got.

@@ -8,8 +8,6 @@ import torch
 
 from fastinfogan.tell import Tell, on_stderr
 
-Run = Callable[[], None]
-
 WARMUP = 11  # iterations before recording: kernels compile and libraries choose their algorithms
 LENGTHS = (10, 1)  # iterations in one graph; the short one fills up to the next log line
 
@@ -20,7 +18,7 @@ class Eager:
     Args:
         iterate: one whole iteration on the device.
         prepare: what the host does before it, such as handing over images; None if nothing.
-        tell: called with a line for the user, if there is something to say.
+        tell: gets a line if iterations can't be run as they should.
     """
 
     def __init__(
@@ -29,7 +27,7 @@ class Eager:
         prepare: Callable[[], None] | None,
         tell: Tell = on_stderr,
     ) -> None:
-        self._iterate, self._prepare, self._tell = iterate, prepare, tell
+        self._iterate, self._prepare, self.tell = iterate, prepare, tell
 
     def run(self, count: int) -> None:
         """Run ``count`` iterations."""
@@ -100,7 +98,7 @@ class Captured(Eager):
             torch.cuda.set_stream(current)  # torch leaves the recording stream in place
             # Ending a broken recording raises once more; what broke it comes first.
             reason = str(error.__context__ or error).strip().partition("\n")[0]
-            self._tell(f"no CUDA graphs, recording failed: {reason}")
+            self.tell(f"no CUDA graphs, recording failed: {reason}")
             return {}
         return graphs
 

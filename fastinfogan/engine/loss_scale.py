@@ -46,7 +46,7 @@ class LossScale:
         """(2,) float32: the factor, and the iterations since the last overflow."""
         return torch.cat([self.value, self._calm.float()])
 
-    def load(self, state: Tensor) -> None:
+    def restore(self, state: Tensor) -> None:
         """Go on from what ``state`` gave."""
         self.value.copy_(state[:1])
         self._calm.copy_(state[1:])

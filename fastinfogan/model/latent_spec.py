@@ -28,19 +28,28 @@ GRAMMAR = (
 
 
 class Latents(NamedTuple):
-    """A batch of generator inputs before assembly."""
+    """A batch of generator inputs before assembly.
 
-    noise: Tensor  # (B, noise) float32
-    values: Tensor  # (B, codes) float32; a category as its index
+    Attributes:
+        noise: (B, noise) float32.
+        values: (B, codes) float32; a category as its index.
+    """
+
+    noise: Tensor
+    values: Tensor
 
 
 @dataclass(frozen=True)
 class LatentSpec:
-    """The generator's input: ``noise`` values of N(0, 1), then the codes in order.
+    """The generator's input: noise, then the codes.
 
     Three layouts follow from it: G's input (categorical codes one-hot), Q's output (regularised
     codes only: K logits, a logit, a mean, or a mean and s) and the compact *values* of the codes,
     float32 of shape (B, number of codes) with a category stored as its index.
+
+    Attributes:
+        noise: how many values of N(0, 1) come first.
+        codes: the codes in order.
     """
 
     noise: int
@@ -175,7 +184,11 @@ def format_codes(codes: tuple[Code, ...]) -> str:
 
 
 def make_spec(noise: int, codes: str) -> LatentSpec:
-    """A validated specification from ``--noise`` and ``--codes``."""
+    """A validated specification from ``--noise`` and ``--codes``.
+
+    Raises:
+        UserError: one of them can't be had.
+    """
     if not 0 <= noise <= MAX_NOISE:
         raise UserError(f"--noise {noise}: 0 to {MAX_NOISE} values work")
     return LatentSpec(noise, parse_codes(codes))

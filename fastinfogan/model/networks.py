@@ -11,9 +11,9 @@ from torch.nn import functional as F
 from fastinfogan.config import (
     INIT_STD,
     KERNEL,
-    LEAK,
     NORM_EPS,
     NORM_MOMENTUM,
+    SLOPES,
     Architecture,
     Layer,
     Shape,
@@ -22,11 +22,11 @@ from fastinfogan.kernels.bn_act import bn_act
 from fastinfogan.kernels.conv import conv
 from fastinfogan.model.latent_spec import LatentSpec
 
-_SLOPES = {"relu": 0.0, "lrelu": LEAK, "linear": 1.0}
+_SLOPES = {**SLOPES, "linear": 1.0}
 
 
 class Block(nn.Module):
-    """One row: linear map, batchnorm, activation. Parameters: op.weight, op.bias, norm.*"""
+    """One row: linear map, batchnorm, activation. Parameters: op.weight, op.bias, norm.*."""
 
     def __init__(self, row: Layer, inputs: Shape) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Eval mode: what networks must be in while somebody looks at them."""
+"""Eval mode, which networks must be in while they are measured or drawn from."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from torch import nn
 
 
 def eval_device(*networks: nn.Module) -> torch.device:
-    """The device of networks about to be looked at.
+    """The device of networks that are about to be measured or drawn from.
 
-    In training mode a picture would depend on the rest of its batch, and looking would change
+    In training mode a picture would depend on the rest of its batch, and drawing it would change
     the running statistics of batchnorm.
 
     Args:

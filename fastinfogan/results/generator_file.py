@@ -21,14 +21,14 @@ from torch import Tensor, nn
 
 from fastinfogan.config import (
     KERNEL,
-    LEAK,
     NORM_EPS,
+    SLOPES,
     Architecture,
     Layer,
     TrainConfig,
     to_dict,
 )
-from fastinfogan.errors import UserError
+from fastinfogan.errors import UserError, one_line
 from fastinfogan.files import atomic_write
 from fastinfogan.model.latent_spec import LatentSpec, make_spec
 from fastinfogan.model.networks import Generator
@@ -36,7 +36,6 @@ from fastinfogan.results.generator import TrainedGenerator
 from fastinfogan.training.checkpoint import weights
 
 FORMAT_VERSION = "1"
-_SLOPES = {"relu": 0.0, "lrelu": LEAK}
 
 
 def export_generator(
@@ -116,7 +115,7 @@ def load_generator(path: Path | str, device: torch.device | str = "cpu") -> Trai
     except (
         OSError, SafetensorError, ValueError, TypeError, AttributeError, IndexError, RuntimeError,
     ) as error:  # fmt: skip
-        reason = " ".join(str(error).split())
+        reason = one_line(error)
     raise UserError(f"{path} is no generator file that this version can load: {reason}")
 
 
@@ -146,8 +145,8 @@ def describe_generator(architecture: Architecture, spec: LatentSpec) -> list[dic
         layer["bias"] = row.bias
         layer["norm"] = {"kind": "batchnorm", "eps": NORM_EPS} if row.norm else None
         layer["activation"] = {"kind": row.activation}
-        if row.activation in _SLOPES:
-            layer["activation"]["slope"] = _SLOPES[row.activation]
+        if row.activation in SLOPES:
+            layer["activation"]["slope"] = SLOPES[row.activation]
         if row.shape is not None:
             channels, height, width = row.shape
             layer["reshape"] = {

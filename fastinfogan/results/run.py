@@ -2,7 +2,7 @@
 
 config.json            the resolved configuration (TrainConfig)
 metrics.jsonl          one row per log line: losses, L_I, images/s
-checkpoints/           the two newest (checkpoint.py)
+checkpoints/           the two newest (training/checkpoint.py)
 pictures/              samples and traversals at intervals
 samples.png, traversal_*.png, curves.png, generator.safetensors, summary.json   at the end
 """
@@ -31,7 +31,7 @@ from fastinfogan.results.evaluate import Evaluation, evaluate
 from fastinfogan.results.generator import TrainedGenerator
 from fastinfogan.results.generator_file import export_generator, load_generator
 from fastinfogan.tell import Tell, on_stderr
-from fastinfogan.training.checkpoint import load_newest, load_weights
+from fastinfogan.training.checkpoint import load_newest, restore_weights
 from fastinfogan.training.metrics import read_metrics
 
 
@@ -173,7 +173,7 @@ def load_run(folder: Path | str, device: torch.device | str = "cpu", tell: Tell 
     Args:
         folder: the run directory.
         device: where its networks are wanted.
-        tell: told of every damaged checkpoint that was passed over.
+        tell: gets a line for each damaged checkpoint that was passed over.
 
     Raises:
         UserError: there's no run, or no usable checkpoint in it.
@@ -183,13 +183,13 @@ def load_run(folder: Path | str, device: torch.device | str = "cpu", tell: Tell 
     state, progress, damaged = load_newest(folder / "checkpoints")
     if progress.config_fingerprint != config.fingerprint():
         raise UserError(f"{folder}: its checkpoints are of another config.json")
-    for _, what in damaged:
-        tell(what)
+    for _, problem in damaged:
+        tell(problem)
     spec, architecture = config.spec, config.architecture
     generator = Generator(architecture, spec)
     discriminator = Discriminator(architecture, spec, config.model.separate_q)
-    load_weights(generator, state, "generator.")
-    load_weights(discriminator, state, "discriminator.")
+    restore_weights(generator, state, "generator.")
+    restore_weights(discriminator, state, "discriminator.")
     run = Run(folder, config, generator.to(device), discriminator.to(device), progress.iteration)
     summary = read_summary(folder)
     if summary is not None and summary["iterations"] == run.iteration:  # not of an earlier end
@@ -202,7 +202,7 @@ def open_generator(source: Path | str, tell: Tell = on_stderr) -> TrainedGenerat
 
     Args:
         source: the run directory or the file.
-        tell: told of every damaged checkpoint that was passed over.
+        tell: gets a line for each damaged checkpoint that was passed over.
 
     Raises:
         UserError: it is neither, or damaged.

@@ -12,12 +12,13 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import safetensors.torch
 import torch
-from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from fastinfogan.engine.build import Engine
@@ -30,14 +31,25 @@ _NAME = re.compile(r"step_(\d{8,})\.json")
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a run stands. All randomness is counter-based: these numbers are the RNG's state."""
+    """Where a run stands. All randomness is counter-based: these numbers are the RNG's state.
 
-    iteration: int  # iterations done
+    Attributes:
+        iteration: iterations done.
+        seed: of all that is drawn.
+        data_position: real images drawn so far.
+        latent_offset: latent samples drawn so far.
+        window_count: iterations summed up in the tensor ``window``.
+        seconds: spent training, over all sessions.
+        config_fingerprint: of the configuration.
+        data_fingerprint: of the images.
+    """
+
+    iteration: int
     seed: int
-    data_position: int  # real images drawn so far
-    latent_offset: int  # latent samples drawn so far
-    window_count: int  # iterations summed up in the tensor ``window``
-    seconds: float  # spent training, over all sessions
+    data_position: int
+    latent_offset: int
+    window_count: int
+    seconds: float
     config_fingerprint: str
     data_fingerprint: str
 
@@ -59,7 +71,7 @@ def save_checkpoint(folder: Path, engine: Engine, window: Tensor, progress: Prog
             raise TrainingDiverged(f"iteration {progress.iteration}: {name} is not finite")
     folder.mkdir(exist_ok=True)
     path = folder / f"step_{progress.iteration:08d}.safetensors"
-    content = save({**tensors, "window": window.cpu()})
+    content = safetensors.torch.save({**tensors, "window": window.cpu()})
     atomic_write(path, content)
     described = {**asdict(progress), "sha256": progress.digest(content)}
     atomic_write(path.with_suffix(".json"), json.dumps(described, indent=2).encode())
@@ -95,10 +107,10 @@ def load_newest(folder: Path) -> tuple[dict[str, Tensor], Progress, list[tuple[P
             progress = Progress(**described)
             if progress.digest(content) != digest:
                 raise ValueError("its bytes are not those that were written")
-            return load(content), progress, damaged
+            return safetensors.torch.load(content), progress, damaged
         except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
             damaged.append((path, f"checkpoint {path.name} is damaged, passed over: {error}"))
-    detail = f" ({'; '.join(note for _, note in damaged)})" if damaged else ""
+    detail = f" ({'; '.join(problem for _, problem in damaged)})" if damaged else ""
     raise UserError(f"{folder}: no usable checkpoint{detail}")
 
 
@@ -131,10 +143,10 @@ def engine_state(engine: Engine) -> dict[str, Tensor]:
     }
 
 
-def load_engine_state(engine: Engine, state: dict[str, Tensor]) -> None:
+def restore_engine_state(engine: Engine, state: dict[str, Tensor]) -> None:
     """Put what ``engine_state`` gave into an engine of the same configuration."""
-    load_weights(engine.generator, state, "generator.")
-    load_weights(engine.discriminator, state, "discriminator.")
+    restore_weights(engine.generator, state, "generator.")
+    restore_weights(engine.discriminator, state, "discriminator.")
     for prefix, network, adam in _optimizers(engine):
         packed = adam.state_dict()
         packed["state"] = {
@@ -158,7 +170,7 @@ def load_engine_state(engine: Engine, state: dict[str, Tensor]) -> None:
             "continue it on a device like the first, or start a new run with --amp-dtype"
         )
     if engine.loss_scale is not None:
-        engine.loss_scale.load(state["loss_scale"])
+        engine.loss_scale.restore(state["loss_scale"])
 
 
 def weights(network: nn.Module) -> dict[str, Tensor]:
@@ -170,8 +182,8 @@ def weights(network: nn.Module) -> dict[str, Tensor]:
     }
 
 
-def load_weights(network: nn.Module, state: dict[str, Tensor], prefix: str) -> None:
-    """Load the tensors whose names start with ``prefix``; every one must fit."""
+def restore_weights(network: nn.Module, state: dict[str, Tensor], prefix: str) -> None:
+    """Put the tensors whose names start with ``prefix`` into a network; every one must fit."""
     own = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
     missing, unexpected = network.load_state_dict(own, strict=False)
     missing = [name for name in missing if not name.endswith("num_batches_tracked")]
@@ -179,7 +191,7 @@ def load_weights(network: nn.Module, state: dict[str, Tensor], prefix: str) -> N
         raise UserError(f"the checkpoint doesn't fit: {', '.join([*missing, *unexpected])}")
 
 
-def _optimizers(engine: Engine) -> Any:
+def _optimizers(engine: Engine) -> Sequence[tuple[str, nn.Module, Any]]:
     return (
         ("adam_g", engine.generator, engine.adam_g),
         ("adam_d", engine.discriminator, engine.adam_d),

@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fastinfogan.config import TrainConfig
 from fastinfogan.files import atomic_write
 from fastinfogan.model.latent_spec import LatentSpec
 from fastinfogan.model.reference import Losses
+from fastinfogan.tell import Tell
 
 
 class Window:
@@ -76,17 +76,19 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
 class MetricsLog:
     """Appends rows to metrics.jsonl, and to TensorBoard's files where it is installed.
 
-    ``keep_until``: rows of later iterations, left by a session that ended after its last
-    checkpoint, are dropped: the continued run writes them again.
+    Args:
+        folder: the run directory.
+        keep_until: rows of later iterations are dropped: a session that ended after its last
+            checkpoint left them, and the continued run writes them again.
+        tell: gets a line if TensorBoard is installed and doesn't work.
     """
 
-    def __init__(self, folder: Path, config: TrainConfig, keep_until: int) -> None:
+    def __init__(self, folder: Path, keep_until: int, tell: Tell) -> None:
         path = folder / "metrics.jsonl"
         rows = [row for row in read_metrics(path) if row["iteration"] <= keep_until]
         atomic_write(path, "".join(f"{json.dumps(row)}\n" for row in rows).encode())
         self._file = open(path, "a", buffering=1)
         self._board: Any = None
-        self.note = ""  # why there is no TensorBoard, if it is installed and doesn't work
         try:
             from torch.utils.tensorboard import SummaryWriter
 
@@ -94,7 +96,7 @@ class MetricsLog:
         except ImportError:
             pass
         except Exception as error:  # whatever it is, it is no reason not to train
-            self.note = f"TensorBoard is installed but doesn't work: {error}"
+            tell(f"TensorBoard is installed but doesn't work: {error}")
 
     def __enter__(self) -> MetricsLog:
         return self
@@ -105,6 +107,7 @@ class MetricsLog:
             self._board.close()
 
     def write(self, row: dict[str, Any]) -> None:
+        """Append a row: the iteration, what ``Window.means`` gives, and ``Clock.lap``."""
         self._file.write(f"{json.dumps(row)}\n")
         if self._board is None:
             return

@@ -20,6 +20,11 @@ def traced(path: Path, device: torch.device, iterations: int) -> Iterator[list[s
 
     The trace is Chrome's JSON format, which ui.perfetto.dev and chrome://tracing show. The summary
     counts time on the device: an operation's own, without what it calls.
+
+    Args:
+        path: of the trace.
+        device: where the iterations run.
+        iterations: how many will, for the summary.
     """
     lines: list[str] = []
     on_gpu = device.type == "cuda"

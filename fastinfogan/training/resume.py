@@ -11,16 +11,22 @@ from fastinfogan.data import ImageData
 from fastinfogan.engine.build import Engine
 from fastinfogan.errors import UserError
 from fastinfogan.results.run import read_config, read_summary
-from fastinfogan.training.checkpoint import list_checkpoints, load_engine_state, load_newest
+from fastinfogan.training.checkpoint import list_checkpoints, load_newest, restore_engine_state
 from fastinfogan.training.metrics import Window
 
 
 class Standing(NamedTuple):
-    """Where a run stands when a session begins."""
+    """Where a run stands when a session begins.
 
-    iteration: int = 0  # iterations done
-    seconds: float = 0.0  # spent on them
-    damaged: tuple[tuple[Path, str], ...] = ()  # newer checkpoints, and what is wrong with each
+    Attributes:
+        iteration: iterations done.
+        seconds: spent on them.
+        damaged: newer checkpoints, and what is wrong with each.
+    """
+
+    iteration: int = 0
+    seconds: float = 0.0
+    damaged: tuple[tuple[Path, str], ...] = ()
 
 
 def continued_config(folder: Path, config: TrainConfig | None) -> TrainConfig:
@@ -53,7 +59,7 @@ def restore(
 ) -> Standing:
     """Put the newest usable checkpoint into ``engine`` and ``window``.
 
-    A run that ended before its first checkpoint begins anew: the seed holds all there is to know.
+    A run that ended before its first checkpoint begins anew, from the same seed.
 
     Raises:
         UserError: the checkpoint is of other settings or images, or nothing is left to do.
@@ -75,5 +81,5 @@ def restore(
     if done > wanted or (summary is not None and summary["iterations"] == done == wanted):
         raise UserError(f"--iterations {wanted}: the run in {out} has done {done}; ask for more")
     window.restore(state.pop("window"), progress.window_count)
-    load_engine_state(engine, state)
+    restore_engine_state(engine, state)
     return Standing(progress.iteration, progress.seconds, tuple(damaged))

@@ -1,4 +1,4 @@
-"""One session of a run: how long it takes, and the signal that ends it early."""
+"""One session of a run: the time it takes, and the signal that ends it early."""
 
 from __future__ import annotations
 
@@ -12,7 +12,12 @@ from typing import Any
 
 
 class Clock:
-    """Seconds spent in a run, of all its sessions, and the speed of training alone."""
+    """Seconds spent in a run, over all its sessions, and the speed of training alone.
+
+    Args:
+        before: seconds spent in earlier sessions.
+        iteration: iterations done in them.
+    """
 
     def __init__(self, before: float, iteration: int) -> None:
         now = time.monotonic()
@@ -33,6 +38,7 @@ class Clock:
 
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:
+        """What runs inside doesn't count in the next lap's speed."""
         before = time.monotonic()
         yield
         self._lap += time.monotonic() - before

@@ -28,10 +28,15 @@ def describe(row: dict[str, Any]) -> str:
 
 
 class Status:
-    """Plain lines for logs and pipes."""
+    """Plain lines for logs and pipes.
+
+    Args:
+        total: iterations of the whole run.
+        done: iterations done before this session.
+    """
 
     def __init__(self, total: int, done: int) -> None:
-        self.total, self.first = total, done
+        self._total, self._first = total, done
         self._started = self._shown = time.monotonic()
 
     def __enter__(self) -> Status:
@@ -50,12 +55,12 @@ class Status:
     def metrics(self, row: dict[str, Any]) -> None:
         """New means; the last ones are always shown."""
         now, iteration = time.monotonic(), row["iteration"]
-        if now - self._shown < PLAIN_EVERY and iteration < self.total:
+        if now - self._shown < PLAIN_EVERY and iteration < self._total:
             return
         self._shown = now
-        pace = (now - self._started) / max(1, iteration - self.first)
-        left = _duration(pace * (self.total - iteration))
-        print(f"{iteration:>7}/{self.total}  {describe(row)}  {left} left", flush=True)
+        pace = (now - self._started) / max(1, iteration - self._first)
+        left = _duration(pace * (self._total - iteration))
+        print(f"{iteration:>7}/{self._total}  {describe(row)}  {left} left", flush=True)
 
 
 class LiveStatus(Status):
@@ -81,6 +86,7 @@ class LiveStatus(Status):
         self._progress.stop()
 
     def line(self, text: str) -> None:
+        """See ``Status``, like the other two."""
         self._progress.console.print(text, markup=False)
 
     def advance(self, iteration: int) -> None:

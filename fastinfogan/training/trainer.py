@@ -88,13 +88,13 @@ class Training:
             config.optim.batch_size, config.run.seed, config.architecture.output_range,
             self.plan.device, self.plan.input_dtype,
         )  # fmt: skip
-        self.feed = open_feed(self.data, batches, config.run.resident, self._tell)
+        self.feed = open_feed(self.data, batches, config.run.resident, self.tell)
         low, high = config.architecture.output_range
         fill = torch.from_numpy(low + self.data.background.astype("float32") / 255 * (high - low))
         self.draws = Draws(config, self.feed, self.plan.input_dtype, fill.to(self.plan.device))
         self.window = Window(config.spec, self.plan.device, config.optim.consistency > 0)
         run_iterations = Captured if self.plan.graphs else Eager
-        self.iterations = run_iterations(self._iterate, self.feed.prepare, self._tell)
+        self.iterations = run_iterations(self._iterate, self.feed.prepare, self.tell)
 
         standing = Standing()
         if resumed:
@@ -109,13 +109,14 @@ class Training:
         """Train to the end, or until a signal asks to stop."""
         settings, total = self.config.run, self.config.optim.iterations
         run, saved_at = self._open_run(), self.iteration
+        told: list[str] = []
         with (
-            MetricsLog(self.out, self.config, keep_until=self.iteration) as log,
+            MetricsLog(self.out, keep_until=self.iteration, tell=told.append) as log,
             self.status as status,
             Signals() as signals,
         ):
             clock = Clock(self.standing.seconds, self.iteration)
-            for line in (*self._introduction(), *filter(None, [log.note])):
+            for line in (*self._introduction(), *told):
                 status.line(line)
             while True:
                 finished = self.iteration == total
@@ -175,7 +176,7 @@ class Training:
         config, data = self.config, self.data
         shape = "x".join(map(str, data.image_shape))
         lines = [
-            *(note for _, note in self.standing.damaged),
+            *(problem for _, problem in self.standing.damaged),
             f"{len(data):,} {shape} images of {config.data.dataset}; preset "
             f"{config.model.preset}, codes {config.model.codes}, noise {config.model.noise}",
             f"{config.run.engine} engine on {self.plan.describe()}; {self.feed.summary}",
@@ -197,7 +198,8 @@ class Training:
         numbers = ("error_hungarian", "error_majority", "nmi", "ari")
         return {c.code: {name: getattr(c, name) for name in numbers} for c in found}
 
-    def _tell(self, line: str) -> None:
+    def tell(self, line: str) -> None:
+        """Show a line, beside the bar where there is one."""
         self.status.line(line)
 
     def _means(self) -> dict[str, Any]:
@@ -280,7 +282,7 @@ class Training:
         with traced(self.out / "trace.json", self.plan.device, count) as top:
             self._advance(count)
         for line in top:
-            self._tell(line)
+            self.tell(line)
 
     def _due(self, every: int) -> bool:
         return every > 0 and self.iteration > 0 and self.iteration % every == 0

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from fastinfogan.kernels.adam.segments import ALIGN, offsets
+from fastinfogan.kernels.adam.layout import ALIGN, offsets
 from fastinfogan.kernels.dispatch import NATIVE, NATIVE_DTYPES, address
 
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from fastinfogan.kernels.adam.segments import ALIGN, offsets
+from fastinfogan.kernels.adam.layout import ALIGN, offsets
 from fastinfogan.kernels.triton_module import jit, launch, tl
 
 
@@ -60,7 +60,7 @@ def _adam_kernel(
                 at = first - STARTS[i] + lane
                 g = tl.load(grads[i] + at, mask=at < SIZES[i], other=0.0).to(tl.float32)
         at = first + lane
-        # The padding is there to be read and written: zeros, which stay so.
+        # The padding is read and written too: zeros, which stay zeros.
         p = tl.load(params_ptr + at)
         m = tl.load(exp_avg_ptr + at)
         v = tl.load(exp_avg_sq_ptr + at)

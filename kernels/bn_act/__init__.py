@@ -25,17 +25,15 @@ code.)
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 import fastinfogan.kernels.bn_act.registration  # noqa: F401  (registers what op() gives)
-from fastinfogan.kernels.checks import check_between, check_float, check_vector
-from fastinfogan.kernels.dispatch import NATIVE_DTYPES, TRITON_DTYPES, Impl, accumulator, choose, op
-from fastinfogan.kernels.layout import channels_last
+from fastinfogan.kernels.bn_act.arguments import Exchange, check
+from fastinfogan.kernels.channels_last import channels_last
+from fastinfogan.kernels.dispatch import NATIVE_DTYPES, TRITON_DTYPES, Impl, choose, op
 
 
 def bn_act_reference(
@@ -77,9 +75,6 @@ def bn_act_reference(
         for part in x.chunk(groups)
     ]
     return F.leaky_relu(parts[0] if groups == 1 else torch.cat(parts), slope)
-
-
-Exchange = Callable[[Tensor], Tensor]
 
 
 class BnActFunction(torch.autograd.Function):
@@ -181,7 +176,7 @@ def bn_act(
         ValueError: an argument is off: the message names it.
         RuntimeError: ``impl`` can't run here.
     """
-    _check(x, weight, bias, running_mean, running_var, slope, groups, training, exchange)
+    check(x, weight, bias, running_mean, running_var, slope, groups, training, exchange)
     impl = choose("bn_act", impl, x, native=NATIVE_DTYPES, triton=TRITON_DTYPES)
     if not training:
         groups = 1
@@ -194,47 +189,3 @@ def bn_act(
         return channels_last(y)
     settings = slope, groups, momentum, eps, training, exchange, impl
     return BnActFunction.apply(x, weight, bias, running_mean, running_var, settings)
-
-
-def _check(
-    x: Tensor,
-    weight: Tensor,
-    bias: Tensor,
-    running_mean: Tensor | None,
-    running_var: Tensor | None,
-    slope: float,
-    groups: int,
-    training: bool,
-    exchange: Exchange | None,
-) -> None:
-    if x.dim() not in (2, 4) or x.numel() == 0:
-        raise ValueError(f"bn_act: x is {tuple(x.shape)}; (B, C) or (B, C, H, W), not empty, work")
-    check_float("bn_act", "x", x)
-    if (running_mean is None) != (running_var is None):
-        raise ValueError("bn_act: running_mean and running_var go together: both or neither")
-    if running_mean is None and not training:
-        raise ValueError("bn_act: running_mean=None needs training=True")
-    channels, dtype, device = x.shape[1], accumulator(x.dtype), x.device
-    for name, vector in (
-        ("weight", weight),
-        ("bias", bias),
-        ("running_mean", running_mean),
-        ("running_var", running_var),
-    ):
-        if vector is None:
-            continue
-        if vector.shape != (channels,):
-            raise ValueError(
-                f"bn_act: {name} is {tuple(vector.shape)}, and x has {channels} channels"
-            )
-        check_vector("bn_act", name, vector, dtype, device, "x")
-    check_between("bn_act", "slope", slope, 0, 1)
-    if groups not in (1, 2) or (training and x.shape[0] % groups):
-        raise ValueError(
-            f"bn_act: groups={groups} with a batch of {x.shape[0]}; 1, or 2 if the batch is even"
-        )
-    if training and exchange is None and x.numel() == channels * groups:
-        raise ValueError(
-            f"bn_act: x is {tuple(x.shape)} with groups={groups}: one value per channel has no "
-            "variance to train with"
-        )

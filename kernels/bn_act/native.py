@@ -2,34 +2,32 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
-from fastinfogan.kernels.dispatch import NATIVE, NATIVE_DTYPES, accumulator, address
+from fastinfogan.kernels.bn_act.layout import (
+    empty_gradients,
+    empty_partials,
+    empty_results,
+    sizes_of,
+)
+from fastinfogan.kernels.dispatch import NATIVE, NATIVE_DTYPES, address
 
 
-def _sizes(x: Tensor, groups: int) -> tuple[int, int, int]:
-    """Rows of a group, channels, and the parts that the rows are cut into.
+def parts_of(rows: int, channels: int) -> int:
+    """The parts that the rows of a group are cut into.
 
-    How many parts is a function of the group's shape alone: results don't depend on the number of
-    threads, nor on what else is in the batch.
+    By the group's shape alone: results don't depend on the number of threads, nor on what else is
+    in the batch.
     """
-    channels = x.shape[1]
-    rows = x.numel() // channels // groups
     # An even number, of at least a tile of rows and 16 K numbers each.
-    return rows, channels, max(1, min(64, 2 * (rows // 128), 2 * (rows * channels // 32768)))
-
-
-def empty_partials(x: Tensor, groups: int) -> Tensor:
-    """(parts, 3, groups, channels), float32, or float64 if x is."""
-    _, channels, parts = _sizes(x, groups)
-    return x.new_empty((parts, 3, groups, channels), dtype=accumulator(x.dtype))
+    return max(1, min(64, 2 * (rows // 128), 2 * (rows * channels // 32768)))
 
 
 def bn_act_partials(x: Tensor, groups: int) -> Tensor:
     """The sums of the forward pass."""
-    rows, channels, parts = _sizes(x, groups)
-    partials = empty_partials(x, groups)
+    rows, channels = sizes_of(x, groups)
+    parts = parts_of(rows, channels)
+    partials = empty_partials(x, groups, parts)
     NATIVE.bn_act_partials(
         NATIVE_DTYPES[x.dtype],
         rows,
@@ -56,16 +54,15 @@ def bn_act_forward(
     training: bool,
 ) -> tuple[Tensor, Tensor]:
     """y, and (mean, 1 / sigma) per group and channel; gathers ``partials`` where they are None."""
-    rows, channels, parts = _sizes(x, groups)
-    y = torch.empty_like(x)
-    stats = weight.new_empty((2, groups, channels))
+    rows, channels = sizes_of(x, groups)
+    y, stats = empty_results(x, groups)
     NATIVE.bn_act_forward(
         NATIVE_DTYPES[x.dtype],
         rows,
         channels,
         groups,
         x.data_ptr(),
-        parts,
+        parts_of(rows, channels),
         address(partials),
         0 if partials is None else partials.shape[0],
         weight.data_ptr(),
@@ -86,8 +83,9 @@ def bn_act_backward_partials(
     dy: Tensor, x: Tensor, weight: Tensor, bias: Tensor, stats: Tensor, slope: float, groups: int
 ) -> Tensor:
     """The sums of the backward pass."""
-    rows, channels, parts = _sizes(x, groups)
-    partials = empty_partials(x, groups)
+    rows, channels = sizes_of(x, groups)
+    parts = parts_of(rows, channels)
+    partials = empty_partials(x, groups, parts)
     NATIVE.bn_act_backward_partials(
         NATIVE_DTYPES[x.dtype],
         rows,
@@ -118,8 +116,8 @@ def bn_act_backward(
     training: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """dx, dweight, dbias; ``own`` are this rank's sums (None: gathers them), ``partials`` all's."""
-    rows, channels, parts = _sizes(x, groups)
-    dx, dweight, dbias = torch.empty_like(x), torch.empty_like(weight), torch.empty_like(bias)
+    rows, channels = sizes_of(x, groups)
+    dx, dweight, dbias = empty_gradients(x, weight, bias)
     NATIVE.bn_act_backward(
         NATIVE_DTYPES[x.dtype],
         rows,
@@ -130,7 +128,7 @@ def bn_act_backward(
         weight.data_ptr(),
         bias.data_ptr(),
         stats.data_ptr(),
-        parts,
+        parts_of(rows, channels),
         address(own),
         address(partials),
         0 if partials is None else partials.shape[0],

@@ -4,23 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import torch
 from torch import Tensor
 
 from fastinfogan.kernels.bn_act import native, triton
-from fastinfogan.kernels.dispatch import Impl, accumulator, register
+from fastinfogan.kernels.bn_act.layout import (
+    empty_gradients,
+    empty_partials,
+    empty_results,
+    sizes_of,
+)
+from fastinfogan.kernels.dispatch import Impl, register
 
 
 def _fake_partials(impl: Impl) -> Callable[..., Tensor]:
-    return native.empty_partials if impl == "native" else triton.empty_partials
+    parts_of = native.parts_of if impl == "native" else triton.parts_of
+    return lambda x, groups: empty_partials(x, groups, parts_of(*sizes_of(x, groups)))
 
 
-def _fake_forward(impl: Impl) -> Callable[..., tuple[Tensor, Tensor]]:
-    def fake(x, partials, weight, bias, running_mean, running_var, slope, groups, *_):
-        stats = x.new_empty((2, groups, x.shape[1]), dtype=accumulator(x.dtype))
-        return torch.empty_like(x), stats
-
-    return fake
+def _fake_forward(x, partials, weight, bias, running_mean, running_var, slope, groups, *_):
+    return empty_results(x, groups)
 
 
 def _fake_backward_partials(impl: Impl) -> Callable[..., Tensor]:
@@ -28,11 +30,8 @@ def _fake_backward_partials(impl: Impl) -> Callable[..., Tensor]:
     return lambda dy, x, weight, bias, stats, slope, groups: fake(x, groups)
 
 
-def _fake_backward(impl: Impl) -> Callable[..., tuple[Tensor, Tensor, Tensor]]:
-    def fake(dy, x, weight, bias, stats, own, partials, slope, groups, training):
-        return torch.empty_like(x), torch.empty_like(weight), torch.empty_like(bias)
-
-    return fake
+def _fake_backward(dy, x, weight, bias, *_):
+    return empty_gradients(x, weight, bias)
 
 
 register(
@@ -47,7 +46,7 @@ register(
     "float eps, bool training) -> (Tensor, Tensor)",
     native=native.bn_act_forward,
     triton=triton.bn_act_forward,
-    fake=_fake_forward,
+    fake=lambda impl: _fake_forward,
 )
 register(
     "bn_act_backward_partials(Tensor dy, Tensor x, Tensor weight, Tensor bias, Tensor stats, "
@@ -61,5 +60,5 @@ register(
     "Tensor? partials, float slope, int groups, bool training) -> (Tensor, Tensor, Tensor)",
     native=native.bn_act_backward,
     triton=triton.bn_act_backward,
-    fake=_fake_backward,
+    fake=lambda impl: _fake_backward,
 )

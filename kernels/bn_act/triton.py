@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
+from fastinfogan.kernels.bn_act.layout import (
+    empty_gradients,
+    empty_partials,
+    empty_results,
+    sizes_of,
+)
 from fastinfogan.kernels.bn_act.triton_kernels import (
     bn_act_backward_kernel,
     bn_act_backward_partials_kernel,
@@ -36,29 +41,21 @@ def _tile_constants(channels: int) -> dict[str, int]:
     return {"BLOCK_ROWS": block_rows, "BLOCK_CHANNELS": block_channels, **compiled}
 
 
-def _rows(x: Tensor, groups: int) -> int:
-    """Rows of a group."""
-    return x.numel() // x.shape[1] // groups
+def parts_of(rows: int, channels: int) -> int:
+    """The parts that the rows of a group are cut into.
 
-
-def empty_partials(x: Tensor, groups: int) -> Tensor:
-    """(parts, 3, groups, channels) float32, for the parts that the rows of a group are cut into.
-
-    How many is a function of the group's shape alone: results don't depend on what else is in the
-    batch.
+    By the group's shape alone: results don't depend on what else is in the batch.
     """
-    rows, channels = _rows(x, groups), x.shape[1]
     block_rows, block_channels = _tile(channels)
     across = -(-channels // block_channels)
-    parts = max(1, min(64, 512 // across, -(-rows // block_rows)))
-    return x.new_empty((parts, 3, groups, channels), dtype=torch.float32)
+    return max(1, min(64, 512 // across, -(-rows // block_rows)))
 
 
 def bn_act_partials(x: Tensor, groups: int) -> Tensor:
     """The sums of the forward pass."""
-    rows, channels = _rows(x, groups), x.shape[1]
-    partials = empty_partials(x, groups)
-    parts = partials.shape[0]
+    rows, channels = sizes_of(x, groups)
+    parts = parts_of(rows, channels)
+    partials = empty_partials(x, groups, parts)
     launch(
         bn_act_partials_kernel,
         _grid(parts, channels, groups),
@@ -89,9 +86,8 @@ def bn_act_forward(
     """y, and (mean, 1 / sigma) per group and channel; gathers ``partials`` where they are None."""
     if training and partials is None:
         partials = bn_act_partials(x, groups)
-    rows, channels = _rows(x, groups), x.shape[1]
-    y = torch.empty_like(x)
-    stats = x.new_empty((2, groups, channels), dtype=torch.float32)
+    rows, channels = sizes_of(x, groups)
+    y, stats = empty_results(x, groups)
     launch(
         bn_act_forward_kernel,
         _grid(-(-rows // _tile(channels)[0]), channels, groups),
@@ -122,9 +118,9 @@ def bn_act_backward_partials(
     dy: Tensor, x: Tensor, weight: Tensor, bias: Tensor, stats: Tensor, slope: float, groups: int
 ) -> Tensor:
     """The sums of the backward pass."""
-    rows, channels = _rows(x, groups), x.shape[1]
-    partials = empty_partials(x, groups)
-    parts = partials.shape[0]
+    rows, channels = sizes_of(x, groups)
+    parts = parts_of(rows, channels)
+    partials = empty_partials(x, groups, parts)
     launch(
         bn_act_backward_partials_kernel,
         _grid(parts, channels, groups),
@@ -161,8 +157,8 @@ def bn_act_backward(
         own = bn_act_backward_partials(dy, x, weight, bias, stats, slope, groups)
     if partials is None:
         partials = own
-    rows, channels = _rows(x, groups), x.shape[1]
-    dx, dweight, dbias = torch.empty_like(x), torch.empty_like(weight), torch.empty_like(bias)
+    rows, channels = sizes_of(x, groups)
+    dx, dweight, dbias = empty_gradients(x, weight, bias)
     launch(
         bn_act_backward_kernel,
         _grid(-(-rows // _tile(channels)[0]), channels, groups),

@@ -16,9 +16,7 @@ rounds then.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -26,13 +24,8 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 import fastinfogan.kernels.consistency.registration  # noqa: F401  (registers what op() gives)
-from fastinfogan.kernels.checks import (
-    check_float,
-    check_same_device,
-    check_same_dtype,
-    check_shape,
-)
-from fastinfogan.kernels.codes import Code, check_kinds
+from fastinfogan.kernels.codes import Code
+from fastinfogan.kernels.consistency.arguments import Terms, check, read, takes_part
 from fastinfogan.kernels.dispatch import NATIVE_DTYPES, TRITON_DTYPES, Impl, choose, op
 
 
@@ -53,7 +46,7 @@ def consistency_reference(q_image: Tensor, q_copy: Tensor, codes: Sequence[Code]
     for code in codes:
         here = slice(column, column + code.q_width)
         column += code.q_width
-        if not _takes_part(code):
+        if not takes_part(code):
             continue
         p, q = p_params[:, here], q_params[:, here]
         if code.has_categories:
@@ -62,41 +55,6 @@ def consistency_reference(q_image: Tensor, q_copy: Tensor, codes: Sequence[Code]
             log_p, log_q = (F.logsigmoid(torch.cat([out, -out], dim=1)) for out in (p, q))
         total = total + F.kl_div(log_q, log_p, reduction="batchmean", log_target=True)
     return total
-
-
-def _takes_part(code: Code) -> bool:
-    return code.regularized and code.is_discrete
-
-
-class Terms(NamedTuple):
-    """The codes as the registered op takes them.
-
-    Attributes:
-        kinds: number of each code's kind; 0 if it takes no part.
-        widths: columns of each code in Q's output.
-    """
-
-    kinds: tuple[int, ...]
-    widths: tuple[int, ...]
-
-
-@functools.lru_cache(maxsize=256)
-def read(codes: tuple[Code, ...]) -> Terms:
-    """The codes that ``consistency`` was given.
-
-    Raises:
-        ValueError: a kind of code is unknown, or no code takes part.
-    """
-    check_kinds("consistency", codes)
-    if not any(map(_takes_part, codes)):
-        raise ValueError(
-            "consistency: codes has no categorical or Bernoulli code that is regularised; "
-            "one at least must take part"
-        )
-    return Terms(
-        tuple(code.row.number if _takes_part(code) else 0 for code in codes),
-        tuple(code.q_width for code in codes),
-    )
 
 
 class ConsistencyFunction(torch.autograd.Function):
@@ -146,22 +104,10 @@ def consistency(
     # Dynamo follows Python, but not into a cache.
     reader = read.__wrapped__ if torch.compiler.is_compiling() else read
     terms = reader(tuple(codes))
-    _check(q_image, q_copy, terms)
+    check(q_image, q_copy, terms)
     impl = choose("consistency", impl, q_copy, native=NATIVE_DTYPES, triton=TRITON_DTYPES)
     if impl == "reference":
         return consistency_reference(q_image, q_copy, codes)
     return ConsistencyFunction.apply(
         q_image.detach().contiguous(), q_copy.contiguous(), terms, impl
     )
-
-
-def _check(q_image: Tensor, q_copy: Tensor, terms: Terms) -> None:
-    columns = sum(terms.widths)
-    if q_copy.dim() != 2 or q_copy.shape[0] == 0 or q_copy.shape[1] != columns:
-        raise ValueError(
-            f"consistency: q_copy is {tuple(q_copy.shape)}; (B, {columns}) fits the codes"
-        )
-    check_float("consistency", "q_copy", q_copy)
-    check_shape("consistency", "q_image", q_image, tuple(q_copy.shape), "q_copy")
-    check_same_dtype("consistency", "q_image", q_image, "q_copy", q_copy)
-    check_same_device("consistency", "q_image", q_image, "q_copy", q_copy)

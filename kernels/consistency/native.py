@@ -13,7 +13,7 @@ from fastinfogan.kernels.dispatch import NATIVE, NATIVE_DTYPES
 _CPU = torch.device("cpu")
 
 
-def consistency_native(
+def consistency(
     q_image: Tensor, q_copy: Tensor, kinds: Sequence[int], widths: Sequence[int]
 ) -> Results:
     """Loss and gradient as a registered op, on a CPU; kinds and widths as in ``Table.terms``."""

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+from fastinfogan.kernels.consistency import native, triton
 from fastinfogan.kernels.consistency.layout import empty_results
-from fastinfogan.kernels.consistency.native import consistency_native
-from fastinfogan.kernels.consistency.triton import consistency_triton
 from fastinfogan.kernels.dispatch import register
 
 register(
     "consistency(Tensor q_image, Tensor q_copy, int[] kinds, int[] widths) -> (Tensor, Tensor)",
-    native=consistency_native,
-    triton=consistency_triton,
+    native=native.consistency,
+    triton=triton.consistency,
     fake=lambda impl: empty_results,
 )

@@ -103,7 +103,7 @@ def blocks_of(widths: Sequence[int]) -> dict[str, int]:
     }
 
 
-def consistency_triton(
+def consistency(
     q_image: Tensor, q_copy: Tensor, kinds: Sequence[int], widths: Sequence[int]
 ) -> Results:
     """Loss and gradient as a registered op, on a GPU or interpreted; see ``Table.terms``."""

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from fastinfogan.kernels.conv.shapes import TAPS, empty_weight
-from fastinfogan.kernels.layout import channels_last
+from fastinfogan.kernels.channels_last import channels_last
+from fastinfogan.kernels.conv.layout import TAPS, empty_weight
 
 
 def padded(large: Tensor, stride: int) -> Tensor:

@@ -12,9 +12,9 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from fastinfogan.kernels.conv.shapes import TAPS, empty_large, empty_small, empty_weight
+from fastinfogan.kernels.channels_last import pixel_matrix
+from fastinfogan.kernels.conv.layout import TAPS, empty_large, empty_small, empty_weight
 from fastinfogan.kernels.dispatch import NATIVE, NATIVE_DTYPES, address
-from fastinfogan.kernels.layout import pixel_matrix
 
 DTYPES = (torch.float32, torch.float64)  # bfloat16 is the library's
 

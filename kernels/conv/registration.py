@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fastinfogan.kernels.conv import native
-from fastinfogan.kernels.conv.shapes import empty_large, empty_small, empty_weight
+from fastinfogan.kernels.conv.layout import empty_large, empty_small, empty_weight
 from fastinfogan.kernels.dispatch import register
 
 

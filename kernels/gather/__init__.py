@@ -13,12 +13,12 @@ to the result's dtype.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
-from fastinfogan.kernels.dispatch import Impl, choose, op, register
+import fastinfogan.kernels.gather.registration  # noqa: F401  (registers what op() gives)
+from fastinfogan.kernels.dispatch import Impl, choose, op
 from fastinfogan.kernels.gather.arguments import (
     Range,
     check_draw,
@@ -26,9 +26,7 @@ from fastinfogan.kernels.gather.arguments import (
     check_indices,
     check_order,
 )
-from fastinfogan.kernels.gather.layout import FEISTEL_ROUNDS, empty_result, half_bits_of
-from fastinfogan.kernels.gather.native import draw_native, gather_native, order_native
-from fastinfogan.kernels.gather.triton import draw_triton, gather_triton, order_triton
+from fastinfogan.kernels.gather.layout import FEISTEL_ROUNDS, half_bits_of
 from fastinfogan.kernels.philox import STREAM_ORDER, halves, philox_reference
 
 
@@ -114,41 +112,6 @@ def to_float(images: Tensor, output_range: Range, dtype: torch.dtype = torch.flo
     computed = torch.float64 if dtype == torch.float64 else torch.float32
     result = images.permute(0, 3, 1, 2).to(computed).mul_((high - low) / 255.0).add_(low)
     return result.to(dtype)
-
-
-def _fake_gather(impl: Impl) -> Callable[..., Tensor]:
-    def fake(images, indices, low, high, dtype):
-        return empty_result(images, indices.shape[0], dtype)
-
-    return fake
-
-
-def _fake_draw(impl: Impl) -> Callable[..., Tensor]:
-    def fake(images, seed, position, shift, batch, low, high, dtype):
-        return empty_result(images, batch, dtype)
-
-    return fake
-
-
-register(
-    "gather(Tensor images, Tensor indices, float low, float high, ScalarType dtype) -> Tensor",
-    native=gather_native,
-    triton=gather_triton,
-    fake=_fake_gather,
-)
-register(
-    "draw(Tensor images, Tensor seed, Tensor position, SymInt shift, SymInt batch, float low, "
-    "float high, ScalarType dtype) -> Tensor",
-    native=draw_native,
-    triton=draw_triton,
-    fake=_fake_draw,
-)
-register(
-    "order(Tensor positions, int count, Tensor seed) -> Tensor",
-    native=order_native,
-    triton=order_triton,
-    fake=lambda impl: lambda positions, count, seed: torch.empty_like(positions),
-)
 
 
 def gather(

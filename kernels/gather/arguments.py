@@ -5,10 +5,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from fastinfogan.kernels.checks import check_range
-from fastinfogan.kernels.dispatch import NATIVE_DTYPES
-
-_DTYPES = (*NATIVE_DTYPES, torch.float16)
+from fastinfogan.kernels.checks import (
+    check_at_least,
+    check_float_dtype,
+    check_number,
+    check_range,
+    check_vector,
+)
 
 Range = tuple[float, float]
 
@@ -25,10 +28,7 @@ def check_gather(images: Tensor, indices: Tensor, output_range: Range, dtype: to
             f"gather: indices is {indices.dtype} of shape {tuple(indices.shape)}; it must be "
             "torch.int64 of shape (B,), not empty"
         )
-    if indices.device != images.device:
-        raise ValueError(f"gather: indices is on {indices.device}, and images on {images.device}")
-    if not indices.is_contiguous():
-        raise ValueError(f"gather: indices has stride {indices.stride(0)}; it must have 1")
+    check_vector("gather", "indices", indices, torch.int64, images.device, "images")
 
 
 def check_indices(images: Tensor, indices: Tensor) -> None:
@@ -63,10 +63,9 @@ def check_draw(
         ValueError: one is off.
     """
     _check_images("draw", images, output_range, dtype)
-    if batch < 1:
-        raise ValueError(f"draw: batch={batch}; 1 or more work")
-    _check_number("draw", "seed", seed, images)
-    _check_number("draw", "position", position, images)
+    check_at_least("draw", "batch", batch, 1)
+    _check_number("draw", "seed", seed, images.device)
+    _check_number("draw", "position", position, images.device)
 
 
 def check_order(positions: Tensor, count: int, seed: Tensor) -> None:
@@ -80,29 +79,23 @@ def check_order(positions: Tensor, count: int, seed: Tensor) -> None:
             f"order: positions is {positions.dtype} of shape {tuple(positions.shape)}; "
             "it must be torch.int64 and not empty"
         )
-    if count < 1:
-        raise ValueError(f"order: count={count}; 1 or more work")
-    _check_number("order", "seed", seed, positions)
+    check_at_least("order", "count", count, 1)
+    _check_number("order", "seed", seed, positions.device)
 
 
-def _check_images(name: str, images: Tensor, output_range: Range, dtype: torch.dtype) -> None:
+def _check_images(op: str, images: Tensor, output_range: Range, dtype: torch.dtype) -> None:
     if images.dim() != 4 or images.dtype != torch.uint8 or images.numel() == 0:
         raise ValueError(
-            f"{name}: images is {images.dtype} of shape {tuple(images.shape)}; "
+            f"{op}: images is {images.dtype} of shape {tuple(images.shape)}; "
             "it must be torch.uint8 of shape (N, H, W, C), not empty"
         )
     if not images.is_contiguous():
-        raise ValueError(f"{name}: images has strides {images.stride()}; it must be contiguous")
-    check_range(name, output_range)
-    if dtype not in _DTYPES:
-        raise ValueError(f"{name}: dtype={dtype}; a float of 16, 32 or 64 bits works")
+        raise ValueError(f"{op}: images has strides {images.stride()}; it must be contiguous")
+    check_range(op, output_range)
+    check_float_dtype(op, dtype)
 
 
-def _check_number(name: str, argument: str, tensor: Tensor, other: Tensor) -> None:
-    if tensor.dtype != torch.int64 or tensor.shape != (1,):
-        raise ValueError(
-            f"{name}: {argument} is {tensor.dtype} of shape {tuple(tensor.shape)}; "
-            "it must be torch.int64 of shape (1,)"
-        )
-    if tensor.device != other.device:
-        raise ValueError(f"{name}: {argument} is on {tensor.device}; {other.device} works")
+def _check_number(op: str, name: str, tensor: Tensor, device: torch.device) -> None:
+    check_number(op, name, tensor)
+    if tensor.device != device:
+        raise ValueError(f"{op}: {name} is on {tensor.device}; {device} works")

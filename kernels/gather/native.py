@@ -1,24 +1,22 @@
-"""gather, draw and order on a CPU: the launchers of native/gather.cpp."""
+"""gather, draw and order on the CPU: the launchers of ``native/gather.cpp``."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-from fastinfogan.kernels.dispatch import NATIVE, NATIVE_DTYPES
+from fastinfogan.kernels.dispatch import NATIVE, NATIVE_DTYPES, native_result
 from fastinfogan.kernels.gather.arguments import no_image
 from fastinfogan.kernels.gather.layout import empty_result, half_bits_of
 
 
-def gather_native(
-    images: Tensor, indices: Tensor, low: float, high: float, dtype: torch.dtype
-) -> Tensor:
-    """``gather`` as the registered op, on a CPU.
+def gather(images: Tensor, indices: Tensor, low: float, high: float, dtype: torch.dtype) -> Tensor:
+    """``gather`` as the registered op, on the CPU.
 
     Raises:
         ValueError: an index is no image's.
     """
-    stored = dtype if dtype in NATIVE_DTYPES else torch.float32
+    stored = native_result(dtype)
     result = empty_result(images, len(indices), stored)
     count, height, width, channels = images.shape
     outside = NATIVE.gather(
@@ -37,7 +35,7 @@ def gather_native(
     return result.to(dtype)
 
 
-def draw_native(
+def draw(
     images: Tensor,
     seed: Tensor,
     position: Tensor,
@@ -47,8 +45,8 @@ def draw_native(
     high: float,
     dtype: torch.dtype,
 ) -> Tensor:
-    """``draw`` as the registered op, on a CPU."""
-    stored = dtype if dtype in NATIVE_DTYPES else torch.float32
+    """``draw`` as the registered op, on the CPU."""
+    stored = native_result(dtype)
     result = empty_result(images, batch, stored)
     count, height, width, channels = images.shape
     NATIVE.draw(
@@ -68,8 +66,8 @@ def draw_native(
     return result.to(dtype)
 
 
-def order_native(positions: Tensor, count: int, seed: Tensor) -> Tensor:
-    """``order`` as the registered op, on a CPU."""
+def order(positions: Tensor, count: int, seed: Tensor) -> Tensor:
+    """``order`` as the registered op, on the CPU."""
     indices = torch.empty_like(positions)
     NATIVE.order(
         positions.data_ptr(),

@@ -112,9 +112,7 @@ def _order_kernel(
     tl.store(indices_ptr + at, _image_at(position, count, half_bits, seed, STREAM, ROUNDS))
 
 
-def gather_triton(
-    images: Tensor, indices: Tensor, low: float, high: float, dtype: torch.dtype
-) -> Tensor:
+def gather(images: Tensor, indices: Tensor, low: float, high: float, dtype: torch.dtype) -> Tensor:
     """``gather`` as the registered op, on a GPU or interpreted."""
     count, height, width, channels = images.shape
     size, batch = height * width * channels, len(indices)
@@ -135,7 +133,7 @@ def gather_triton(
     return result
 
 
-def draw_triton(
+def draw(
     images: Tensor,
     seed: Tensor,
     position: Tensor,
@@ -170,7 +168,7 @@ def draw_triton(
     return result
 
 
-def order_triton(positions: Tensor, count: int, seed: Tensor) -> Tensor:
+def order(positions: Tensor, count: int, seed: Tensor) -> Tensor:
     """``order`` as the registered op, on a GPU or interpreted."""
     indices = torch.empty_like(positions)
     launch(

@@ -20,18 +20,17 @@ G's input is the noise and then the codes in order, a categorical one as a one-h
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+import fastinfogan.kernels.latents.registration  # noqa: F401  (registers what op() gives)
 from fastinfogan.kernels.codes import Code
-from fastinfogan.kernels.dispatch import Impl, choose, op, register
+from fastinfogan.kernels.dispatch import Impl, choose, op
 from fastinfogan.kernels.latents.arguments import check, read
-from fastinfogan.kernels.latents.layout import empty_results, word_columns
-from fastinfogan.kernels.latents.native import latents_native
-from fastinfogan.kernels.latents.triton import latents_triton
+from fastinfogan.kernels.latents.layout import word_columns
 from fastinfogan.kernels.philox import STREAM_LATENTS, halves, philox_reference
 
 
@@ -83,22 +82,6 @@ def latents_reference(
         one_hot = code.has_categories
         inputs.append(F.one_hot(value, code.categories) if one_hot else values[-1].unsqueeze(1))
     return torch.cat([part.to(dtype) for part in inputs], dim=1), torch.stack(values, dim=1)
-
-
-def _fake_latents(impl: Impl) -> Callable[..., tuple[Tensor, Tensor]]:
-    def fake(seed, offset, shift, batch, noise, table, words, width, dtype):
-        return empty_results(seed, table, batch, width, dtype)
-
-    return fake
-
-
-register(
-    "latents(Tensor seed, Tensor offset, SymInt shift, SymInt batch, int noise, int[] table, "
-    "int words, int width, ScalarType dtype) -> (Tensor, Tensor)",
-    native=latents_native,
-    triton=latents_triton,
-    fake=_fake_latents,
-)
 
 
 def latents(

@@ -1,4 +1,4 @@
-"""latents on a CPU: the launcher of native/latents.cpp."""
+"""latents on the CPU: the launcher of ``native/latents.cpp``."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from fastinfogan.kernels.dispatch import NATIVE, NATIVE_DTYPES
+from fastinfogan.kernels.dispatch import NATIVE, NATIVE_DTYPES, native_result
 from fastinfogan.kernels.latents.layout import empty_results, table_on_device
 
 
-def latents_native(
+def latents(
     seed: Tensor,
     offset: Tensor,
     shift: int,
@@ -22,8 +22,8 @@ def latents_native(
     width: int,
     dtype: torch.dtype,
 ) -> tuple[Tensor, Tensor]:
-    """``latents`` as the registered op, on a CPU; see ``layout.Layout``."""
-    stored = dtype if dtype in NATIVE_DTYPES else torch.float32
+    """``latents`` as the registered op, on the CPU; see ``layout.Layout``."""
+    stored = native_result(dtype)
     inputs, values = empty_results(seed, table, batch, width, stored)
     NATIVE.latents(
         NATIVE_DTYPES[stored],

@@ -132,7 +132,7 @@ def _latents_kernel(
         _draw_noise(rows, block, noise, seed, sample, inside, STREAM)
 
 
-def latents_triton(
+def latents(
     seed: Tensor,
     offset: Tensor,
     shift: int,

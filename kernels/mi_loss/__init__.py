@@ -36,12 +36,10 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+import fastinfogan.kernels.mi_loss.registration  # noqa: F401  (registers what op() gives)
 from fastinfogan.kernels.codes import HALF_LOG_TWO_PI, LOG_SIGMA_BOUND, Code
-from fastinfogan.kernels.dispatch import NATIVE_DTYPES, Impl, accumulator, choose, op, register
+from fastinfogan.kernels.dispatch import NATIVE_DTYPES, TRITON_DTYPES, Impl, accumulator, choose, op
 from fastinfogan.kernels.mi_loss.arguments import Terms, check, check_categories, read
-from fastinfogan.kernels.mi_loss.layout import empty_results
-from fastinfogan.kernels.mi_loss.native import mi_loss_native
-from fastinfogan.kernels.mi_loss.triton import TRITON_DTYPES, mi_loss_triton
 
 Weights = Sequence[float]  # lambda per code
 
@@ -105,15 +103,6 @@ def _wide(x: Tensor) -> Tensor:
 
 def _add(adversarial: Tensor, information: Tensor, nlls: Tensor) -> tuple[Tensor, Tensor]:
     return adversarial + information, torch.cat([adversarial.detach()[None], nlls])
-
-
-register(
-    "mi_loss(Tensor? logits, Tensor q_params, Tensor values, int[] kinds, int[] widths, "
-    "float[] weights) -> (Tensor, Tensor, Tensor)",
-    native=mi_loss_native,
-    triton=mi_loss_triton,
-    fake=lambda impl: empty_results,
-)
 
 
 class MiLossFunction(torch.autograd.Function):
@@ -215,7 +204,7 @@ def g_loss(
         q_params, values, codes, weights, impl: see ``mi_loss``.
 
     Returns:
-        as ``d_loss``.
+        As ``d_loss``.
 
     Raises:
         ValueError, RuntimeError: as ``mi_loss``.

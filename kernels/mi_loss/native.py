@@ -1,4 +1,4 @@
-"""mi_loss on a CPU: the launcher of native/mi_loss.cpp."""
+"""mi_loss on the CPU: the launcher of ``native/mi_loss.cpp``."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ import torch
 from torch import Tensor
 
 from fastinfogan.kernels.codes import HALF_LOG_TWO_PI, LOG_SIGMA_BOUND
-from fastinfogan.kernels.dispatch import NATIVE, NATIVE_DTYPES, accumulator
+from fastinfogan.kernels.dispatch import NATIVE, NATIVE_DTYPES, accumulator, address
 from fastinfogan.kernels.mi_loss.arguments import no_category
 from fastinfogan.kernels.mi_loss.layout import Results, empty_results, table_on_device
 
 _CPU = torch.device("cpu")
 
 
-def mi_loss_native(
+def mi_loss(
     logits: Tensor | None,
     q_params: Tensor,
     values: Tensor,
@@ -23,7 +23,7 @@ def mi_loss_native(
     widths: Sequence[int],
     weights: Sequence[float],
 ) -> Results:
-    """The three losses as one registered op, on a CPU; see ``arguments.Terms``.
+    """The three losses as one registered op, on the CPU; see ``arguments.Terms``.
 
     Raises:
         ValueError: a category isn't one.
@@ -42,7 +42,7 @@ def mi_loss_native(
         1 if rows * columns < 1 << 15 else min(16, rows),
         LOG_SIGMA_BOUND,
         HALF_LOG_TWO_PI,
-        0 if logits is None else logits.data_ptr(),
+        address(logits),
         q_params.data_ptr(),
         values.data_ptr(),
         table.terms.data_ptr(),

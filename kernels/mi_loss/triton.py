@@ -12,8 +12,6 @@ from fastinfogan.kernels.mi_loss.layout import Results, empty_results, table_on_
 from fastinfogan.kernels.triton_math import softplus
 from fastinfogan.kernels.triton_module import constexpr, jit, launch, power_of_two, tl
 
-TRITON_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
-
 _CATEGORICAL = constexpr(KINDS["categorical"].number)
 _UNIFORM = constexpr(KINDS["uniform"].number)
 _GAUSSIAN = constexpr(KINDS["gaussian"].number)
@@ -142,7 +140,7 @@ def blocks_of(kinds: Sequence[int], widths: Sequence[int]) -> dict[str, int]:
     }
 
 
-def mi_loss_triton(
+def mi_loss(
     logits: Tensor | None,
     q_params: Tensor,
     values: Tensor,

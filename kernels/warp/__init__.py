@@ -30,33 +30,19 @@ Jaderberg et al. 2015, section 3.3.)
 
 from __future__ import annotations
 
-from dataclasses import fields
-
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 import fastinfogan.kernels.warp.registration  # noqa: F401  (registers what op() gives)
-from fastinfogan.kernels.checks import (
-    check_at_least,
-    check_between,
-    check_dtype,
-    check_float,
-    check_number,
-    check_range,
-    check_same_device,
-    check_shape,
-    check_vector,
-)
+from fastinfogan.kernels.channels_last import channels_last
 from fastinfogan.kernels.dispatch import NATIVE_DTYPES, TRITON_DTYPES, Impl, choose, op
-from fastinfogan.kernels.jitter import MOST, Jitter
-from fastinfogan.kernels.layout import channels_last
+from fastinfogan.kernels.jitter import Jitter
 from fastinfogan.kernels.philox import halves, philox_reference
-from fastinfogan.kernels.warp.layout import NUMBERS
+from fastinfogan.kernels.warp.arguments import RANGES, check_draw_maps, check_warp
 
 Range = tuple[float, float]
-_RANGES = tuple(f.name for f in fields(Jitter))
 
 
 def draw_maps_reference(
@@ -177,18 +163,11 @@ def draw_maps(
         ValueError: an argument is off: the message names it.
         RuntimeError: ``impl`` can't run here.
     """
-    for name in _RANGES:
-        check_between("draw_maps", f"jitter.{name}", getattr(jitter, name), 0, getattr(MOST, name))
-    check_at_least("draw_maps", "batch", batch, 1)
-    check_number("draw_maps", "seed", seed)
-    check_number("draw_maps", "offset", offset)
-    check_same_device("draw_maps", "offset", offset, "seed", seed)
-    check_at_least("draw_maps", "stream", stream, 0)
-    check_range("draw_maps", output_range)
+    check_draw_maps(jitter, batch, seed, offset, stream, output_range)
     impl = choose("draw_maps", impl, seed, native=(torch.int64,), triton=(torch.int64,))
     if impl == "reference":
         return draw_maps_reference(jitter, batch, seed, offset + shift, stream, output_range)
-    ranges = [getattr(jitter, name) for name in _RANGES]
+    ranges = [getattr(jitter, name) for name in RANGES]
     half_range = 0.5 * (output_range[1] - output_range[0])
     return op("draw_maps", impl, seed)(seed, offset, shift, batch, stream, ranges, half_range)
 
@@ -217,15 +196,7 @@ def warp(
         ValueError: an argument is off: the message names it.
         RuntimeError: ``impl`` can't run here.
     """
-    if x.dim() != 4 or x.numel() == 0:
-        raise ValueError(f"warp: x is {tuple(x.shape)}; (B, C, H, W), not empty, works")
-    check_float("warp", "x", x)
-    check_shape("warp", "maps", maps, (len(x), NUMBERS), "x")
-    check_dtype("warp", "maps", maps, (torch.float32,))
-    check_same_device("warp", "maps", maps, "x", x)
-    check_shape("warp", "fill", fill, (x.shape[1],), "x")
-    check_vector("warp", "fill", fill, torch.float32, x.device, "x")
-    check_range("warp", output_range)
+    check_warp(x, maps, fill, output_range)
     impl = choose("warp", impl, x, native=NATIVE_DTYPES, triton=TRITON_DTYPES)
     if impl == "reference":
         return warp_reference(x, maps, fill, output_range)

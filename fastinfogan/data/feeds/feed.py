@@ -12,7 +12,7 @@ from torch import Tensor
 class Batches(NamedTuple):
     """What a feed is asked for.
 
-    Of several ranks each gets its own slice of every batch: together they see what one would see.
+    Each of several ranks gets its own slice of every batch: together they see what one would see.
 
     Attributes:
         size: images in a batch, of all ranks together.

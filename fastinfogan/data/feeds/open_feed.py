@@ -1,4 +1,4 @@
-"""Which of the two kinds of feed a run gets."""
+"""Chooses the feed of a run: resident or streamed."""
 
 from __future__ import annotations
 

@@ -11,7 +11,12 @@ from fastinfogan.kernels.gather import draw
 
 
 class ResidentFeed:
-    """All images on the device as uint8; where the next batch begins is kept there too."""
+    """All images on the device as uint8; where the next batch begins is kept there too.
+
+    Args:
+        data: the images.
+        batches: what is asked for.
+    """
 
     prepare = None
 

@@ -22,6 +22,7 @@ import numpy as np
 from fastinfogan.data.fetch import CACHE_VARIABLE
 from fastinfogan.data.images import ImageData
 from fastinfogan.errors import UserError
+from fastinfogan.files import sync_folder, synced_write
 from fastinfogan.tell import Tell
 
 FORMAT_VERSION = 1
@@ -123,13 +124,13 @@ def open_cache(folder: Path, manifest: Mapping[str, Any], threads: int) -> Image
 
 @contextlib.contextmanager
 def locked(folder: Path, tell: Tell) -> Iterator[None]:
-    """Only one process at a time makes a cache; the lock goes with the process that holds it.
+    """Let one process at a time make a cache; a process that ends gives its lock back.
 
     Args:
         folder: the cache; the lock lies beside it.
         tell: gets a line if another process holds it.
     """
-    import fcntl
+    import fcntl  # not on Windows
 
     folder.parent.mkdir(parents=True, exist_ok=True)
     # Never removed: whoever waits on a removed file would hold a lock that nobody else sees.
@@ -148,16 +149,14 @@ class Writer:
     Rows are appended to ``images.npy``, then a line to the journal says how many items and rows
     there are and the block's CRC-32. Opening reads both back and keeps the blocks that agree,
     so that nothing need be synced on the way. ``finish`` syncs everything and renames the folder.
+
+    Args:
+        folder: the cache's name once it is finished.
+        header: JSON that must be the same for a partial cache to be continued.
+        shape: (H, W, C) of a row.
     """
 
     def __init__(self, folder: Path, header: Mapping[str, Any], shape: tuple[int, ...]) -> None:
-        """Open what is there, or begin.
-
-        Args:
-            folder: the cache's name once it is finished.
-            header: JSON that must be the same for a partial cache to be continued.
-            shape: (H, W, C) of a row.
-        """
         self._folder, self._shape = folder, shape
         self.partial = folder.with_name(folder.name + ".partial")
         self.done = Done(0, 0, [], [])
@@ -174,6 +173,7 @@ class Writer:
         self.close()
 
     def close(self) -> None:
+        """Close the files; a later writer goes on from what they hold."""
         self._images.close()
         self._journal.close()
 
@@ -232,12 +232,12 @@ class Writer:
             os.fsync(file.fileno())
         checksum = hashlib.sha256(_json(full)).hexdigest()
         text = json.dumps({**full, "checksum": checksum}, indent=1)
-        _write(self.partial / MANIFEST, text.encode())
+        synced_write(self.partial / MANIFEST, text.encode())
         self.close()
         (self.partial / JOURNAL).unlink()
-        _sync_folder(self.partial)
+        sync_folder(self.partial)
         os.rename(self.partial, self._folder)
-        _sync_folder(self._folder.parent)
+        sync_folder(self._folder.parent)
 
     def _recover(self) -> None:
         self._journal.seek(0)
@@ -276,7 +276,7 @@ class Writer:
         if array is None:
             return None
         data = _npy_header(array.shape, "<i8") + array.astype("<i8").tobytes()
-        _write(self.partial / f"{name}.npy", data)
+        synced_write(self.partial / f"{name}.npy", data)
         return {"shape": array.shape, "crc": zlib.crc32(data)}
 
 
@@ -321,18 +321,3 @@ def _names(names: list[str] | None) -> tuple[str, ...] | None:
 
 def _json(value: Any) -> bytes:
     return json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
-
-
-def _write(path: Path, data: bytes) -> None:
-    with open(path, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -17,6 +17,7 @@ import numpy as np
 
 from fastinfogan.data.ingest.pillow import PNG_SIGNATURE, png_chunks
 from fastinfogan.data.ingest.preprocess import Preprocess
+from fastinfogan.errors import one_line
 
 PREFETCH = 2  # batches that DALI works on at a time
 # JPEG start-of-frame markers: C0 to CF but for DHT, JPG and DAC. DALI gets the usual three.
@@ -36,7 +37,7 @@ def broken() -> str | None:
     try:
         importlib.import_module("nvidia.dali")
     except Exception as error:  # whatever an odd installation raises
-        return " ".join(str(error).split()) or type(error).__name__
+        return one_line(error)
     return None
 
 

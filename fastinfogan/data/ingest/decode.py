@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -76,8 +76,7 @@ def decode_blocks(
             pool.shutdown(cancel_futures=True)  # on Ctrl-C, do not decode the rest first
 
 
-# ----------------------------------------------------------------------------------------
-# Pillow: every file is read and decoded by a thread of the pool.
+# -- Pillow: every file is read and decoded by a thread of the pool ----------------------------
 
 
 def _pillow_blocks(
@@ -120,8 +119,7 @@ def _block(
     return DecodedBlock(len(results), rows, bad)
 
 
-# ----------------------------------------------------------------------------------------
-# DALI: this thread reads files ahead while DALI's threads decode; odd files go to the pool.
+# -- DALI: this thread reads files ahead while DALI's threads decode; odd files go to the pool --
 
 
 @dataclass
@@ -146,7 +144,15 @@ class _Batch:
 
 
 class _Feeder:
-    """DALI's source: batches read from files, remembered until their results are there."""
+    """DALI's source: batches read from files, remembered until their results are there.
+
+    Args:
+        files: the encoded files.
+        preprocess: what is made of each.
+        start: number of the first one.
+        pool: where Pillow decodes what isn't for DALI.
+        reduce: leave JPEGs that are far too large to Pillow, which decodes them reduced.
+    """
 
     def __init__(
         self,
@@ -156,15 +162,6 @@ class _Feeder:
         pool: ThreadPoolExecutor,
         reduce: bool,
     ) -> None:
-        """Nothing is read yet.
-
-        Args:
-            files: the encoded files.
-            preprocess: what is made of each.
-            start: number of the first one.
-            pool: where Pillow decodes what isn't for DALI.
-            reduce: leave JPEGs that are far too large to Pillow, which decodes them reduced.
-        """
         self.pending: deque[_Batch] = deque()
         self._replay: deque[_Batch] = deque()
         self._batches = self._read(files, preprocess, start, pool, reduce)
@@ -245,7 +242,7 @@ def _dali_blocks(
 ) -> Iterator[DecodedBlock]:
     feeder = _Feeder(files, preprocess, start, pool, reduce=device is None)
 
-    def build():
+    def build() -> Any:
         return dali.decode_pipeline(feeder, preprocess, BLOCK_FILES, thread_count(), device)
 
     pipeline = build()

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Protocol
 
 from fastinfogan.data.data_dir import require_directory
-from fastinfogan.errors import UserError
+from fastinfogan.errors import UserError, one_line
 
 SUFFIXES = ("jpg", "jpeg", "png", "webp", "bmp", "tif", "tiff")
 EXPECTED = f"image files ({', '.join(SUFFIXES)})"
@@ -42,7 +42,12 @@ class EncodedFiles(Protocol):
 
 
 class FolderFiles:
-    """Files below a folder."""
+    """Files below a folder.
+
+    Args:
+        root: the folder.
+        names: of the files, relative to it.
+    """
 
     def __init__(self, root: Path, names: list[str]) -> None:
         self.names = names
@@ -62,7 +67,12 @@ class FolderFiles:
 
 
 class ZipFiles:
-    """Members of a zip archive."""
+    """Members of a zip archive.
+
+    Args:
+        path: the archive.
+        wanted: given a member's name, whether it counts.
+    """
 
     def __init__(self, path: Path, wanted: Callable[[str], bool]) -> None:
         self._archive = zipfile.ZipFile(path)
@@ -77,7 +87,12 @@ class ZipFiles:
 
 
 class TarFiles:
-    """Members of an uncompressed tar archive."""
+    """Members of an uncompressed tar archive.
+
+    Args:
+        path: the archive.
+        wanted: given a member's name, whether it counts.
+    """
 
     def __init__(self, path: Path, wanted: Callable[[str], bool]) -> None:
         with tarfile.open(path, "r:") as archive:
@@ -113,7 +128,7 @@ def open_archive(path: Path, wanted: Callable[[str], bool]) -> ZipFiles | TarFil
     except UserError:  # what ``wanted`` has to say
         raise
     except (OSError, EOFError, ValueError, tarfile.TarError, zipfile.BadZipFile) as error:
-        reason = getattr(error, "strerror", None) or " ".join(str(error).split())
+        reason = getattr(error, "strerror", None) or one_line(error)
         raise UserError(
             f"--data-dir {str(path.parent)!r}: {path.name} cannot be read ({reason}); fetch it "
             "again"

@@ -42,14 +42,14 @@ class Ingested(NamedTuple):
 
 
 def ingest(
-    source: Source, request: LoadRequest, load: bool = False, decoder: Decoder | None = None
+    source: Source, request: LoadRequest, with_data: bool = False, decoder: Decoder | None = None
 ) -> Ingested:
     """Find the source's cache or make it.
 
     Args:
         source: what to ingest.
         request: whether to show progress, what to do with bad files, whom to tell.
-        load: compare every byte with what was written, and map the images into memory.
+        with_data: compare every byte with what was written, and map the images into memory.
         decoder: what decodes encoded files; None: what ``pick_decoder`` finds.
 
     Raises:
@@ -65,12 +65,12 @@ def ingest(
     stem = f"{source.dataset}-{source.split}-{cache.cache_key(description)}"
     folder = cache_directory("ingested") / stem
     try:
-        found = _find(folder, load)
+        found = _find(folder, with_data)
         if isinstance(found, Ingested):
             _check_found(source, found, request.allow_bad)
             return found
         with cache.locked(folder, tell):
-            found = _find(folder, load)  # another process may just have made it
+            found = _find(folder, with_data)  # another process may just have made it
             if isinstance(found, Ingested):
                 _check_found(source, found, request.allow_bad)
                 return found
@@ -79,7 +79,7 @@ def ingest(
                 shutil.rmtree(folder)
             decoder = pick_decoder(tell) if decoder is None else decoder
             seconds = _make(source, description, folder, request, decoder)
-        found = _find(folder, load)
+        found = _find(folder, with_data)
     except OSError as error:
         raise cache.unusable(folder.parent, error) from None
     if not isinstance(found, Ingested):
@@ -106,11 +106,11 @@ def describe(ingested: Ingested) -> str:
     return "\n".join(lines)
 
 
-def _find(folder: Path, load: bool) -> Ingested | str | None:
+def _find(folder: Path, with_data: bool) -> Ingested | str | None:
     """The cache, what is wrong with it, or None where there is none."""
     try:
         manifest = cache.read_manifest(folder)
-        data = cache.open_cache(folder, manifest, thread_count()) if load else None
+        data = cache.open_cache(folder, manifest, thread_count()) if with_data else None
     except FileNotFoundError:
         return "has no manifest" if folder.exists() else None
     except cache.Damaged as error:
@@ -182,7 +182,7 @@ def _check_bad(
 
 
 def _check_found(source: Source, found: Ingested, allow_bad: bool) -> None:
-    """A cache that was made with --allow-bad is for those who say so again."""
+    """Refuse a cache that was made with --allow-bad, unless this request allows it too."""
     manifest = found.manifest
     count, bad = manifest["items"], manifest["items"] - manifest["shape"][0]
     if _too_many(bad, count) and not allow_bad:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fastinfogan.data.ingest.preprocess import REDUCE_TO, Preprocess
+from fastinfogan.errors import one_line
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -98,7 +99,7 @@ def reason(error: Exception) -> str:
         return f"not an image in {', '.join(FORMATS)} format"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
-    return " ".join(str(error).split()) or type(error).__name__
+    return one_line(error)
 
 
 def _flatten(image: Image) -> Image:

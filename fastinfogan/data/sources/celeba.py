@@ -12,7 +12,12 @@ from pathlib import Path
 
 import numpy as np
 
-from fastinfogan.data.data_dir import directory_status, require_directory, spoilt
+from fastinfogan.data.data_dir import (
+    directory_status,
+    needed_data_dir,
+    require_directory,
+    spoilt,
+)
 from fastinfogan.data.dataset import Dataset, LoadRequest
 from fastinfogan.data.images import Annotations
 from fastinfogan.data.ingest.encoded import (
@@ -44,9 +49,7 @@ def celeba_source(request: LoadRequest) -> Source:
     Without the list of attributes there are no factors; without the partition both splits are
     all the images.
     """
-    if request.data_dir is None:
-        raise UserError(f"--dataset celeba needs --data-dir: a directory with {EXPECTED}")
-    root = request.data_dir
+    root = needed_data_dir("celeba", request.data_dir, EXPECTED)
     images = _images(root)
     attributes, partition = _find(root, ATTRIBUTES), _find(root, PARTITION)
     entries = [entry_of(path) for path in (attributes, partition) if path is not None]
@@ -64,6 +67,8 @@ def celeba_source(request: LoadRequest) -> Source:
 
 
 def celeba_status(data_dir: Path | None) -> tuple[bool, str]:
+    """See ``Dataset.status``."""
+
     def look(root: Path) -> str:
         images = _images(root)
         lists = [name for name in (ATTRIBUTES, PARTITION) if _find(root, name) is None]

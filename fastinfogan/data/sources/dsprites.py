@@ -9,12 +9,17 @@ from typing import IO
 
 import numpy as np
 
-from fastinfogan.data.data_dir import directory_status, require_directory, spoilt
+from fastinfogan.data.data_dir import (
+    directory_status,
+    needed_data_dir,
+    require_directory,
+    spoilt,
+)
 from fastinfogan.data.dataset import Dataset, LoadRequest
 from fastinfogan.data.images import Annotations
 from fastinfogan.data.ingest.encoded import entry_of, identity
 from fastinfogan.data.ingest.source import Items, Source, array_items
-from fastinfogan.errors import UserError
+from fastinfogan.errors import UserError, one_line
 
 SIDE, BLOCK_ROWS = 64, 1024
 FILE = "dsprites_ndarray_co1sh3sc6or40x32y32_64x64.npz"
@@ -24,9 +29,8 @@ EXPECTED = f"{FILE}, from https://github.com/google-deepmind/dsprites-dataset"
 
 def dsprites_source(request: LoadRequest) -> Source:
     """The images: uint8 N x 64 x 64 x 1, 0 or 255; factors: the published ``latents_classes``."""
-    if request.data_dir is None:
-        raise UserError(f"--dataset dsprites needs --data-dir: a directory with {EXPECTED}")
-    path = _find(request.data_dir)
+    root = needed_data_dir("dsprites", request.data_dir, EXPECTED)
+    path = _find(root)
     return Source(
         dataset="dsprites",
         split="all",
@@ -34,12 +38,13 @@ def dsprites_source(request: LoadRequest) -> Source:
         identity=identity([entry_of(path)]),
         preprocessing={},
         what="images",
-        where=f"--data-dir {str(request.data_dir)!r}",
+        where=f"--data-dir {str(root)!r}",
         open=lambda: _open(path),
     )
 
 
 def dsprites_status(data_dir: Path | None) -> tuple[bool, str]:
+    """See ``Dataset.status``."""
     return directory_status(
         data_dir, EXPECTED, lambda found: f"{_find(found).name} is in {str(found)!r}"
     )
@@ -60,7 +65,7 @@ def _open(path: Path) -> Items:
         with zipfile.ZipFile(path) as archive, archive.open("imgs.npy") as file:
             shape, dtype = _header(file)
     except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise spoilt(path, f"cannot be read ({' '.join(str(error).split())})") from None
+        raise spoilt(path, f"cannot be read ({one_line(error)})") from None
     if dtype != np.uint8 or shape[1:] != (SIDE, SIDE) or factors.shape != (shape[0], len(FACTORS)):
         raise spoilt(path, f"holds images of {dtype} {shape} and factors of {factors.shape}")
     return array_items(
@@ -81,7 +86,7 @@ def _rows(path: Path, count: int, start: int) -> Iterator[np.ndarray]:
                 rows = np.frombuffer(file.read(size), np.uint8).reshape(-1, SIDE, SIDE, 1)
                 yield (rows != 0) * np.uint8(255)
     except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
-        raise spoilt(path, f"cannot be read ({' '.join(str(error).split())})") from None
+        raise spoilt(path, f"cannot be read ({one_line(error)})") from None
 
 
 def _header(file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype]:

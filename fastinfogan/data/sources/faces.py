@@ -1,18 +1,18 @@
 """``faces``: renders of 3D face models, 32 x 32 grey.
 
-The paper renders the Basel Face Model (Paysan et al. 2009), which is given out only against a
-signed licence; any folder of renders does.
+The paper renders the Basel Face Model (Paysan et al. 2009), which needs a signed licence; any
+folder of renders will do.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 
+from fastinfogan.data.data_dir import needed_data_dir
 from fastinfogan.data.dataset import Dataset, LoadRequest
 from fastinfogan.data.ingest.preprocess import Preprocess
 from fastinfogan.data.ingest.source import Source
 from fastinfogan.data.sources.folder import files_source, files_status
-from fastinfogan.errors import UserError
 
 SIDE = 32
 EXPECTED = (
@@ -23,12 +23,12 @@ EXPECTED = (
 
 def faces_source(request: LoadRequest) -> Source:
     """Every image file below ``data_dir``: uint8 N x 32 x 32 x 1, rows sorted by path."""
-    if request.data_dir is None:
-        raise UserError(f"--dataset faces needs --data-dir: a directory with {EXPECTED}")
-    return files_source("faces", request.data_dir, Preprocess(SIDE, 1))
+    root = needed_data_dir("faces", request.data_dir, EXPECTED)
+    return files_source("faces", root, Preprocess(SIDE, 1))
 
 
 def faces_status(data_dir: Path | None) -> tuple[bool, str]:
+    """See ``Dataset.status``."""
     return files_status(data_dir, EXPECTED)
 
 

@@ -1,4 +1,4 @@
-"""``folder``: any directory of image files; also what datasets of loose files are made of."""
+"""``folder``: any directory of image files; other datasets of loose files build on it."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from fastinfogan.data.data_dir import needed_data_dir
 from fastinfogan.data.dataset import Dataset, LoadRequest
 from fastinfogan.data.images import Annotations
 from fastinfogan.data.ingest.encoded import EXPECTED, SUFFIXES, FolderFiles, identity, list_images
@@ -40,9 +41,8 @@ def folder_source(request: LoadRequest) -> Source:
         )
     if channels not in (1, 3):
         raise UserError(f"--channels {channels} is not possible; choose 1 (grey) or 3 (colour)")
-    if request.data_dir is None:
-        raise UserError(f"--dataset folder needs --data-dir: a directory with {EXPECTED}")
-    return files_source("folder", request.data_dir, Preprocess(size, channels), subfolder_labels)
+    root = needed_data_dir("folder", request.data_dir, EXPECTED)
+    return files_source("folder", root, Preprocess(size, channels), subfolder_labels)
 
 
 def files_source(

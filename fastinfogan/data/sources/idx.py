@@ -139,6 +139,7 @@ def load_idx(source: IdxSource, request: LoadRequest) -> ImageData:
 
 
 def idx_status(source: IdxSource, data_dir: Path | None) -> tuple[bool, str]:
+    """See ``Dataset.status``."""
     if data_dir is not None:
         try:
             for split in FILES:

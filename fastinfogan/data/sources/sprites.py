@@ -79,6 +79,7 @@ def coverage(shape: str, radius: float, angle: float) -> np.ndarray:
 
 
 def sprites_status(data_dir: Path | None) -> tuple[bool, str]:
+    """See ``Dataset.status``."""
     return True, "rendered when they are asked for"
 
 

@@ -10,12 +10,17 @@ from pathlib import Path
 
 import numpy as np
 
-from fastinfogan.data.data_dir import directory_status, require_directory, spoilt
+from fastinfogan.data.data_dir import (
+    directory_status,
+    needed_data_dir,
+    require_directory,
+    spoilt,
+)
 from fastinfogan.data.dataset import Dataset, LoadRequest
 from fastinfogan.data.images import Annotations
 from fastinfogan.data.ingest.encoded import entry_of, identity
 from fastinfogan.data.ingest.source import Items, Source, array_items
-from fastinfogan.errors import UserError
+from fastinfogan.errors import UserError, one_line
 
 SIDE, BLOCK_ROWS = 32, 1024
 TRAIN, EXTRA, TEST = (f"{part}_32x32.mat" for part in ("train", "extra", "test"))
@@ -27,9 +32,8 @@ def svhn_source(request: LoadRequest) -> Source:
 
     The train split is ``train_32x32.mat``, then ``extra_32x32.mat`` if it is there.
     """
-    if request.data_dir is None:
-        raise UserError(f"--dataset svhn needs --data-dir: a directory with {EXPECTED}")
-    paths = _find(request.data_dir, request.split)
+    root = needed_data_dir("svhn", request.data_dir, EXPECTED)
+    paths = _find(root, request.split)
     return Source(
         dataset="svhn",
         split=request.split,
@@ -37,12 +41,14 @@ def svhn_source(request: LoadRequest) -> Source:
         identity=identity(map(entry_of, paths)),
         preprocessing={},
         what="images",
-        where=f"--data-dir {str(request.data_dir)!r}",
+        where=f"--data-dir {str(root)!r}",
         open=lambda: _open(paths),
     )
 
 
 def svhn_status(data_dir: Path | None) -> tuple[bool, str]:
+    """See ``Dataset.status``."""
+
     def look(root: Path) -> str:
         paths = [*_find(root, "train"), *_find(root, "test")]
         return f"{', '.join(path.name for path in paths)} are in {str(root)!r}"
@@ -83,8 +89,7 @@ def _read(path: Path) -> tuple[np.ndarray, np.ndarray]:
         images, labels = content["X"], content["y"].ravel()
     # scipy meets damaged files with many kinds of exception; any of them means the same.
     except Exception as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise spoilt(path, f"cannot be read ({reason})") from None
+        raise spoilt(path, f"cannot be read ({one_line(error)})") from None
     if images.dtype != np.uint8 or images.ndim != 4 or images.shape[:3] != (SIDE, SIDE, 3):
         raise spoilt(path, f"holds X of {images.dtype} {images.shape}, not uint8 (32, 32, 3, N)")
     if len(labels) != images.shape[3] or not len(labels) or not np.isin(labels, range(1, 11)).all():

@@ -1,4 +1,4 @@
-"""Maps in channels-last memory, which the kernels take: a row of adjacent channels per pixel."""
+"""Channels-last maps, which kernels take: in memory, a row of adjacent channels per pixel."""
 
 from __future__ import annotations
 

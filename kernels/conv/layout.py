@@ -1,10 +1,10 @@
-"""Results of conv's three operations, empty: their shapes, in channels-last memory."""
+"""What conv's three operations write, empty: shapes, in channels-last memory."""
 
 from __future__ import annotations
 
 from torch import Tensor
 
-from fastinfogan.kernels.layout import empty_maps
+from fastinfogan.kernels.channels_last import empty_maps
 
 TAPS = 4  # of the kernel, along either axis
 
