@@ -19,7 +19,7 @@ def from_dict(tree: dict[str, Any]) -> TrainConfig:
     Raises:
         UserError: a field is missing, unknown, or of the wrong type.
     """
-    return _build(TrainConfig, _with_consistency(tree), "config.json")
+    return _build(TrainConfig, _brought_up(tree), "config.json")
 
 
 def differences(saved: TrainConfig, wanted: TrainConfig) -> dict[str, tuple[Any, Any]]:
@@ -28,13 +28,13 @@ def differences(saved: TrainConfig, wanted: TrainConfig) -> dict[str, tuple[Any,
     return {key: (before[key], after[key]) for key in before if before[key] != after[key]}
 
 
-def _with_consistency(tree: Any) -> Any:
-    """The tree; with --consistency and --augment off where it was written before they existed."""
+def _brought_up(tree: Any) -> Any:
+    """The tree; what didn't exist yet when it was written is off."""
     try:
-        optim, preset = tree["optim"], PRESETS[tree["model"]["preset"]]
+        optim, run, preset = tree["optim"], tree["run"], PRESETS[tree["model"]["preset"]]
         new = {"consistency": 0.0, "augment": False, "jitter": preset.jitter}
-        if not new.keys() & optim.keys():
-            return {**tree, "optim": {**optim, **new}}
+        if not new.keys() & optim.keys() and "evaluate_every" not in run:
+            return {**tree, "optim": {**optim, **new}, "run": {**run, "evaluate_every": 0}}
     except (LookupError, TypeError, AttributeError):
         pass  # _build says what is wrong
     return tree
