@@ -1,4 +1,4 @@
-"""Runs from before --consistency, --augment and --jitter: they are read, and they go on."""
+"""Runs from before --consistency, --augment, --jitter and --evaluate-every: they go on."""
 
 from __future__ import annotations
 
@@ -46,6 +46,7 @@ def test_an_old_config_json_means_what_it_meant(tmp_path):
 
 def test_the_fingerprint_counts_them_where_one_is_on():
     tree = json.loads(OLD)
+    tree["run"]["evaluate_every"] = 0
     seen = {FINGERPRINT}
     for consistency, augment, jitter in (
         (0.5, False, "shift=0.1"), (0.0, True, "shift=0.1"), (0.0, True, "shift=0.2"),
@@ -91,6 +92,7 @@ def old_run(small_run, tmp_path):
     tree = json.loads(path.read_text())
     for name in ("consistency", "augment", "jitter"):
         del tree["optim"][name]
+    del tree["run"]["evaluate_every"]
     path.write_text(json.dumps(tree))
     return folder
 
