@@ -71,7 +71,8 @@ def work_of(config: TrainConfig) -> Work:
     Alternating, with G, D, Q the networks' forward passes (D: trunk and head; Q: what it has beside
     D): G and 2 D + Q forward, their weight gradients and, but for the images', input gradients;
     then G and D + Q forward, input gradients through D + Q, both gradients of G. Simultaneous: the
-    same without the second forward passes.
+    same without the second forward passes. With consistency, Q's way (its trunk and head) once more
+    on the copies with both gradients, and its head forward on the real images.
     """
     rows = config.architecture.rows(config.spec)
     flop = {
@@ -87,9 +88,13 @@ def work_of(config: TrainConfig) -> Work:
     learn_d = 3 * (2 * d + q) - first_d * (3 if separate else 2)
     learn_g = (d + q) + 2 * g - first_g
     again = g + d + q if config.optim.update == "alternating" else 0
+    looks = 0
+    if config.optim.consistency > 0:
+        trunk, head = sum(flop["trunk"]), sum(flop["q_head"])
+        looks = 3 * (trunk + head) - first_d + head + (trunk if separate else 0)
     stacks = [*rows.values(), *([rows["trunk"]] if separate else [])]
     parameters = sum(row.parameters(before) for stack in stacks for row, before, _ in stack)
-    return Work((g + learn_d + learn_g + again) * config.optim.batch_size, parameters)
+    return Work((g + learn_d + learn_g + again + looks) * config.optim.batch_size, parameters)
 
 
 def measure_rates(device: torch.device, dtypes: list[torch.dtype], small: bool = False) -> Rates:

@@ -56,6 +56,16 @@ def test_flop_of_an_mlp_by_hand():
     assert work_of(preset_config("mnist-mlp")).flop == 32 * by_hand
 
 
+def test_flop_of_consistency_by_hand():
+    """mnist: trunk and Q once more on the copies, with two gradients, and Q's head on the images."""
+    plain = preset_config("mnist")
+    both = replace(plain, optim=replace(plain.optim, consistency=1.0))
+    conv1, conv2, fc1 = 2 * 16 * 64 * 14 * 14, 2 * 16 * 64 * 128 * 7 * 7, 2 * 6272 * 1024
+    head = 2 * (1024 * 128 + 128 * 12)
+    by_hand = 3 * (conv1 + conv2 + fc1 + head) - conv1 + head
+    assert work_of(both).flop - work_of(plain).flop == 128 * by_hand
+
+
 def test_flop_of_layers():
     """A transposed convolution multiplies at each pixel of the small map, its input."""
     assert layer_flop(fc(5), (2, 3, 3), (5,)) == 2 * 18 * 5
