@@ -57,7 +57,7 @@ def test_flop_of_an_mlp_by_hand():
 
 
 def test_flop_of_consistency_by_hand():
-    """mnist: trunk and Q once more on the copies, with two gradients, and Q's head on the images."""
+    """mnist: trunk and Q once more on the copies, with two gradients; Q on the images."""
     plain = preset_config("mnist")
     both = replace(plain, optim=replace(plain.optim, consistency=1.0))
     conv1, conv2, fc1 = 2 * 16 * 64 * 14 * 14, 2 * 16 * 64 * 128 * 7 * 7, 2 * 6272 * 1024

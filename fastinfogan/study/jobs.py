@@ -98,7 +98,7 @@ def _start(study: Study, seed: int, threads: int) -> Job:
         # A run directory without a checkpoint: resuming begins it.
         content = json.dumps(to_dict(study.run_config(seed)), indent=2).encode()
         atomic_write(folder / "config.json", content)
-    log = open(folder / "log.txt", "ab")  # noqa: SIM115: closed when the process has ended
+    log = open(folder / "log.txt", "ab")  # closed when the process has ended
     process = subprocess.Popen(
         [sys.executable, "-m", "fastinfogan", "train", "--resume", str(folder.resolve())],
         stdout=log,
