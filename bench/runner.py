@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,9 +17,8 @@ from fastinfogan.data.feeds.feed import Batches
 from fastinfogan.data.feeds.resident import ResidentFeed
 from fastinfogan.device import wait
 from fastinfogan.engine.build import build_engine
-from fastinfogan.engine.draws import Draws
+from fastinfogan.engine.draws import Draws, fill_of
 from fastinfogan.engine.graph import Captured, Eager
-from fastinfogan.model.reference import Batch
 from fastinfogan.plan import Plan, make_plan
 from fastinfogan.training.metrics import Window
 
@@ -73,7 +73,7 @@ class Runner:
         if subject.prepare is not None:
             subject.prepare(engine)
         draws = draws_of(config, device, plan.input_dtype if dtype == torch.float32 else dtype)
-        window = Window(config.spec, device)
+        window = Window(config.spec, device, config.optim.consistency > 0)
         self.sums = window.sums
         self.told: list[str] = []
 
@@ -97,7 +97,16 @@ def draws_of(config: TrainConfig, device: torch.device, dtype: torch.dtype) -> D
     shape = (2 * size, height, width, channels)
     images = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
     batches = Batches(size, 0, config.architecture.output_range, device, dtype)
-    return Draws(config, ResidentFeed(ImageData("random", images, None, None), batches), dtype)
+    data = ImageData("random", images, None, None)
+    fill = fill_of(data, config.architecture.output_range, device)
+    return Draws(config, ResidentFeed(data, batches), dtype, fill)
+
+
+def _doubled(drawn: Any) -> Any:
+    """A batch, or a part of it, in float64; what isn't there stays so."""
+    if isinstance(drawn, tuple):
+        return type(drawn)(*map(_doubled, drawn))
+    return None if drawn is None else drawn.double()
 
 
 class Parity:
@@ -115,8 +124,7 @@ class Parity:
         engine.generator.double()
         engine.discriminator.double()
         batch = draws_of(config, device, torch.float32).next()
-        inputs = [type(drawn)(*(part.double() for part in drawn)) for drawn in batch[1:]]
-        exact = engine.step(Batch(batch.real.double(), *inputs))
+        exact = engine.step(_doubled(batch))
         self._exact = {"d_loss": exact.d_loss, "nll": exact.nll}
         self._allowed: dict[str, dict[str, float]] = {}
 
@@ -158,5 +166,5 @@ class Parity:
 
     def _errors(self, runner: Runner) -> dict[str, float]:
         wait(self._device)
-        got = {"d_loss": runner.sums[0], "nll": runner.sums[2:]}
+        got = {"d_loss": runner.sums[0], "nll": runner.sums[2 : 2 + len(self._config.spec.codes)]}
         return {name: (got[name] - exact).abs().max().item() for name, exact in self._exact.items()}

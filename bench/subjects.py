@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from fastinfogan.config import ADAM_EPS
 from fastinfogan.engine.flat import FlatAdam
-from fastinfogan.engine.objective import judge
+from fastinfogan.engine.objective import View, judge
 from fastinfogan.errors import UserError
 from fastinfogan.kernels.dispatch import plain_ops
 from fastinfogan.model.networks import Discriminator
@@ -129,14 +129,22 @@ def amp_type(device: torch.device, amp_dtype: str) -> torch.dtype | None:
 # -- One part switched off -----------------------------------------------------------------------
 
 
-def apart(d: Discriminator, images: Tensor, groups: int, informed: bool) -> tuple[Tensor, Tensor]:
+def apart(
+    d: Discriminator, images: Tensor, groups: int, informed: bool, copy: Tensor | None = None
+) -> View:
     """``judge``, with the real and the generated images in passes of their own."""
     if groups == 1:
         return judge(d, images, 1, informed)
     real, fake = images.chunk(2)
-    logits_real = d.logits(d.features(real))
-    logits_fake, q_params = judge(d, fake, 1, informed)
-    return torch.cat([logits_real, logits_fake]), q_params
+    features = d.features(real)
+    logits_real = d.logits(features)
+    view = judge(d, fake, 1, informed)
+    view = View(torch.cat([logits_real, view.logits]), view.q_params)
+    if copy is None:
+        return view
+    with torch.no_grad():
+        q_image = d.q_params(real, features, statistics=False)
+    return view._replace(q_image=q_image, q_copy=d.q_of(copy, statistics=False))
 
 
 class SeparateAdam:

@@ -196,7 +196,8 @@ def subject_of(name):
 
 
 @pytest.mark.parametrize("name", ["two-passes", "separate-adam", "no-kernels"])
-def test_ablations_compute_the_same(narrow, name):
+@pytest.mark.parametrize("preset", ["mnist", "digits"])
+def test_ablations_compute_the_same(narrow, preset, name):
     """Losses of three iterations agree to rounding, as Adam makes it grow.
 
     In float64, as the engines are compared: elsewhere the ablations run in whatever half precision
@@ -204,7 +205,7 @@ def test_ablations_compute_the_same(narrow, name):
     """
     sums = []
     for subject in (subject_of("ours"), subject_of(name)):
-        runner = Runner(subject, narrow, CPU, torch.float64)
+        runner = Runner(subject, config_of(preset, tiny=True), CPU, torch.float64)
         runner.run(3)
         sums.append(runner.sums)
     torch.testing.assert_close(sums[1], sums[0], rtol=TRAJECTORY_64, atol=TRAJECTORY_64)

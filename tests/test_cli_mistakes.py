@@ -57,7 +57,10 @@ MISTAKES = [
     (("--dataset", "mnist", "--data-dir", "small"), ("20x20", "28x28")),
     (("--consistency", "-1"), ("--consistency -1", "0 or more")),
     (("--codes", "3xuni"), ("--consistency 1", "--codes 3xuni", "--consistency 0")),
-    (("--objective", "gan"), ("--consistency 1", "--objective gan", "--consistency 0")),
+    (
+        ("--objective", "gan", "--consistency", "1"),
+        ("--consistency 1", "--objective gan", "--consistency 0"),
+    ),
     (("--jitter", "rotation=3.14"), ("--jitter 'rotation=3.14'", "0 to 0.8")),
     (("--jitter", "shift=1"), ("--jitter 'shift=1'", "0 to 0.5")),
     (("--jitter", "wobble"), ("--jitter 'wobble'", "rotation", "flip")),

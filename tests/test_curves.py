@@ -6,14 +6,13 @@ import json
 import math
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from fastinfogan.config import TrainConfig, resolve, to_dict
+from fastinfogan.config import OptimConfig, TrainConfig, resolve, to_dict
 from fastinfogan.model.latent_spec import make_spec
 from fastinfogan.results.curves import plot_curves
 
@@ -97,7 +96,7 @@ def test_the_example_draws_a_run_beside_its_baseline(tmp_path):
     for objective, start in (("infogan", 0.0), ("gan", -0.5)):
         folder = tmp_path / objective
         folder.mkdir()
-        tree = to_dict(replace(config, optim=replace(config.optim, objective=objective)))
+        tree = to_dict(resolve(TrainConfig(optim=OptimConfig(objective=objective))))
         (folder / "config.json").write_text(json.dumps(tree))
         rows = rows_of(config.spec, start=start)
         (folder / "metrics.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))

@@ -25,7 +25,7 @@ def test_registry_entries():
         name: (d.name, d.default_preset, d.iterations, d.image_shape)
         for name, d in DATASETS.items()
     } == {
-        "digits": ("digits", "mnist", 1000, (1, 28, 28)),
+        "digits": ("digits", "digits", 1000, (1, 28, 28)),
         "mnist": ("mnist", "mnist", None, (1, 28, 28)),
         "fashion-mnist": ("fashion-mnist", "mnist", None, (1, 28, 28)),
         "sprites": ("sprites", "folder", None, (1, 64, 64)),

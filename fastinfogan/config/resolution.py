@@ -52,10 +52,13 @@ def resolve(config: TrainConfig) -> TrainConfig:
     optim = config.optim
     if dataset.iterations is not None:
         optim = _filled(optim, iterations=dataset.iterations)
-    optim = _filled(optim, **vars(own.optim))
     spec = make_spec(model.noise, model.codes)
     if not spec.regularized:
         raise UserError(f"--codes {model.codes!r}: at least one code must not be :free")
+    discrete = any(spec.codes[i].is_discrete for i in spec.regularized)
+    if optim.objective == "gan" or not discrete:  # a preset's consistency has nothing to act on
+        optim = _filled(optim, consistency=0.0)
+    optim = _filled(optim, **vars(own.optim))
     # One spelling of each, so that runs compare.
     model = replace(model, codes=str(spec))
     optim = replace(optim, jitter=str(parse_jitter(optim.jitter)))

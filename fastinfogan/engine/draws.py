@@ -7,12 +7,28 @@ from torch import Tensor
 
 from fastinfogan.config import TrainConfig
 from fastinfogan.config.jitter import AUGMENT_SHARE
+from fastinfogan.data import ImageData
 from fastinfogan.data.feeds.feed import Feed
 from fastinfogan.kernels.jitter import Jitter
 from fastinfogan.kernels.latents import latents
 from fastinfogan.kernels.philox import STREAM_COPY, STREAM_FAKE, STREAM_REAL
 from fastinfogan.kernels.warp import draw_maps, warp
 from fastinfogan.model.reference import Batch, Inputs
+
+
+def fill_of(data: ImageData, output_range: tuple[float, float], device: torch.device) -> Tensor:
+    """What lies beyond an image's border when it is changed: the data's background.
+
+    Args:
+        data: the images.
+        output_range: what pixels 0 and 255 are to the networks.
+        device: where it is wanted.
+
+    Returns:
+        (C,) float32.
+    """
+    low, high = output_range
+    return torch.from_numpy(data.background).to(device).float() / 255 * (high - low) + low
 
 
 class Draws:

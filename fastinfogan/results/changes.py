@@ -9,6 +9,7 @@ import torch
 from fastinfogan.config import TrainConfig
 from fastinfogan.config.jitter import AUGMENT_SHARE
 from fastinfogan.data import ImageData
+from fastinfogan.engine.draws import fill_of
 from fastinfogan.kernels.gather import to_float
 from fastinfogan.kernels.philox import STREAM_COPY
 from fastinfogan.kernels.warp import draw_maps, warp
@@ -29,8 +30,7 @@ def save_changes(path: Path, data: ImageData, config: TrainConfig) -> None:
     optim, output_range = config.optim, config.architecture.output_range
     rows = data.images[:: max(1, len(data) // ROWS)][:ROWS]
     images = to_float(torch.from_numpy(rows.copy()), output_range)
-    low, high = output_range
-    fill = torch.from_numpy(data.background).float() / 255 * (high - low) + low
+    fill = fill_of(data, output_range, images.device)
     jitter, says = config.jitter, "the same to Q"
     if not optim.consistency:
         jitter, says = jitter.times(AUGMENT_SHARE), "what D sees"

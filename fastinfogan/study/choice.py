@@ -25,6 +25,7 @@ import torch
 from torch import nn
 
 from fastinfogan.data import ImageData
+from fastinfogan.engine.draws import fill_of
 from fastinfogan.kernels.gather import to_float
 from fastinfogan.kernels.jitter import Jitter
 from fastinfogan.kernels.philox import STREAM_COPY
@@ -60,8 +61,7 @@ def look(
         Score -> value, all but ``agreement``; and int64 (codes, images).
     """
     device = eval_device(discriminator)
-    low, high = output_range
-    fill = torch.from_numpy(data.background).to(device).float() / 255 * (high - low) + low
+    fill = fill_of(data, output_range, device)
     codes = [i for i in spec.regularized if spec.codes[i].has_categories]
     seed = torch.ones(1, dtype=torch.int64, device=device)
     seen: dict[int, list[tuple[torch.Tensor, torch.Tensor]]] = {i: [] for i in codes}

@@ -16,7 +16,7 @@ from fastinfogan.data.feeds.feed import Batches
 from fastinfogan.data.feeds.open_feed import open_feed
 from fastinfogan.device import describe_device, wait
 from fastinfogan.engine.build import build_engine
-from fastinfogan.engine.draws import Draws
+from fastinfogan.engine.draws import Draws, fill_of
 from fastinfogan.engine.graph import Captured, Eager
 from fastinfogan.errors import TrainingDiverged, UserError
 from fastinfogan.files import atomic_write
@@ -89,9 +89,8 @@ class Training:
             self.plan.device, self.plan.input_dtype,
         )  # fmt: skip
         self.feed = open_feed(self.data, batches, config.run.resident, self.tell)
-        low, high = config.architecture.output_range
-        fill = torch.from_numpy(low + self.data.background.astype("float32") / 255 * (high - low))
-        self.draws = Draws(config, self.feed, self.plan.input_dtype, fill.to(self.plan.device))
+        fill = fill_of(self.data, config.architecture.output_range, self.plan.device)
+        self.draws = Draws(config, self.feed, self.plan.input_dtype, fill)
         self.window = Window(config.spec, self.plan.device, config.optim.consistency > 0)
         run_iterations = Captured if self.plan.graphs else Eager
         self.iterations = run_iterations(self._iterate, self.feed.prepare, self.tell)
