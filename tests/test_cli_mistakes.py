@@ -56,7 +56,10 @@ MISTAKES = [
     (("--dataset", "mnist", "--data-dir", "idx"), ("train-images-idx3-ubyte.gz",)),
     (("--dataset", "mnist", "--data-dir", "small"), ("20x20", "28x28")),
     (("--consistency", "-1"), ("--consistency -1", "0 or more")),
-    (("--codes", "3xuni"), ("--consistency 1", "--codes 3xuni", "--consistency 0")),
+    (
+        ("--codes", "3xuni", "--consistency", "1"),
+        ("--consistency 1", "--codes 3xuni", "--consistency 0"),
+    ),
     (
         ("--objective", "gan", "--consistency", "1"),
         ("--consistency 1", "--objective gan", "--consistency 0"),
