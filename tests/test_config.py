@@ -240,7 +240,7 @@ def test_what_is_given_beats_the_preset():
         ({"optim": {"consistency": float("nan")}}, "--consistency nan: 0 or more works"),
         ({"optim": {"consistency": float("inf")}}, "--consistency inf: 0 or more works"),
         (
-            {"model": {"codes": "4xuni,cat10:free"}},
+            {"model": {"codes": "4xuni,cat10:free"}, "optim": {"consistency": 1.0}},
             "--consistency 1: --codes 4xuni,cat10:free has no categorical or Bernoulli code",
         ),
         (
