@@ -68,19 +68,26 @@ def parse(arguments: Sequence[str]) -> Any:
         UserError: ``--resume`` names no run directory.
     """
     arguments = _spell_out(arguments)
-    choices = [Annotated[kind, tyro.conf.subcommand(name)] for name, kind in COMMANDS.items()]
-    command = tyro.cli(
-        reduce(or_, choices), prog="fastinfogan", args=arguments, config=_STYLE,
-        description="Train InfoGAN, and see what its codes have learned.",
-    )  # fmt: skip
+    kind = COMMANDS.get(arguments[0]) if arguments else None
+    if kind is None:  # help, or a mistake
+        choices = [Annotated[kind, tyro.conf.subcommand(name)] for name, kind in COMMANDS.items()]
+        return tyro.cli(
+            reduce(or_, choices), prog="fastinfogan", args=arguments, config=_STYLE,
+            description="Train InfoGAN, and see what its codes have learned.",
+        )  # fmt: skip
+    command = _parse_one(kind, arguments)
     # What isn't given keeps the value that the run, or study, was started with, not the default.
     if isinstance(command, Train | Study) and (saved := command.saved()) is not None:
         default = type(command)(saved.data, saved.model, saved.optim, saved.run)
-        command = tyro.cli(
-            type(command), prog=f"fastinfogan {arguments[0]}", args=arguments[1:], default=default,
-            config=_STYLE,
-        )  # fmt: skip
+        command = _parse_one(kind, arguments, default=default)
     return command
+
+
+def _parse_one(kind: type, arguments: Sequence[str], **options: Any) -> Any:
+    """One command's options: building the parsers of all the others takes longer than the rest."""
+    return tyro.cli(
+        kind, prog=f"fastinfogan {arguments[0]}", args=arguments[1:], config=_STYLE, **options
+    )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
