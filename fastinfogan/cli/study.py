@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated
 
 from fastinfogan.cli.arguments import at_least
-from fastinfogan.cli.interrupt import leaving_at_once
+from fastinfogan.cli.loading import loading
 from fastinfogan.config import TrainConfig, unset_as
 from fastinfogan.errors import UserError
 
@@ -42,7 +42,7 @@ class Study(TrainConfig):
     def __call__(self) -> int:
         if self.compare is not None:
             return _compare(*self.compare)
-        with leaving_at_once():
+        with loading():
             from fastinfogan.study.collect import collect
             from fastinfogan.study.folder import open_study, parse_seeds
             from fastinfogan.study.jobs import run_seeds

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import tyro
 
-from fastinfogan.cli.interrupt import leaving_at_once
+from fastinfogan.cli.loading import loading
 from fastinfogan.config import TrainConfig
 
 
@@ -40,7 +40,7 @@ class Train(TrainConfig):
 
             print(describe_config(config))
             return 0
-        with leaving_at_once():
+        with loading():
             from fastinfogan.training.trainer import train
 
         run = train(config, self.resume)
