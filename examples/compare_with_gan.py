@@ -1,7 +1,7 @@
 """Draw an InfoGAN run's L_I beside that of its regular-GAN baseline (the paper's Fig. 1).
 
-fastinfogan train --out runs/infogan
-fastinfogan train --objective gan --out runs/gan
+fastinfogan train --preset mnist --out runs/infogan
+fastinfogan train --preset mnist --objective gan --out runs/gan
 python examples/compare_with_gan.py runs/infogan runs/gan curves.png
 """
 
