@@ -11,7 +11,7 @@ from narrow import narrow_presets
 from rich.console import Console
 from tolerances import TRAJECTORY_64
 
-from bench import gpu_check
+from bench import additions, gpu_check
 from bench.floor import Rates, Work, layer_flop, work_of
 from bench.harness import spread
 from bench.machine import slug
@@ -231,3 +231,11 @@ def test_parity_refuses_a_wrong_loss(narrow):
     runner.sums[2] += 0.5
     with pytest.raises(AssertionError, match="ours: nll is off by 0.5 >"):
         parity.check(subject, runner, None)
+
+
+def test_additions_are_measured_beside_the_paper_s_objective(capsys):
+    """Float32, and half precision where the machine has it; each with its ratio."""
+    assert additions.main(["--tiny"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[1] for line in lines[:4]] == ["paper", "consistency", "augment", "both"]
+    assert "1.00 x" in lines[0]

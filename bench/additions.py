@@ -1,0 +1,82 @@
+"""What consistency and augmented judging cost: an iteration of ours with each, taking turns.
+
+    python -m bench.additions --preset mnist --rounds 15
+
+Prints medians, and ratios to the paper's objective; writes bench/results/additions-DEVICE.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+
+from bench import machine
+from bench.harness import RESULTS, add_options, presets, spread
+from bench.runner import Runner, config_of
+from bench.steps import timed
+from bench.subjects import all_subjects
+from fastinfogan.device import pick_device
+from fastinfogan.engine.graph import WARMUP
+from fastinfogan.files import atomic_write
+
+ADDITIONS = {
+    "paper": {"consistency": 0.0, "augment": False},
+    "consistency": {"consistency": 1.0, "augment": False},
+    "augment": {"consistency": 0.0, "augment": True},
+    "both": {"consistency": 1.0, "augment": True},
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure, print and write."""
+    parser = argparse.ArgumentParser(prog="python -m bench.additions", description=__doc__)
+    add_options(parser)
+    parser.add_argument("--preset", default="mnist")
+    parser.add_argument("--rounds", type=int, default=15)
+    options = parser.parse_args(arguments)
+    device = pick_device(options.device)
+    on_gpu = device.type == "cuda"
+    measured = {}
+    with presets(options.tiny):
+        config = config_of(options.preset, options.tiny)
+        for subject in all_subjects(device, options.amp_dtype):
+            if subject.name not in ("ours", "ours-amp") or subject.obstacle:
+                continue
+            runners = {
+                name: Runner(subject, replace(config, optim=replace(config.optim, **on)), device)
+                for name, on in ADDITIONS.items()
+            }
+            for runner in runners.values():
+                runner.run(WARMUP + 20 if on_gpu else 2)
+            times = {name: [] for name in runners}
+            for _ in range(1 if options.tiny else options.rounds):
+                for name, runner in runners.items():
+                    times[name].append(timed(runner, 10 if on_gpu else 2, device)[0])
+            paper = times["paper"]
+            measured[subject.name] = {
+                name: {
+                    "seconds": spread(seconds),
+                    "ratio_to_paper": spread([a / b for a, b in zip(seconds, paper, strict=True)]),
+                }
+                for name, seconds in times.items()
+            }
+            for name, found in measured[subject.name].items():
+                milliseconds, ratio = 1e3 * found["seconds"]["median"], found["ratio_to_paper"]
+                print(
+                    f"{subject.name:<10}{name:<13}{milliseconds:8.1f} ms{ratio['median']:7.2f} x "
+                    f"({ratio['q1']:.2f} to {ratio['q3']:.2f}, n = {ratio['n']})"
+                )
+    if not options.tiny:
+        on = machine.describe(device)
+        path = RESULTS / f"additions-{machine.slug(on['hardware'])}.json"
+        content = {"on": on, "preset": options.preset, "subjects": measured}
+        atomic_write(path, (json.dumps(content, indent=1) + "\n").encode())
+        print(path)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
