@@ -81,9 +81,14 @@ def draw_maps_reference(
     bias = jitter.brightness * u[6] * (0.5 * (output_range[1] - output_range[0]))
     return torch.stack(
         [
-            *(mirror * k * cos, mirror * k * (s * cos - sin), mirror * tx),
-            *(k * sin, k * (s * sin + cos), ty),
-            *(gain, bias),
+            mirror * k * cos,
+            mirror * k * (s * cos - sin),
+            mirror * tx,
+            k * sin,
+            k * (s * sin + cos),
+            ty,
+            gain,
+            bias,
         ],
         dim=1,
     )
