@@ -54,8 +54,7 @@ class Study(TrainConfig):
         folder = self.run.out or Path("studies") / (
             f"{self.data.dataset}-{datetime.now():%Y%m%d-%H%M%S}"
         )
-        default = () if self.saved() is not None else parse_seeds("5")
-        seeds = default if self.seeds is None else parse_seeds(self.seeds)
+        seeds = None if self.seeds is None else parse_seeds(self.seeds)
         config = TrainConfig(self.data, self.model, self.optim, self.run)
         study = open_study(folder, config, seeds)
         chosen = study.seeds

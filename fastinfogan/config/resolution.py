@@ -126,7 +126,7 @@ def _check_ranges(config: TrainConfig) -> None:
                 f"--consistency {optim.consistency:g}: with --objective gan nothing that Q learns "
                 "may reach D; --consistency 0 works"
             )
-    if (optim.consistency > 0 or optim.augment) and not optim.jitter:
+    if optim.changes_images and not optim.jitter:
         raise UserError("--jitter '': nothing changes, and --consistency and --augment need it to")
     if run.engine == "reference":
         for flag, given in (

@@ -94,6 +94,11 @@ class OptimConfig:
     beta2: float = 0.999
     """Adam's second decay rate."""
 
+    @property
+    def changes_images(self) -> bool:
+        """Whether a resolved configuration has anything look at changed images."""
+        return self.consistency > 0 or self.augment
+
 
 @dataclass(frozen=True)
 class RunConfig:
@@ -168,7 +173,7 @@ class TrainConfig:
         existed still fit.
         """
         tree = to_dict(self)
-        if not (self.optim.consistency or self.optim.augment):
+        if not self.optim.changes_images:
             for key in ("consistency", "augment", "jitter"):
                 del tree["optim"][key]
         for name in RESUMABLE_CHANGES:

@@ -21,7 +21,7 @@ import torch
 from torch import nn
 
 from fastinfogan.config import TrainConfig, from_dict, resolve, to_dict
-from fastinfogan.data import ImageData, load_images
+from fastinfogan.data import ImageData, Split, load_images
 from fastinfogan.errors import UserError
 from fastinfogan.files import atomic_write
 from fastinfogan.model.networks import Discriminator, Generator
@@ -74,11 +74,8 @@ class Run:
         Raises:
             UserError: the images can't be had, or don't have the shape that the networks read.
         """
-        c = self.config.data
         if data is None:
-            data = load_images(
-                c.dataset, c.data_dir, "test", c.image_size, c.channels, allow_bad=c.allow_bad
-            )
+            data = images_of(self.config, "test")
         if data.image_shape != self.config.architecture.image_shape:
             raise UserError(
                 f"--dataset {data.name}: its images are {data.image_shape}, this run's networks "
@@ -165,6 +162,22 @@ class Run:
         }  # written last: it says that all the rest is there
         atomic_write(self.folder / "summary.json", json.dumps(summary, indent=2).encode())
         return evaluation
+
+
+def images_of(config: TrainConfig, split: Split) -> ImageData:
+    """The images that a configuration names.
+
+    Args:
+        config: resolved.
+        split: "train" or "test".
+
+    Raises:
+        UserError: they can't be had.
+    """
+    c = config.data
+    return load_images(
+        c.dataset, c.data_dir, split, c.image_size, c.channels, allow_bad=c.allow_bad
+    )
 
 
 def load_run(folder: Path | str, device: torch.device | str = "cpu", tell: Tell = on_stderr) -> Run:

@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from fastinfogan.data import ImageData, load_images
+from fastinfogan.data import ImageData
 from fastinfogan.model.latent_spec import LatentSpec
 from fastinfogan.results.eval_mode import in_eval_mode
-from fastinfogan.results.run import load_run
+from fastinfogan.results.run import images_of, load_run
 from fastinfogan.study import choice
-from fastinfogan.study.folder import Study, read_json, write_study
+from fastinfogan.study.folder import FILE, Study, best_clustering, read_json, write_study
 from fastinfogan.training.metrics import read_metrics
 
 COLLAPSED_D = 0.05  # nats: a D that is never wrong has nothing left to teach
@@ -25,7 +25,7 @@ def collect(study: Study) -> dict[str, Any]:
 
     Runs are read once: what was found of a seed stays in study.json.
     """
-    known = read_json(study.folder / "study.json").get("found", {}).get("seeds", {})
+    known = read_json(study.folder / FILE).get("found", {}).get("seeds", {})
     seeds: dict[int, dict[str, Any]] = {}
     categories: dict[int, np.ndarray] = {}
     data: ImageData | None = None
@@ -36,7 +36,7 @@ def collect(study: Study) -> dict[str, Any]:
         path = study.run_folder(seed) / "categories.npy"
         row = known.get(str(seed))
         if row is None or (row["scores"] and not path.exists()):
-            data = _images(study) if data is None else data
+            data = images_of(study.config, "test") if data is None else data
             row = row_of(study, seed, summary, data)
         seeds[seed] = row
         if path.exists():
@@ -68,8 +68,7 @@ def row_of(study: Study, seed: int, summary: Mapping[str, Any], data: ImageData)
     """
     evaluation = summary["evaluation"]
     numbers: dict[str, float] = {}
-    if evaluation["clusterings"]:
-        best = min(evaluation["clusterings"], key=lambda c: c["error_hungarian"])
+    if (best := best_clustering(summary)) is not None:
         numbers |= {
             "error": best["error_hungarian"],
             "majority": best["error_majority"],
@@ -154,10 +153,3 @@ def compare(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, dict[str, f
             "p": float(mannwhitneyu(ours, theirs, alternative="two-sided").pvalue),
         }
     return found
-
-
-def _images(study: Study) -> ImageData:
-    c = study.config.data
-    return load_images(
-        c.dataset, c.data_dir, "test", c.image_size, c.channels, allow_bad=c.allow_bad
-    )

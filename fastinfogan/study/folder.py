@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from fastinfogan.results.run import read_summary
 
 FILE = "study.json"
 MOST_SEEDS = 10_000
+SEEDS = (0, 1, 2, 3, 4)  # of a study that isn't told
 _RANGE = re.compile(r"(\d+)(?:-(\d+))?")
 
 
@@ -87,8 +89,16 @@ def parse_seeds(text: str) -> tuple[int, ...]:
     return tuple(sorted(seeds))
 
 
-def open_study(folder: Path, config: TrainConfig, seeds: tuple[int, ...]) -> Study:
+def best_clustering(summary: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """Of a run's summary: the code that fits the labels best, if there are any."""
+    clusterings = summary["evaluation"]["clusterings"]
+    return min(clusterings, key=lambda c: c["error_hungarian"], default=None)
+
+
+def open_study(folder: Path, config: TrainConfig, seeds: tuple[int, ...] | None) -> Study:
     """Begin a study, or go on with one; new seeds join those that are there.
+
+    Without ``seeds`` a new one has the first five.
 
     Raises:
         UserError: the folder holds something else, or a study of another configuration.
@@ -108,10 +118,10 @@ def open_study(folder: Path, config: TrainConfig, seeds: tuple[int, ...]) -> Stu
                     f"{flag} {after}: the study in {folder} was started with {before}; leave "
                     f"{flag} out, or begin another study with --out"
                 )
-        seeds = tuple(sorted({*saved.seeds, *seeds}))
+        seeds = tuple(sorted({*saved.seeds, *(seeds or ())}))
     elif folder.exists() and any(folder.iterdir()):
         raise UserError(f"--out {folder}: it holds no {FILE}, and isn't empty; choose another")
-    study = Study(folder, config, seeds)
+    study = Study(folder, config, SEEDS if seeds is None else seeds)
     folder.mkdir(parents=True, exist_ok=True)
     write_study(study, read_json(path).get("found", {}) if path.exists() else {})
     return study

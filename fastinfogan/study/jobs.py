@@ -16,7 +16,7 @@ from typing import IO, Any
 
 from fastinfogan.config import to_dict
 from fastinfogan.files import atomic_write
-from fastinfogan.study.folder import Study
+from fastinfogan.study.folder import Study, best_clustering
 from fastinfogan.tell import Tell
 
 POLL = 0.5  # seconds between two looks at the processes
@@ -140,11 +140,9 @@ def _result(study: Study, seed: int) -> str:
     summary = study.summary(seed)
     if summary is None:
         return "ended without a summary"
-    clusterings = summary["evaluation"]["clusterings"]
-    seconds = f"{summary['seconds']:.0f} s"
-    if not clusterings:
+    best, seconds = best_clustering(summary), f"{summary['seconds']:.0f} s"
+    if best is None:
         return f"L_I {summary['evaluation']['totals']['mi']:.3f}, {seconds}"
-    best = min(clusterings, key=lambda c: c["error_hungarian"])
     return f"error {best['error_hungarian']:.2%}, NMI {best['nmi']:.3f}, {seconds}"
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from fastinfogan.config import TrainConfig, resolve, to_dict
-from fastinfogan.data import ImageData, Split, find_dataset, load_images
+from fastinfogan.data import ImageData, find_dataset
 from fastinfogan.data.feeds.feed import Batches
 from fastinfogan.data.feeds.open_feed import open_feed
 from fastinfogan.device import describe_device, wait
@@ -24,7 +24,7 @@ from fastinfogan.plan import make_plan
 from fastinfogan.results.changes import save_changes
 from fastinfogan.results.eval_mode import in_eval_mode
 from fastinfogan.results.evaluate import clusterings
-from fastinfogan.results.run import Run
+from fastinfogan.results.run import Run, images_of
 from fastinfogan.training.checkpoint import (
     Progress,
     list_checkpoints,
@@ -89,7 +89,9 @@ class Training:
             self.plan.device, self.plan.input_dtype,
         )  # fmt: skip
         self.feed = open_feed(self.data, batches, config.run.resident, self.tell)
-        fill = fill_of(self.data, config.architecture.output_range, self.plan.device)
+        fill = None
+        if config.optim.changes_images:
+            fill = fill_of(self.data, config.architecture.output_range, self.plan.device)
         self.draws = Draws(config, self.feed, self.plan.input_dtype, fill)
         self.window = Window(config.spec, self.plan.device, config.optim.consistency > 0)
         run_iterations = Captured if self.plan.graphs else Eager
@@ -224,7 +226,7 @@ class Training:
             self.out.mkdir(parents=True, exist_ok=True)
             content = json.dumps(to_dict(config), indent=2).encode()
             atomic_write(self.out / "config.json", content)
-        if config.optim.consistency > 0 or config.optim.augment:
+        if config.optim.changes_images:
             save_changes(self.out / "changes.png", self.data, config)
         for path, _ in self.standing.damaged:
             set_aside(path)
@@ -306,19 +308,11 @@ class Training:
 
 def _read_images(config: TrainConfig) -> tuple[ImageData, ImageData]:
     """The images to train on and those to evaluate on: both now, not after hours of training."""
-    data, size = config.data, config.optim.batch_size
-
-    def read(split: Split) -> ImageData:
-        return load_images(
-            data.dataset, data.data_dir, split, data.image_size, data.channels,
-            allow_bad=data.allow_bad,
-        )  # fmt: skip
-
-    train = read("train")
-    test = read("test") if find_dataset(data.dataset).has_test_split else train
+    dataset, size = config.data.dataset, config.optim.batch_size
+    train = images_of(config, "train")
+    test = images_of(config, "test") if find_dataset(dataset).has_test_split else train
     if size > len(train):
         raise UserError(
-            f"--batch-size {size}: {data.dataset} has only {len(train)} images; "
-            f"2 to {len(train)} work"
+            f"--batch-size {size}: {dataset} has only {len(train)} images; 2 to {len(train)} work"
         )
     return train, test
