@@ -1,4 +1,4 @@
-"""Runs from before --consistency, --augment, --jitter and --evaluate-every: they go on."""
+"""Runs from before --consistency, --augment, --jitter, --evaluate-every, --average: they go on."""
 
 from __future__ import annotations
 
@@ -38,7 +38,8 @@ FINGERPRINT = "57d46047d54001b36d2b977950e7460430c4161ed128bc941d24219bb546f65b"
 def test_an_old_config_json_means_what_it_meant(tmp_path):
     (tmp_path / "config.json").write_text(OLD)
     config = read_config(tmp_path)
-    assert (config.optim.consistency, config.optim.augment) == (0.0, False)
+    optim = config.optim
+    assert (optim.consistency, optim.augment, optim.average) == (0.0, False, 0)
     assert config.optim.jitter == preset_config("mnist-mlp").optim.jitter
     assert config == resolve(config)
     assert config.fingerprint() == FINGERPRINT
@@ -53,8 +54,10 @@ def test_the_fingerprint_counts_them_where_one_is_on():
         (1.0, True, "shift=0.2"),
     ):  # fmt: skip
         new = {"consistency": consistency, "augment": augment, "jitter": jitter}
-        seen.add(from_dict({**tree, "optim": {**tree["optim"], **new}}).fingerprint())
-    assert len(seen) == 5
+        for average in ({}, {"average": 0}, {"average": 100}):
+            optim = {**tree["optim"], **new, **average}
+            seen.add(from_dict({**tree, "optim": optim}).fingerprint())
+    assert len(seen) == 1 + 2 * 4
     off = {"consistency": 0.0, "augment": False, "jitter": "shift=0.2"}  # decides nothing
     assert from_dict({**tree, "optim": {**tree["optim"], **off}}).fingerprint() == FINGERPRINT
 
@@ -90,7 +93,7 @@ def old_run(small_run, tmp_path):
     folder = shutil.copytree(small_run, tmp_path / "run")
     path = folder / "config.json"
     tree = json.loads(path.read_text())
-    for name in ("consistency", "augment", "jitter"):
+    for name in ("consistency", "augment", "jitter", "average"):
         del tree["optim"][name]
     del tree["run"]["evaluate_every"]
     path.write_text(json.dumps(tree))
@@ -106,8 +109,9 @@ def test_an_old_run_is_loaded_and_goes_on(old_run, capsys):
 
 def test_an_old_run_does_not_take_up_what_is_new(old_run, capsys):
     command = parse(["train", "--resume", str(old_run)])
-    assert (command.optim.consistency, command.optim.augment) == (0.0, False)
-    for flag in (["--consistency", "1"], ["--augment"]):
+    optim = command.optim
+    assert (optim.consistency, optim.augment, optim.average) == (0.0, False, 0)
+    for flag in (["--consistency", "1"], ["--augment"], ["--average", "100"]):
         assert main(["train", "--resume", str(old_run), "--iterations", "8", *flag]) == 2
         err = capsys.readouterr().err
         assert err.count("\n") == 1 and f"{flag[0]} " in err and "start a new run" in err

@@ -20,6 +20,7 @@ from fastinfogan.results.generator import TrainedGenerator
 from fastinfogan.results.grid import tile
 from fastinfogan.results.pictures import to_uint8, traversal
 from fastinfogan.results.run import open_generator
+from fastinfogan.training.average import Average
 from fastinfogan.training.checkpoint import Progress, save_checkpoint
 
 
@@ -113,7 +114,7 @@ def test_open_takes_a_file_or_a_run_directory(tmp_path):
     run.mkdir()
     (run / "config.json").write_text(json.dumps(to_dict(config)))
     progress = Progress(3, 0, 0, 0, 0, 0.0, config.fingerprint(), "")
-    save_checkpoint(run / "checkpoints", engine, torch.zeros(3), progress)
+    save_checkpoint(run / "checkpoints", engine, Average(engine, 0), torch.zeros(3), progress)
     for source in (path, run):
         opened = open_generator(source)
         with torch.no_grad():

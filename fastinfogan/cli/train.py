@@ -17,7 +17,7 @@ class Train(TrainConfig):
     """Train an InfoGAN and leave numbers, pictures and a generator file behind.
 
     With no options: the 5,000 MNIST digits that come with the installation, the paper's MNIST
-    networks and codes, Q's consistency and augmented judging, 1,000 iterations.
+    networks and codes, Q's consistency, augmented judging and averaged weights, 1,000 iterations.
     """
 
     resume: Annotated[Path | None, tyro.conf.arg(metavar="RUN", help_behavior_hint="")] = None

@@ -84,6 +84,7 @@ def preset_config(name: str) -> TrainConfig:
             consistency=preset.consistency,
             augment=preset.augment,
             jitter=preset.jitter,
+            average=preset.average,
         ),
     )
 
@@ -104,6 +105,7 @@ def _check_ranges(config: TrainConfig) -> None:
         ("--lambda-disc", optim.lambda_disc, 0 <= optim.lambda_disc < 1e6, "0 or more"),
         ("--lambda-cont", optim.lambda_cont, 0 <= optim.lambda_cont < 1e6, "0 or more"),
         ("--consistency", optim.consistency, 0 <= optim.consistency < 1e6, "0 or more"),
+        ("--average", optim.average, 0 <= optim.average < 10**9, "0 or more"),
         ("--beta1", optim.beta1, 0 <= optim.beta1 < 1, "0 or more and below 1"),
         ("--beta2", optim.beta2, 0 <= optim.beta2 < 1, "0 or more and below 1"),
         ("--seed", run.seed, 0 <= run.seed < 2**63, "0 to 2^63 - 1"),

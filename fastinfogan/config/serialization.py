@@ -14,7 +14,7 @@ from fastinfogan.errors import UserError
 
 
 def from_dict(tree: dict[str, Any]) -> TrainConfig:
-    """The configuration that ``to_dict`` wrote, in this version or before --consistency existed.
+    """The configuration that ``to_dict`` wrote, in this version or an earlier one.
 
     Raises:
         UserError: a field is missing, unknown, or of the wrong type.
@@ -31,10 +31,14 @@ def differences(saved: TrainConfig, wanted: TrainConfig) -> dict[str, tuple[Any,
 def _brought_up(tree: Any) -> Any:
     """The tree; what didn't exist yet when it was written is off."""
     try:
-        optim, run, preset = tree["optim"], tree["run"], PRESETS[tree["model"]["preset"]]
-        new = {"consistency": 0.0, "augment": False, "jitter": preset.jitter}
-        if not new.keys() & optim.keys() and "evaluate_every" not in run:
-            return {**tree, "optim": {**optim, **new}, "run": {**run, "evaluate_every": 0}}
+        preset = PRESETS[tree["model"]["preset"]]
+        for part, new in (  # what came together, in its order
+            ("optim", {"consistency": 0.0, "augment": False, "jitter": preset.jitter}),
+            ("run", {"evaluate_every": 0}),
+            ("optim", {"average": 0}),
+        ):
+            if not new.keys() & tree[part].keys():
+                tree = {**tree, part: {**tree[part], **new}}
     except (LookupError, TypeError, AttributeError):
         pass  # _build says what is wrong
     return tree

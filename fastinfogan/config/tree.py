@@ -89,6 +89,9 @@ class OptimConfig:
     jitter: Annotated[str | None, unset_as("RANGES", "the preset's")] = None
     """What a slight change is, e.g. rotation=0.3,scale=0.15,shear=0.2,shift=0.08; also
     brightness, contrast and flip=1."""
+    average: Annotated[int | None, unset_as("COUNT", "the preset's")] = None
+    """Evaluate, draw and export the mean of the weights over about the last COUNT iterations (at
+    most a tenth of the training so far); 0, as in the paper's presets, the weights themselves."""
     beta1: float = 0.5
     """Adam's first decay rate."""
     beta2: float = 0.999
@@ -169,13 +172,15 @@ class TrainConfig:
     def fingerprint(self) -> str:
         """SHA-256 of what decides an iteration: the tree without what may change on resuming.
 
-        Consistency and augmented judging count only where one is on: checkpoints from before they
-        existed still fit.
+        Consistency, augmented judging and averaging count only where they are on: checkpoints from
+        before they existed still fit.
         """
         tree = to_dict(self)
         if not self.optim.changes_images:
             for key in ("consistency", "augment", "jitter"):
                 del tree["optim"][key]
+        if not self.optim.average:
+            del tree["optim"]["average"]
         for name in RESUMABLE_CHANGES:
             part, key = name.split(".")
             del tree[part][key]

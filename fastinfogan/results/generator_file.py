@@ -32,8 +32,8 @@ from fastinfogan.errors import UserError, one_line
 from fastinfogan.files import atomic_write
 from fastinfogan.model.latent_spec import LatentSpec, make_spec
 from fastinfogan.model.networks import Generator
+from fastinfogan.model.weights import weights
 from fastinfogan.results.generator import TrainedGenerator
-from fastinfogan.training.checkpoint import weights
 
 FORMAT_VERSION = "1"
 

@@ -25,13 +25,14 @@ from fastinfogan.data import ImageData, Split, load_images
 from fastinfogan.errors import UserError
 from fastinfogan.files import atomic_write
 from fastinfogan.model.networks import Discriminator, Generator
+from fastinfogan.model.weights import restore_weights
 from fastinfogan.results.curves import plot_curves
 from fastinfogan.results.eval_mode import in_eval_mode
 from fastinfogan.results.evaluate import Evaluation, evaluate
 from fastinfogan.results.generator import TrainedGenerator
 from fastinfogan.results.generator_file import export_generator, load_generator
 from fastinfogan.tell import Tell, on_stderr
-from fastinfogan.training.checkpoint import load_newest, restore_weights
+from fastinfogan.training.checkpoint import load_newest
 from fastinfogan.training.metrics import read_metrics
 
 
@@ -41,8 +42,8 @@ class Run:
     Attributes:
         folder: the run directory.
         config: the resolved configuration.
-        generator: the generator after ``iteration`` iterations.
-        discriminator: the discriminator, D and Q, at the same time.
+        generator: the generator after ``iteration`` iterations; with ``--average``, its mean.
+        discriminator: the discriminator, D and Q, likewise.
         iteration: iterations trained.
         interrupted: the signal that ended training early, if one did.
         evaluation: what was measured when this session finished the run; None if it didn't.
@@ -201,8 +202,9 @@ def load_run(folder: Path | str, device: torch.device | str = "cpu", tell: Tell 
     spec, architecture = config.spec, config.architecture
     generator = Generator(architecture, spec)
     discriminator = Discriminator(architecture, spec, config.model.separate_q)
-    restore_weights(generator, state, "generator.")
-    restore_weights(discriminator, state, "discriminator.")
+    prefix = "average." if config.optim.average else ""
+    restore_weights(generator, state, f"{prefix}generator.")
+    restore_weights(discriminator, state, f"{prefix}discriminator.")
     run = Run(folder, config, generator.to(device), discriminator.to(device), progress.iteration)
     summary = read_summary(folder)
     if summary is not None and summary["iterations"] == run.iteration:  # not of an earlier end

@@ -2,7 +2,8 @@
 
 ``checkpoints/step_00000250.safetensors`` holds tensors: ``generator.NAME``,
 ``discriminator.NAME``, ``adam_g.NAME.exp_avg``, ``.exp_avg_sq`` and ``.step``, likewise
-``adam_d``; ``loss_scale`` with float16; and ``window`` (the metrics since the last log line).
+``adam_d``; ``average.generator.NAME`` and ``average.discriminator.NAME`` with ``--average``;
+``loss_scale`` with float16; and ``window`` (the metrics since the last log line).
 ``step_00000250.json`` is written after it: where the run stands, and the SHA-256 of that and the
 tensors. A checkpoint without its JSON is one whose writing was cut short.
 """
@@ -24,6 +25,8 @@ from torch import Tensor, nn
 from fastinfogan.engine.build import Engine
 from fastinfogan.errors import TrainingDiverged, UserError
 from fastinfogan.files import atomic_write
+from fastinfogan.model.weights import restore_weights, weights
+from fastinfogan.training.average import Average
 
 KEEP = 2
 _NAME = re.compile(r"step_(\d{8,})\.json")
@@ -59,13 +62,15 @@ class Progress:
         return hashlib.sha256(described + content).hexdigest()
 
 
-def save_checkpoint(folder: Path, engine: Engine, window: Tensor, progress: Progress) -> Path:
+def save_checkpoint(
+    folder: Path, engine: Engine, average: Average, window: Tensor, progress: Progress
+) -> Path:
     """Save a checkpoint, and remove all but the newest two.
 
     Raises:
         TrainingDiverged: a weight is NaN or infinite; nothing is written.
     """
-    tensors = engine_state(engine)
+    tensors = {**engine_state(engine), **average.state()}
     for name, tensor in tensors.items():
         if not torch.isfinite(tensor).all():
             raise TrainingDiverged(f"iteration {progress.iteration}: {name} is not finite")
@@ -171,24 +176,6 @@ def restore_engine_state(engine: Engine, state: dict[str, Tensor]) -> None:
         )
     if engine.loss_scale is not None:
         engine.loss_scale.restore(state["loss_scale"])
-
-
-def weights(network: nn.Module) -> dict[str, Tensor]:
-    """Parameters and running statistics; torch's count of batches isn't ours to keep."""
-    return {
-        name: tensor
-        for name, tensor in network.state_dict().items()
-        if not name.endswith("num_batches_tracked")
-    }
-
-
-def restore_weights(network: nn.Module, state: dict[str, Tensor], prefix: str) -> None:
-    """Put the tensors whose names start with ``prefix`` into a network; every one must fit."""
-    own = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
-    missing, unexpected = network.load_state_dict(own, strict=False)
-    missing = [name for name in missing if not name.endswith("num_batches_tracked")]
-    if missing or unexpected:
-        raise UserError(f"the checkpoint doesn't fit: {', '.join([*missing, *unexpected])}")
 
 
 def _optimizers(engine: Engine) -> Sequence[tuple[str, nn.Module, Any]]:

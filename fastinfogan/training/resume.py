@@ -11,6 +11,7 @@ from fastinfogan.data import ImageData
 from fastinfogan.engine.build import Engine
 from fastinfogan.errors import UserError
 from fastinfogan.results.run import read_config, read_summary
+from fastinfogan.training.average import Average
 from fastinfogan.training.checkpoint import list_checkpoints, load_newest, restore_engine_state
 from fastinfogan.training.metrics import Window
 
@@ -55,9 +56,14 @@ def continued_config(folder: Path, config: TrainConfig | None) -> TrainConfig:
 
 
 def restore(
-    out: Path, config: TrainConfig, data: ImageData, engine: Engine, window: Window
+    out: Path,
+    config: TrainConfig,
+    data: ImageData,
+    engine: Engine,
+    average: Average,
+    window: Window,
 ) -> Standing:
-    """Put the newest usable checkpoint into ``engine`` and ``window``.
+    """Put the newest usable checkpoint into ``engine``, ``average`` and ``window``.
 
     A run that ended before its first checkpoint begins anew, from the same seed.
 
@@ -82,4 +88,5 @@ def restore(
         raise UserError(f"--iterations {wanted}: the run in {out} has done {done}; ask for more")
     window.restore(state.pop("window"), progress.window_count)
     restore_engine_state(engine, state)
+    average.restore(state)
     return Standing(progress.iteration, progress.seconds, tuple(damaged))

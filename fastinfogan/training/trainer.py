@@ -25,6 +25,7 @@ from fastinfogan.results.changes import save_changes
 from fastinfogan.results.eval_mode import in_eval_mode
 from fastinfogan.results.evaluate import clusterings
 from fastinfogan.results.run import Run, images_of
+from fastinfogan.training.average import Average
 from fastinfogan.training.checkpoint import (
     Progress,
     list_checkpoints,
@@ -84,6 +85,7 @@ class Training:
             )
 
         self.engine = build_engine(config, self.plan)
+        self.average = Average(self.engine, config.optim.average)
         batches = Batches(
             config.optim.batch_size, config.run.seed, config.architecture.output_range,
             self.plan.device, self.plan.input_dtype,
@@ -99,7 +101,7 @@ class Training:
 
         standing = Standing()
         if resumed:
-            standing = restore(self.out, config, self.data, self.engine, self.window)
+            standing = restore(self.out, config, self.data, self.engine, self.average, self.window)
         self.iteration, self.standing = standing.iteration, standing
         self.draws.seek(self.iteration)
         total = config.optim.iterations
@@ -193,7 +195,7 @@ class Training:
 
     def _evaluation(self) -> dict[str, dict[str, float]]:
         """Name of a categorical code -> how its categories match the labels by now."""
-        d, config = self.engine.discriminator, self.config
+        d, config = self.average.discriminator, self.config
         with in_eval_mode(d):
             found = clusterings(d, config.spec, self.test, config.architecture.output_range)
         numbers = ("error_hungarian", "error_majority", "nmi", "ari")
@@ -230,7 +232,7 @@ class Training:
             save_changes(self.out / "changes.png", self.data, config)
         for path, _ in self.standing.damaged:
             set_aside(path)
-        return Run(self.out, config, self.engine.generator, self.engine.discriminator)
+        return Run(self.out, config, self.average.generator, self.average.discriminator)
 
     def _save(self, clock: Clock) -> None:
         if self.window.count:
@@ -238,6 +240,7 @@ class Training:
         save_checkpoint(
             self.out / "checkpoints",
             self.engine,
+            self.average,
             self.window.sums,
             Progress(
                 iteration=self.iteration,
@@ -261,6 +264,18 @@ class Training:
         self.window.add(self.engine.step(self.draws.next()))
 
     def _advance(self, count: int) -> None:
+        """Run ``count`` iterations, and take the weights into their mean when it is time."""
+        end = self.iteration + count
+        while self.iteration < end:
+            until = self.average.until_next(self.iteration)
+            some = min(until or count, end - self.iteration)
+            self._run(some)
+            self.iteration += some
+            self.window.count += some
+            if some == until:
+                self.average.update(self.iteration)
+
+    def _run(self, count: int) -> None:
         try:
             self.iterations.run(count)
         except (MemoryError, RuntimeError) as error:
@@ -273,8 +288,6 @@ class Training:
                 f"--batch-size {self._batch_size}: {self.plan.device} has too little "
                 f"memory; about {fitting_batch(self.config, self.plan.device)} should fit"
             ) from None
-        self.window.count += count
-        self.iteration += count
 
     def _trace(self) -> None:
         """Iterations with the profiler on, and what it found."""
