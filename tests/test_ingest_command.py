@@ -14,7 +14,8 @@ from fastinfogan.tell import on_stderr
 
 def test_the_command_ingests_then_finds_and_says_what_was_left_out(tmp_path, own_cache, capsys):
     write(tmp_path / "images", 30)
-    (tmp_path / "images" / "bad.jpg").write_bytes(b"x")
+    for number in range(4):
+        (tmp_path / "images" / f"bad{number or ''}.jpg").write_bytes(b"x")
     arguments = ["ingest", "--data-dir", str(tmp_path / "images"), "--channels", "1"]
     assert main(arguments) == 2
     assert "--allow-bad" in capsys.readouterr().err
