@@ -213,6 +213,18 @@ def test_chairs(tmp_path, archived):
         assert inside.fingerprint == data.fingerprint
 
 
+def test_chairs_remade_on_a_mac(tmp_path, own_cache):
+    """Beside each render the archive has what the Mac's file system knew of it."""
+    write_chairs(tmp_path, archived=True)
+    with tarfile.open(tmp_path / "rendered_chairs.tar", "a") as archive:
+        for member in list(archive.getmembers()):
+            for folder in ("", "__MACOSX/"):
+                path = Path(member.name)
+                archive.addfile(tarfile.TarInfo(f"{folder}{path.parent}/._{path.name}"))
+    data = load_images("chairs", tmp_path)
+    assert len(data) == 8 and data.skipped == ()
+
+
 def test_chairs_without_renders_are_refused(tmp_path):
     (tmp_path / "x").write_text("x")
     assert "lacks rendered_chairs/ or rendered_chairs.tar, from https://" in error_of(

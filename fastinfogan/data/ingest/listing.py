@@ -53,7 +53,8 @@ class Listing(NamedTuple):
         if self.hidden:
             parts.append(f"{self.hidden:,} whose names begin with a dot")
         if self.linked:
-            parts.append(f"{self.linked:,} links to folders that are read anyway")
+            links = "link" if self.linked == 1 else "links"
+            parts.append(f"{self.linked:,} {links} to folders that are read anyway")
         if self.system:
             named = (f"{count:,} {name!r}" for name, count in sorted(self.system.items()))
             parts.append(f"what systems and file servers keep for themselves ({', '.join(named)})")
@@ -135,7 +136,7 @@ def list_images(root: Path) -> Listing:
 
 def _counted(others: Counter[str] | dict[str, int]) -> Sequence[str]:
     """ "12 .heic", most frequent first; the last stands for all that aren't shown."""
-    ordered = sorted(others.items(), key=lambda pair: (-pair[1], pair[0]))
+    ordered = sorted(others.items(), key=lambda pair: (-pair[1], not pair[0], pair[0]))
     parts = []
     for suffix, count in ordered[:SUFFIXES_SHOWN]:
         how = f" ({hint(suffix)})" if hint(suffix) else ""

@@ -46,7 +46,7 @@ class ListFile(NamedTuple):
         """The error for it."""
         if self.member is None:
             return spoilt(self.path, problem)
-        return spoilt(self.path, f"has a {self.member} that {problem}")
+        return spoilt(self.path, f"holds {self.member}, which {problem}")
 
     def lacks(self, name: str) -> UserError:
         """The error for an image that should be in it."""
