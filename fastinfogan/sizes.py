@@ -1,6 +1,11 @@
-"""Numbers of bytes as people write them."""
+"""Numbers of things and of bytes as people write them."""
 
 from __future__ import annotations
+
+
+def counted(number: int, noun: str) -> str:
+    """ "1 image", "2,000 images"."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def in_bytes(number: float) -> str:

@@ -249,7 +249,7 @@ def test_a_part_of_the_images_is_fine(tmp_path):
     put(tmp_path / "data", {f"img_align_celeba/{name}": FACES[name] for name in NAMES[:3]})
     assert len(load_images("celeba", tmp_path / "data")) == 3
     message = error_of(load_images, "celeba", tmp_path / "data", "test")
-    assert "img_align_celeba holds no image of the test split; without list_eval_par" in message
+    assert "img_align_celeba holds no image of the test split; with list_eval_partition" in message
 
 
 WRONG = {
@@ -289,6 +289,10 @@ def test_archives_that_are_not_read_are_named(tmp_path):
     assert "holds 2 archives, img_align_celeba-x-001.zip and others; unpack them all" in error_of(
         load_images, "celeba", tmp_path / "parts"
     )
+    nested = zipped({"CelebA/Img/img_align_celeba.zip": b"PK"})
+    put(tmp_path / "nested", {"CelebA-20240101T000000Z-001.zip": nested})
+    message = error_of(load_images, "celeba", tmp_path / "nested")
+    assert "CelebA-20240101T000000Z-001.zip is not read; unpack it there" in message
     put(tmp_path / "web", {"img_align_celeba.zip": b"<!DOCTYPE html>"})
     assert "img_align_celeba.zip cannot be read" in error_of(
         load_images, "celeba", tmp_path / "web"

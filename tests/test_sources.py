@@ -209,6 +209,7 @@ def test_chairs(tmp_path, archived):
     assert data.factors.tolist() == [[model, *view] for model in (0, 1) for view in views]
     assert dataset_status("chairs", tmp_path)[0]
     if not archived:
+        assert data.notes[0] == "left out: 1 image of other names"  # preview.png
         inside = load_images("chairs", tmp_path / "rendered_chairs")
         assert inside.fingerprint == data.fingerprint
 

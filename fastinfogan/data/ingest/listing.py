@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from fastinfogan.data.data_dir import require_directory
 from fastinfogan.data.ingest.formats import EXPECTED, hint, is_picture, readable, suffix_of
+from fastinfogan.sizes import counted
 
 Entry = tuple[str, int, int]  # relative path with "/", bytes, mtime in ns
 
@@ -49,12 +50,11 @@ class Listing(NamedTuple):
 
     def left_alone(self) -> tuple[str, ...]:
         """What isn't among the images, in a line for the user, or none."""
-        parts = [*_counted(self.others)]
+        parts = [*_by_suffix(self.others)]
         if self.hidden:
             parts.append(f"{self.hidden:,} whose names begin with a dot")
         if self.linked:
-            links = "link" if self.linked == 1 else "links"
-            parts.append(f"{self.linked:,} {links} to folders that are read anyway")
+            parts.append(f"{counted(self.linked, 'link')} to folders that are read anyway")
         if self.system:
             named = (f"{count:,} {name!r}" for name, count in sorted(self.system.items()))
             parts.append(f"what systems and file servers keep for themselves ({', '.join(named)})")
@@ -63,7 +63,7 @@ class Listing(NamedTuple):
     def unread_pictures(self) -> str:
         """The pictures among the other files, by suffix; "" if there are none."""
         found = {name: count for name, count in self.others.items() if is_picture(name)}
-        return ", ".join(_counted(found))
+        return ", ".join(_by_suffix(found))
 
 
 def is_system(name: str) -> bool:
@@ -134,7 +134,7 @@ def list_images(root: Path) -> Listing:
     return found._replace(hidden=hidden, linked=linked)
 
 
-def _counted(others: Counter[str] | dict[str, int]) -> Sequence[str]:
+def _by_suffix(others: Counter[str] | dict[str, int]) -> Sequence[str]:
     """ "12 .heic", most frequent first; the last stands for all that aren't shown."""
     ordered = sorted(others.items(), key=lambda pair: (-pair[1], not pair[0], pair[0]))
     parts = []

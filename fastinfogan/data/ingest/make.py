@@ -21,7 +21,7 @@ from fastinfogan.data.ingest.decode import Decoder, decode_blocks, pick_decoder,
 from fastinfogan.data.ingest.source import Source
 from fastinfogan.data.progress import ProgressReport
 from fastinfogan.errors import UserError
-from fastinfogan.sizes import too_little
+from fastinfogan.sizes import counted, too_little
 
 NAMED_IN_SUMMARY, NAMES_SHOWN = 20, 12
 GOES_ON = "what is ingested so far is kept, and the same command goes on from there"
@@ -98,7 +98,7 @@ def describe(ingested: Ingested) -> str:
     count, *shape = manifest["shape"]
     how = "found" if seconds is None else f"ingested in {seconds:.1f} s ({manifest['decoder']})"
     lines = [
-        f"{manifest['dataset']}, {manifest['split']}: {count:,} images of "
+        f"{manifest['dataset']}, {manifest['split']}: {counted(count, 'image')} of "
         f"{'x'.join(map(str, shape))}, {how}",
         f"  {ingested.folder}",
         *(f"  {note}" for note in ingested.notes),
@@ -138,9 +138,9 @@ def _checked(source: Source, found: Ingested, allow_bad: bool) -> Ingested:
 
 
 def _noted(source: Source, found: Ingested) -> Ingested:
-    notes = (*source.notes, *_labels_note(found.manifest))
-    data = None if found.data is None else replace(found.data, notes=notes)
-    return found._replace(data=data, notes=notes)
+    lines = (*source.notes, *_labels_note(found.manifest))
+    data = None if found.data is None else replace(found.data, notes=lines)
+    return found._replace(data=data, notes=lines)
 
 
 def _make(

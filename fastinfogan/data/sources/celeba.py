@@ -141,8 +141,8 @@ def _no_image(found: Found, split: str, of_others: bool) -> UserError:
     if not of_others:
         return UserError(f"{start} of CelebA's (000001.jpg and so on); fetch it again")
     return UserError(
-        f"{start} of the {split} split; without {found.partition.name} all are trained and "
-        "evaluated on"
+        f"{start} of the {split} split; with {found.partition.name} moved elsewhere, all are "
+        "trained and evaluated on"
     )
 
 

@@ -25,9 +25,11 @@ EXPECTED = (
 DEEPEST, MOST_FOLDERS = 4, 1000
 _IMAGES = re.compile(rf"{FOLDER}(?:_png)?", re.IGNORECASE)
 # A copy in the browser's downloads, "(1)"; what drives add, "-20240101T120000Z-001".
-_ARCHIVE = re.compile(rf"{FOLDER}(?:_png)?(?:[ _-].*)?\.(?:zip|tar)", re.IGNORECASE)
+_ARCHIVE = re.compile(
+    rf"{FOLDER}(?:_png)?(?:[ _-].*)?\.(?:zip|tgz|tar(?:\.(?:gz|bz2|xz))?)", re.IGNORECASE
+)
 _WHOLE = re.compile(r"archive(?: \(\d+\))?\.zip|.*celeb-?a.*\.zip", re.IGNORECASE)
-_PACKED = re.compile(rf"{FOLDER}.*\.(?:7z(?:\.\d+)?|rar|tar\.\w+|tgz)", re.IGNORECASE)
+_PACKED = re.compile(rf"{FOLDER}.*\.(?:7z(?:\.\d+)?|rar|z\d+)", re.IGNORECASE)
 _LIST = r"(?:[ _-]*(?:\(\d+\)|copy))?(?:\.(?:txt|csv|tsv))+(?:\.(?:gz|zip))?"
 
 
@@ -122,12 +124,17 @@ def _find_images(root: Path, folders: list[Path], files: list[Path]) -> Path:
     for folder in folders:
         if folder.name.lower() != "img_celeba" and _holds_numbered(folder):  # the uncropped ones
             return folder
+    packed = [path.name for path in files if _PACKED.fullmatch(path.name)]
     for path in files:
-        if _WHOLE.fullmatch(path.name) and open_archive(path, is_image).names:
-            return path
-    packed = next((path.name for path in files if _PACKED.fullmatch(path.name)), None)
-    if packed is not None:
-        raise UserError(f"--data-dir {str(root)!r}: {packed} is not read; unpack it there")
+        if _WHOLE.fullmatch(path.name):
+            if open_archive(path, is_image).names:
+                return path
+            if open_archive(
+                path, lambda name: _ARCHIVE.fullmatch(base_name(name)) is not None
+            ).names:
+                packed.append(path.name)  # an archive in an archive
+    if packed:
+        raise UserError(f"--data-dir {str(root)!r}: {packed[0]} is not read; unpack it there")
     raise UserError(f"--data-dir {str(root)!r} lacks {EXPECTED}")
 
 
@@ -165,7 +172,7 @@ def _list_inside(archive: Path, name: str) -> ListFile | None:
     try:
         with zipfile.ZipFile(archive) as content:
             members = content.namelist()
-    except (OSError, EOFError, ValueError, zipfile.BadZipFile):  # opening it will say so
+    except Exception:  # of a dozen kinds; opening it will say so
         return None
     inside = (m for m in members if is_own(m) and pattern.fullmatch(base_name(m)))
     return next((ListFile(archive, member) for member in inside), None)

@@ -17,6 +17,7 @@ from fastinfogan.data.ingest.preprocess import Preprocess
 from fastinfogan.data.ingest.source import Source, encoded_items
 from fastinfogan.data.sources.splits import Layout, find_layout
 from fastinfogan.errors import UserError
+from fastinfogan.sizes import counted
 
 IMAGE_SIZES = (16, 28, 32, 64, 128)  # 28: for the MNIST networks
 DEFAULT_IMAGE_SIZE, DEFAULT_CHANNELS = 32, 3
@@ -81,8 +82,9 @@ def files_source(
         but = f"; what it holds is not read: {pictures}" if pictures else ""
         raise UserError(f"{where} holds no {EXPECTED}, at any depth{but}")
     layout = None if split is None else find_layout(names)
-    notes, count = listing.left_alone(), len(names)
-    part = None
+    notes, count, part = listing.left_alone(), len(names), None
+    if others := len(listing.entries) - len(names):
+        notes = (f"left out: {counted(others, 'image')} of other names", *notes)
     if layout is not None:
         notes = (layout.describe(names), *notes)
         part = layout.chosen(split)

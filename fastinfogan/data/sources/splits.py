@@ -7,6 +7,8 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
+from fastinfogan.sizes import counted
+
 TRAIN, TEST, VALIDATION = "train", "test", "validation"
 _WORDS = {
     **dict.fromkeys(("train", "training"), TRAIN),
@@ -65,14 +67,14 @@ class Layout(NamedTuple):
 
         def of(part: str) -> str:
             folders = ", ".join(f"{name}/" for name in self.names[part])
-            return f"{_images(counts[part])} of {folders}"
+            return f"{counted(counts[part], 'image')} of {folders}"
 
         test = self.chosen("test")
         if test is None:
             return f"splits: only {', '.join(map(of, self.names))}, to train and to evaluate on"
         line = f"splits: {of(TRAIN)} to train on, {of(test)} to evaluate on"
         rest = [of(part) for part in self.names if part not in (TRAIN, test)]
-        rest += [f"{_images(counts[None])} outside of them"] if counts[None] else []
+        rest += [f"{counted(counts[None], 'image')} outside of them"] if counts[None] else []
         return f"{line}; left out: {', '.join(rest)}" if rest else line
 
 
@@ -178,7 +180,3 @@ def _common(folders: Iterable[tuple[str, ...]]) -> int:
 
 def _folder(name: str) -> str:
     return name.rpartition("/")[0]
-
-
-def _images(count: int) -> str:
-    return f"{count:,} image{'' if count == 1 else 's'}"
