@@ -138,6 +138,14 @@ def test_each_split_is_its_own_images_and_labels(tmp_path, own_cache):
     assert list(map(levels, faces)) == [[1, 2, 3, 4], [5, 6]]
 
 
+def test_images_of_no_split_are_said(tmp_path, own_cache):
+    root = tmp_path / "images"
+    write_splits(root, {"train": 2, "test": 1, "extra": 3})
+    data = load_images("folder", root)
+    assert levels(data) == [1, 2]
+    assert data.notes[0].endswith("; left out: 3 images outside of them, such as 'extra/004.png'")
+
+
 def test_one_split_alone_is_both(tmp_path, own_cache):
     root = tmp_path / "images"
     write_splits(root, {"train/a": 2, "train/b": 2})

@@ -74,7 +74,9 @@ class Layout(NamedTuple):
             return f"splits: only {', '.join(map(of, self.names))}, to train and to evaluate on"
         line = f"splits: {of(TRAIN)} to train on, {of(test)} to evaluate on"
         rest = [of(part) for part in self.names if part not in (TRAIN, test)]
-        rest += [f"{counted(counts[None], 'image')} outside of them"] if counts[None] else []
+        if counts[None]:
+            outside = next(name for name in names if self.part(name) is None)
+            rest.append(f"{counted(counts[None], 'image')} outside of them, such as {outside!r}")
         return f"{line}; left out: {', '.join(rest)}" if rest else line
 
 
