@@ -244,6 +244,16 @@ def test_images_that_are_not_celebas_are_left_out(tmp_path):
     assert data.skipped == tuple((name, "not in list_eval_partition.txt") for name in others)
 
 
+def test_one_bad_image_of_a_small_test_split_stops_nothing(tmp_path):
+    put(tmp_path / "data", faces_in("img_align_celeba") | TXT)
+    partition = PART_TXT.replace("000007.jpg 1", "000007.jpg 2")
+    bad = {"img_align_celeba/000008.jpg": FACES["000008.jpg"][:300]}
+    put(tmp_path / "data", bad | {"list_eval_partition.txt": partition})
+    test = load_images("celeba", tmp_path / "data", "test")
+    assert len(test) == 2 and [name for name, _ in test.skipped] == ["000008.jpg"]
+    np.testing.assert_array_equal(test.factors, VALUES[[6, 8]])
+
+
 def test_a_part_of_the_images_is_fine(tmp_path):
     put(tmp_path / "data", TXT)
     put(tmp_path / "data", {f"img_align_celeba/{name}": FACES[name] for name in NAMES[:3]})

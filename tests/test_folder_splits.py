@@ -41,9 +41,11 @@ LAYOUTS = {
         [("train", "1"), ("validation", "2"), ("test", "3")],
     ),
     "a test without labels": (
-        ("train/a/1", "val/a/2", "test/3"), VALIDATED,
-        [("train", "a/1"), ("validation", "a/2"), ("test", "3")],
+        ("train/a/1", "train/b/2", "val/a/3", "val/b/4", "test/images/5"), VALIDATED,
+        [("train", "a/1"), ("train", "b/2"), ("validation", "a/3"), ("validation", "b/4"),
+         ("test", "images/5")],
     ),
+    "both together": (("trainval/1", "test/2"), BOTH, [("train", "1"), ("test", "2")]),
     "in one folder more": (
         ("x/train/a/1", "x/test/a/2"), BOTH, [("train", "a/1"), ("test", "a/2")],
     ),

@@ -11,7 +11,7 @@ from fastinfogan.sizes import counted
 
 TRAIN, TEST, VALIDATION = "train", "test", "validation"
 _WORDS = {
-    **dict.fromkeys(("train", "training"), TRAIN),
+    **dict.fromkeys(("train", "training", "trainval"), TRAIN),
     **dict.fromkeys(("test", "testing"), TEST),
     **dict.fromkeys(("val", "valid", "validation", "dev", "eval", "evaluation"), VALIDATION),
 }
@@ -47,7 +47,10 @@ class Layout(NamedTuple):
         if split == "train":
             return TRAIN
         # Tests that are set as competitions have no labels, and their validation part has.
-        known = {part for folder, part in self.parts.items() if self.rests[folder]}
+        classes = {part: set() for part in (TRAIN, TEST, VALIDATION)}
+        for folder, part in self.parts.items():
+            classes.setdefault(part, set()).add(self.rests[folder].split("/")[0])
+        known = {part for part, names in classes.items() if len(names) > 1}
         better = {TRAIN, VALIDATION} <= known and TEST not in known
         return VALIDATION if better or TEST not in self.names else TEST
 
