@@ -28,7 +28,8 @@ from fastinfogan.data.feeds.resident import ResidentFeed
 from fastinfogan.data.feeds.streamed import StreamedFeed
 from fastinfogan.data.ingest import dali
 from fastinfogan.data.ingest.decode import decode_blocks, thread_count
-from fastinfogan.data.ingest.encoded import FolderFiles, list_images
+from fastinfogan.data.ingest.encoded import FolderFiles
+from fastinfogan.data.ingest.listing import list_images
 from fastinfogan.data.ingest.make import ingest
 from fastinfogan.data.sources.celeba import PREPROCESS
 from fastinfogan.data.sources.folder import files_source
@@ -94,7 +95,7 @@ def folders(tmp_path_factory, photos):
 
 
 def files_in(folder: Path) -> FolderFiles:
-    return FolderFiles(folder, [name for name, _, _ in list_images(folder)[0]])
+    return FolderFiles(folder, [name for name, _, _ in list_images(folder).entries])
 
 
 @needs_dali

@@ -1,6 +1,7 @@
 """Which files of a folder count, which are left out and why, and what the labels are."""
 
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -71,29 +72,52 @@ def test_folder_refuses_huge_images_before_decoding(tmp_path, monkeypatch, side)
     assert f"({side * side} pixels) exceeds limit of" in error_of(load_images, "folder", tmp_path)
 
 
-@pytest.mark.parametrize("good", [99, 98])
-def test_up_to_one_percent_of_unusable_files_is_skipped_and_listed(tmp_path, good):
-    save(tmp_path / "first.png", flat(0))
-    content = (tmp_path / "first.png").read_bytes()
-    (tmp_path / "first.png").unlink()
-    for number in range(good):
-        (tmp_path / f"{number:03}.png").write_bytes(content)
-    save(tmp_path / "zz.png", flat(200))
-    (tmp_path / "050x.png").write_bytes(b"damaged")
-    if good == 99:  # 1 of 101
-        data = load_images("folder", tmp_path, image_size=16)
-        assert len(data) == 100 and data.images.flags.c_contiguous
-        assert [path for path, _ in data.skipped] == ["050x.png"]
-        assert "not an image" in data.skipped[0][1]
-        # The row is gone, not left blank: the last image is still the last.
-        assert data.images[:-1].max() == 0 and data.images[-1].min() == 200
-    else:
-        (tmp_path / "051x.png").write_bytes(b"damaged")  # 2 of 101
-        message = error_of(load_images, "folder", tmp_path)
-        assert message.startswith(
-            f"--data-dir {str(tmp_path)!r}: 2 of its 101 image files are unusable, more than 1%"
-        )
-        assert "'050x.png' (" in message and "'051x.png' (" in message
+def write_some_bad(folder: Path, good: int, bad: int) -> None:
+    """Good images 000.png on, black but for the last; unusable ones among them."""
+    save(folder / "first.png", flat(0))
+    content = (folder / "first.png").read_bytes()
+    (folder / "first.png").unlink()
+    for number in range(good - 1):
+        (folder / f"{number:03}.png").write_bytes(content)
+    save(folder / "zz.png", flat(200))
+    for number in range(bad):
+        (folder / f"{number:03}x.png").write_bytes(b"damaged")
+
+
+@pytest.mark.parametrize(
+    ("good", "bad"),
+    [(4, 1), (2, 1), (19, 1), (28, 3), (79, 5), (300, 5), (700, 7)],
+)
+def test_a_few_unusable_files_are_left_out_and_listed(tmp_path, good, bad):
+    write_some_bad(tmp_path, good, bad)
+    data = load_images("folder", tmp_path, image_size=16)
+    assert len(data) == good and data.images.flags.c_contiguous
+    assert [path for path, _ in data.skipped] == [f"{number:03}x.png" for number in range(bad)]
+    assert "not an image" in data.skipped[0][1]
+    # The row is gone, not left blank: the last image is still the last.
+    assert data.images[:-1].max() == 0 and data.images[-1].min() == 200
+
+
+@pytest.mark.parametrize(
+    ("good", "bad", "limit"),
+    [
+        (1, 1, "half of them or more"),
+        (3, 3, "half of them or more"),
+        (7, 2, "more than 1% and more than 1;"),
+        (17, 3, "more than 1% and more than 2;"),
+        (300, 6, "more than 1% and more than 5;"),
+        (700, 8, "more than 1% and more than 5;"),
+    ],
+)
+def test_more_unusable_files_are_an_error_that_names_the_limit(tmp_path, good, bad, limit):
+    write_some_bad(tmp_path, good, bad)
+    message = error_of(load_images, "folder", tmp_path)
+    assert message.startswith(
+        f"--data-dir {str(tmp_path)!r}: {bad} of its {good + bad} image files are unusable, {limit}"
+    )
+    assert "'000x.png' (" in message and "--allow-bad" in message
+    assert len(load_images("folder", tmp_path, allow_bad=True)) == good
+    assert error_of(load_images, "folder", tmp_path).split(";")[0] == message.split(";")[0]
 
 
 def test_only_the_first_unusable_files_are_named(tmp_path):

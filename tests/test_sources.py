@@ -209,8 +209,21 @@ def test_chairs(tmp_path, archived):
     assert data.factors.tolist() == [[model, *view] for model in (0, 1) for view in views]
     assert dataset_status("chairs", tmp_path)[0]
     if not archived:
+        assert data.notes[0] == "left out: 1 image of other names"  # preview.png
         inside = load_images("chairs", tmp_path / "rendered_chairs")
         assert inside.fingerprint == data.fingerprint
+
+
+def test_chairs_remade_on_a_mac(tmp_path, own_cache):
+    """Beside each render the archive has what the Mac's file system knew of it."""
+    write_chairs(tmp_path, archived=True)
+    with tarfile.open(tmp_path / "rendered_chairs.tar", "a") as archive:
+        for member in list(archive.getmembers()):
+            for folder in ("", "__MACOSX/"):
+                path = Path(member.name)
+                archive.addfile(tarfile.TarInfo(f"{folder}{path.parent}/._{path.name}"))
+    data = load_images("chairs", tmp_path)
+    assert len(data) == 8 and data.skipped == ()
 
 
 def test_chairs_without_renders_are_refused(tmp_path):

@@ -17,7 +17,7 @@ import tyro
 
 from fastinfogan.cli.data import Datasets, Ingest
 from fastinfogan.cli.doctor import Doctor
-from fastinfogan.cli.interrupt import INTERRUPTED
+from fastinfogan.cli.interrupt import interrupted
 from fastinfogan.cli.results import Evaluate, Export, Sample, Traverse
 from fastinfogan.cli.study import Study
 from fastinfogan.cli.train import Train
@@ -100,8 +100,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit code: 0, 2 for a mistake, 1 for a run that diverged, 128 + the signal if one
         ended the command.
     """
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
     try:
-        return parse(sys.argv[1:] if arguments is None else arguments)()
+        return parse(arguments)()
     except UserError as error:
         on_stderr(f"error: {error}")
         return 2
@@ -111,6 +112,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:  # a full disk, a folder that can't be written to
         on_stderr(f"error: {one_line(error)}")
         return 2
-    except KeyboardInterrupt:  # while training, the trainer takes it, and saves
-        on_stderr(INTERRUPTED)
+    except KeyboardInterrupt as error:  # while training, the trainer takes it, and saves
+        on_stderr(interrupted("".join(arguments[:1]), error))
         return 130

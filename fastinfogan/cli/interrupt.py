@@ -8,7 +8,16 @@ import signal
 import threading
 from collections.abc import Iterator
 
-INTERRUPTED = "interrupted; a run that was saved goes on with train --resume RUN"
+_GOES_ON = {
+    "train": "a run that was saved goes on with train --resume RUN",
+    "study": "it goes on with study --out FOLDER",
+}
+
+
+def interrupted(command: str, error: KeyboardInterrupt) -> str:
+    """What to say of a Ctrl-C: what it ended knows best how to go on, then the command."""
+    advice = str(error) or _GOES_ON.get(command)
+    return "interrupted" if advice is None else f"interrupted; {advice}"
 
 
 @contextlib.contextmanager
@@ -16,7 +25,7 @@ def leaving_at_once() -> Iterator[None]:
     """While libraries are imported, Ctrl-C ends the process: some swallow KeyboardInterrupt."""
 
     def leave(*_: object) -> None:
-        os.write(2, f"fastinfogan: {INTERRUPTED}\n".encode())
+        os.write(2, b"fastinfogan: interrupted before anything was done\n")
         os._exit(130)
 
     if threading.current_thread() is not threading.main_thread():

@@ -39,7 +39,7 @@ class DataConfig:
     channels: Annotated[int | None, unset_as("1|3", "3")] = None
     """folder only: 1 for grey, 3 for colour."""
     allow_bad: FlagCreatePairsOff[bool] = False
-    """Leave out files that can't be read even if they are more than 1 %."""
+    """Leave out files that can't be read, however many (a few, or 1 %, need no flag)."""
 
 
 @dataclass(frozen=True)

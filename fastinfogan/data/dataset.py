@@ -45,7 +45,7 @@ class Dataset:
         default_preset: the preset that fits the dataset when the user names none.
         iterations: training length when the user names none; None: the preset's.
         image_shape: (C, H, W), or None where the user's request decides it.
-        has_test_split: whether "test" names other images than "train".
+        has_test_split: whether "test" may name other images than "train".
         status: given a ``--data-dir`` or None, (ready without a download, one line why).
         load: reads the images into memory; raises UserError. None: the images are ingested.
         source: finds the files to ingest; raises UserError. None: the images are loaded.

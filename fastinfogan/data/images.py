@@ -26,6 +26,8 @@ class ImageData:
             known.
         factor_names: of the F factors.
         checksum: of the images' bytes, from the cache that holds them; None: they are in memory.
+        both_splits: whether "train" and "test" are both known to be these images.
+        notes: what the user should know of them, in lines.
     """
 
     name: str
@@ -36,6 +38,8 @@ class ImageData:
     factors: np.ndarray | None = None
     factor_names: tuple[str, ...] | None = None
     checksum: str | None = None
+    both_splits: bool = False
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         images, labels = self.images, self.labels
@@ -93,9 +97,11 @@ class Annotations:
 
     Attributes:
         labels, label_names, factors, factor_names: as in ``ImageData``.
+        no_labels: why there are none, where there might be.
     """
 
     labels: np.ndarray | None = None
     label_names: tuple[str, ...] | None = None
     factors: np.ndarray | None = None
     factor_names: tuple[str, ...] | None = None
+    no_labels: str | None = None

@@ -49,7 +49,8 @@ def load_images(
             (``folder``) take other values.
         channels: 1 or 3; None: likewise.
         progress: show a bar when it takes more than a second and standard error is a terminal.
-        allow_bad: leave out unusable files, however many; otherwise more than 1 % are an error.
+        allow_bad: leave out unusable files, however many; otherwise more than ``ingest.bad_files``
+            allows are an error.
         tell: gets each line that the user should see.
 
     Raises:

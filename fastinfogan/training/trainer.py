@@ -185,6 +185,7 @@ class Training:
             f"{config.run.engine} engine on {self.plan.describe()}; {self.feed.summary}",
             f"run directory {self.out}",
         ]
+        lines += data.notes
         if data.skipped:
             names = ", ".join(repr(name) for name, _ in data.skipped[:3])
             more = ", ...; fastinfogan ingest names them all" if len(data.skipped) > 3 else ""
@@ -323,7 +324,8 @@ def _read_images(config: TrainConfig) -> tuple[ImageData, ImageData]:
     """The images to train on and those to evaluate on: both now, not after hours of training."""
     dataset, size = config.data.dataset, config.optim.batch_size
     train = images_of(config, "train")
-    test = images_of(config, "test") if find_dataset(dataset).has_test_split else train
+    both = train.both_splits or not find_dataset(dataset).has_test_split
+    test = train if both else images_of(config, "test")
     if size > len(train):
         raise UserError(
             f"--batch-size {size}: {dataset} has only {len(train)} images; 2 to {len(train)} work"

@@ -10,6 +10,7 @@ from fastinfogan.data.feeds.streamed import StreamedFeed
 from fastinfogan.data.images import ImageData
 from fastinfogan.device import free_memory
 from fastinfogan.errors import UserError
+from fastinfogan.sizes import in_bytes
 from fastinfogan.tell import Tell, on_stderr
 
 BUDGET = 0.25  # of the device's free memory, that images may take without being asked to
@@ -38,8 +39,8 @@ def open_feed(
     there = device.type == "cpu" and data.checksum is None
     if resident == "yes" and not there and size > free:
         raise UserError(
-            f"--resident yes: the images take {size / 1e9:.2f} GB, and {device} has "
-            f"{free / 1e9:.2f} GB free; --resident no works"
+            f"--resident yes: the images take {in_bytes(size)}, and {device} has "
+            f"{in_bytes(free)} free; --resident no works"
         )
     if resident == "yes" or (resident == "auto" and (there or size <= BUDGET * free)):
         return ResidentFeed(data, batches)

@@ -8,6 +8,7 @@ from torch import Tensor
 from fastinfogan.data.feeds.feed import Batches
 from fastinfogan.data.images import ImageData
 from fastinfogan.kernels.gather import draw
+from fastinfogan.sizes import in_bytes
 
 
 class ResidentFeed:
@@ -27,7 +28,7 @@ class ResidentFeed:
         self._images = images.clone() if mapped else images.to(self.device)
         self._seed = torch.tensor([batches.seed], device=self.device)
         self._position = torch.zeros(1, dtype=torch.int64, device=self.device)
-        self.summary = f"images resident on {self.device} ({data.images.nbytes / 1e6:,.0f} MB)"
+        self.summary = f"images resident on {self.device} ({in_bytes(data.images.nbytes)})"
 
     def seek(self, iteration: int) -> None:
         """See ``feed.Feed``."""

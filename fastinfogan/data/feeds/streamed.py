@@ -12,6 +12,7 @@ from torch import Tensor
 from fastinfogan.data.feeds.feed import Batches
 from fastinfogan.data.images import ImageData
 from fastinfogan.kernels.gather import gather, order
+from fastinfogan.sizes import in_bytes
 from fastinfogan.tell import Tell, on_stderr
 
 AHEAD = 4  # batches made before they are asked for
@@ -37,7 +38,7 @@ class StreamedFeed:
         self._images, self._count = torch.from_numpy(data.images), len(data)
         self._batches, self.device = batches, batches.device
         self._seed = torch.tensor([batches.seed])
-        self.summary = f"images streamed ({data.images.nbytes / 1e6:,.0f} MB)"
+        self.summary = f"images streamed ({in_bytes(data.images.nbytes)})"
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="feed")
         self._pending: deque[Future[Tensor]] = deque()
         self._iteration = 0  # of the batch that is submitted next

@@ -119,6 +119,7 @@ def open_cache(folder: Path, manifest: Mapping[str, Any], threads: int) -> Image
         factors=arrays["factors"],
         factor_names=_names(manifest["factor_names"]),
         checksum=hashlib.sha256(_json(manifest["blocks"])).hexdigest(),
+        both_splits=manifest["split"] == "all",
     )
 
 

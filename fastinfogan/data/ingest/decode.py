@@ -99,7 +99,8 @@ def _attempt(
 ) -> np.ndarray | str:
     """The decoded file, or why it is of no use."""
     try:
-        return pillow.decode(files.read(item) if data is None else data, preprocess)
+        data = files.read(item) if data is None else data
+        return pillow.decode(data, preprocess, name=files.names[item])
     # Pillow meets damaged files with a dozen kinds of exception, archives with a few more; any
     # of them means that this one file is of no use.
     except Exception as error:

@@ -7,19 +7,15 @@ import os
 import stat
 import tarfile
 import zipfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from fastinfogan.data.data_dir import require_directory
+from fastinfogan.data.ingest.listing import Entry, is_own
 from fastinfogan.errors import UserError, one_line
 
-SUFFIXES = ("jpg", "jpeg", "png", "webp", "bmp", "tif", "tiff")
-EXPECTED = f"image files ({', '.join(SUFFIXES)})"
 # No image worth 128 pixels a side is larger; a file that claims to be could fill the memory.
 MAX_FILE_BYTES = 1 << 28
-
-Entry = tuple[str, int, int]  # relative path with "/", bytes, mtime in ns
 
 
 class EncodedFiles(Protocol):
@@ -117,14 +113,15 @@ class TarFiles:
 def open_archive(path: Path, wanted: Callable[[str], bool]) -> ZipFiles | TarFiles:
     """The members whose name ``wanted`` accepts, sorted by name.
 
-    Nothing is ever unpacked: names only tell members apart, links and devices are not followed.
+    A system's own (a Mac's ``__MACOSX/._x.jpg`` beside ``x.jpg``) are never among them. Nothing is
+    ever unpacked: names only tell members apart, links and devices are not followed.
 
     Raises:
         UserError: the archive can't be read.
     """
     kind = ZipFiles if path.suffix.lower() == ".zip" else TarFiles
     try:
-        return kind(path, wanted)
+        return kind(path, lambda name: is_own(name) and wanted(name))
     except UserError:  # what ``wanted`` has to say
         raise
     except (OSError, EOFError, ValueError, tarfile.TarError, zipfile.BadZipFile) as error:
@@ -135,53 +132,20 @@ def open_archive(path: Path, wanted: Callable[[str], bool]) -> ZipFiles | TarFil
         ) from None
 
 
-def list_images(root: Path) -> tuple[list[Entry], list[tuple[str, str]]]:
-    """List the image files below ``root``.
+class ChosenFiles:
+    """Some of other files.
 
-    Names that begin with a dot are left alone. Links are followed, but each folder is read once,
-    so that loops end. A file that can't be looked at has -1 bytes.
-
-    Returns:
-        The files, sorted by path, and (path, reason) of unreadable folders.
-
-    Raises:
-        UserError: ``root`` isn't a directory with something in it.
+    Args:
+        files: the others.
+        indices: of those chosen, in their order.
     """
-    require_directory(root, EXPECTED)
-    endings = tuple(f".{suffix}" for suffix in SUFFIXES)
-    entries: list[Entry] = []
-    unreadable: list[tuple[str, str]] = []
-    seen = {os.path.realpath(root)}
-    todo = [("", os.fspath(root))]
-    while todo:
-        prefix, folder = todo.pop()
-        try:
-            found = list(os.scandir(folder))
-        except OSError as error:
-            unreadable.append((folder, f"folder cannot be read: {error.strerror}"))
-            continue
-        subfolders = []
-        for entry in found:  # kept lean: there may be hundreds of thousands
-            name = entry.name
-            if name[0] == ".":
-                continue
-            if name.lower().endswith(endings):
-                try:
-                    state = entry.stat()
-                except OSError:  # a broken link; reading it will say so
-                    entries.append((prefix + name, -1, 0))
-                    continue
-                if not stat.S_ISDIR(state.st_mode):
-                    entries.append((prefix + name, state.st_size, state.st_mtime_ns))
-                    continue
-            if _is_folder(entry):
-                subfolders.append((name, entry.path))
-        for name, path in sorted(subfolders):
-            real = os.path.realpath(path)
-            if real not in seen:
-                seen.add(real)
-                todo.append((f"{prefix}{name}/", path))
-    return sorted(entries), unreadable
+
+    def __init__(self, files: EncodedFiles, indices: Sequence[int]) -> None:
+        self.names = [files.names[index] for index in indices]
+        self._files, self._indices = files, indices
+
+    def read(self, index: int) -> bytes:
+        return self._files.read(self._indices[index])
 
 
 def identity(entries: Iterable[Entry]) -> str:
@@ -194,13 +158,6 @@ def entry_of(path: Path) -> Entry:
     """The entry of one file, by its name alone."""
     state = path.stat()
     return path.name, state.st_size, state.st_mtime_ns
-
-
-def _is_folder(entry: os.DirEntry[str]) -> bool:
-    try:
-        return entry.is_dir()
-    except OSError:  # a link to itself
-        return False
 
 
 def _checked(size: int) -> int:

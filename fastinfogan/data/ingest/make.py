@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,14 +16,15 @@ from fastinfogan.data.dataset import LoadRequest
 from fastinfogan.data.fetch import cache_directory
 from fastinfogan.data.images import ImageData
 from fastinfogan.data.ingest import cache
+from fastinfogan.data.ingest.bad_files import check_bad, too_many
 from fastinfogan.data.ingest.decode import Decoder, decode_blocks, pick_decoder, thread_count
 from fastinfogan.data.ingest.source import Source
 from fastinfogan.data.progress import ProgressReport
 from fastinfogan.errors import UserError
+from fastinfogan.sizes import counted, too_little
 
-# Items that may be unusable, as a share of all, before the user has to look at them.
-BAD_ALLOWED = 0.01
-NAMED_IN_ERROR, NAMED_IN_SUMMARY = 3, 20
+NAMED_IN_SUMMARY, NAMES_SHOWN = 20, 12
+GOES_ON = "what is ingested so far is kept, and the same command goes on from there"
 
 
 class Ingested(NamedTuple):
@@ -33,12 +35,14 @@ class Ingested(NamedTuple):
         folder: the cache.
         manifest: what it says of itself.
         seconds: that making it took; None: it was there.
+        notes: what the user should know of the images, in lines.
     """
 
     data: ImageData | None
     folder: Path
     manifest: dict[str, Any]
     seconds: float | None
+    notes: tuple[str, ...] = ()
 
 
 def ingest(
@@ -67,24 +71,25 @@ def ingest(
     try:
         found = _find(folder, with_data)
         if isinstance(found, Ingested):
-            _check_found(source, found, request.allow_bad)
-            return found
+            return _checked(source, found, request.allow_bad)
         with cache.locked(folder, tell):
             found = _find(folder, with_data)  # another process may just have made it
             if isinstance(found, Ingested):
-                _check_found(source, found, request.allow_bad)
-                return found
+                return _checked(source, found, request.allow_bad)
             if found is not None:
                 tell(f"the cache {folder} {found}; making it again")
                 shutil.rmtree(folder)
             decoder = pick_decoder(tell) if decoder is None else decoder
-            seconds = _make(source, description, folder, request, decoder)
+            try:
+                seconds = _make(source, description, folder, request, decoder)
+            except KeyboardInterrupt:
+                raise KeyboardInterrupt(GOES_ON) from None
         found = _find(folder, with_data)
     except OSError as error:
         raise cache.unusable(folder.parent, error) from None
     if not isinstance(found, Ingested):
         raise UserError(f"the cache {folder} {found}, just after it was written: check the disk")
-    return found._replace(seconds=seconds)
+    return _noted(source, found)._replace(seconds=seconds)
 
 
 def describe(ingested: Ingested) -> str:
@@ -93,9 +98,10 @@ def describe(ingested: Ingested) -> str:
     count, *shape = manifest["shape"]
     how = "found" if seconds is None else f"ingested in {seconds:.1f} s ({manifest['decoder']})"
     lines = [
-        f"{manifest['dataset']}, {manifest['split']}: {count:,} images of "
+        f"{manifest['dataset']}, {manifest['split']}: {counted(count, 'image')} of "
         f"{'x'.join(map(str, shape))}, {how}",
         f"  {ingested.folder}",
+        *(f"  {note}" for note in ingested.notes),
     ]
     skipped = manifest["skipped"]
     if skipped:
@@ -110,12 +116,31 @@ def _find(folder: Path, with_data: bool) -> Ingested | str | None:
     """The cache, what is wrong with it, or None where there is none."""
     try:
         manifest = cache.read_manifest(folder)
+        if manifest["shape"][0] == 0:
+            return "holds no image"
         data = cache.open_cache(folder, manifest, thread_count()) if with_data else None
     except FileNotFoundError:
         return "has no manifest" if folder.exists() else None
     except cache.Damaged as error:
         return str(error)
     return Ingested(data, folder, manifest, None)
+
+
+def _checked(source: Source, found: Ingested, allow_bad: bool) -> Ingested:
+    """A cache that was there; one made with --allow-bad is refused to a request without."""
+    manifest, skipped = found.manifest, found.manifest["skipped"]
+    count = manifest["items"]
+    bad = skipped[len(skipped) - (count - manifest["shape"][0]) :]  # after what isn't an item
+    # Older caches don't say how many images both splits have.
+    of = manifest.get("items_of_all_splits")
+    check_bad(source, bad, count, of, allow_bad, found.folder / cache.MANIFEST)
+    return _noted(source, found)
+
+
+def _noted(source: Source, found: Ingested) -> Ingested:
+    lines = (*source.notes, *_labels_note(found.manifest))
+    data = None if found.data is None else replace(found.data, notes=lines)
+    return found._replace(data=data, notes=lines)
 
 
 def _make(
@@ -128,10 +153,13 @@ def _make(
     """Make the cache and return the seconds it took."""
     began = time.monotonic()
     items = source.open()
+    if items.count == 0:
+        raise UserError(f"{source.where} holds no {source.what} at all")
     header = {**description, "count": items.count, "decoder": decoder}
     with cache.Writer(folder, header, source.shape) as writer:
-        bad = len(writer.done.bad)
-        failed_before = writer.done.items == items.count and _too_many(bad, items.count)
+        failed_before = writer.done.items == items.count and (
+            too_many(len(writer.done.bad), items.count, items.of)
+        )
         if failed_before and not request.allow_bad:
             writer.start_over()  # the user may have mended what was wrong
         if writer.done.items:
@@ -146,18 +174,21 @@ def _make(
                     writer.append(block.items, block.rows, block.bad)
                     progress.update(block.items)
         done = writer.done
-        _check_bad(source, done, items.count, request.allow_bad, writer.partial / cache.JOURNAL)
+        bad = [(name, reason) for _, name, reason in done.bad]
+        journal = writer.partial / cache.JOURNAL
+        check_bad(source, bad, items.count, items.of, request.allow_bad, journal)
         kept = np.delete(np.arange(items.count), [item for item, _, _ in done.bad])
         known = items.annotate(kept)
-        skipped = [*items.skipped, *((name, reason) for _, name, reason in done.bad)]
         writer.finish(
             {
                 **description,
                 "items": items.count,
-                "skipped": skipped,
+                "items_of_all_splits": items.of,
+                "skipped": [*items.skipped, *bad],
                 "decoder": decoder,
                 "label_names": known.label_names,
                 "factor_names": known.factor_names,
+                "no_labels": known.no_labels,
             },
             known.labels,
             known.factors,
@@ -165,49 +196,21 @@ def _make(
     return time.monotonic() - began
 
 
-def _too_many(bad: int, count: int) -> bool:
-    return bad > BAD_ALLOWED * count
-
-
-def _check_bad(
-    source: Source, done: cache.Done, count: int, allow_bad: bool, journal: Path
-) -> None:
-    bad = [(name, reason) for _, name, reason in done.bad]
-    if bad and done.rows == 0:
-        raise UserError(
-            f"{source.where}: none of its {count} {source.what} is usable: {_shown(bad)}"
+def _labels_note(manifest: Mapping[str, Any]) -> tuple[str, ...]:
+    """What the labels and factors are, or why there are none, in lines for the user."""
+    lines = [
+        f"{len(names)} {what}: {', '.join(names[:NAMES_SHOWN])}"
+        + (", ..." if len(names) > NAMES_SHOWN else "")
+        for what, names in (
+            ("labels", manifest["label_names"]), ("factors", manifest["factor_names"]),
         )
-    if _too_many(len(bad), count) and not allow_bad:
-        raise _too_many_bad(source, bad, len(bad), count, journal)
-
-
-def _check_found(source: Source, found: Ingested, allow_bad: bool) -> None:
-    """Refuse a cache that was made with --allow-bad, unless this request allows it too."""
-    manifest = found.manifest
-    count, bad = manifest["items"], manifest["items"] - manifest["shape"][0]
-    if _too_many(bad, count) and not allow_bad:
-        listed = manifest["skipped"][-bad:]  # after folders that could not be read
-        raise _too_many_bad(source, listed, bad, count, found.folder / cache.MANIFEST)
-
-
-def _too_many_bad(
-    source: Source, listed: Sequence[Sequence[str]], bad: int, count: int, file: Path
-) -> UserError:
-    return UserError(
-        f"{source.where}: {bad} of its {count} {source.what} are unusable, more than "
-        f"{BAD_ALLOWED:.0%}; repair or remove them, or leave them out with --allow-bad; "
-        f"{file} lists them all: {_shown(listed)}"
-    )
-
-
-def _shown(listed: Sequence[Sequence[str]]) -> str:
-    named = [f"{name!r} ({reason})" for name, reason in listed[:NAMED_IN_ERROR]]
-    return ", ".join(named) + (", ..." if len(listed) > NAMED_IN_ERROR else "")
+        if names is not None
+    ]  # fmt: skip
+    reason = manifest.get("no_labels")  # not in older caches
+    return tuple(lines) if reason is None else (*lines, f"no labels: {reason}")
 
 
 def _check_space(folder: Path, rows: int, shape: tuple[int, int, int]) -> None:
     needed, free = rows * int(np.prod(shape)), cache.free_bytes(folder)
     if needed > free:
-        raise OSError(
-            None, f"it has {free / 1e9:.2f} GB free, and {needed / 1e9:.2f} GB are needed"
-        )
+        raise OSError(None, f"it has {too_little(free, needed)}")

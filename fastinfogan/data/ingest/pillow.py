@@ -12,18 +12,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from fastinfogan.data.ingest.formats import FORMATS, decoders
 from fastinfogan.data.ingest.preprocess import REDUCE_TO, Preprocess
 from fastinfogan.errors import one_line
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-# Only these decoders see the files: others run programs (EPS) or are rarely tested.
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 
-def decode(data: bytes, preprocess: Preprocess) -> np.ndarray:
+def decode(data: bytes, preprocess: Preprocess, name: str = "") -> np.ndarray:
     """Decode one encoded image.
 
     It is turned as its EXIF orientation says and laid on white where it is transparent. Colour
@@ -32,6 +31,7 @@ def decode(data: bytes, preprocess: Preprocess) -> np.ndarray:
     Args:
         data: the file's content.
         preprocess: what is made of it.
+        name: the file's, for the few formats that only their suffix gives away.
 
     Returns:
         uint8 (H, W, C).
@@ -43,7 +43,7 @@ def decode(data: bytes, preprocess: Preprocess) -> np.ndarray:
 
     for _ in png_chunks(data):  # Pillow overlooks the checksums of pixels
         pass
-    with Image.open(io.BytesIO(data), formats=FORMATS) as opened:
+    with Image.open(io.BytesIO(data), formats=decoders(name)) as opened:
         width, height = opened.size
         side = preprocess.side(width, height)
         least = REDUCE_TO * preprocess.size / side
@@ -96,7 +96,7 @@ def reason(error: Exception) -> str:
     from PIL import UnidentifiedImageError
 
     if isinstance(error, UnidentifiedImageError):
-        return f"not an image in {', '.join(FORMATS)} format"
+        return f"not an image in {', '.join(list(FORMATS)[:6])} or another format that is read"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     return one_line(error)

@@ -41,12 +41,14 @@ class Items:
             in.
         annotate: given the items that were good, int64 and ascending, what is known of each.
         skipped: (path, reason) of what can't even be listed as an item.
+        of: items of both splits together; None: there are no others.
     """
 
     count: int
     blocks: Callable[[int, Decode], Iterator[DecodedBlock]]
     annotate: Callable[[np.ndarray], Annotations] = lambda kept: Annotations()
     skipped: Sequence[tuple[str, str]] = ()
+    of: int | None = None
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,7 @@ class Source:
         what: the items' name in messages, e.g. "image files".
         where: what an error about them starts with, e.g. "--data-dir 'photos'".
         open: lists the items, which may take seconds.
+        notes: what the user should know of what was found, in lines.
     """
 
     dataset: str
@@ -72,6 +75,7 @@ class Source:
     what: str
     where: str
     open: Callable[[], Items] = field(repr=False)
+    notes: Sequence[str] = ()
 
 
 def encoded_items(
@@ -79,20 +83,21 @@ def encoded_items(
     preprocess: Preprocess,
     annotate: Callable[[np.ndarray], Annotations] = lambda kept: Annotations(),
     skipped: Sequence[tuple[str, str]] = (),
+    of: int | None = None,
 ) -> Items:
     """Items that are encoded image files.
 
     Args:
         files: the files.
         preprocess: what is made of each.
-        annotate: as in ``Items``.
-        skipped: as in ``Items``.
+        annotate, skipped, of: as in ``Items``.
     """
     return Items(
         count=len(files.names),
         blocks=lambda start, decode: decode(files, preprocess, start),
         annotate=annotate,
         skipped=skipped,
+        of=of,
     )
 
 

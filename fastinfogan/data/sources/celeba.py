@@ -1,46 +1,49 @@
 """``celeba``: 202,599 aligned photographs of faces (Liu et al. 2015), 32 x 32 RGB.
 
-The files as they are given out, directly in ``--data-dir`` or in its Img/, Anno/ and Eval/:
-``img_align_celeba/`` or ``img_align_celeba.zip``, ``list_attr_celeba.txt`` (40 attributes) and
-``list_eval_partition.txt`` (0 train, 1 validation, 2 test).
+The images are cut from 178 x 218, and two lists say what is known of them: 40 attributes, and which
+are for training (0), validation (1) and test (2). ``celeba_files`` says how they may lie on a disk.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-
-from fastinfogan.data.data_dir import (
-    directory_status,
-    needed_data_dir,
-    require_directory,
-    spoilt,
-)
+from fastinfogan.data.data_dir import directory_status, needed_data_dir
 from fastinfogan.data.dataset import Dataset, LoadRequest
 from fastinfogan.data.images import Annotations
 from fastinfogan.data.ingest.encoded import (
+    ChosenFiles,
     EncodedFiles,
     FolderFiles,
     entry_of,
     identity,
-    list_images,
     open_archive,
 )
+from fastinfogan.data.ingest.listing import Listing, list_images
 from fastinfogan.data.ingest.preprocess import Preprocess
 from fastinfogan.data.ingest.source import Items, Source, encoded_items
+from fastinfogan.data.sources.celeba_files import (
+    ATTRIBUTES,
+    EXPECTED,
+    PARTITION,
+    Found,
+    chosen_members,
+    find,
+    is_image,
+)
+from fastinfogan.data.sources.celeba_lists import (
+    NUMBER,
+    ListFile,
+    in_order,
+    key_of,
+    read_attributes,
+    read_partition,
+)
 from fastinfogan.errors import UserError
 
-FOLDER, ARCHIVE = "img_align_celeba", "img_align_celeba.zip"
-ATTRIBUTES, PARTITION = "list_attr_celeba.txt", "list_eval_partition.txt"
-PARTS = {"train": "0", "test": "2"}
 # Of the 178 x 218: face, hair and chin, and four pixels to one.
 PREPROCESS = Preprocess(size=32, channels=3, crop=128)
-EXPECTED = (
-    f"{FOLDER}/ or {ARCHIVE}, with {ATTRIBUTES} and {PARTITION} if you have them, from "
-    "https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html (its drives ask for a log-in)"
-)
 
 
 def celeba_source(request: LoadRequest) -> Source:
@@ -50,19 +53,21 @@ def celeba_source(request: LoadRequest) -> Source:
     all the images.
     """
     root = needed_data_dir("celeba", request.data_dir, EXPECTED)
-    images = _images(root)
-    attributes, partition = _find(root, ATTRIBUTES), _find(root, PARTITION)
-    entries = [entry_of(path) for path in (attributes, partition) if path is not None]
-    entries += list_images(images)[0] if images.is_dir() else [entry_of(images)]
+    found = find(root)
+    listing = list_images(found.images) if found.images.is_dir() else None
+    lists = [file for file in (found.attributes, found.partition) if file is not None]
+    entries = [entry_of(file.path) for file in lists]
+    entries += [entry_of(found.images)] if listing is None else listing.entries
     return Source(
         dataset="celeba",
-        split="all" if partition is None else request.split,
+        split="all" if found.partition is None else request.split,
         shape=PREPROCESS.shape,
         identity=identity(entries),
         preprocessing=vars(PREPROCESS),
         what="images",
         where=f"--data-dir {str(root)!r}",
-        open=lambda: _open(images, attributes, partition, request.split),
+        open=lambda: _open(found, listing, request.split),
+        notes=_notes(found, listing),
     )
 
 
@@ -70,97 +75,86 @@ def celeba_status(data_dir: Path | None) -> tuple[bool, str]:
     """See ``Dataset.status``."""
 
     def look(root: Path) -> str:
-        images = _images(root)
-        lists = [name for name in (ATTRIBUTES, PARTITION) if _find(root, name) is None]
-        without = f", without {' and '.join(lists)}" if lists else ""
-        return f"{images.name} is in {str(root)!r}{without}"
+        found = find(root)
+        lists = {ATTRIBUTES: found.attributes, PARTITION: found.partition}
+        missing = [f"{name}.txt" for name, file in lists.items() if file is None]
+        without = f", without {' and '.join(missing)}" if missing else ""
+        return f"{found.images.name} is in {str(root)!r}{without}"
 
     return directory_status(data_dir, EXPECTED, look)
 
 
-def _images(root: Path) -> Path:
-    require_directory(root, EXPECTED)
-    if root.name == FOLDER and not (root / FOLDER).exists():
-        return root
-    found = _find(root, FOLDER) or _find(root, ARCHIVE)
-    if found is None:
-        raise UserError(f"--data-dir {str(root)!r} lacks {EXPECTED}")
-    return found
+def _notes(found: Found, listing: Listing | None) -> tuple[str, ...]:
+    lines = [
+        f"no factors: there is no {ATTRIBUTES}.txt or .csv"
+        if found.attributes is None
+        else f"factors are those of {found.attributes.name}",
+        f"no splits: there is no {PARTITION}.txt or .csv, so all are trained and evaluated on"
+        if found.partition is None
+        else f"splits are those of {found.partition.name}",
+    ]
+    return (*lines, *(() if listing is None else listing.left_alone()))
 
 
-def _find(root: Path, name: str) -> Path | None:
-    candidates = (root / folder / name for folder in ("", "Img", "Anno", "Eval"))
-    return next((path for path in candidates if path.exists()), None)
-
-
-def _open(images: Path, attributes: Path | None, partition: Path | None, split: str) -> Items:
-    part = None if partition is None else dict(_rows(partition, columns=1))
-
-    def wanted(path: str) -> bool:
-        name = path.rpartition("/")[2]
-        if not name.lower().endswith(".jpg"):
-            return False
-        if part is None:
-            return True
-        if name not in part:
-            raise _lacks(partition, name)
-        return part[name][0] == PARTS[split]
-
+def _open(found: Found, listing: Listing | None, split: str) -> Items:
+    partition = None if found.partition is None else read_partition(found.partition)
+    names, values = (), None
+    if found.attributes is not None:
+        names, values = read_attributes(found.attributes)
     files: EncodedFiles
-    if images.is_dir():
-        names = [name for name, _, _ in list_images(images)[0]]
-        files = FolderFiles(images, [name for name in names if wanted(name)])
+    if listing is not None:
+        files = FolderFiles(found.images, [name for name, _, _ in listing.entries])
+        members = list(range(len(files.names)))
     else:
-        files = open_archive(
-            images, lambda name: f"/{name}".count(f"/{FOLDER}/") == 1 and wanted(name)
-        )
-    if not files.names:
-        raise UserError(
-            f"--data-dir {str(images.parent)!r}: {images.name} holds no image of the {split} split"
-        )
+        files = open_archive(found.images, is_image)
+        members = chosen_members(files.names)
+    known, unknown = [], []
+    for member in members:
+        name = files.names[member]
+        for file, lines in ((found.partition, partition), (found.attributes, values)):
+            if lines is not None and key_of(name) not in lines:
+                if NUMBER.fullmatch(key_of(name)):
+                    raise file.lacks(name)
+                unknown.append((name, f"not in {file.name}"))
+                break
+        else:
+            known.append(member)
+    chosen = known
+    if partition is not None:
+        chosen = [member for member in known if partition[key_of(files.names[member])] == split]
+    if not chosen:
+        raise _no_image(found, split, bool(known))
+    kept_files = ChosenFiles(files, chosen)
     return encoded_items(
-        files,
+        kept_files,
         PREPROCESS,
-        annotate=lambda kept: _factors(attributes, [files.names[item] for item in kept]),
+        annotate=lambda kept: _factors(
+            found.attributes, names, values, [kept_files.names[item] for item in kept]
+        ),
+        skipped=[*(() if listing is None else listing.unreadable), *unknown],
+        of=len(known),
     )
 
 
-def _factors(path: Path | None, names: Sequence[str]) -> Annotations:
-    if path is None:
+def _no_image(found: Found, split: str, of_others: bool) -> UserError:
+    start = f"--data-dir {str(found.images.parent)!r}: {found.images.name} holds no image"
+    if not of_others:
+        return UserError(f"{start} of CelebA's (000001.jpg and so on); fetch it again")
+    return UserError(
+        f"{start} of the {split} split; with {found.partition.name} moved elsewhere, all are "
+        "trained and evaluated on"
+    )
+
+
+def _factors(
+    file: ListFile | None,
+    columns: tuple[str, ...],
+    values: dict | None,
+    names: Sequence[str],
+) -> Annotations:
+    if file is None:
         return Annotations()
-    columns = _lines(path)[1].split()  # after the number of images
-    values = dict(_rows(path, len(columns), skip=2))
-    try:
-        rows = [values[name.rpartition("/")[2]] for name in names]
-    except KeyError as error:
-        raise _lacks(path, error.args[0]) from None
-    factors = (np.array(rows) == "1").astype(np.int64)
-    return Annotations(factors=factors, factor_names=tuple(columns))
-
-
-def _rows(path: Path, columns: int, skip: int = 0) -> Iterator[tuple[str, list[str]]]:
-    """(name, values) of each line.
-
-    Raises:
-        UserError: a line has another number of values than ``columns``.
-    """
-    for number, line in enumerate(_lines(path)[skip:], skip + 1):
-        name, *values = line.split() or [""]
-        if name and len(values) != columns:
-            raise spoilt(path, f"has {len(values)} values in line {number}, not {columns}")
-        yield name, values
-
-
-def _lines(path: Path) -> list[str]:
-    try:
-        lines = path.read_text(errors="replace").splitlines()
-    except OSError as error:
-        raise spoilt(path, f"cannot be read ({error.strerror})") from None
-    return lines if len(lines) > 2 else [*lines, "", ""]
-
-
-def _lacks(path: Path, name: str) -> UserError:
-    return spoilt(path, f"has no line for {name}")
+    return Annotations(factors=in_order(values, file, names), factor_names=columns)
 
 
 CELEBA = Dataset(

@@ -22,9 +22,12 @@ EXPECTED = (
 
 
 def faces_source(request: LoadRequest) -> Source:
-    """Every image file below ``data_dir``: uint8 N x 32 x 32 x 1, rows sorted by path."""
+    """Every image file below ``data_dir``: uint8 N x 32 x 32 x 1, rows sorted by path.
+
+    Folders like ``train`` and ``test`` are the splits, as in ``folder``.
+    """
     root = needed_data_dir("faces", request.data_dir, EXPECTED)
-    return files_source("faces", root, Preprocess(SIDE, 1))
+    return files_source("faces", root, Preprocess(SIDE, 1), split=request.split)
 
 
 def faces_status(data_dir: Path | None) -> tuple[bool, str]:
@@ -38,7 +41,7 @@ FACES = Dataset(
     default_preset="faces-azimuth",
     iterations=None,
     image_shape=(1, SIDE, SIDE),
-    has_test_split=False,
+    has_test_split=True,
     source=faces_source,
     status=faces_status,
 )

@@ -1,0 +1,25 @@
+"""Numbers of things and of bytes as people write them."""
+
+from __future__ import annotations
+
+
+def counted(number: int, noun: str) -> str:
+    """ "1 image", "2,000 images"."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def in_bytes(number: float) -> str:
+    """Three digits and a unit: 512 bytes, 30.7 kB, 1.25 GB."""
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if number < 999.5:
+            return f"{number:.3g} {unit}"
+        number /= 1000
+    return f"{number:,.1f} TB"
+
+
+def too_little(free: int, needed: int) -> str:
+    """That ``needed`` bytes are more than are free, so that the two can be told apart."""
+    texts = in_bytes(free), in_bytes(needed)
+    if texts[0] == texts[1]:
+        texts = f"{free:,} bytes", f"{needed:,}"
+    return f"{texts[0]} free, and {texts[1]} are needed"
