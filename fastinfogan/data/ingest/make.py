@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,7 +14,7 @@ import numpy as np
 from fastinfogan.data.dataset import LoadRequest
 from fastinfogan.data.fetch import cache_directory
 from fastinfogan.data.images import ImageData
-from fastinfogan.data.ingest import cache
+from fastinfogan.data.ingest import cache, notes
 from fastinfogan.data.ingest.decode import Decoder, decode_blocks, pick_decoder, thread_count
 from fastinfogan.data.ingest.source import Source
 from fastinfogan.data.progress import ProgressReport
@@ -84,6 +84,9 @@ def ingest(
         raise cache.unusable(folder.parent, error) from None
     if not isinstance(found, Ingested):
         raise UserError(f"the cache {folder} {found}, just after it was written: check the disk")
+    if with_data:  # ``describe`` isn't printed: this is for training
+        for line in _notes(found.manifest):
+            tell(f"{source.dataset}: {line}")
     return found._replace(seconds=seconds)
 
 
@@ -97,6 +100,7 @@ def describe(ingested: Ingested) -> str:
         f"{'x'.join(map(str, shape))}, {how}",
         f"  {ingested.folder}",
     ]
+    lines += [f"  {line}" for line in _notes(manifest)]
     skipped = manifest["skipped"]
     if skipped:
         lines.append(f"  {len(skipped):,} left out, all listed in {cache.MANIFEST}:")
@@ -104,6 +108,11 @@ def describe(ingested: Ingested) -> str:
         if len(skipped) > NAMED_IN_SUMMARY:
             lines.append("    ...")
     return "\n".join(lines)
+
+
+def _notes(manifest: Mapping[str, Any]) -> Iterator[str]:
+    """What there is to say of the images; nothing of those of an older cache."""
+    return notes.lines(manifest.get("notes", {}), manifest["shape"][1])
 
 
 def _find(folder: Path, with_data: bool) -> Ingested | str | None:
@@ -143,7 +152,7 @@ def _make(
             if writer.done.items < items.count:
                 decode = partial(decode_blocks, decoder=decoder, tell=request.tell)
                 for block in items.blocks(writer.done.items, decode):
-                    writer.append(block.items, block.rows, block.bad)
+                    writer.append(block.items, block.rows, block.bad, block.notes)
                     progress.update(block.items)
         done = writer.done
         _check_bad(source, done, items.count, request.allow_bad, writer.partial / cache.JOURNAL)

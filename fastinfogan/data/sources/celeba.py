@@ -59,7 +59,7 @@ def celeba_source(request: LoadRequest) -> Source:
         split="all" if partition is None else request.split,
         shape=PREPROCESS.shape,
         identity=identity(entries),
-        preprocessing=vars(PREPROCESS),
+        preprocessing=PREPROCESS.description,
         what="images",
         where=f"--data-dir {str(root)!r}",
         open=lambda: _open(images, attributes, partition, request.split),

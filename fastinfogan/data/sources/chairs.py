@@ -42,7 +42,7 @@ def chairs_source(request: LoadRequest) -> Source:
         split="all",
         shape=PREPROCESS.shape,
         identity=identity([entry_of(found)]),
-        preprocessing=vars(PREPROCESS),
+        preprocessing=PREPROCESS.description,
         what="renders",
         where=f"--data-dir {str(root)!r}",
         open=lambda: _open(found),

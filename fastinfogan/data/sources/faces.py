@@ -24,7 +24,7 @@ EXPECTED = (
 def faces_source(request: LoadRequest) -> Source:
     """Every image file below ``data_dir``: uint8 N x 32 x 32 x 1, rows sorted by path."""
     root = needed_data_dir("faces", request.data_dir, EXPECTED)
-    return files_source("faces", root, Preprocess(SIDE, 1))
+    return files_source("faces", root, Preprocess(SIDE, 1, stretch=request.stretch))
 
 
 def faces_status(data_dir: Path | None) -> tuple[bool, str]:
@@ -40,5 +40,6 @@ FACES = Dataset(
     image_shape=(1, SIDE, SIDE),
     has_test_split=False,
     source=faces_source,
+    stretches=True,
     status=faces_status,
 )

@@ -42,7 +42,8 @@ def folder_source(request: LoadRequest) -> Source:
     if channels not in (1, 3):
         raise UserError(f"--channels {channels} is not possible; choose 1 (grey) or 3 (colour)")
     root = needed_data_dir("folder", request.data_dir, EXPECTED)
-    return files_source("folder", root, Preprocess(size, channels), subfolder_labels)
+    preprocess = Preprocess(size, channels, stretch=request.stretch)
+    return files_source("folder", root, preprocess, subfolder_labels)
 
 
 def files_source(
@@ -75,7 +76,7 @@ def files_source(
         split="all",
         shape=preprocess.shape,
         identity=identity([*entries, *((path, -1, 0) for path, _ in unreadable)]),
-        preprocessing=vars(preprocess),
+        preprocessing=preprocess.description,
         what="image files",
         where=where,
         open=lambda: encoded_items(
@@ -117,5 +118,6 @@ FOLDER = Dataset(
     image_shape=None,
     has_test_split=False,
     source=folder_source,
+    stretches=True,
     status=files_status,
 )
