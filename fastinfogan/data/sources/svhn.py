@@ -5,6 +5,7 @@ Each file holds X, uint8 32 x 32 x 3 x N, and y, N labels from 1 to 10, where 10
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from fastinfogan.data.ingest.source import Items, Source, array_items
 from fastinfogan.errors import UserError, one_line
 
 SIDE, BLOCK_ROWS = 32, 1024
+MAX_VALUES = 1 << 31  # the extra file has 1.6 billion
 TRAIN, EXTRA, TEST = (f"{part}_32x32.mat" for part in ("train", "extra", "test"))
 EXPECTED = f"{TRAIN}, {TEST} and, for more to learn from, {EXTRA}, from http://ufldl.stanford.edu/housenumbers/"
 
@@ -82,9 +84,12 @@ def _open(paths: list[Path]) -> Items:
 
 def _read(path: Path) -> tuple[np.ndarray, np.ndarray]:
     """Images as a view N x 32 x 32 x 3, and labels."""
-    from scipy.io import loadmat
+    from scipy.io import loadmat, whosmat
 
     try:
+        sizes = {name: math.prod(shape) for name, shape, _ in whosmat(path)}
+        if max(sizes["X"], sizes["y"]) > MAX_VALUES:  # before memory is taken
+            raise ValueError(f"it claims {sizes['X']:,} values; at most {MAX_VALUES:,} are read")
         content = loadmat(path, variable_names=("X", "y"))
         images, labels = content["X"], content["y"].ravel()
     # scipy meets damaged files with many kinds of exception; any of them means the same.
