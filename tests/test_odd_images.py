@@ -78,6 +78,7 @@ DAMAGED = {
     "cut within the pixels": lambda: PNG[: len(PNG) // 2],
     "cut within the pixels, with a text": lambda: with_chunk(b"tEXt", b"a\0b", intact=False)[:-90],
     "palette": lambda: encode(PHOTO.convert("P"), "PNG").replace(b"PLTE", b"PLTE\1", 1),
+    "name of the palette": lambda: encode(PHOTO.convert("P"), "PNG").replace(b"PLTE", b"pLTE", 1),
 }
 
 

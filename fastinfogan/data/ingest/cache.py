@@ -23,7 +23,7 @@ import numpy as np
 
 from fastinfogan.data.fetch import CACHE_VARIABLE
 from fastinfogan.data.images import ImageData
-from fastinfogan.errors import UserError
+from fastinfogan.errors import UserError, printable
 from fastinfogan.files import sync_folder, synced_write
 from fastinfogan.tell import Tell
 
@@ -76,7 +76,9 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     except (ValueError, KeyError, AttributeError, TypeError):
         raise Damaged("has a damaged manifest") from None
     if version != FORMAT_VERSION:
-        raise Damaged(f"has format version {version}, and this is version {FORMAT_VERSION}")
+        raise Damaged(
+            f"has format version {printable(str(version), 40)}, and this is version {FORMAT_VERSION}"
+        )
     if hashlib.sha256(_json(manifest)).hexdigest() != checksum:
         raise Damaged("has a damaged manifest")
     wanted = HEADER_BYTES + int(np.prod(manifest["shape"], dtype=np.int64))

@@ -48,9 +48,13 @@ def check_pixels(data: bytes) -> None:
     """Compare the checksums of the chunks that decide pixels.
 
     Raises:
-        ValueError: one is wrong.
+        ValueError: one is wrong, or there is no palette for pixels that need one.
     """
+    palette = False
     for chunk, color in _with_color(data):
+        palette |= chunk.kind == b"PLTE"
+        if chunk.kind == b"IDAT" and color == _PALETTE and not palette:
+            raise ValueError("no palette before the pixels")
         if _decides(chunk, color) and not chunk.intact:
             raise ValueError(f"wrong checksum in PNG chunk {chunk.kind.decode()!r}")
 
