@@ -51,8 +51,8 @@ def survives(path: Path, seed: int, load: Callable[[], str], whole: str | None) 
         path: the file.
         seed: of the mutation.
         load: what is done with it; returns what it got, in one word.
-        whole: what ``load`` returns for the whole file, if it may return nothing else but ``LEFT_OUT``:
-            such files can tell.
+        whole: what ``load`` returns for the whole file, where the file can tell: then it may
+            return nothing else but ``LEFT_OUT``.
 
     Returns:
         "read" or "refused".
@@ -73,9 +73,8 @@ def survives(path: Path, seed: int, load: Callable[[], str], whole: str | None) 
     except Exception:
         raise AssertionError(f"{path.name}, seed {seed}: {traceback.format_exc()}") from None
     else:
-        assert whole is None or got in (whole, LEFT_OUT), (
-            f"{path.name}, seed {seed}: other content, unnoticed"
-        )
+        noticed = whole is None or got in (whole, LEFT_OUT)
+        assert noticed, f"{path.name}, seed {seed}: read, with other content"
         outcome = "read"
     finally:
         path.write_bytes(content)

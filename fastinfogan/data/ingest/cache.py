@@ -76,9 +76,8 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     except (ValueError, KeyError, AttributeError, TypeError):
         raise Damaged("has a damaged manifest") from None
     if version != FORMAT_VERSION:
-        raise Damaged(
-            f"has format version {printable(str(version), 40)}, and this is version {FORMAT_VERSION}"
-        )
+        found = printable(str(version), 40)
+        raise Damaged(f"has format version {found}, and this is version {FORMAT_VERSION}")
     if hashlib.sha256(_json(manifest)).hexdigest() != checksum:
         raise Damaged("has a damaged manifest")
     wanted = HEADER_BYTES + int(np.prod(manifest["shape"], dtype=np.int64))
