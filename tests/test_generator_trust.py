@@ -90,6 +90,14 @@ def test_weights_that_are_no_numbers_are_neither_read_nor_written(tmp_path, whol
     assert not out.exists()
 
 
+def test_weights_that_make_no_image_are_refused(tmp_path, whole):
+    _, tensors, header = whole
+    damaged = {name: tensor.clone() for name, tensor in tensors.items()}
+    damaged["layers.0.op.weight"][:] = 3e38
+    damaged["layers.1.op.weight"][0, :2] = torch.tensor([3e38, -3e38])
+    assert "an image holds NaN" in refused(tmp_path, damaged, header)
+
+
 def test_variances_below_zero_are_refused(tmp_path):
     path, _, _ = exported(tmp_path, "mnist")
     with safe_open(path, "pt") as file:

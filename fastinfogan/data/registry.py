@@ -8,7 +8,7 @@ from pathlib import Path
 
 from fastinfogan.data.dataset import Dataset, LoadRequest
 from fastinfogan.data.images import ImageData, Split
-from fastinfogan.data.ingest.make import ingest
+from fastinfogan.data.ingest.make import image_notes, ingest
 from fastinfogan.data.sources.celeba import CELEBA
 from fastinfogan.data.sources.chairs import CHAIRS
 from fastinfogan.data.sources.digits import DIGITS
@@ -62,7 +62,10 @@ def load_images(
         dataset, data_dir, split, image_size, channels, progress, allow_bad, tell, stretch
     )
     if dataset.source is not None:
-        return ingest(dataset.source(request), request, with_data=True).data
+        ingested = ingest(dataset.source(request), request, with_data=True)
+        for line in image_notes(ingested.manifest):
+            tell(f"{name}: {line}")
+        return ingested.data
     return dataset.load(request)
 
 

@@ -84,9 +84,6 @@ def ingest(
         raise cache.unusable(folder.parent, error) from None
     if not isinstance(found, Ingested):
         raise UserError(f"the cache {folder} {found}, just after it was written: check the disk")
-    if with_data:  # ``describe`` isn't printed: this is for training
-        for line in _notes(found.manifest):
-            tell(f"{source.dataset}: {line}")
     return found._replace(seconds=seconds)
 
 
@@ -100,7 +97,7 @@ def describe(ingested: Ingested) -> str:
         f"{'x'.join(map(str, shape))}, {how}",
         f"  {ingested.folder}",
     ]
-    lines += [f"  {line}" for line in _notes(manifest)]
+    lines += [f"  {line}" for line in image_notes(manifest)]
     skipped = manifest["skipped"]
     if skipped:
         lines.append(f"  {len(skipped):,} left out, all listed in {cache.MANIFEST}:")
@@ -110,7 +107,7 @@ def describe(ingested: Ingested) -> str:
     return "\n".join(lines)
 
 
-def _notes(manifest: Mapping[str, Any]) -> Iterator[str]:
+def image_notes(manifest: Mapping[str, Any]) -> Iterator[str]:
     """What there is to say of the images; nothing of those of an older cache."""
     return notes.lines(manifest.get("notes", {}), manifest["shape"][1])
 
