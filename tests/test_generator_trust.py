@@ -7,12 +7,12 @@ import math
 import os
 import random
 import struct
-import tracemalloc
 
 import numpy as np
 import pytest
 import torch
 from generator_files import exported
+from memory import memory_below
 from safetensors import safe_open
 from safetensors.torch import save_file
 from user_errors import error_of
@@ -219,19 +219,16 @@ def test_sizes_are_bounded_before_memory_is_taken(tmp_path, whole):
     image = {**layers[1], "reshape": {**layers[1]["reshape"], "height": 1, "width": 784}}
     up = {"kind": "upconv", "outputs": [1, 1, 1], "stride": 2, "norm": None, "activation": {
         "kind": "tanh"}}  # fmt: skip
-    tracemalloc.start()
-    for architecture in (wide, [layers[0], image, *[up] * 30]):
-        changed = {**header, "architecture": json.dumps(architecture)}
-        assert "asks for more than" in refused(tmp_path, tensors, changed)
-    spec = json.dumps({**latents, "noise": {**latents["noise"], "width": 10**9}})
-    assert "0 to 4096 values work" in refused(tmp_path, tensors, {**header, "latent_spec": spec})
-    path = tmp_path / "large.safetensors"
-    with open(path, "wb") as file:
-        file.truncate(MAX_BYTES + 1)
-    assert "MiB; at most" in error_of(load_generator, path)
-    _, peak = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
-    assert peak < 20e6
+    with memory_below(20e6):
+        for architecture in (wide, [layers[0], image, *[up] * 30]):
+            changed = {**header, "architecture": json.dumps(architecture)}
+            assert "asks for more than" in refused(tmp_path, tensors, changed)
+        spec = json.dumps({**latents, "noise": {**latents["noise"], "width": 10**9}})
+        assert "0 to 4096" in refused(tmp_path, tensors, {**header, "latent_spec": spec})
+        path = tmp_path / "large.safetensors"
+        with open(path, "wb") as file:
+            file.truncate(MAX_BYTES + 1)
+        assert "MiB; at most" in error_of(load_generator, path)
 
 
 def test_what_is_no_file_is_refused_without_waiting(tmp_path):

@@ -65,7 +65,7 @@ def export_generator(
             None where none fits.
 
     Raises:
-        UserError: a weight is NaN or infinite.
+        UserError: a weight is NaN or infinite, or a label is no text, or too long.
     """
     architecture, spec = config.architecture, config.spec
     portable = replace(
@@ -83,10 +83,6 @@ def export_generator(
         name: tensor.detach().to("cpu", torch.float32).contiguous()
         for name, tensor in weights(generator).items()
     }
-    try:
-        _check_values(tensors)
-    except ValueError as error:
-        raise UserError(f"{path} is not written: {error}") from None
     header = {
         "format_version": FORMAT_VERSION,
         **{key: json.dumps(value) for key, value in metadata.items()},
@@ -94,6 +90,11 @@ def export_generator(
         "library_version": version("fastinfogan"),
         "iteration": str(iteration),
     }
+    try:
+        _check_values(tensors)
+        parse_labels(header, spec)
+    except ValueError as error:
+        raise UserError(f"{path} is not written: {error}") from None
     header["sha256"] = _digest(header, tensors)
     atomic_write(Path(path), _in_order(save(tensors, header)))
 

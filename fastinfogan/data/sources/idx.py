@@ -229,9 +229,11 @@ def _find_pair(source: IdxSource, folder: Path, split: Split) -> tuple[Path, Pat
             return pair
     closest = max(pairs, key=lambda pair: len(pair) - pair.count(None))
     lacking = [f"{stem}[.gz]" for stem, path in zip(stems, closest, strict=True) if path is None]
+    tables = any(name.lower().endswith(".csv") for name in os.listdir(folder))
     raise UserError(
         f"--data-dir {str(folder)!r} lacks {' and '.join(lacking)}; the {split} split needs "
         f"{wanted} directly in it or in its {known}/raw/"
+        + (" (the tables in it, .csv, are not read)" if tables else "")
     )
 
 
