@@ -63,9 +63,9 @@ def zipped(files: dict[str, str | bytes]) -> bytes:
     return buffer.getvalue()
 
 
-def tarred(files: dict[str, bytes]) -> bytes:
+def tarred(files: dict[str, bytes], mode: str = "w") -> bytes:
     buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w") as archive:
+    with tarfile.open(fileobj=buffer, mode=mode) as archive:
         for name, data in files.items():
             member = tarfile.TarInfo(name)
             member.size = len(data)
@@ -112,6 +112,9 @@ LAYOUTS = {
     | {"img_align_celeba.tar": tarred(
         {f"./img_align_celeba/._{name}": JUNK for name in NAMES}
         | faces_in("./img_align_celeba"))},
+    "a compressed tar": CSV
+    | {"img_align_celeba.tar.gz": tarred(faces_in("img_align_celeba"), "w:gz")},
+    "another": CSV | {"img_align_celeba.tgz": tarred(faces_in("img_align_celeba"), "w:gz")},
     "remade on Windows": TXT | {"img_align_celeba.zip": zipped(
         {f"img_align_celeba\\{name}": data for name, data in FACES.items()}
         | {"img_align_celeba\\Thumbs.db": JUNK})},

@@ -42,6 +42,8 @@ class Ingest:
     """folder only: 1 for grey, 3 for colour."""
     allow_bad: tyro.conf.FlagCreatePairsOff[bool] = False
     """Leave out files that can't be read, however many (a few, or 1 %, need no flag)."""
+    stretch: Annotated[int | None, unset_as("BITS", "16")] = None
+    """folder and faces: bits that grey images of 16 bits really use, as scans do; often 12."""
 
     def __call__(self) -> int:
         from fastinfogan.data import find_dataset, make_request
@@ -54,7 +56,7 @@ class Ingest:
         for split in ("train", "test") if dataset.has_test_split else ("train",):
             request = make_request(
                 dataset, self.data_dir, split, self.image_size, self.channels,
-                allow_bad=self.allow_bad,
+                allow_bad=self.allow_bad, stretch=self.stretch,
             )  # fmt: skip
             source = dataset.source(request)
             print(describe(ingest(source, request)))

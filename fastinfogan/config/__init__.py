@@ -8,6 +8,7 @@ from fastinfogan.config.layers import (
     NORM_EPS,
     NORM_MOMENTUM,
     SLOPES,
+    Activation,
     Architecture,
     Layer,
     Shape,
@@ -31,8 +32,8 @@ from fastinfogan.config.tree import (
 
 __all__ = [
     "ADAM_EPS", "INIT_STD", "KERNEL", "LEAK", "NORM_EPS", "NORM_MOMENTUM", "PRESETS",
-    "RESUMABLE_CHANGES", "SLOPES", "Architecture", "DataConfig", "Layer", "ModelConfig",
-    "OptimConfig", "Preset", "RunConfig", "Shape", "TrainConfig", "conv", "differences", "fc",
-    "folder_architecture", "from_dict", "preset_config", "resolve", "to_dict", "unset_as",
-    "upconv",
+    "RESUMABLE_CHANGES", "SLOPES", "Activation", "Architecture", "DataConfig", "Layer",
+    "ModelConfig", "OptimConfig", "Preset", "RunConfig", "Shape", "TrainConfig", "conv",
+    "differences", "fc", "folder_architecture", "from_dict", "preset_config", "resolve", "to_dict",
+    "unset_as", "upconv",
 ]  # fmt: skip

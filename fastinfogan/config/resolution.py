@@ -30,6 +30,7 @@ def resolve(config: TrainConfig) -> TrainConfig:
         raise UserError(f"--preset {name!r} is unknown; choose one of {', '.join(PRESETS)}{hint}")
     data = config.data
     dataset.check_shape(data.image_size, data.channels)
+    dataset.check_stretch(data.stretch)
     if name == "folder":
         channels, size, _ = dataset.image_shape or PRESETS[name].architecture.image_shape
         data = _filled(data, image_size=size, channels=channels)

@@ -36,6 +36,7 @@ def _brought_up(tree: Any) -> Any:
             ("optim", {"consistency": 0.0, "augment": False, "jitter": preset.jitter}),
             ("run", {"evaluate_every": 0}),
             ("optim", {"average": 0}),
+            ("data", {"stretch": None}),
         ):
             if not new.keys() & tree[part].keys():
                 tree = {**tree, part: {**tree[part], **new}}

@@ -40,6 +40,8 @@ class DataConfig:
     """folder only: 1 for grey, 3 for colour."""
     allow_bad: FlagCreatePairsOff[bool] = False
     """Leave out files that can't be read, however many (a few, or 1 %, need no flag)."""
+    stretch: Annotated[int | None, unset_as("BITS", "16")] = None
+    """folder and faces: bits that grey images of 16 bits really use, as scans do; often 12."""
 
 
 @dataclass(frozen=True)
@@ -172,8 +174,8 @@ class TrainConfig:
     def fingerprint(self) -> str:
         """SHA-256 of what decides an iteration: the tree without what may change on resuming.
 
-        Consistency, augmented judging and averaging count only where they are on: checkpoints from
-        before they existed still fit.
+        Consistency, augmented judging, averaging and stretching count only where they are on:
+        checkpoints from before they existed still fit.
         """
         tree = to_dict(self)
         if not self.optim.changes_images:
@@ -181,6 +183,8 @@ class TrainConfig:
                 del tree["optim"][key]
         if not self.optim.average:
             del tree["optim"]["average"]
+        if self.data.stretch is None:
+            del tree["data"]["stretch"]
         for name in RESUMABLE_CHANGES:
             part, key = name.split(".")
             del tree[part][key]

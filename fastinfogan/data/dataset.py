@@ -24,6 +24,7 @@ class LoadRequest:
         progress: show a bar, or lines where there is no terminal, when it takes long.
         allow_bad: leave unusable files out, however many.
         tell: gets each line that the user should see.
+        stretch: as in ``Preprocess``.
     """
 
     data_dir: Path | None
@@ -33,6 +34,7 @@ class LoadRequest:
     progress: bool
     allow_bad: bool = False
     tell: Tell = on_stderr
+    stretch: int | None = None
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,7 @@ class Dataset:
         status: given a ``--data-dir`` or None, (ready without a download, one line why).
         load: reads the images into memory; raises UserError. None: the images are ingested.
         source: finds the files to ingest; raises UserError. None: the images are loaded.
+        stretches: whether its images may be scans, for ``--stretch``.
     """
 
     name: str
@@ -60,6 +63,26 @@ class Dataset:
     status: Callable[[Path | None], tuple[bool, str]]
     load: Callable[[LoadRequest], ImageData] | None = None
     source: Callable[[LoadRequest], Source] | None = None
+    stretches: bool = False
+
+    def check_stretch(self, stretch: int | None) -> None:
+        """Refuse to stretch what isn't grey files of any kind, or to a number of bits not in 1..16.
+
+        Args:
+            stretch: bits that the user asked for; None: no wish.
+
+        Raises:
+            UserError: it can't be had.
+        """
+        if stretch is None:
+            return
+        if not self.stretches:
+            raise UserError(
+                f"--stretch {stretch} does not go with --dataset {self.name}, whose images have "
+                "8 bits; drop it or choose --dataset folder"
+            )
+        if not 1 <= stretch <= 16:
+            raise UserError(f"--stretch {stretch}: 1 to 16 bits work")
 
     def check_shape(self, image_size: int | None, channels: int | None) -> None:
         """Refuse another shape than the fixed one.

@@ -38,6 +38,7 @@ def load_images(
     progress: bool = True,
     allow_bad: bool = False,
     tell: Tell = on_stderr,
+    stretch: int | None = None,
 ) -> ImageData:
     """Load one split of the dataset ``name``, ingesting it first if that was not done yet.
 
@@ -52,13 +53,14 @@ def load_images(
         allow_bad: leave out unusable files, however many; otherwise more than ``ingest.bad_files``
             allows are an error.
         tell: gets each line that the user should see.
+        stretch: bits that grey values of 16 bits really use (scans: often 12); None: all.
 
     Raises:
         UserError: the files can't be found, fetched or used, or something asked for can't be had.
     """
     dataset = find_dataset(name)
     request = make_request(
-        dataset, data_dir, split, image_size, channels, progress, allow_bad, tell
+        dataset, data_dir, split, image_size, channels, progress, allow_bad, tell, stretch
     )
     if dataset.source is not None:
         return ingest(dataset.source(request), request, with_data=True).data
@@ -74,12 +76,14 @@ def make_request(
     progress: bool = True,
     allow_bad: bool = False,
     tell: Tell = on_stderr,
+    stretch: int | None = None,
 ) -> LoadRequest:
     """A checked request to a dataset.
 
     Args:
         dataset: the registry's entry.
-        data_dir, split, image_size, channels, progress, allow_bad, tell: as for ``load_images``.
+        data_dir, split, image_size, channels, progress, allow_bad, tell, stretch: as for
+            ``load_images``.
 
     Raises:
         UserError: an unknown split, or a shape that the dataset hasn't got.
@@ -87,8 +91,9 @@ def make_request(
     if split not in typing.get_args(Split):
         raise UserError(f"--split {split!r} is unknown; choose one of train, test")
     dataset.check_shape(image_size, channels)
+    dataset.check_stretch(stretch)
     data_dir = None if data_dir is None else Path(data_dir)
-    return LoadRequest(data_dir, split, image_size, channels, progress, allow_bad, tell)
+    return LoadRequest(data_dir, split, image_size, channels, progress, allow_bad, tell, stretch)
 
 
 def dataset_status(name: str, data_dir: Path | None = None) -> tuple[bool, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from fastinfogan.errors import printable
 from fastinfogan.results.evaluate import Evaluation
 
 
@@ -40,7 +41,7 @@ def format_evaluation(evaluation: Evaluation) -> str:
         )
     lines.append(f"category -> label of {best.code} (Hungarian)")
     lines += _wrapped(
-        f"{k} -> {'none' if name is None else name}"
+        f"{k} -> {'none' if name is None else printable(name, 80)}"
         for k, name in enumerate(best.category_to_label)
     )
     return "\n".join(lines)

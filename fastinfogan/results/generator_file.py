@@ -6,36 +6,44 @@ how to put them together (docs/generator-format.md).
 
 from __future__ import annotations
 
+import hashlib
 import json
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from fastinfogan.config import (
-    KERNEL,
-    NORM_EPS,
-    SLOPES,
-    Architecture,
-    Layer,
-    TrainConfig,
-    to_dict,
-)
+from fastinfogan.config import Architecture, TrainConfig, to_dict
 from fastinfogan.errors import UserError, one_line
 from fastinfogan.files import atomic_write
-from fastinfogan.model.latent_spec import LatentSpec, make_spec
+from fastinfogan.model.latent_spec import LatentSpec
 from fastinfogan.model.networks import Generator
 from fastinfogan.model.weights import weights
 from fastinfogan.results.generator import TrainedGenerator
+from fastinfogan.results.generator_words import (
+    FORMAT_VERSION,
+    MAX_NUMBERS,
+    describe_generator,
+    describe_latents,
+    parse_header,
+    parse_labels,
+    read_json,
+)
 
-FORMAT_VERSION = "1"
+# What an older file, which has no digest, may hold beside what it must.
+KEYS = frozenset(
+    {
+        "format_version", "architecture", "latent_spec", "image_shape", "output_range",
+        "code_to_label", "training_config", "config_sha256", "library_version", "iteration",
+    }
+)  # fmt: skip
+MAX_BYTES = 4 * MAX_NUMBERS + (1 << 24)  # float32, and room for the header
 
 
 def export_generator(
@@ -55,6 +63,9 @@ def export_generator(
         iteration: iterations trained.
         code_to_label: name of a categorical code -> the label that each of its categories shows,
             None where none fits.
+
+    Raises:
+        UserError: a weight is NaN or infinite, or a label is no text, or too long.
     """
     architecture, spec = config.architecture, config.spec
     portable = replace(
@@ -79,6 +90,12 @@ def export_generator(
         "library_version": version("fastinfogan"),
         "iteration": str(iteration),
     }
+    try:
+        _check_values(tensors)
+        parse_labels(header, spec)
+    except ValueError as error:
+        raise UserError(f"{path} is not written: {error}") from None
+    header["sha256"] = _digest(header, tensors)
     atomic_write(Path(path), _in_order(save(tensors, header)))
 
 
@@ -93,29 +110,33 @@ def load_generator(path: Path | str, device: torch.device | str = "cpu") -> Trai
         UserError: the file isn't there, isn't a generator.safetensors, is damaged, or describes
             something that this version can't build.
     """
+    path = Path(path)
     try:
+        _check_size(path)
         with safe_open(path, framework="pt") as file:
             header = file.metadata() or {}
+            architecture, spec = parse_header(header)
+            labels, config = parse_labels(header, spec), read_json(header, "training_config", dict)
             tensors = {name: file.get_tensor(name) for name in file.keys()}
-        if header["format_version"] != FORMAT_VERSION:
-            raise ValueError(f"format_version {header['format_version']}, not {FORMAT_VERSION}")
-        architecture, spec = _parse(header)
         _check_tensors(tensors, architecture, spec)
+        _check_values(tensors)
+        _check_digest(header, tensors)
         generator = Generator(architecture, spec)
         generator.load_state_dict(tensors, strict=False)  # all but torch's count of batches
+        _check_image(generator.eval(), spec)
         return TrainedGenerator(
-            generator=generator.to(device).eval(),
+            generator=generator.to(device),
             spec=spec,
             output_range=architecture.output_range,
-            code_to_label=_labels(header, spec),
-            config=json.loads(header["training_config"]),
+            code_to_label=labels,
+            config=config,
         )
     except KeyError as error:
-        reason = f"its header has no {error}"
+        reason = f"its header has no {one_line(error)}"
     except (
         OSError, SafetensorError, ValueError, TypeError, AttributeError, IndexError, RuntimeError,
     ) as error:  # fmt: skip
-        reason = one_line(error)
+        reason = getattr(error, "strerror", None) or one_line(error)
     raise UserError(f"{path} is no generator file that this version can load: {reason}")
 
 
@@ -130,104 +151,22 @@ def _in_order(content: bytes) -> bytes:
     return struct.pack("<Q", len(header)) + header + content[8 + size :]
 
 
-def describe_generator(architecture: Architecture, spec: LatentSpec) -> list[dict[str, Any]]:
-    """The header's ``architecture``: the layers in order, as JSON values."""
-    described = []
-    for i, (row, before, after) in enumerate(architecture.rows(spec)["generator"]):
-        layer: dict[str, Any] = {
-            "name": f"layers.{i}",
-            "kind": row.kind,
-            "inputs": list(before),
-            "outputs": [row.features] if row.kind == "fc" else list(after),
-        }
-        if row.kind == "upconv":
-            layer |= {"kernel": KERNEL, "stride": row.stride, "padding": list(row.padding)}
-        layer["bias"] = row.bias
-        layer["norm"] = {"kind": "batchnorm", "eps": NORM_EPS} if row.norm else None
-        layer["activation"] = {"kind": row.activation}
-        if row.activation in SLOPES:
-            layer["activation"]["slope"] = SLOPES[row.activation]
-        if row.shape is not None:
-            channels, height, width = row.shape
-            layer["reshape"] = {
-                "channels": channels,
-                "height": height,
-                "width": width,
-                "feature_order": ["height", "width", "channel"],
-            }
-        described.append(layer)
-    return described
+def _digest(header: Mapping[str, str], tensors: Mapping[str, Tensor]) -> str:
+    """SHA-256 of all that the file says: its metadata, but for the digest itself, and tensors."""
+    others = {key: value for key, value in header.items() if key != "sha256"}
+    digest = hashlib.sha256(json.dumps(others, sort_keys=True, separators=(",", ":")).encode())
+    for name in sorted(tensors):
+        digest.update(tensors[name].numpy().astype("<f4", copy=False).data)
+    return digest.hexdigest()
 
 
-def describe_latents(spec: LatentSpec) -> dict[str, Any]:
-    """The header's ``latent_spec``: what each number of the input vector is, as JSON values."""
-    codes, offset = [], spec.noise
-    for name, code in zip(spec.names, spec.codes, strict=True):
-        codes.append(
-            {
-                "name": name,
-                "kind": code.kind,
-                "offset": offset,
-                "width": code.input_width,
-                "encoding": "one-hot" if code.has_categories else "value",
-                "prior": code.prior,
-                "entropy": code.entropy,
-            }
-        )
-        offset += code.input_width
-    return {
-        "width": spec.input_width,
-        "specification": str(spec),
-        "noise": {"offset": 0, "width": spec.noise, "prior": "N(0, 1)"},
-        "codes": codes,
-    }
-
-
-def _parse(header: Mapping[str, str]) -> tuple[Architecture, LatentSpec]:
-    """The generator's rows and the latent specification, from their descriptions.
-
-    Describing them again must give the header's words: what this version builds differently (a
-    slope, an epsilon, a kernel, a feature order, a prior) can't pass unnoticed.
-    """
-    latents = json.loads(header["latent_spec"])
-    spec = make_spec(latents["noise"]["width"], latents["specification"])
-    layers = json.loads(header["architecture"])
-    architecture = Architecture(
-        image_shape=tuple(json.loads(header["image_shape"])),
-        generator=tuple(_layer(layer) for layer in layers),
-        trunk=(),  # the file holds no discriminator
-        q_hidden=(),
-    )
-    last = architecture.rows(spec)["generator"][-1][2]
-    for key, stored, built in (
-        ("latent_spec", latents, describe_latents(spec)),
-        ("architecture", layers, describe_generator(architecture, spec)),
-        ("image_shape", architecture.image_shape, last),
-        ("output_range", json.loads(header["output_range"]), list(architecture.output_range)),
-    ):
-        if stored != built:
-            raise ValueError(f"its {key} can't be built")
-    return architecture, spec
-
-
-def _labels(header: Mapping[str, str], spec: LatentSpec) -> dict[str, list[str | None]]:
-    labels = json.loads(header.get("code_to_label", "{}"))
-    sizes = {name: code.categories for name, code in zip(spec.names, spec.codes, strict=True)}
-    if any(len(names) != sizes.get(code) for code, names in labels.items()):
-        raise ValueError("its code_to_label doesn't fit its codes")
-    return labels
-
-
-def _layer(described: Mapping[str, Any]) -> Layer:
-    reshape = described.get("reshape")
-    return Layer(
-        kind=described["kind"],
-        features=described["outputs"][0],
-        norm=described["norm"] is not None,
-        activation=described["activation"]["kind"],
-        stride=described.get("stride", 1),
-        shape=reshape and (reshape["channels"], reshape["height"], reshape["width"]),
-    )
+def _check_size(path: Path) -> None:
+    """Before anything is read; a pipe would wait for its writer."""
+    size = path.stat().st_size
+    if not path.is_file():
+        raise ValueError("it is not a regular file")
+    if size > MAX_BYTES:
+        raise ValueError(f"it takes {size >> 20} MiB; at most {MAX_BYTES >> 20} are read")
 
 
 def _check_tensors(
@@ -244,3 +183,26 @@ def _check_tensors(
                 f"tensor {name} is {tensor.dtype} {tuple(tensor.shape)}, not torch.float32 "
                 f"{tuple(needed[name])}"
             )
+
+
+def _check_values(tensors: Mapping[str, Tensor]) -> None:
+    for name, tensor in tensors.items():
+        if not tensor.isfinite().all():
+            raise ValueError(f"tensor {name} holds NaN or infinite values")
+        if name.endswith("running_var") and (tensor < 0).any():
+            raise ValueError(f"tensor {name} holds variances below 0")
+
+
+def _check_image(generator: Generator, spec: LatentSpec) -> None:
+    """In a file without a digest a flipped bit may leave a weight of 1e38."""
+    with torch.no_grad():
+        if not generator(spec.assemble(*spec.sample(1, seed=0, offset=0))).isfinite().all():
+            raise ValueError("its weights are too large: an image holds NaN")
+
+
+def _check_digest(header: Mapping[str, str], tensors: Mapping[str, Tensor]) -> None:
+    if "sha256" in header:
+        if header["sha256"] != _digest(header, tensors):
+            raise ValueError("it is damaged: its content isn't what its sha256 stands for")
+    elif odd := sorted(header.keys() - KEYS):
+        raise ValueError(f"its header has the unknown key {odd[0]!r}")

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fastinfogan.errors import UserError
+from fastinfogan.errors import UserError, printable
 from fastinfogan.kernels.codes import Code
 from fastinfogan.model.latent_spec import Latents, LatentSpec
 from fastinfogan.results.eval_mode import eval_device
@@ -219,7 +219,7 @@ def label_traversal(
             caption += " (above) and the label it matches (below)"
             names = (category_to_label[int(value)] for value in shown)
             labels = [
-                f"{label}\n{'none' if name is None else name}"
+                f"{label}\n{'none' if name is None else printable(name, 40)}"
                 for label, name in zip(labels, names, strict=True)
             ]
     return label_grid(grid, caption, labels)

@@ -177,7 +177,13 @@ def images_of(config: TrainConfig, split: Split) -> ImageData:
     """
     c = config.data
     return load_images(
-        c.dataset, c.data_dir, split, c.image_size, c.channels, allow_bad=c.allow_bad
+        c.dataset,
+        c.data_dir,
+        split,
+        c.image_size,
+        c.channels,
+        allow_bad=c.allow_bad,
+        stretch=c.stretch,
     )
 
 

@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fastinfogan.data.ingest.source import Source
-from fastinfogan.errors import UserError
+from fastinfogan.errors import UserError, printable
 
 # Items that may be unusable before the user has to look at them: a share of all, and in small sets
 # a few, though one more only for every so many.
 SHARE, FEW, SET_FOR_EACH = 0.01, 5, 10
+NAME_SHOWN = 120  # characters: a zip's names may have 65,535
 NAMED_IN_ERROR = 3
 
 
@@ -68,5 +69,7 @@ def _few(of: int) -> int:
 
 
 def _shown(listed: Sequence[Sequence[str]]) -> str:
-    named = [f"{name!r} ({reason})" for name, reason in listed[:NAMED_IN_ERROR]]
+    named = [
+        f"'{printable(name, NAME_SHOWN)}' ({reason})" for name, reason in listed[:NAMED_IN_ERROR]
+    ]
     return ", ".join(named) + (", ..." if len(listed) > NAMED_IN_ERROR else "")

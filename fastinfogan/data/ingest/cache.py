@@ -12,16 +12,18 @@ import json
 import os
 import shutil
 import zlib
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from fastinfogan.data.fetch import CACHE_VARIABLE
 from fastinfogan.data.images import ImageData
-from fastinfogan.errors import UserError
+from fastinfogan.errors import UserError, printable
 from fastinfogan.files import sync_folder, synced_write
 from fastinfogan.tell import Tell
 
@@ -42,12 +44,14 @@ class Done(NamedTuple):
         rows: how many of them were good.
         blocks: (rows, CRC-32) of each.
         bad: (item, name, reason) of the others.
+        notes: how many of the good ones each of ``notes``' words is true of.
     """
 
     items: int
     rows: int
     blocks: list[tuple[int, int]]
     bad: list[tuple[int, str, str]]
+    notes: Counter[str]
 
 
 def cache_key(description: Mapping[str, Any]) -> str:
@@ -72,7 +76,8 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     except (ValueError, KeyError, AttributeError, TypeError):
         raise Damaged("has a damaged manifest") from None
     if version != FORMAT_VERSION:
-        raise Damaged(f"has format version {version}, and this is version {FORMAT_VERSION}")
+        found = printable(str(version), 40)
+        raise Damaged(f"has format version {found}, and this is version {FORMAT_VERSION}")
     if hashlib.sha256(_json(manifest)).hexdigest() != checksum:
         raise Damaged("has a damaged manifest")
     wanted = HEADER_BYTES + int(np.prod(manifest["shape"], dtype=np.int64))
@@ -160,7 +165,7 @@ class Writer:
     def __init__(self, folder: Path, header: Mapping[str, Any], shape: tuple[int, ...]) -> None:
         self._folder, self._shape = folder, shape
         self.partial = folder.with_name(folder.name + ".partial")
-        self.done = Done(0, 0, [], [])
+        self.done = Done(0, 0, [], [], Counter())
         self._header = _json({"format_version": FORMAT_VERSION, **header})
         self.partial.mkdir(parents=True, exist_ok=True)
         self._images = open(self.partial / IMAGES, "a+b")
@@ -178,26 +183,33 @@ class Writer:
         self._images.close()
         self._journal.close()
 
-    def append(self, items: int, rows: np.ndarray, bad: list[tuple[int, str, str]]) -> None:
+    def append(
+        self,
+        items: int,
+        rows: np.ndarray,
+        bad: list[tuple[int, str, str]],
+        notes: Mapping[str, int] = MappingProxyType({}),
+    ) -> None:
         """Add a block.
 
         Args:
             items: how many it stands for.
             rows: uint8 (items - bad, H, W, C), of the good ones.
             bad: (item, name, reason) of the others.
+            notes: how many of the good ones each of ``notes``' words is true of.
         """
         data = np.ascontiguousarray(rows).data
         crc = zlib.crc32(data)
         self._images.write(data)
         self._images.flush()
-        self._count(items, len(rows), crc, bad)
-        line = {"items": items, "rows": len(rows), "crc": crc, "bad": bad}
+        self._count(items, len(rows), crc, bad, notes)
+        line = {"items": items, "rows": len(rows), "crc": crc, "bad": bad, "notes": dict(notes)}
         self._journal.write(_json(line) + b"\n")
         self._journal.flush()
 
     def start_over(self) -> None:
         """Forget what is there."""
-        self.done = Done(0, 0, [], [])
+        self.done = Done(0, 0, [], [], Counter())
         self._images.truncate(HEADER_BYTES)
         self._journal.truncate(0)
         self._journal.write(self._header + b"\n")
@@ -222,6 +234,7 @@ class Writer:
             **manifest,
             "shape": shape,
             "blocks": self.done.blocks,
+            "notes": self.done.notes,
             "labels": self._write_array("labels", labels),
             "factors": self._write_array("factors", factors),
         }
@@ -260,15 +273,24 @@ class Writer:
                 data = self._images.read(rows * row_bytes)
                 if len(data) != rows * row_bytes or zlib.crc32(data) != line["crc"]:
                     break
-                self._count(line["items"], rows, line["crc"], [tuple(bad) for bad in line["bad"]])
-            except (ValueError, KeyError, TypeError):
+                bad, notes = [tuple(bad) for bad in line["bad"]], line.get("notes", {})
+                self._count(line["items"], rows, line["crc"], bad, notes)
+            except (ValueError, KeyError, TypeError, AttributeError):
                 break  # the line that was being written when the process ended
             kept += len(text) + 1
         # A whole last line may lack only its newline; without its text it is redone.
         self._journal.truncate(min(kept, os.fstat(self._journal.fileno()).st_size))
         self._images.truncate(HEADER_BYTES + self.done.rows * row_bytes)
 
-    def _count(self, items: int, rows: int, crc: int, bad: list[tuple[int, str, str]]) -> None:
+    def _count(
+        self,
+        items: int,
+        rows: int,
+        crc: int,
+        bad: list[tuple[int, str, str]],
+        notes: Mapping[str, int],
+    ) -> None:
+        self.done.notes.update(notes)
         self.done.blocks.append((rows, crc))
         self.done.bad.extend(bad)
         self.done = self.done._replace(items=self.done.items + items, rows=self.done.rows + rows)

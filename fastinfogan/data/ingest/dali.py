@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from fastinfogan.data.ingest.pillow import PNG_SIGNATURE, png_chunks
+from fastinfogan.data.ingest import png
 from fastinfogan.data.ingest.preprocess import Preprocess
 from fastinfogan.errors import one_line
 
@@ -23,6 +23,7 @@ PREFETCH = 2  # batches that DALI works on at a time
 # JPEG start-of-frame markers: C0 to CF but for DHT, JPG and DAC. DALI gets the usual three.
 FRAMES = frozenset({*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC})
 USUAL_FRAMES = frozenset({0xC0, 0xC1, 0xC2})
+MOST_BESIDE = 1 << 16  # bytes of a PNG's text or profile that DALI is trusted with
 
 
 def available() -> bool:
@@ -98,7 +99,7 @@ def plain_size(data: bytes) -> tuple[int, int] | None:
     """
     if data[:3] == b"\xff\xd8\xff":
         return _plain_jpeg(data)
-    if data[:8] == PNG_SIGNATURE:
+    if data[:8] == png.SIGNATURE:
         return _plain_png(data)
     return None
 
@@ -135,17 +136,16 @@ def _turned(segment: bytes) -> bool:
 
 def _plain_png(data: bytes) -> tuple[int, int] | None:
     size = None
-    try:
-        for kind, content in png_chunks(data):
-            if kind == b"IHDR" and len(content) == 13:
-                width, height, depth, color = struct.unpack_from(">IIBB", content)
-                if depth != 8 or color not in (0, 2):  # grey and RGB; neither palette nor alpha
-                    return None
-                size = (width, height)
-            elif kind in (b"tRNS", b"eXIf", b"acTL"):
+    for kind, content, _, intact in png.chunks(data):
+        if not intact or (len(content) > MOST_BESIDE and kind != b"IDAT"):
+            return None
+        if kind == b"IHDR" and len(content) == 13:
+            width, height, depth, color = struct.unpack_from(">IIBB", content)
+            if depth != 8 or color not in (0, 2):  # grey and RGB; neither palette nor alpha
                 return None
-            elif kind == b"IEND":
-                return size
-    except ValueError:
-        pass
+            size = (width, height)
+        elif kind in (b"tRNS", b"eXIf", b"acTL"):
+            return None
+        elif kind == b"IEND":
+            return size
     return None

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import io
 import os
-from collections import deque
-from collections.abc import Iterator
+from collections import Counter, deque
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from fastinfogan.data.ingest import dali, pillow
+from fastinfogan.data.ingest import dali, notes, pillow
 from fastinfogan.data.ingest.encoded import EncodedFiles
 from fastinfogan.data.ingest.preprocess import Preprocess
 from fastinfogan.data.ingest.source import DecodedBlock
@@ -26,6 +26,18 @@ BLOCK_FILES, BLOCK_PIXELS, BLOCK_BYTES = 256, 1 << 25, 1 << 26
 FILES_PER_TASK = 64
 JPEG_START = b"\xff\xd8"
 TASKS_AHEAD = 16
+
+
+class _Result(NamedTuple):
+    """What became of a file.
+
+    Attributes:
+        row: the decoded file, or why it is of no use.
+        notes: what ``notes`` has a word for.
+    """
+
+    row: np.ndarray | str
+    notes: Sequence[str] = ()
 
 
 def pick_decoder(tell: Tell) -> Decoder:
@@ -96,28 +108,30 @@ def _pillow_blocks(
 
 def _attempt(
     files: EncodedFiles, preprocess: Preprocess, item: int, data: bytes | None = None
-) -> np.ndarray | str:
-    """The decoded file, or why it is of no use."""
+) -> _Result:
+    noted: list[str] = []
     try:
         data = files.read(item) if data is None else data
-        return pillow.decode(data, preprocess, name=files.names[item])
+        row = pillow.decode(data, preprocess, noted.append, name=files.names[item])
+        return _Result(row, noted)
     # Pillow meets damaged files with a dozen kinds of exception, archives with a few more; any
     # of them means that this one file is of no use.
     except Exception as error:
-        return pillow.reason(error)
+        return _Result(pillow.reason(error))
 
 
 def _block(
-    files: EncodedFiles, preprocess: Preprocess, first: int, results: list[np.ndarray | str]
+    files: EncodedFiles, preprocess: Preprocess, first: int, results: list[_Result]
 ) -> DecodedBlock:
-    good = [result for result in results if not isinstance(result, str)]
+    good = [result.row for result in results if not isinstance(result.row, str)]
     rows = np.stack(good) if good else np.empty((0, *preprocess.shape), np.uint8)
     bad = [
-        (first + i, files.names[first + i], result)
+        (first + i, files.names[first + i], result.row)
         for i, result in enumerate(results)
-        if isinstance(result, str)
+        if isinstance(result.row, str)
     ]
-    return DecodedBlock(len(results), rows, bad)
+    noted = Counter(note for result in results for note in result.notes)
+    return DecodedBlock(len(results), rows, bad, noted)
 
 
 # -- DALI: this thread reads files ahead while DALI's threads decode; odd files go to the pool --
@@ -141,7 +155,7 @@ class _Batch:
     plain: list[int] = field(default_factory=list)
     data: list[bytes] = field(default_factory=list)
     squares: list[tuple[int, int, int, int]] = field(default_factory=list)
-    others: dict[int, Future[np.ndarray | str]] = field(default_factory=dict)
+    others: dict[int, Future[_Result]] = field(default_factory=dict)
 
 
 class _Feeder:
@@ -205,8 +219,8 @@ class _Feeder:
             try:
                 data = files.read(item)
             except Exception as error:
-                failed: Future[np.ndarray | str] = Future()
-                failed.set_result(pillow.reason(error))
+                failed: Future[_Result] = Future()
+                failed.set_result(_Result(pillow.reason(error)))
                 batch.others[item] = failed
             else:
                 shape = dali.plain_size(data)
@@ -272,7 +286,7 @@ def _dali_blocks(
             pipeline = build()
         else:
             batch = feeder.pending.popleft()
-            decoded = list(rows.as_array()) if batch.plain else []
+            decoded = _noted(list(rows.as_array()), batch, preprocess) if batch.plain else []
         yield _merge(files, preprocess, batch, decoded)
 
 
@@ -284,16 +298,23 @@ def _reason(error: RuntimeError) -> str:
     return lines[lines.index("encountered:") + 1] if "encountered:" in lines[:-1] else lines[0]
 
 
+def _noted(rows: list[np.ndarray], batch: _Batch, preprocess: Preprocess) -> list[_Result]:
+    return [
+        _Result(row, (notes.SMALL,) if side < preprocess.size else ())
+        for row, (_, _, side, _) in zip(rows, batch.squares, strict=True)
+    ]
+
+
 def _merge(
     files: EncodedFiles,
     preprocess: Preprocess,
     batch: _Batch,
-    decoded: list[np.ndarray | str],
+    decoded: list[_Result],
 ) -> DecodedBlock:
     """The block of a batch: what DALI decoded and what went to the pool, in order."""
-    results: list[np.ndarray | str] = [""] * batch.items
-    for item, row in zip(batch.plain, decoded, strict=True):
-        results[item - batch.first] = row
+    results = [_Result("")] * batch.items
+    for item, result in zip(batch.plain, decoded, strict=True):
+        results[item - batch.first] = result
     for item, future in batch.others.items():
         results[item - batch.first] = future.result()
     return _block(files, preprocess, batch.first, results)

@@ -5,17 +5,24 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-import tarfile
 import zipfile
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Protocol
 
 from fastinfogan.data.ingest.listing import Entry, is_own
+from fastinfogan.data.ingest.tar import TarFiles
 from fastinfogan.errors import UserError, one_line
 
 # No image worth 128 pixels a side is larger; a file that claims to be could fill the memory.
 MAX_FILE_BYTES = 1 << 28
+# What Python's zipfile reads; Zstandard since 3.14.
+_ZIP_METHODS = {
+    zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA,
+    getattr(zipfile, "ZIP_ZSTANDARD", zipfile.ZIP_STORED),
+}  # fmt: skip
+# Archives that nothing here reads, by what they start with.
+_FOREIGN = {b"7z\xbc\xaf": "7z", b"Rar!": "RAR", b"\x28\xb5\x2f\xfd": "Zstandard"}
 
 
 class EncodedFiles(Protocol):
@@ -68,6 +75,10 @@ class ZipFiles:
     Args:
         path: the archive.
         wanted: given a member's name, whether it counts.
+
+    Raises:
+        Exception: whatever zipfile raises for a damaged archive.
+        UserError: no member can be read: they are encrypted, or compressed in an unknown way.
     """
 
     def __init__(self, path: Path, wanted: Callable[[str], bool]) -> None:
@@ -75,61 +86,59 @@ class ZipFiles:
         members = (m for m in self._archive.infolist() if not m.is_dir() and wanted(m.filename))
         self._members = sorted(members, key=lambda member: member.filename)
         self.names = [member.filename for member in self._members]
+        if self._members and None not in (reasons := set(map(_locked, self._members))):
+            raise UserError(
+                f"--data-dir {str(path.parent)!r}: {path.name} {' and '.join(sorted(reasons))}; "
+                "unpack it and name the folder"
+            )
 
     def read(self, index: int) -> bytes:
+        """See ``EncodedFiles``."""
         member = self._members[index]
         _checked(member.file_size)  # zipfile reads no more than this, whatever the member holds
         return self._archive.read(member)
 
 
-class TarFiles:
-    """Members of an uncompressed tar archive.
-
-    Args:
-        path: the archive.
-        wanted: given a member's name, whether it counts.
-    """
-
-    def __init__(self, path: Path, wanted: Callable[[str], bool]) -> None:
-        with tarfile.open(path, "r:") as archive:
-            members = [m for m in archive if m.isreg() and not m.issparse() and wanted(m.name)]
-        members.sort(key=lambda member: member.name)
-        self.names = [member.name for member in members]
-        self._extents = [(member.offset_data, member.size) for member in members]
-        self._path = os.fspath(path)
-
-    def read(self, index: int) -> bytes:
-        offset, size = self._extents[index]
-        file = os.open(self._path, os.O_RDONLY)
-        try:
-            data = os.pread(file, _checked(size), offset)
-        finally:
-            os.close(file)
-        if len(data) < size:
-            raise ValueError("the archive ends within this member")
-        return data
+def _locked(member: zipfile.ZipInfo) -> str | None:
+    """Why Python can't read a member, if it can't."""
+    if member.flag_bits & 1:
+        return "is encrypted"
+    if member.compress_type not in _ZIP_METHODS:
+        name = zipfile.compressor_names.get(member.compress_type, f"method {member.compress_type}")
+        return f"is compressed with {name}"
+    return None
 
 
 def open_archive(path: Path, wanted: Callable[[str], bool]) -> ZipFiles | TarFiles:
     """The members whose name ``wanted`` accepts, sorted by name.
 
     A system's own (a Mac's ``__MACOSX/._x.jpg`` beside ``x.jpg``) are never among them. Nothing is
-    ever unpacked: names only tell members apart, links and devices are not followed.
+    ever unpacked under its name: names only tell members apart, links and devices are not followed.
 
     Raises:
         UserError: the archive can't be read.
     """
-    kind = ZipFiles if path.suffix.lower() == ".zip" else TarFiles
+    where = f"--data-dir {str(path.parent)!r}: {path.name}"
+
+    def chosen(name: str) -> bool:
+        return is_own(name) and wanted(name)
+
     try:
-        return kind(path, lambda name: is_own(name) and wanted(name))
-    except UserError:  # what ``wanted`` has to say
+        with open(path, "rb") as file:
+            start = file.read(6)
+        for magic, kind in _FOREIGN.items():
+            if start.startswith(magic):
+                raise UserError(f"{where} is a {kind} archive; unpack it and name the folder")
+        zipped = start.startswith(b"PK") or path.suffix.lower() == ".zip"
+        if zipped:
+            return ZipFiles(path, chosen)
+        return TarFiles(path, chosen, MAX_FILE_BYTES)
+    except UserError:  # what ``wanted`` has to say, too
         raise
-    except (OSError, EOFError, ValueError, tarfile.TarError, zipfile.BadZipFile) as error:
+    # zipfile, tarfile and the decompressors meet damage with a dozen kinds; any means the same.
+    except Exception as error:
         reason = getattr(error, "strerror", None) or one_line(error)
-        raise UserError(
-            f"--data-dir {str(path.parent)!r}: {path.name} cannot be read ({reason}); fetch it "
-            "again"
-        ) from None
+        raise UserError(f"{where} cannot be read ({reason}); fetch it again") from None
 
 
 class ChosenFiles:

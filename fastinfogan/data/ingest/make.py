@@ -15,7 +15,7 @@ import numpy as np
 from fastinfogan.data.dataset import LoadRequest
 from fastinfogan.data.fetch import cache_directory
 from fastinfogan.data.images import ImageData
-from fastinfogan.data.ingest import cache
+from fastinfogan.data.ingest import cache, notes
 from fastinfogan.data.ingest.bad_files import check_bad, too_many
 from fastinfogan.data.ingest.decode import Decoder, decode_blocks, pick_decoder, thread_count
 from fastinfogan.data.ingest.source import Source
@@ -138,7 +138,9 @@ def _checked(source: Source, found: Ingested, allow_bad: bool) -> Ingested:
 
 
 def _noted(source: Source, found: Ingested) -> Ingested:
-    lines = (*source.notes, *_labels_note(found.manifest))
+    manifest = found.manifest  # older ones have no notes
+    of_images = notes.lines(manifest.get("notes", {}), manifest["shape"][1])
+    lines = (*source.notes, *of_images, *_labels_note(manifest))
     data = None if found.data is None else replace(found.data, notes=lines)
     return found._replace(data=data, notes=lines)
 
@@ -171,7 +173,7 @@ def _make(
             if writer.done.items < items.count:
                 decode = partial(decode_blocks, decoder=decoder, tell=request.tell)
                 for block in items.blocks(writer.done.items, decode):
-                    writer.append(block.items, block.rows, block.bad)
+                    writer.append(block.items, block.rows, block.bad, block.notes)
                     progress.update(block.items)
         done = writer.done
         bad = [(name, reason) for _, name, reason in done.bad]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,11 +21,13 @@ class DecodedBlock(NamedTuple):
         items: how many were looked at.
         rows: uint8 (items - bad, H, W, C), of the good ones.
         bad: (item, name, reason) of the others.
+        notes: how many of the good ones each of ``notes``' words is true of.
     """
 
     items: int
     rows: np.ndarray
     bad: list[tuple[int, str, str]]
+    notes: Mapping[str, int] = MappingProxyType({})
 
 
 # Given encoded files, what to make of them and the first one's number: all from there on, in order.

@@ -63,7 +63,7 @@ def celeba_source(request: LoadRequest) -> Source:
         split="all" if found.partition is None else request.split,
         shape=PREPROCESS.shape,
         identity=identity(entries),
-        preprocessing=vars(PREPROCESS),
+        preprocessing=PREPROCESS.description,
         what="images",
         where=f"--data-dir {str(root)!r}",
         open=lambda: _open(found, listing, request.split),

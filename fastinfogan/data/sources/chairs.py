@@ -22,6 +22,8 @@ from fastinfogan.data.sources.folder import files_source
 from fastinfogan.errors import UserError
 
 FOLDER, ARCHIVE = "rendered_chairs", "rendered_chairs.tar"
+ARCHIVES = (ARCHIVE, f"{ARCHIVE}.gz", "rendered_chairs.tgz", f"{ARCHIVE}.bz2", f"{ARCHIVE}.xz",
+            "rendered_chairs.zip")  # fmt: skip
 PATTERN = re.compile(r"(?:^|/)([^/]+)/renders/[^/]*_p(\d+)_t(\d+)_r\d+\.png$")
 # The renders are 600 x 600, with a wide white margin.
 PREPROCESS = Preprocess(size=64, channels=1, crop=400)
@@ -42,7 +44,7 @@ def chairs_source(request: LoadRequest) -> Source:
         split="all",
         shape=PREPROCESS.shape,
         identity=identity([entry_of(found)]),
-        preprocessing=vars(PREPROCESS),
+        preprocessing=PREPROCESS.description,
         what="renders",
         where=f"--data-dir {str(root)!r}",
         open=lambda: _open(found),
@@ -78,7 +80,7 @@ def _find(data_dir: Path) -> Path:
     require_directory(data_dir, EXPECTED)
     if data_dir.name == FOLDER and not (data_dir / FOLDER).exists():
         return data_dir
-    for name in (FOLDER, ARCHIVE):
+    for name in (FOLDER, *ARCHIVES):
         if (data_dir / name).exists():
             return data_dir / name
     raise UserError(f"--data-dir {str(data_dir)!r} lacks {EXPECTED}")

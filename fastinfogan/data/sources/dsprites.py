@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
 
 import numpy as np
 
@@ -19,9 +17,11 @@ from fastinfogan.data.dataset import Dataset, LoadRequest
 from fastinfogan.data.images import Annotations
 from fastinfogan.data.ingest.encoded import entry_of, identity
 from fastinfogan.data.ingest.source import Items, Source, array_items
+from fastinfogan.data.npz import read_array, read_exactly, stored_array
 from fastinfogan.errors import UserError, one_line
 
 SIDE, BLOCK_ROWS = 64, 1024
+MOST_VALUES = 1 << 16  # of a factor; the published ones have 40 at most
 FILE = "dsprites_ndarray_co1sh3sc6or40x32y32_64x64.npz"
 FACTORS = ("color", "shape", "scale", "orientation", "x", "y")
 EXPECTED = f"{FILE}, from https://github.com/google-deepmind/dsprites-dataset"
@@ -60,14 +60,18 @@ def _find(root: Path) -> Path:
 def _open(path: Path) -> Items:
     try:
         # Not the pickled "metadata": only plain arrays are ever read.
-        with np.load(path, allow_pickle=False) as content:
-            factors = content["latents_classes"].astype(np.int64)
-        with zipfile.ZipFile(path) as archive, archive.open("imgs.npy") as file:
-            shape, dtype = _header(file)
-    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        with stored_array(path, "imgs") as (_, shape, dtype):
+            pass
+        factors = read_array(path, "latents_classes")
+    except Exception as error:  # of a dozen kinds; any of them means the same
         raise spoilt(path, f"cannot be read ({one_line(error)})") from None
     if dtype != np.uint8 or shape[1:] != (SIDE, SIDE) or factors.shape != (shape[0], len(FACTORS)):
         raise spoilt(path, f"holds images of {dtype} {shape} and factors of {factors.shape}")
+    if not len(factors):
+        raise spoilt(path, "holds no image")
+    if factors.dtype.kind not in "iu" or factors.min() < 0 or factors.max() > MOST_VALUES:
+        raise spoilt(path, "holds latents_classes that are not whole numbers from 0 on")
+    factors = factors.astype(np.int64)
     return array_items(
         shape[0],
         lambda start: _rows(path, shape[0], start),
@@ -78,26 +82,14 @@ def _open(path: Path) -> Items:
 def _rows(path: Path, count: int, start: int) -> Iterator[np.ndarray]:
     """The images from ``start`` on, unpacked a block at a time: 3 GB in all."""
     try:
-        with zipfile.ZipFile(path) as archive, archive.open("imgs.npy") as file:
-            _header(file)
+        with stored_array(path, "imgs") as (file, _, _):
             file.seek(start * SIDE * SIDE, 1)
             for first in range(start, count, BLOCK_ROWS):
                 size = min(BLOCK_ROWS, count - first) * SIDE * SIDE
-                rows = np.frombuffer(file.read(size), np.uint8).reshape(-1, SIDE, SIDE, 1)
-                yield (rows != 0) * np.uint8(255)
-    except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
+                rows = np.frombuffer(read_exactly(file, size), np.uint8)
+                yield (rows.reshape(-1, SIDE, SIDE, 1) != 0) * np.uint8(255)
+    except Exception as error:  # as above
         raise spoilt(path, f"cannot be read ({one_line(error)})") from None
-
-
-def _header(file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype]:
-    version = np.lib.format.read_magic(file)
-    read = {
-        (1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0,
-    }[version]  # fmt: skip
-    shape, fortran, dtype = read(file)
-    if fortran:
-        raise ValueError("imgs is in Fortran order")
-    return shape, dtype
 
 
 DSPRITES = Dataset(

@@ -27,7 +27,8 @@ def faces_source(request: LoadRequest) -> Source:
     Folders like ``train`` and ``test`` are the splits, as in ``folder``.
     """
     root = needed_data_dir("faces", request.data_dir, EXPECTED)
-    return files_source("faces", root, Preprocess(SIDE, 1), split=request.split)
+    preprocess = Preprocess(SIDE, 1, stretch=request.stretch)
+    return files_source("faces", root, preprocess, split=request.split)
 
 
 def faces_status(data_dir: Path | None) -> tuple[bool, str]:
@@ -43,5 +44,6 @@ FACES = Dataset(
     image_shape=(1, SIDE, SIDE),
     has_test_split=True,
     source=faces_source,
+    stretches=True,
     status=faces_status,
 )

@@ -47,7 +47,7 @@ def folder_source(request: LoadRequest) -> Source:
     if channels not in (1, 3):
         raise UserError(f"--channels {channels} is not possible; choose 1 (grey) or 3 (colour)")
     root = needed_data_dir("folder", request.data_dir, EXPECTED)
-    preprocess = Preprocess(size, channels)
+    preprocess = Preprocess(size, channels, stretch=request.stretch)
     return files_source("folder", root, preprocess, subfolder_labels, split=request.split)
 
 
@@ -99,7 +99,7 @@ def files_source(
         split="all" if part is None else split,
         shape=preprocess.shape,
         identity=identity([*entries, *((path, -1, 0) for path, _ in listing.unreadable)]),
-        preprocessing=vars(preprocess),
+        preprocessing=preprocess.description,
         what="image files",
         where=where,
         open=lambda: encoded_items(
@@ -166,5 +166,6 @@ FOLDER = Dataset(
     image_shape=None,
     has_test_split=True,
     source=folder_source,
+    stretches=True,
     status=files_status,
 )

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import gzip
 import math
+import os
 import zlib
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 
@@ -23,6 +25,9 @@ from fastinfogan.errors import UserError
 
 SIDE, CLASSES = 28, 10
 UINT8 = 0x08
+MAX_VALUES = 1 << 30  # the largest look-alike, EMNIST, has 640 million
+GZIP_START = b"\x1f\x8b"
+READ_BYTES = 1 << 20
 # (images, labels) of each split, by their standard names without .gz.
 FILES: dict[Split, tuple[str, str]] = {
     "train": ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),
@@ -36,6 +41,7 @@ class IdxSource:
 
     Attributes:
         name: of the dataset.
+        torchvision: the folder in which torchvision keeps it.
         label_names: of the ten classes.
         megabytes: what a download takes.
         mirrors: base URLs that end in "/", tried in order.
@@ -43,6 +49,7 @@ class IdxSource:
     """
 
     name: str
+    torchvision: str
     label_names: tuple[str, ...]
     megabytes: float
     mirrors: tuple[str, ...]
@@ -57,6 +64,7 @@ class IdxSource:
 
 MNIST_SOURCE = IdxSource(
     name="mnist",
+    torchvision="MNIST",
     label_names=tuple("0123456789"),
     megabytes=11.6,
     mirrors=(
@@ -72,6 +80,7 @@ MNIST_SOURCE = IdxSource(
 )
 FASHION_SOURCE = IdxSource(
     name="fashion-mnist",
+    torchvision="FashionMNIST",
     label_names=(
         "T-shirt/top",
         "Trouser",
@@ -108,7 +117,7 @@ def load_idx(source: IdxSource, request: LoadRequest) -> ImageData:
     folder = request.data_dir
     if folder is None:
         folder = fetch(source.name, source.mirrors, source.checksums, request.progress)
-    images_path, labels_path = _find_pair(folder, request.split)
+    images_path, labels_path = _find_pair(source, folder, request.split)
     images, labels = read_idx(images_path, ndim=3), read_idx(labels_path, ndim=1)
     if images.shape[1:] != (SIDE, SIDE):
         raise _bad(
@@ -143,7 +152,7 @@ def idx_status(source: IdxSource, data_dir: Path | None) -> tuple[bool, str]:
     if data_dir is not None:
         try:
             for split in FILES:
-                _find_pair(data_dir, split)
+                _find_pair(source, data_dir, split)
         except UserError as error:
             return False, str(error)
         return True, f"the four files are in {str(data_dir)!r}"
@@ -158,58 +167,83 @@ def idx_status(source: IdxSource, data_dir: Path | None) -> tuple[bool, str]:
 def read_idx(path: Path, ndim: int) -> np.ndarray:
     """Read an idx file of uint8 values, gzipped or not, into a writable array of ``ndim`` axes.
 
+    No more memory is taken, and no more unpacked, than the header announces.
+
     Raises:
         UserError: the file is not exactly what its header announces.
     """
     try:
-        data = path.read_bytes()
-        # By content, not by name: some browsers unpack a .gz and keep its name.
-        if data[:2] == b"\x1f\x8b":
-            data = gzip.decompress(data)
+        with open(path, "rb") as file:
+            # By content, not by name: some browsers unpack a .gz and keep its name.
+            zipped = file.read(2) == GZIP_START
+            file.seek(0)
+            if not zipped:
+                return _read_values(path, file, ndim)
+            with gzip.GzipFile(fileobj=file) as unpacked:
+                return _read_values(path, unpacked, ndim)
     except (OSError, EOFError, zlib.error) as error:
         reason = getattr(error, "strerror", None) or f"it is cut short or damaged: {error}"
         raise _bad(path, f"cannot be read ({reason})") from None
-    magic, expected = data[:4], bytes([0, 0, UINT8, ndim])
+
+
+def _read_values(path: Path, file: IO[bytes], ndim: int) -> np.ndarray:
+    size = 4 + 4 * ndim
+    header = file.read(size)
+    magic, expected = header[:4], bytes([0, 0, UINT8, ndim])
     if len(magic) == 4 and magic != expected:
         raise _bad(
             path,
             f"starts with 0x{magic.hex()}, but an idx file of uint8 in {ndim} dimension"
             f"{'s' if ndim > 1 else ''} starts with 0x{expected.hex()}",
         )
-    header = 4 + 4 * ndim
-    if len(data) < header:
-        raise _bad(path, f"is cut short: {len(data)} bytes, less than its header of {header}")
-    shape = tuple(int(size) for size in np.frombuffer(data, ">u4", ndim, offset=4))
-    found, announced = len(data) - header, math.prod(shape)
-    if found != announced:
-        raise _bad(
-            path,
-            f"{'is cut short' if found < announced else 'is too long'}: {found} bytes of values, "
-            f"but its header announces {' x '.join(map(str, shape))} = {announced}",
-        )
-    return np.frombuffer(data, np.uint8, offset=header).reshape(shape).copy()
+    if len(header) < size:
+        raise _bad(path, f"is cut short: {len(header)} bytes, less than its header of {size}")
+    shape = tuple(int(number) for number in np.frombuffer(header, ">u4", ndim, offset=4))
+    announced = math.prod(shape)
+    promise = f"its header announces {' x '.join(map(str, shape))} = {announced}"
+    if announced > MAX_VALUES:
+        raise _bad(path, f"is too large: {promise} values, and at most {MAX_VALUES} are read")
+    values = np.empty(announced, np.uint8)
+    found, room = 0, memoryview(values)
+    while found < announced and (read := file.readinto(room[found : found + READ_BYTES])):
+        found += read
+    # Reading on to the end also compares gzip's checksum.
+    beyond = len(file.read(READ_BYTES)) if found == announced else 0
+    if found + beyond != announced:
+        problem = "is too long" if beyond else "is cut short"
+        least = "at least " if beyond == READ_BYTES else ""
+        raise _bad(path, f"{problem}: {least}{found + beyond} bytes of values, but {promise}")
+    return values.reshape(shape)
 
 
-def _find_pair(folder: Path, split: Split) -> tuple[Path, Path]:
-    """The image and the label file of ``split`` directly in ``folder``."""
+def _find_pair(source: IdxSource, folder: Path, split: Split) -> tuple[Path, Path]:
+    """The image and the label file of ``split``, in ``folder`` or where others keep them in it."""
     stems = FILES[split]
     wanted = " and ".join(f"{stem}[.gz]" for stem in stems)
     require_directory(folder, wanted)
-    found, missing = [], []
-    for stem in stems:
-        names = (stem, stem.replace("-idx", ".idx"))
-        candidates = [folder / f"{name}{end}" for name in names for end in (".gz", "")]
-        path = next((path for path in candidates if path.is_file()), None)
-        if path is None:
-            missing.append(f"{stem}[.gz]")
-        else:
-            found.append(path)
-    if missing:
-        raise UserError(
-            f"--data-dir {str(folder)!r} lacks {' and '.join(missing)}; the {split} split needs "
-            f"{wanted} directly in it"
-        )
-    return found[0], found[1]
+    known = source.torchvision
+    homes = (folder, folder / "raw", folder / known / "raw", folder / known, folder / "archive")
+    pairs = [tuple(_find(home, stem) for stem in stems) for home in homes]
+    for pair in pairs:
+        if None not in pair:
+            return pair
+    closest = max(pairs, key=lambda pair: len(pair) - pair.count(None))
+    lacking = [f"{stem}[.gz]" for stem, path in zip(stems, closest, strict=True) if path is None]
+    tables = any(name.lower().endswith(".csv") for name in os.listdir(folder))
+    raise UserError(
+        f"--data-dir {str(folder)!r} lacks {' and '.join(lacking)}; the {split} split needs "
+        f"{wanted} directly in it or in its {known}/raw/"
+        + (" (the tables in it, .csv, are not read)" if tables else "")
+    )
+
+
+def _find(folder: Path, stem: str) -> Path | None:
+    """A file under one of its names, or in a folder of that name, as Kaggle's archives have it."""
+    dotted = stem.replace("-idx", ".idx")
+    names = [f"{name}{end}" for name in (stem, dotted) for end in (".gz", "")]
+    paths = [folder / name for name in names]
+    paths += [folder / outer / inner for outer in names for inner in names]
+    return next((path for path in paths if os.path.isfile(path)), None)
 
 
 def _bad(path: Path, problem: str) -> UserError:

@@ -5,7 +5,10 @@ Each file holds X, uint8 32 x 32 x 3 x N, and y, N labels from 1 to 10, where 10
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+import struct
+import zlib
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +26,11 @@ from fastinfogan.data.ingest.source import Items, Source, array_items
 from fastinfogan.errors import UserError, one_line
 
 SIDE, BLOCK_ROWS = 32, 1024
+# Of MATLAB's format, version 5: the file begins with a header; a compressed element has this kind.
+HEADER_BYTES, COMPRESSED = 128, 15
+_ORDERS = {b"IM": "<", b"MI": ">"}  # the header's end
+VALUE_BYTES, INFLATED_AT_ONCE = 8, 1 << 20
+MAX_VALUES = 1 << 31  # the extra file has 1.6 billion
 TRAIN, EXTRA, TEST = (f"{part}_32x32.mat" for part in ("train", "extra", "test"))
 EXPECTED = f"{TRAIN}, {TEST} and, for more to learn from, {EXTRA}, from http://ufldl.stanford.edu/housenumbers/"
 
@@ -82,9 +90,10 @@ def _open(paths: list[Path]) -> Items:
 
 def _read(path: Path) -> tuple[np.ndarray, np.ndarray]:
     """Images as a view N x 32 x 32 x 3, and labels."""
-    from scipy.io import loadmat
+    from scipy.io import loadmat, whosmat
 
     try:
+        _check_sizes(path, {name: math.prod(shape) for name, shape, _ in whosmat(path)})
         content = loadmat(path, variable_names=("X", "y"))
         images, labels = content["X"], content["y"].ravel()
     # scipy meets damaged files with many kinds of exception; any of them means the same.
@@ -95,6 +104,38 @@ def _read(path: Path) -> tuple[np.ndarray, np.ndarray]:
     if len(labels) != images.shape[3] or not len(labels) or not np.isin(labels, range(1, 11)).all():
         raise spoilt(path, f"holds {images.shape[3]} images, but not a label from 1 to 10 for each")
     return images.transpose(3, 0, 1, 2), labels.astype(np.int64) % 10
+
+
+def _check_sizes(path: Path, values: Mapping[str, int]) -> None:
+    """Refuse a file that would take more memory than SVHN, or than its own headers say.
+
+    Args:
+        path: the file.
+        values: how many each variable has, by its header.
+
+    Raises:
+        ValueError: it would.
+    """
+    if max(values["X"], values["y"]) > MAX_VALUES:
+        raise ValueError(f"it claims {values['X']:,} values; at most {MAX_VALUES:,} are read")
+    most = VALUE_BYTES * max(values.values()) + HEADER_BYTES
+    with open(path, "rb") as file:
+        order = _ORDERS.get(file.read(HEADER_BYTES)[-2:])
+        while order and len(tag := file.read(8)) == 8:
+            kind, size = struct.unpack(f"{order}II", tag)
+            if kind == COMPRESSED:
+                _check_inflated(file.read(size), most)
+            else:
+                file.seek(size, 1)
+
+
+def _check_inflated(data: bytes, most: int) -> None:
+    inflater, inflated = zlib.decompressobj(), 0
+    while data:
+        inflated += len(inflater.decompress(data, INFLATED_AT_ONCE))
+        data = inflater.unconsumed_tail
+        if inflated > most:
+            raise ValueError(f"a variable unpacks to more than the {most:,} bytes it claims")
 
 
 SVHN = Dataset(
