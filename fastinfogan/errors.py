@@ -16,3 +16,20 @@ class TrainingDiverged(RuntimeError):
 def one_line(error: Exception) -> str:
     """The error's message in one line, or the name of its type if it has none."""
     return " ".join(str(error).split()) or type(error).__name__
+
+
+def range_works(least: int, most: int) -> str:
+    """What to do about a number that is out of range, in words."""
+    return f"{least} to {most} work" if least < most else f"only {least} works"
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether an error says that the computer's or the GPU's memory is used up."""
+    # torch.OutOfMemoryError by its name: --help does without torch. Its CPU allocator raises a
+    # plain RuntimeError and says no more than this, or on Windows "not enough memory".
+    return (
+        isinstance(error, MemoryError)
+        or type(error).__name__ == "OutOfMemoryError"
+        or "can't allocate memory" in str(error)
+        or "not enough memory" in str(error)
+    )

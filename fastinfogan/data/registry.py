@@ -19,6 +19,7 @@ from fastinfogan.data.sources.idx import FASHION_MNIST, MNIST
 from fastinfogan.data.sources.sprites import SPRITES
 from fastinfogan.data.sources.svhn import SVHN
 from fastinfogan.errors import UserError
+from fastinfogan.paths import expanded
 from fastinfogan.tell import Tell, on_stderr
 
 DATASETS: dict[str, Dataset] = {
@@ -86,13 +87,13 @@ def make_request(
     if split not in typing.get_args(Split):
         raise UserError(f"--split {split!r} is unknown; choose one of train, test")
     dataset.check_shape(image_size, channels)
-    data_dir = None if data_dir is None else Path(data_dir)
+    data_dir = None if data_dir is None else expanded(data_dir)
     return LoadRequest(data_dir, split, image_size, channels, progress, allow_bad, tell)
 
 
 def dataset_status(name: str, data_dir: Path | None = None) -> tuple[bool, str]:
     """(ready to load without a download, one line: what is there or what it needs)."""
-    return find_dataset(name).status(None if data_dir is None else Path(data_dir))
+    return find_dataset(name).status(None if data_dir is None else expanded(data_dir))
 
 
 def find_dataset(name: str) -> Dataset:

@@ -33,6 +33,7 @@ from fastinfogan.files import atomic_write
 from fastinfogan.model.latent_spec import LatentSpec, make_spec
 from fastinfogan.model.networks import Generator
 from fastinfogan.model.weights import weights
+from fastinfogan.paths import expanded
 from fastinfogan.results.generator import TrainedGenerator
 
 FORMAT_VERSION = "1"
@@ -93,6 +94,7 @@ def load_generator(path: Path | str, device: torch.device | str = "cpu") -> Trai
         UserError: the file isn't there, isn't a generator.safetensors, is damaged, or describes
             something that this version can't build.
     """
+    path = expanded(path)
     try:
         with safe_open(path, framework="pt") as file:
             header = file.metadata() or {}

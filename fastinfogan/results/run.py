@@ -26,6 +26,7 @@ from fastinfogan.errors import UserError
 from fastinfogan.files import atomic_write
 from fastinfogan.model.networks import Discriminator, Generator
 from fastinfogan.model.weights import restore_weights
+from fastinfogan.paths import expanded
 from fastinfogan.results.curves import plot_curves
 from fastinfogan.results.eval_mode import in_eval_mode
 from fastinfogan.results.evaluate import Evaluation, evaluate
@@ -101,7 +102,7 @@ class Run:
         Returns:
             The path.
         """
-        path = self.folder / "generator.safetensors" if path is None else Path(path)
+        path = self.folder / "generator.safetensors" if path is None else expanded(path)
         export_generator(
             path,
             self.generator,
@@ -192,7 +193,7 @@ def load_run(folder: Path | str, device: torch.device | str = "cpu", tell: Tell 
     Raises:
         UserError: there's no run, or no usable checkpoint in it.
     """
-    folder = Path(folder)
+    folder = expanded(folder)
     config = read_config(folder)
     state, progress, damaged = load_newest(folder / "checkpoints")
     if progress.config_fingerprint != config.fingerprint():
@@ -222,7 +223,7 @@ def open_generator(source: Path | str, tell: Tell = on_stderr) -> TrainedGenerat
     Raises:
         UserError: it is neither, or damaged.
     """
-    source = Path(source)
+    source = expanded(source)
     if not source.is_dir():
         return load_generator(source)
     run = load_run(source, tell=tell)
