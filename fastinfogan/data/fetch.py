@@ -24,12 +24,13 @@ def cache_directory(dataset: str) -> Path:
     """
     import pooch
 
-    folder = os.environ.get(CACHE_VARIABLE) or pooch.os_cache("fastinfogan")
-    try:  # without a home, what pooch names still begins with ~
+    try:
+        folder = os.environ.get(CACHE_VARIABLE) or pooch.os_cache("fastinfogan")
+        # Without a home, pooch raises, or names a folder that begins with ~.
         return expanded(folder).absolute() / dataset
-    except UserError as error:
+    except (RuntimeError, UserError) as error:
         raise UserError(
-            f"{CACHE_VARIABLE}: {error}; set {CACHE_VARIABLE} to a folder you can write"
+            f"{CACHE_VARIABLE}: {one_line(error)}; set {CACHE_VARIABLE} to a folder you can write"
         ) from None
 
 

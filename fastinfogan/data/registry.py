@@ -18,7 +18,7 @@ from fastinfogan.data.sources.folder import FOLDER
 from fastinfogan.data.sources.idx import FASHION_MNIST, MNIST
 from fastinfogan.data.sources.sprites import SPRITES
 from fastinfogan.data.sources.svhn import SVHN
-from fastinfogan.errors import UserError
+from fastinfogan.errors import UserError, one_line
 from fastinfogan.paths import expanded
 from fastinfogan.tell import Tell, on_stderr
 
@@ -93,7 +93,11 @@ def make_request(
 
 def dataset_status(name: str, data_dir: Path | None = None) -> tuple[bool, str]:
     """(ready to load without a download, one line: what is there or what it needs)."""
-    return find_dataset(name).status(None if data_dir is None else expanded(data_dir))
+    dataset = find_dataset(name)
+    try:
+        return dataset.status(None if data_dir is None else expanded(data_dir))
+    except (OSError, UserError) as error:  # no home for the cache; a folder that can't be read
+        return False, one_line(error)
 
 
 def find_dataset(name: str) -> Dataset:
