@@ -30,6 +30,7 @@ from fastinfogan.training.checkpoint import (
     save_checkpoint,
     set_aside,
 )
+from fastinfogan.training.collapse import Watch
 from fastinfogan.training.directory import default_out, named_out, refuse_existing
 from fastinfogan.training.memory import fitting
 from fastinfogan.training.metrics import MetricsLog, Window
@@ -119,6 +120,7 @@ class Training:
             clock = Clock(self.standing.seconds, self.iteration)
             for line in (*self._introduction(), *told):
                 status.line(line)
+            watch = Watch(self.config, self.data, self.out / "metrics.jsonl", self.tell)
             while True:
                 finished = self.iteration == total
                 stopping = finished or signals.received is not None
@@ -134,6 +136,7 @@ class Training:
                             row["evaluation"] = self._evaluation()
                     log.write(row)
                     status.metrics(row)
+                    watch.see(row)
 
                 # Pictures and checkpoint: the clock stands still for them.
                 draw = not stopping and self._due(settings.sample_every)
@@ -141,6 +144,7 @@ class Training:
                 if draw or save:
                     wait(self.plan.device)  # iterations under way are not part of the pause
                     with clock.paused():
+                        watch.look(run.generator)
                         if draw:
                             run.save_pictures(self.out / "pictures", f"_{self.iteration:08d}")
                         if save and self.iteration > saved_at:
@@ -166,8 +170,10 @@ class Training:
                     f"{total}; continue with: fastinfogan train --resume {self.out}"
                 )
                 return run
-            status.line("trained; evaluating and drawing (if stopped here, --resume does it again)")
-        run.finish(self.test, seconds=clock.total, device=describe_device(self.plan.device))
+            trained = "trained, but collapsed" if watch.signs else "trained"
+            status.line(f"{trained}; evaluating, drawing (if stopped here, --resume does it again)")
+        device = describe_device(self.plan.device)
+        run.finish(self.test, seconds=clock.total, device=device, collapse=watch.signs)
         return run
 
     # -- Status ----------------------------------------------------------------------------------
