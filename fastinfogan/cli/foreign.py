@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Collection, Mapping
+
+from fastinfogan.similar import meant
 
 COMMANDS = {
     "train": "fit run start training learn resume continue",
@@ -101,9 +102,9 @@ _MEANS = {  # what is typed -> what can be meant, in the order of the tables
 
 def command_hint(word: str) -> str:
     """What to type instead of a command that there isn't: "; did you mean train?", or ""."""
-    lower = word.lower()
-    close = _MEANS["commands"].get(lower) or difflib.get_close_matches(lower, COMMANDS, n=1)
-    return f"; did you mean {close[0]}?" if close else ""
+    aliases = {other: names[0] for other, names in _MEANS["commands"].items()}
+    close = meant(word, COMMANDS, aliases)
+    return "" if close is None else f"; did you mean {close}?"
 
 
 def instead_of_option(typed: str, command: str, options: Mapping[str, Collection[str]]) -> str:
@@ -116,13 +117,13 @@ def instead_of_option(typed: str, command: str, options: Mapping[str, Collection
     """
     word = typed.lower().replace("_", "-")
     own = options[command]
-    meant = [name for name in (word, *_MEANS["options"].get(word, ())) if name in own]
-    if not meant:
+    intended = [name for name in (word, *_MEANS["options"].get(word, ())) if name in own]
+    if not intended:
         elsewhere = [name for name, theirs in options.items() if word in theirs]
         if elsewhere:
             return f"an option of {' and '.join(elsewhere)}, and none of {command}"
-        meant = difflib.get_close_matches(word, own, n=1)
-    if not meant:
+        intended = [near] if (near := meant(word, own)) else []
+    if not intended:
         return f"no option of {command}; fastinfogan {command} --help lists them"
-    remark = f" ({REMARKS[word]})" if word in REMARKS and meant[0] != word else ""
-    return f"no option of {command}; did you mean --{meant[0]}?{remark}"
+    remark = f" ({REMARKS[word]})" if word in REMARKS and intended[0] != word else ""
+    return f"no option of {command}; did you mean --{intended[0]}?{remark}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import replace
 from typing import Any
 
@@ -12,6 +11,7 @@ from fastinfogan.config.presets import PRESETS, architecture_of
 from fastinfogan.config.tree import DataConfig, ModelConfig, OptimConfig, TrainConfig
 from fastinfogan.errors import UserError
 from fastinfogan.model.latent_spec import make_spec
+from fastinfogan.similar import meant
 
 
 def resolve(config: TrainConfig) -> TrainConfig:
@@ -25,8 +25,8 @@ def resolve(config: TrainConfig) -> TrainConfig:
     dataset = find_dataset(config.data.dataset)
     name = dataset.default_preset if config.model.preset is None else config.model.preset
     if name not in PRESETS:
-        close = difflib.get_close_matches(name, PRESETS, n=1)
-        hint = f"; did you mean {close[0]}?" if close else ""
+        close = meant(name, PRESETS)
+        hint = "" if close is None else f"; did you mean {close}?"
         raise UserError(f"--preset {name!r} is unknown; choose one of {', '.join(PRESETS)}{hint}")
     data = config.data
     dataset.check_shape(data.image_size, data.channels)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import typing
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from fastinfogan.data.sources.sprites import SPRITES
 from fastinfogan.data.sources.svhn import SVHN
 from fastinfogan.errors import UserError, one_line
 from fastinfogan.paths import expanded
+from fastinfogan.similar import meant
 from fastinfogan.tell import Tell, on_stderr
 
 DATASETS: dict[str, Dataset] = {
@@ -27,6 +27,17 @@ DATASETS: dict[str, Dataset] = {
     for dataset in (
         DIGITS, MNIST, FASHION_MNIST, SPRITES, SVHN, CELEBA, FACES, CHAIRS, DSPRITES, FOLDER,
     )
+}  # fmt: skip
+_ALSO_CALLED = {
+    "fmnist": "fashion-mnist", "fashion": "fashion-mnist", "shapes": "sprites",
+    "basel": "faces", "bfm": "faces", "3dfaces": "faces", "3dchairs": "chairs",
+    **dict.fromkeys(
+        (
+            "imagefolder", "image", "images", "photos", "custom", "dir", "directory", "path", "own",
+            "cifar10", "cifar100", "cifar", "imagenet", "ffhq", "lsun", "stl10", "celebahq",
+        ),
+        "folder",
+    ),
 }  # fmt: skip
 
 
@@ -108,8 +119,10 @@ def find_dataset(name: str) -> Dataset:
     """
     if name in DATASETS:
         return DATASETS[name]
-    close = difflib.get_close_matches(name, DATASETS, n=1)
-    hint = f" (did you mean {close[0]!r}?)" if close else ""
+    close = meant(name, DATASETS, _ALSO_CALLED)
+    hint = "" if close is None else f" (did you mean {close!r}?)"
+    if close == "folder":
+        hint = " (did you mean 'folder'? it takes any folder of images)"
     raise UserError(
         f"--dataset {name!r} is unknown; choose one of {', '.join(sorted(DATASETS))}{hint}"
     )
