@@ -66,7 +66,7 @@ class Specifications:
         line = [name, *words]
         while one.random() < 0.25:
             line = self._mistyped(line)
-        return line
+        return [word for word in line if not word.rpartition("=")[2].startswith("/")]
 
     def _typed(self, option: Option) -> list[str]:
         one = self.random
