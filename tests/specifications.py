@@ -64,7 +64,7 @@ class Specifications:
         if name == "doctor" and not words:  # it looks at everything, which takes long
             words.append(one.choice(WORDS[1:]))
         line = [name, *words]
-        while one.random() < 0.25:
+        while line and one.random() < 0.25:
             line = self._mistyped(line)
         return [word for word in line if not word.rpartition("=")[2].startswith("/")]
 

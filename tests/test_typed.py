@@ -87,7 +87,7 @@ def test_in_the_environment_too(home, monkeypatch):
     assert cache_directory("mnist") == Path.cwd() / "cache" / "mnist"
     monkeypatch.delenv("FASTINFOGAN_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", "~/xdg")
-    assert cache_directory("mnist").is_relative_to(home / "xdg")
+    assert cache_directory("mnist").is_relative_to(home)
 
 
 @pytest.mark.parametrize(
@@ -153,7 +153,7 @@ def test_lists_given_twice_add_up(small_run, home):
     [
         "train --seed 1 --seed 2", "train --iterations 5 --iterations=6", "train --amp --no-amp",
         "train --compile --no-compile", "train --augment --augment", "train --dry-run --dry-run",
-        "train --out a --out b", "train --data-dir a --data_dir b", "sample RUN --count 3 --count 4",
+        "train --out a --out b", "train --data-dir a --data_dir b", "sample RUN --seed 3 --seed 4",
         "traverse RUN --low -1 --low -2", "study --seeds 1 --seeds 4", "evaluate RUN --json --json",
         "study --compare a b --compare c d", "ingest --dataset svhn --dataset celeba",
     ],
@@ -215,7 +215,7 @@ def test_absurd_numbers_have_an_upper_bound_in_one_line(small_run, home, capsys,
 @pytest.mark.parametrize(
     "error",
     [
-        MemoryError("Unable to allocate 9.3 GiB"),
+        MemoryError("Unable to allocate"),
         RuntimeError("[enforce fail] can't allocate memory"),
     ],
 )
@@ -257,9 +257,7 @@ def test_ranges_are_never_empty_ones():
 
 def test_one_image_is_too_few(home, capsys, own_cache):
     write(Path("images"), 1)
-    err = said(
-        ["train", "--dataset", "folder", "--data-dir", "images", "--batch-size", "2"], capsys
-    )
+    err = said(["train", "--dataset=folder", "--data-dir=images", "--batch-size=2"], capsys)
     assert "2 or more" in err and "2 to 1" not in err
 
 
