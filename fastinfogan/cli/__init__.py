@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
+import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import reduce
 from importlib.metadata import version
 from operator import or_
@@ -89,10 +91,11 @@ def _asks_for_completion(arguments: Sequence[str]) -> bool:
 
 def _show_help(arguments: Sequence[str]) -> None:
     choices = [Annotated[kind, tyro.conf.subcommand(name)] for name, kind in COMMANDS.items()]
-    tyro.cli(
-        reduce(or_, choices), prog="fastinfogan", args=arguments, config=_STYLE,
-        description="Train InfoGAN, and see what its codes have learned.",
-    )  # fmt: skip
+    with _wide_enough():
+        tyro.cli(
+            reduce(or_, choices), prog="fastinfogan", args=arguments, config=_STYLE,
+            description="Train InfoGAN, and see what its codes have learned.",
+        )  # fmt: skip
 
 
 def _parse_one(name: str, arguments: Sequence[str], **options: Any) -> Any:
@@ -101,7 +104,7 @@ def _parse_one(name: str, arguments: Sequence[str], **options: Any) -> Any:
     as_typed = arguments and _asks_for_completion(arguments)
     words = arguments if as_typed else spelt_out(kind, arguments)
     try:
-        with contextlib.redirect_stderr(said):
+        with contextlib.redirect_stderr(said), _wide_enough():
             return tyro.cli(kind, prog=f"fastinfogan {name}", args=words, config=_STYLE, **options)
     except SystemExit as refused:
         if not refused.code:  # help
@@ -115,6 +118,22 @@ def _parse_one(name: str, arguments: Sequence[str], **options: Any) -> Any:
 def _refuse(reason: str) -> NoReturn:
     on_stderr(f"error: {reason}")
     raise SystemExit(2)
+
+
+@contextlib.contextmanager
+def _wide_enough() -> Iterator[None]:
+    """Inside, no terminal has fewer than 40 columns: in a few, tyro lays its help out for ever."""
+    before = os.environ.get("COLUMNS")
+    if shutil.get_terminal_size().columns >= 40:
+        yield
+        return
+    os.environ["COLUMNS"] = "40"
+    try:
+        yield
+    finally:
+        del os.environ["COLUMNS"]
+        if before is not None:
+            os.environ["COLUMNS"] = before
 
 
 def _any_text(*streams: Any) -> None:
