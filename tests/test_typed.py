@@ -22,9 +22,9 @@ from fastinfogan.data import DATASETS, dataset_status
 from fastinfogan.data.fetch import cache_directory
 from fastinfogan.errors import is_out_of_memory, range_works
 from fastinfogan.paths import expanded
+from fastinfogan.printable import LONGEST, printable
 from fastinfogan.results.generator_file import load_generator
 from fastinfogan.results.run import load_run, read_config
-from fastinfogan.tell import LONGEST, printable
 from fastinfogan.training.trainer import train
 
 pytestmark = pytest.mark.usefixtures("narrow_presets")
