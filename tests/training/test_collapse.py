@@ -81,11 +81,12 @@ def test_codes_that_were_never_read_are_said_but_not_of_the_baseline(tmp_path):
 
 
 def test_a_continued_run_knows_what_it_had_and_says_nothing_twice(tmp_path):
-    rows = [{"iteration": i, **HEALTHY} for i in range(20, 501, 20)]
+    whole = {"g_loss": 0.8, "mi_per_code": {"c1_cat10": 1.8}, **HEALTHY}
+    rows = [{"iteration": i, **whole} for i in range(20, 501, 20)]
     run = Watched(tmp_path, rows=rows)
     run.see(520, 700, mi=0.1)
     assert run.kinds == ["information"]
-    rows += [{"iteration": i, **HEALTHY, "mi": 0.1} for i in range(520, 701, 20)]
+    rows += [{"iteration": i, **whole, "mi": 0.1} for i in range(520, 701, 20)]
     again = Watched(tmp_path, rows=rows)
     assert again.said == [] and again.kinds == ["information"]
 
