@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import sys
 
 import torch
 
@@ -20,13 +21,15 @@ def pick_device(name: str) -> torch.device:
         return torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
     try:
         device = torch.device(name)
-    except RuntimeError:
+    except (RuntimeError, OverflowError, ValueError):
         device = None
     if device is None or device.type not in ("cpu", "cuda"):
         raise UserError(f"--device {name!r}: auto, cpu, cuda and cuda:N work")
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if device.type == "cuda" and (device.index or 0) >= count:
-        there = f"cuda:0 to cuda:{count - 1} are there" if count else "this machine shows no GPU"
+        there = "this machine shows no GPU"
+        if count:
+            there = f"cuda:0 to cuda:{count - 1} are there" if count > 1 else "only cuda:0 is there"
         raise UserError(f"--device {name!r} isn't there: {there}; cpu works")
     return device
 
@@ -51,18 +54,35 @@ def total_memory(device: torch.device) -> int:
     """Bytes of memory that the device has."""
     if device.type == "cuda":
         return torch.cuda.get_device_properties(device).total_memory
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return _main_memory("MemTotal")
 
 
 def free_memory(device: torch.device) -> int:
     """Bytes that can still be allocated on the device."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
+    return _main_memory("MemAvailable")
+
+
+def _main_memory(row: str) -> int:
+    """Bytes in a row of Linux's /proc/meminfo; on other systems the total has to do."""
     try:
         with open("/proc/meminfo") as file:
-            return next(int(line.split()[1]) << 10 for line in file if "MemAvailable" in line)
-    except (OSError, StopIteration):  # not Linux: the total has to do
-        return total_memory(device)
+            return next(int(line.split()[1]) << 10 for line in file if line.startswith(row))
+    except (OSError, StopIteration):
+        pass
+    if sys.platform == "win32":
+        return _windows_memory()
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def _windows_memory() -> int:
+    import ctypes
+
+    kilobytes = ctypes.c_ulonglong()
+    if not ctypes.windll.kernel32.GetPhysicallyInstalledSystemMemory(ctypes.byref(kilobytes)):
+        return 4 << 30  # a machine that doesn't say: assume little
+    return kilobytes.value << 10
 
 
 def wait(device: torch.device) -> None:

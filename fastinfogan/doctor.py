@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 import os
 import platform
+import shutil
 import sys
 import warnings
 from collections.abc import Callable, Iterator
@@ -86,8 +87,10 @@ def main() -> int:
     from rich.text import Text
 
     checks = report()
-    # A file or a pipe has no width to keep to: there each check is one line, for grep.
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else 1000)
+    # A file or a pipe has no width to keep to: there each check is one line, for grep. Nor can a
+    # terminal of a few columns show a table.
+    wide = sys.stdout.isatty() and shutil.get_terminal_size().columns >= 40
+    console = Console(highlight=False, width=None if wide else 1000)
     colours = {"ok": "green", "missing": "yellow", "off": "yellow"}
     table = Table(box=None, pad_edge=False)
     for heading in ("part", "status", "found", "consequence"):

@@ -1,5 +1,7 @@
 """The exceptions of this package, and how others' are put into a message."""
 
+from fastinfogan.printable import printable
+
 MOST_SHOWN = 500  # characters of somebody else's message
 
 
@@ -20,22 +22,18 @@ def one_line(error: Exception) -> str:
     return printable(" ".join(str(error).split()), MOST_SHOWN) or type(error).__name__
 
 
-def printable(text: str, most: int) -> str:
-    """Text from a file, fit to be printed.
-
-    Args:
-        text: whatever the file holds.
-        most: characters; what is longer loses its middle.
-
-    Returns:
-        The text, with escapes for what a terminal can't print, or would obey.
-    """
-    text = _without_middle(text, most)
-    if text.isprintable():
-        return text
-    escaped = (c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-    return _without_middle("".join(escaped), most)
+def range_works(least: int, most: int) -> str:
+    """What to do about a number that is out of range, in words."""
+    return f"{least} to {most} work" if least < most else f"only {least} works"
 
 
-def _without_middle(text: str, most: int) -> str:
-    return text if len(text) <= most else f"{text[: most * 2 // 3]} … {text[-most // 3 :]}"
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether an error says that the computer's or the GPU's memory is used up."""
+    # torch.OutOfMemoryError by its name: --help does without torch. Its CPU allocator raises a
+    # plain RuntimeError and says no more than this, or on Windows "not enough memory".
+    return (
+        isinstance(error, MemoryError)
+        or type(error).__name__ == "OutOfMemoryError"
+        or "can't allocate memory" in str(error)
+        or "not enough memory" in str(error)
+    )

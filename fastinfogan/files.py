@@ -27,7 +27,10 @@ def synced_write(path: Path, content: bytes) -> None:
 
 def sync_folder(folder: Path) -> None:
     """Return once the folder's entries, such as a file's new name, are on the disk."""
-    handle = os.open(folder, os.O_RDONLY)
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+    except PermissionError:  # Windows opens no folders
+        return
     try:
         os.fsync(handle)
     finally:

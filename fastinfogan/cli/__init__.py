@@ -7,21 +7,28 @@ in that call, so that ``--help`` doesn't wait. A new command also needs a row in
 
 from __future__ import annotations
 
+import contextlib
+import io
+import os
+import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import reduce
+from importlib.metadata import version
 from operator import or_
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import tyro
 
 from fastinfogan.cli.data import Datasets, Ingest
 from fastinfogan.cli.doctor import Doctor
+from fastinfogan.cli.foreign import command_hint
 from fastinfogan.cli.interrupt import interrupted
+from fastinfogan.cli.options import DASHES, mistake, spelt_out
 from fastinfogan.cli.results import Evaluate, Export, Sample, Traverse
 from fastinfogan.cli.study import Study
 from fastinfogan.cli.train import Train
-from fastinfogan.errors import TrainingDiverged, UserError, one_line
+from fastinfogan.errors import TrainingDiverged, UserError, is_out_of_memory, one_line
 from fastinfogan.tell import on_stderr
 
 COMMANDS = {
@@ -36,22 +43,7 @@ COMMANDS = {
     "doctor": Doctor,
 }
 _STYLE = (tyro.conf.OmitArgPrefixes,)
-
-# Yes, no, or whatever suits the device when not given: a flag to type, True or False to tyro.
-_SWITCHES = ("augment", "compile", "cuda-graphs")
-
-
-def _spell_out(arguments: Sequence[str]) -> list[str]:
-    """``--compile`` -> ``--compile True``, ``--no-compile`` -> ``--compile False``."""
-    spelled = []
-    for i, argument in enumerate(arguments):
-        spelled.append(argument)
-        for name in _SWITCHES:
-            if argument == f"--no-{name}":
-                spelled[-1:] = [f"--{name}", "False"]
-            elif argument == f"--{name}" and arguments[i + 1 : i + 2] not in (["True"], ["False"]):
-                spelled.append("True")
-    return spelled
+_SHELLS = ("bash", "zsh", "tcsh", "fish")  # that tyro writes completions for
 
 
 def parse(arguments: Sequence[str]) -> Any:
@@ -64,30 +56,91 @@ def parse(arguments: Sequence[str]) -> Any:
         An instance of one of ``COMMANDS``.
 
     Raises:
-        SystemExit: the arguments can't be parsed (code 2), or ask for help (code 0).
-        UserError: ``--resume`` names no run directory.
+        SystemExit: the arguments ask for help (code 0), or can't be parsed (code 2, after a line
+            that says why).
+        UserError: an option was given twice, or ``--resume`` names no run directory.
     """
-    arguments = _spell_out(arguments)
-    kind = COMMANDS.get(arguments[0]) if arguments else None
-    if kind is None:  # help, or a mistake
-        choices = [Annotated[kind, tyro.conf.subcommand(name)] for name, kind in COMMANDS.items()]
-        return tyro.cli(
-            reduce(or_, choices), prog="fastinfogan", args=arguments, config=_STYLE,
-            description="Train InfoGAN, and see what its codes have learned.",
-        )  # fmt: skip
-    command = _parse_one(kind, arguments)
+    arguments = arguments or [""]
+    name, *rest = arguments
+    if name in ("-h", "--help", "help") or _asks_for_completion(arguments):
+        _show_help(["--help"] if name == "help" else arguments)
+    kind = COMMANDS.get(name)
+    if kind is None:
+        known = f"fastinfogan COMMAND --help says more of {', '.join(COMMANDS)}"
+        if not name:
+            _refuse(f"name a command; {known}")
+        if name[0] in DASHES:
+            _refuse(f"{name}: the command comes first, as in fastinfogan train; {known}")
+        _refuse(f"{name!r} is no command; {known}{command_hint(name)}")
+    command = _parse_one(name, rest)
     # What isn't given keeps the value that the run, or study, was started with, not the default.
     if isinstance(command, Train | Study) and (saved := command.saved()) is not None:
         default = type(command)(saved.data, saved.model, saved.optim, saved.run)
-        command = _parse_one(kind, arguments, default=default)
+        command = _parse_one(name, rest, default=default)
     return command
 
 
-def _parse_one(kind: type, arguments: Sequence[str], **options: Any) -> Any:
+def _asks_for_completion(arguments: Sequence[str]) -> bool:
+    """Whether they ask tyro for a script with which a shell completes options."""
+    words = {"--tyro-print-completion": 2, "--tyro-write-completion": 3}.get(arguments[0], 0)
+    if words and (len(arguments) < words or arguments[1] not in _SHELLS):
+        file = " and a file" if words == 3 else ""
+        raise UserError(f"{arguments[0]}: name a shell ({', '.join(_SHELLS)}){file} after it")
+    return words > 0
+
+
+def _show_help(arguments: Sequence[str]) -> None:
+    choices = [Annotated[kind, tyro.conf.subcommand(name)] for name, kind in COMMANDS.items()]
+    with _wide_enough():
+        tyro.cli(
+            reduce(or_, choices), prog="fastinfogan", args=arguments, config=_STYLE,
+            description="Train InfoGAN, and see what its codes have learned.",
+        )  # fmt: skip
+
+
+def _parse_one(name: str, arguments: Sequence[str], **options: Any) -> Any:
     """One command's options: building the parsers of all the others takes longer than the rest."""
-    return tyro.cli(
-        kind, prog=f"fastinfogan {arguments[0]}", args=arguments[1:], config=_STYLE, **options
-    )
+    kind, said = COMMANDS[name], io.StringIO()
+    as_typed = arguments and _asks_for_completion(arguments)
+    words = arguments if as_typed else spelt_out(kind, arguments)
+    try:
+        with contextlib.redirect_stderr(said), _wide_enough():
+            return tyro.cli(kind, prog=f"fastinfogan {name}", args=words, config=_STYLE, **options)
+    except SystemExit as refused:
+        if not refused.code:  # help
+            raise
+    # A box: what is wrong, a rule, help on it.
+    inside = [line.strip("│╭╰╮╯─| ") for line in said.getvalue().splitlines()[1:]]
+    reason = " ".join(inside[: inside.index("")] if "" in inside else inside)
+    _refuse(mistake(name, COMMANDS, arguments, reason))
+
+
+def _refuse(reason: str) -> NoReturn:
+    on_stderr(f"error: {reason}")
+    raise SystemExit(2)
+
+
+@contextlib.contextmanager
+def _wide_enough() -> Iterator[None]:
+    """Inside, no terminal has fewer than 40 columns: in a few, tyro lays its help out for ever."""
+    before = os.environ.get("COLUMNS")
+    if shutil.get_terminal_size().columns >= 40:
+        yield
+        return
+    os.environ["COLUMNS"] = "40"
+    try:
+        yield
+    finally:
+        del os.environ["COLUMNS"]
+        if before is not None:
+            os.environ["COLUMNS"] = before
+
+
+def _any_text(*streams: Any) -> None:
+    """Let the streams print any text: a file's name may hold what the terminal can't show."""
+    for stream in streams:
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -101,6 +154,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         ended the command.
     """
     arguments = sys.argv[1:] if arguments is None else list(arguments)
+    _any_text(sys.stdout, sys.stderr)
+    if arguments[:1] in (["--version"], ["-V"], ["version"]):
+        print(f"fastinfogan {version('fastinfogan')}")
+        return 0
     try:
         return parse(arguments)()
     except UserError as error:
@@ -111,6 +168,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     except OSError as error:  # a full disk, a folder that can't be written to
         on_stderr(f"error: {one_line(error)}")
+        return 2
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        on_stderr(f"error: out of memory; ask for less at once, or free some ({one_line(error)})")
         return 2
     except KeyboardInterrupt as error:  # while training, the trainer takes it, and saves
         on_stderr(interrupted("".join(arguments[:1]), error))

@@ -7,16 +7,16 @@ from typing import Annotated
 
 import tyro
 
-from fastinfogan.errors import UserError
+from fastinfogan.errors import UserError, range_works
 
 RunPath = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
 SourcePath = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN|FILE")]
 
 
-def at_least(least: int, value: int, flag: str) -> int:
-    """The value behind ``flag``, if it is large enough."""
-    if value < least:
-        raise UserError(f"{flag} {value}: {least} or more works")
+def within(least: int, most: int, value: int, flag: str) -> int:
+    """The value behind ``flag``, if it is neither too small nor absurdly large."""
+    if not least <= value <= most:
+        raise UserError(f"{flag} {value}: {range_works(least, most)}")
     return value
 
 

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
-import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
 import tyro
 
-from fastinfogan.cli.arguments import RunPath, SourcePath, at_least, output_file, valid_seed
+from fastinfogan.cli.arguments import RunPath, SourcePath, output_file, valid_seed, within
 from fastinfogan.config import unset_as
 from fastinfogan.errors import UserError
+
+MOST_SAMPLES = 1_000_000  # their codes are kept until they have all been seen
 
 
 @dataclass(frozen=True)
@@ -32,11 +33,12 @@ class Evaluate:
         from fastinfogan.results.evaluation_text import format_evaluation
         from fastinfogan.results.run import load_run
 
+        samples = within(1, MOST_SAMPLES, self.samples, "--samples")
         run = load_run(self.run)
         if self.data_dir is not None:
             data = replace(run.config.data, data_dir=self.data_dir)
             run.config = replace(run.config, data=data)
-        evaluation = run.evaluate(samples=at_least(1, self.samples, "--samples"))
+        evaluation = run.evaluate(samples=samples)
         as_json = json.dumps(evaluation.to_dict(), indent=2)
         print(as_json if self.json else format_evaluation(evaluation))
         return 0
@@ -60,10 +62,10 @@ class Sample:
     def __call__(self) -> int:
         from fastinfogan.results.run import open_generator
 
-        count, output = at_least(1, self.count, "--count"), output_file(self.output)
+        output, seed = output_file(self.output), valid_seed(self.seed)
         generator = open_generator(self.source)
         fixed = generator.parse_codes(self.set)
-        generator.save_samples(output, count, seed=valid_seed(self.seed), fixed=fixed)
+        generator.save_samples(output, self.count, seed=seed, fixed=fixed)
         print(self.output)
         return 0
 
@@ -95,9 +97,7 @@ class Traverse:
         from fastinfogan.results.grid import save_png
         from fastinfogan.results.run import open_generator
 
-        for flag, value in (("--low", self.low), ("--high", self.high)):
-            if not math.isfinite(value):
-                raise UserError(f"{flag} {value}: finite numbers work")
+        seed = valid_seed(self.seed)
         generator = open_generator(self.source)
         fixed = generator.parse_codes(self.set)
         names = generator.spec.names
@@ -112,11 +112,11 @@ class Traverse:
         for code in codes:
             picture = generator.traverse(
                 code,
-                rows=at_least(1, self.rows, "--rows"),
-                columns=at_least(1, self.columns, "--columns"),
+                rows=self.rows,
+                columns=self.columns,
                 low=self.low,
                 high=self.high,
-                seed=valid_seed(self.seed),
+                seed=seed,
                 fixed=fixed,
             )
             output = self.output or Path(f"traversal_{names[code]}.png")

@@ -8,10 +8,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import Annotated
 
-from fastinfogan.cli.arguments import at_least
+from fastinfogan.cli.arguments import within
 from fastinfogan.cli.loading import loading
 from fastinfogan.config import TrainConfig, unset_as
 from fastinfogan.errors import UserError
+
+MOST_JOBS = 64  # processes, even where there are fewer cores
 
 
 @dataclass(frozen=True)
@@ -59,12 +61,13 @@ class Study(TrainConfig):
         study = open_study(folder, config, seeds)
         chosen = study.seeds
         if self.only is not None:
-            if not 0 <= self.only < len(study.seeds):
-                raise UserError(f"--only {self.only}: 0 to {len(study.seeds) - 1} work")
-            chosen = (study.seeds[self.only],)
+            only = within(0, len(study.seeds) - 1, self.only, "--only")
+            chosen = (study.seeds[only],)
         cores = os.cpu_count() or 1
         on_gpu = _on_gpu(config.run.device)
-        jobs = (1 if on_gpu else cores) if self.jobs is None else at_least(1, self.jobs, "--jobs")
+        jobs = 1 if on_gpu else cores
+        if self.jobs is not None:
+            jobs = within(1, max(MOST_JOBS, cores), self.jobs, "--jobs")
         jobs = min(jobs, len(chosen))
         print(f"{len(chosen)} seeds, {jobs} at a time, in {folder}", flush=True)
         with shown_progress() as progress:

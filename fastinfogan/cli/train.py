@@ -48,5 +48,7 @@ class Train(TrainConfig):
             from fastinfogan.results.evaluation_text import format_evaluation
 
             print(format_evaluation(run.evaluation))
+            for sign in run.collapse:
+                print(f"this run looks collapsed, since iteration {sign.since}: {sign.says}")
             print(f"pictures, numbers and generator.safetensors are in {run.folder}")
         return 128 + run.interrupted if run.interrupted else 0

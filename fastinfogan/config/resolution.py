@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import replace
 from typing import Any
 
@@ -12,6 +11,7 @@ from fastinfogan.config.presets import PRESETS, architecture_of
 from fastinfogan.config.tree import DataConfig, ModelConfig, OptimConfig, TrainConfig
 from fastinfogan.errors import UserError
 from fastinfogan.model.latent_spec import make_spec
+from fastinfogan.similar import meant
 
 
 def resolve(config: TrainConfig) -> TrainConfig:
@@ -25,8 +25,8 @@ def resolve(config: TrainConfig) -> TrainConfig:
     dataset = find_dataset(config.data.dataset)
     name = dataset.default_preset if config.model.preset is None else config.model.preset
     if name not in PRESETS:
-        close = difflib.get_close_matches(name, PRESETS, n=1)
-        hint = f"; did you mean {close[0]}?" if close else ""
+        close = meant(name, PRESETS)
+        hint = "" if close is None else f"; did you mean {close}?"
         raise UserError(f"--preset {name!r} is unknown; choose one of {', '.join(PRESETS)}{hint}")
     data = config.data
     dataset.check_shape(data.image_size, data.channels)
@@ -98,26 +98,35 @@ def _filled(config: Any, **defaults: Any) -> Any:
 
 def _check_ranges(config: TrainConfig) -> None:
     optim, run = config.optim, config.run
+    most, weight = 10**9 - 1, "0 or more works, up to 1000000"
     limits = [  # flag, value, fits, what works
-        ("--iterations", optim.iterations, 1 <= optim.iterations < 10**9, "1 to 999999999"),
-        ("--batch-size", optim.batch_size, optim.batch_size >= 2, "2 or more (batchnorm)"),
-        ("--lr-d", optim.lr_d, 0 < optim.lr_d < 1, "above 0 and below 1"),
-        ("--lr-g", optim.lr_g, 0 < optim.lr_g < 1, "above 0 and below 1"),
-        ("--lambda-disc", optim.lambda_disc, 0 <= optim.lambda_disc < 1e6, "0 or more"),
-        ("--lambda-cont", optim.lambda_cont, 0 <= optim.lambda_cont < 1e6, "0 or more"),
-        ("--consistency", optim.consistency, 0 <= optim.consistency < 1e6, "0 or more"),
-        ("--average", optim.average, 0 <= optim.average < 10**9, "0 or more"),
-        ("--beta1", optim.beta1, 0 <= optim.beta1 < 1, "0 or more and below 1"),
-        ("--beta2", optim.beta2, 0 <= optim.beta2 < 1, "0 or more and below 1"),
-        ("--seed", run.seed, 0 <= run.seed < 2**63, "0 to 2^63 - 1"),
-        ("--log-every", run.log_every, run.log_every >= 1, "1 or more"),
-        ("--sample-every", run.sample_every, run.sample_every >= 0, "0 or more"),
-        ("--evaluate-every", run.evaluate_every, run.evaluate_every >= 0, "0 or more"),
-        ("--checkpoint-every", run.checkpoint_every, run.checkpoint_every >= 1, "1 or more"),
-    ]
+        ("--iterations", optim.iterations, 1 <= optim.iterations <= most, f"1 to {most} works"),
+        (
+            "--batch-size", optim.batch_size, 2 <= optim.batch_size <= most,
+            f"2 or more (batchnorm) works, up to {most}",
+        ),
+        ("--lr-d", optim.lr_d, 0 < optim.lr_d < 1, "above 0 and below 1 works"),
+        ("--lr-g", optim.lr_g, 0 < optim.lr_g < 1, "above 0 and below 1 works"),
+        ("--lambda-disc", optim.lambda_disc, 0 <= optim.lambda_disc <= 1e6, weight),
+        ("--lambda-cont", optim.lambda_cont, 0 <= optim.lambda_cont <= 1e6, weight),
+        ("--consistency", optim.consistency, 0 <= optim.consistency <= 1e6, weight),
+        ("--average", optim.average, 0 <= optim.average <= most, f"0 or more works, up to {most}"),
+        ("--beta1", optim.beta1, 0 <= optim.beta1 < 1, "0 or more and below 1 works"),
+        ("--beta2", optim.beta2, 0 <= optim.beta2 < 1, "0 or more and below 1 works"),
+        ("--seed", run.seed, 0 <= run.seed < 2**63, "0 to 2^63 - 1 works"),
+        *(
+            (flag, every, least <= every < 2**63, f"{least} or more works, up to 2^63 - 1")
+            for flag, every, least in (
+                ("--log-every", run.log_every, 1),
+                ("--sample-every", run.sample_every, 0),
+                ("--evaluate-every", run.evaluate_every, 0),
+                ("--checkpoint-every", run.checkpoint_every, 1),
+            )
+        ),
+    ]  # fmt: skip
     for flag, value, fits, works in limits:
         if not fits:
-            raise UserError(f"{flag} {value}: {works} works")
+            raise UserError(f"{flag} {value}: {works}")
     if optim.consistency > 0:
         if not any(config.spec.codes[i].is_discrete for i in config.spec.regularized):
             raise UserError(

@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -19,6 +19,7 @@ from fastinfogan.config.layers import Architecture
 from fastinfogan.config.presets import architecture_of
 from fastinfogan.kernels.jitter import Jitter
 from fastinfogan.model.latent_spec import LatentSpec, make_spec
+from fastinfogan.paths import expanded
 
 
 def unset_as(metavar: str, default: str) -> Any:
@@ -42,6 +43,10 @@ class DataConfig:
     """Leave out files that can't be read, however many (a few, or 1 %, need no flag)."""
     stretch: Annotated[int | None, unset_as("BITS", "16")] = None
     """folder and faces: bits that grey images of 16 bits really use, as scans do; often 12."""
+
+    def __post_init__(self) -> None:
+        if self.data_dir is not None:
+            object.__setattr__(self, "data_dir", expanded(self.data_dir))
 
 
 @dataclass(frozen=True)
@@ -141,6 +146,10 @@ class RunConfig:
     checkpoint_every: int = 250
     """Iterations between checkpoints; the two newest are kept."""
 
+    def __post_init__(self) -> None:
+        if self.out is not None:
+            object.__setattr__(self, "out", expanded(self.out))
+
 
 @dataclass(frozen=True)
 class TrainConfig:
@@ -170,6 +179,13 @@ class TrainConfig:
     def lambdas(self) -> tuple[float, ...]:
         """lambda per code of a resolved configuration."""
         return self.spec.lambdas(self.optim.lambda_disc, self.optim.lambda_cont)
+
+    def kept_in(self, out: Path) -> TrainConfig:
+        """As a run directory keeps it: the folder of images is absolute, found from anywhere."""
+        data = self.data
+        if data.data_dir is not None:
+            data = replace(data, data_dir=data.data_dir.absolute())
+        return replace(self, data=data, run=replace(self.run, out=out))
 
     def fingerprint(self) -> str:
         """SHA-256 of what decides an iteration: the tree without what may change on resuming.

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from fastinfogan.data.progress import ProgressBar
 from fastinfogan.errors import UserError, one_line
+from fastinfogan.paths import expanded
 
 CACHE_VARIABLE = "FASTINFOGAN_CACHE"
 # Seconds to connect, and between two pieces of an answer: a dead mirror must not hold up the next.
@@ -16,10 +17,21 @@ CHUNK_BYTES = 1 << 16
 
 
 def cache_directory(dataset: str) -> Path:
-    """Where the files of ``dataset`` are kept: $FASTINFOGAN_CACHE or the system's cache folder."""
+    """Where the files of ``dataset`` are kept: $FASTINFOGAN_CACHE or the system's cache folder.
+
+    Raises:
+        UserError: the folder lies in a home folder, and none is known.
+    """
     import pooch
 
-    return Path(os.environ.get(CACHE_VARIABLE) or pooch.os_cache("fastinfogan")) / dataset
+    try:
+        folder = os.environ.get(CACHE_VARIABLE) or pooch.os_cache("fastinfogan")
+        # Without a home, pooch raises, or names a folder that begins with ~.
+        return expanded(folder).absolute() / dataset
+    except (RuntimeError, UserError) as error:
+        raise UserError(
+            f"{CACHE_VARIABLE}: {one_line(error)}; set {CACHE_VARIABLE} to a folder you can write"
+        ) from None
 
 
 def fetch(dataset: str, mirrors: Sequence[str], md5: Mapping[str, str], progress: bool) -> Path:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import typing
 from pathlib import Path
 
@@ -18,7 +17,9 @@ from fastinfogan.data.sources.folder import FOLDER
 from fastinfogan.data.sources.idx import FASHION_MNIST, MNIST
 from fastinfogan.data.sources.sprites import SPRITES
 from fastinfogan.data.sources.svhn import SVHN
-from fastinfogan.errors import UserError
+from fastinfogan.errors import UserError, one_line
+from fastinfogan.paths import expanded
+from fastinfogan.similar import meant
 from fastinfogan.tell import Tell, on_stderr
 
 DATASETS: dict[str, Dataset] = {
@@ -26,6 +27,17 @@ DATASETS: dict[str, Dataset] = {
     for dataset in (
         DIGITS, MNIST, FASHION_MNIST, SPRITES, SVHN, CELEBA, FACES, CHAIRS, DSPRITES, FOLDER,
     )
+}  # fmt: skip
+_ALSO_CALLED = {
+    "fmnist": "fashion-mnist", "fashion": "fashion-mnist", "shapes": "sprites",
+    "basel": "faces", "bfm": "faces", "3dfaces": "faces", "3dchairs": "chairs",
+    **dict.fromkeys(
+        (
+            "imagefolder", "image", "images", "photos", "custom", "dir", "directory", "path", "own",
+            "cifar10", "cifar100", "cifar", "imagenet", "ffhq", "lsun", "stl10", "celebahq",
+        ),
+        "folder",
+    ),
 }  # fmt: skip
 
 
@@ -92,13 +104,17 @@ def make_request(
         raise UserError(f"--split {split!r} is unknown; choose one of train, test")
     dataset.check_shape(image_size, channels)
     dataset.check_stretch(stretch)
-    data_dir = None if data_dir is None else Path(data_dir)
+    data_dir = None if data_dir is None else expanded(data_dir)
     return LoadRequest(data_dir, split, image_size, channels, progress, allow_bad, tell, stretch)
 
 
 def dataset_status(name: str, data_dir: Path | None = None) -> tuple[bool, str]:
     """(ready to load without a download, one line: what is there or what it needs)."""
-    return find_dataset(name).status(None if data_dir is None else Path(data_dir))
+    dataset = find_dataset(name)
+    try:
+        return dataset.status(None if data_dir is None else expanded(data_dir))
+    except (OSError, UserError) as error:  # no home for the cache; a folder that can't be read
+        return False, one_line(error)
 
 
 def find_dataset(name: str) -> Dataset:
@@ -109,8 +125,10 @@ def find_dataset(name: str) -> Dataset:
     """
     if name in DATASETS:
         return DATASETS[name]
-    close = difflib.get_close_matches(name, DATASETS, n=1)
-    hint = f" (did you mean {close[0]!r}?)" if close else ""
+    close = meant(name, DATASETS, _ALSO_CALLED)
+    hint = "" if close is None else f" (did you mean {close!r}?)"
+    if close == "folder":
+        hint = " (did you mean 'folder'? it takes any folder of images)"
     raise UserError(
         f"--dataset {name!r} is unknown; choose one of {', '.join(sorted(DATASETS))}{hint}"
     )

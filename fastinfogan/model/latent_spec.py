@@ -16,6 +16,7 @@ if TYPE_CHECKING:  # imported where needed: --help doesn't wait for torch
 
 _SPELLINGS = {kind.spelling: kind for kind in KINDS.values()}
 _ITEM = re.compile(rf"(?:(\d+)x)?({'|'.join(_SPELLINGS)})(\d+)?((?::[a-z]+)*)")
+_TOO_MANY = 10**9  # of anything: Python refuses to read numbers of thousands of digits
 _KINDS_TEXT = ", ".join(
     f"{kind.spelling}K (K categories)" if kind.has_categories else kind.spelling
     for kind in KINDS.values()
@@ -140,12 +141,9 @@ def parse_codes(text: str) -> tuple[Code, ...]:
             if kind.has_categories:
                 wants = f"needs its number of categories, as in {spelling}10"
             raise UserError(f"--codes {text!r}: {item!r} {wants}")
-        categories = int(size) if kind.has_categories else 0
+        categories = _count(size) if kind.has_categories else 0
         if kind.has_categories and not 2 <= categories <= MAX_CATEGORIES:
-            raise UserError(
-                f"--codes {text!r}: {item!r} has {categories} categories; "
-                f"2 to {MAX_CATEGORIES} work"
-            )
+            raise UserError(f"--codes {text!r}: {item!r}: 2 to {MAX_CATEGORIES} categories work")
         asked = [m for m in modifiers.split(":") if m]
         for modifier in asked:
             if modifier not in ("learned", "fixed", "free") or (
@@ -160,13 +158,17 @@ def parse_codes(text: str) -> tuple[Code, ...]:
             std="learned" if "learned" in asked else "fixed",
             regularized="free" not in asked,
         )
-        times = int(repeat) if repeat else 1
+        times = _count(repeat) if repeat else 1
         if not 1 <= times <= MAX_CODES - len(codes):
-            raise UserError(f"--codes {text!r}: {len(codes) + times} codes; 1 to {MAX_CODES} work")
+            raise UserError(f"--codes {text!r}: {item!r}: 1 to {MAX_CODES} codes in all work")
         codes.extend([code] * times)
     if not codes:
         raise UserError(f"--codes {text!r} names no code; write {GRAMMAR}")
     return tuple(codes)
+
+
+def _count(digits: str) -> int:
+    return int(digits) if len(digits.lstrip("0")) < 10 else _TOO_MANY
 
 
 def format_codes(codes: tuple[Code, ...]) -> str:

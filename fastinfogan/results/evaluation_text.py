@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from fastinfogan.errors import printable
+from fastinfogan.printable import printable
 from fastinfogan.results.evaluate import Evaluation
 
 

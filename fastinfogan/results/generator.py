@@ -9,13 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from torch import nn
 
-from fastinfogan.errors import UserError
+from fastinfogan.device import free_memory
+from fastinfogan.errors import UserError, range_works
 from fastinfogan.files import atomic_write
 from fastinfogan.model.latent_spec import Latents, LatentSpec
+from fastinfogan.paths import expanded
 from fastinfogan.results.grid import label_grid, save_png, tile
 from fastinfogan.results.pictures import (
+    MOST_IMAGES,
     column_order,
     generate,
     label_traversal,
@@ -23,6 +27,8 @@ from fastinfogan.results.pictures import (
     pin_codes,
     traversal,
 )
+
+MOST_BYTES = 2**32  # of images in a file
 
 
 @dataclass(frozen=True)
@@ -191,11 +197,15 @@ class TrainedGenerator:
             fixed: codes set by hand, as for ``latents``.
 
         Raises:
-            UserError: the name ends otherwise, there is no such code, or it can't take its value.
+            UserError: the name ends otherwise, there are too many images for it, there is no such
+                code, or it can't take its value.
         """
-        path = Path(path)
+        path = expanded(path)
         if path.suffix not in (".png", ".npz"):
             raise UserError(f"--output {path}: names ending in .png and .npz work")
+        most = MOST_IMAGES if path.suffix == ".png" else self._most_in_memory()
+        if not 1 <= count <= most:
+            raise UserError(f"--count {count}: {range_works(1, most)} in a {path.suffix}")
         images = self.sample(count, seed=seed, fixed=fixed)
         if path.suffix == ".npz":
             noise, values = self.latents(count, seed=seed, fixed=fixed)
@@ -207,6 +217,12 @@ class TrainedGenerator:
         pinned = "".join(f", {self.spec.names[i]} = {v:g}" for i, v in by_index)
         grid = tile(images, columns=min(count, 16))
         save_png(path, label_grid(grid, f"samples of seed {seed}{pinned}"))
+
+    def _most_in_memory(self) -> int:
+        """How many images with their latents can be written at once: they are held three times."""
+        of_each = self.sample(1).nbytes + 4 * self.spec.input_width
+        free = free_memory(torch.device("cpu"))
+        return max(1, min(MOST_BYTES, free // 4) // of_each)
 
     def save_pictures(self, folder: Path, suffix: str = "") -> None:
         """Write samples.png, and traversal_CODE.png for every code.

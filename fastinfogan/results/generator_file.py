@@ -25,6 +25,7 @@ from fastinfogan.files import atomic_write
 from fastinfogan.model.latent_spec import LatentSpec
 from fastinfogan.model.networks import Generator
 from fastinfogan.model.weights import weights
+from fastinfogan.paths import expanded
 from fastinfogan.results.generator import TrainedGenerator
 from fastinfogan.results.generator_words import (
     FORMAT_VERSION,
@@ -110,7 +111,7 @@ def load_generator(path: Path | str, device: torch.device | str = "cpu") -> Trai
         UserError: the file isn't there, isn't a generator.safetensors, is damaged, or describes
             something that this version can't build.
     """
-    path = Path(path)
+    path = expanded(path)
     try:
         _check_size(path)
         with safe_open(path, framework="pt") as file:

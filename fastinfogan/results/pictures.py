@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fastinfogan.errors import UserError, printable
+from fastinfogan.errors import UserError, range_works
 from fastinfogan.kernels.codes import Code
 from fastinfogan.model.latent_spec import Latents, LatentSpec
+from fastinfogan.printable import printable
 from fastinfogan.results.eval_mode import eval_device
 from fastinfogan.results.grid import label_grid, tile
 
 _BATCH = 256  # images generated at a time
+MOST_IMAGES = 2**14  # in a picture: what programs that show it can be expected to open
+MOST_VALUE = 1e6  # of a continuous code: training sees a few units of it
+_RANGE = f"from {-MOST_VALUE:.0f} to {MOST_VALUE:.0f}"
 
 
 def to_uint8(images: Tensor, output_range: tuple[float, float]) -> np.ndarray:
@@ -78,8 +81,8 @@ def pin_codes(spec: LatentSpec, values: Tensor, fixed: Mapping[int, float]) -> T
         code, asked = spec.codes[i], f"--set {spec.names[i]}={value:g}"
         if code.is_discrete and value not in range(code.choices):
             raise UserError(f"{asked}: whole numbers from 0 to {code.choices - 1} work")
-        if not math.isfinite(value):
-            raise UserError(f"{asked}: finite numbers work")
+        if not abs(value) <= MOST_VALUE:
+            raise UserError(f"{asked}: finite numbers {_RANGE} work")
         values[:, i] = value
     return values
 
@@ -122,12 +125,17 @@ def traversal(
         uint8 (height, width, C), images and ``GAP`` pixels around each.
 
     Raises:
-        UserError: ``fixed`` has an impossible value, or sets the code that varies.
+        UserError: ``fixed`` has an impossible value, or sets the code that varies; ``low`` or
+            ``high`` is none, or there would be no image or too many.
         ValueError: the generator isn't in eval mode, or ``order`` is no permutation.
     """
     fixed = fixed or {}
     if code in fixed:
         raise UserError(f"--set {spec.names[code]}={fixed[code]:g}: this is the code that varies")
+    _check_size(spec.codes[code], rows, columns)
+    for flag, value in (("--low", low), ("--high", high)):
+        if not abs(value) <= MOST_VALUE:
+            raise UserError(f"{flag} {value}: finite numbers {_RANGE} work")
     shown = _column_values(spec.codes[code], columns, low, high, order)
     noise, values = spec.sample(rows, seed, 0)
     ordered = ordered_code(spec, code)
@@ -160,6 +168,15 @@ def column_order(category_to_label: Sequence[str | None]) -> list[int]:
         return category_to_label[category] is None, not number, int(label) if number else 0, label
 
     return sorted(range(len(category_to_label)), key=key)
+
+
+def _check_size(code: Code, rows: int, columns: int) -> None:
+    if not 1 <= columns <= MOST_IMAGES:
+        raise UserError(f"--columns {columns}: {range_works(1, MOST_IMAGES)}")
+    beside = code.choices if code.is_discrete else columns
+    most = MOST_IMAGES // beside
+    if not 1 <= rows <= most:
+        raise UserError(f"--rows {rows}: with {beside} columns {range_works(1, most)}")
 
 
 def _column_values(

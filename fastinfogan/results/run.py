@@ -26,6 +26,7 @@ from fastinfogan.errors import UserError
 from fastinfogan.files import atomic_write
 from fastinfogan.model.networks import Discriminator, Generator
 from fastinfogan.model.weights import restore_weights
+from fastinfogan.paths import expanded
 from fastinfogan.results.curves import plot_curves
 from fastinfogan.results.eval_mode import in_eval_mode
 from fastinfogan.results.evaluate import Evaluation, evaluate
@@ -33,6 +34,7 @@ from fastinfogan.results.generator import TrainedGenerator
 from fastinfogan.results.generator_file import export_generator, load_generator
 from fastinfogan.tell import Tell, on_stderr
 from fastinfogan.training.checkpoint import load_newest
+from fastinfogan.training.collapse import Sign
 from fastinfogan.training.metrics import read_metrics
 
 
@@ -49,6 +51,7 @@ class Run:
         evaluation: what was measured when this session finished the run; None if it didn't.
         code_to_label: name of a categorical code -> the label that each category shows; empty
             where nothing is known.
+        collapse: its signs at the end of training, when this session finished the run.
     """
 
     def __init__(
@@ -64,6 +67,7 @@ class Run:
         self.interrupted: signal.Signals | None = None
         self.evaluation: Evaluation | None = None
         self.code_to_label: Mapping[str, Sequence[str | None]] = {}
+        self.collapse: tuple[Sign, ...] = ()
 
     def evaluate(self, data: ImageData | None = None, samples: int = 10_000) -> Evaluation:
         """L_I per code on generated images; clustering errors where the real ones have labels.
@@ -101,7 +105,7 @@ class Run:
         Returns:
             The path.
         """
-        path = self.folder / "generator.safetensors" if path is None else Path(path)
+        path = self.folder / "generator.safetensors" if path is None else expanded(path)
         export_generator(
             path,
             self.generator,
@@ -131,17 +135,21 @@ class Run:
             config=to_dict(self.config),
         )
 
-    def finish(self, data: ImageData, seconds: float, device: str) -> Evaluation:
+    def finish(
+        self, data: ImageData, seconds: float, device: str, collapse: Sequence[Sign] = ()
+    ) -> Evaluation:
         """Leave behind what a finished run should: the generator, pictures, numbers.
 
         Args:
             data: real images to evaluate on.
             seconds: spent training.
             device: what trained, in words.
+            collapse: signs of it at the end of training.
 
         Returns:
             What was measured.
         """
+        self.collapse = tuple(collapse)
         evaluation = self.evaluation = self.evaluate(data)
         self.code_to_label = evaluation.code_to_label
         self.export()
@@ -152,6 +160,7 @@ class Run:
             "iterations": self.iteration,
             "seconds": round(seconds, 1),
             "last_metrics": metrics[-1],
+            "collapse": [sign._asdict() for sign in collapse],
             "evaluation": evaluation.to_dict(),
             "config_sha256": self.config.fingerprint(),
             "device": device,
@@ -198,7 +207,7 @@ def load_run(folder: Path | str, device: torch.device | str = "cpu", tell: Tell 
     Raises:
         UserError: there's no run, or no usable checkpoint in it.
     """
-    folder = Path(folder)
+    folder = expanded(folder)
     config = read_config(folder)
     state, progress, damaged = load_newest(folder / "checkpoints")
     if progress.config_fingerprint != config.fingerprint():
@@ -228,7 +237,7 @@ def open_generator(source: Path | str, tell: Tell = on_stderr) -> TrainedGenerat
     Raises:
         UserError: it is neither, or damaged.
     """
-    source = Path(source)
+    source = expanded(source)
     if not source.is_dir():
         return load_generator(source)
     run = load_run(source, tell=tell)

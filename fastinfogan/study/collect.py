@@ -15,9 +15,8 @@ from fastinfogan.results.eval_mode import in_eval_mode
 from fastinfogan.results.run import images_of, load_run
 from fastinfogan.study import choice
 from fastinfogan.study.folder import FILE, Study, best_clustering, read_json, write_study
+from fastinfogan.training.collapse import COLLAPSED_D
 from fastinfogan.training.metrics import read_metrics
-
-COLLAPSED_D = 0.05  # nats: a D that is never wrong has nothing left to teach
 
 
 def collect(study: Study) -> dict[str, Any]:
@@ -93,7 +92,7 @@ def row_of(study: Study, seed: int, summary: Mapping[str, Any], data: ImageData)
         np.save(run.folder / "categories.npy", categories)
     return {
         "numbers": numbers,
-        "collapsed": is_collapsed(summary["last_metrics"], spec),
+        "collapsed": bool(summary.get("collapse")) or is_collapsed(summary["last_metrics"], spec),
         "curve": curve_of(metrics),
         "scores": scores,
         "device": summary["device"],

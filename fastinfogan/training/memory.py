@@ -10,6 +10,14 @@ from fastinfogan.config import TrainConfig
 from fastinfogan.device import total_memory
 
 
+def fitting(config: TrainConfig, device: torch.device) -> str:
+    """What to do where memory is too small for a configuration, in words."""
+    batch = fitting_batch(config, device)
+    if batch < 2:  # batchnorm needs two
+        return "no batch fits; free some memory, or choose smaller networks with --preset"
+    return f"about {batch} should fit"
+
+
 def fitting_batch(config: TrainConfig, device: torch.device) -> int:
     """A batch that should fit in the device's memory: a power of two below the one that doesn't.
 

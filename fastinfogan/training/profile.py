@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,6 +10,8 @@ from pathlib import Path
 import torch
 from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
+
+from fastinfogan.files import atomic_write
 
 AFTER, ITERATIONS = 30, 10  # iterations of the session before the trace (warm-up); at most in it
 TOP = 5
@@ -33,7 +36,10 @@ def traced(path: Path, device: torch.device, iterations: int) -> Iterator[list[s
         yield lines
         if on_gpu:
             torch.cuda.synchronize(device)
-    profiler.export_chrome_trace(str(path))
+    with tempfile.TemporaryDirectory() as folder:  # the profiler can't write to names of any bytes
+        written = Path(folder) / path.name
+        profiler.export_chrome_trace(str(written))
+        atomic_write(path, written.read_bytes())
     own = "self_device_time_total" if on_gpu else "self_cpu_time_total"
     events = profiler.key_averages()
     if on_gpu:  # the kernels; an operation's row counts its kernels once more

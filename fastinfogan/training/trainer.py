@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from fastinfogan.config import TrainConfig, resolve, to_dict
 from fastinfogan.data import ImageData, find_dataset
@@ -18,8 +15,9 @@ from fastinfogan.device import describe_device, wait
 from fastinfogan.engine.build import build_engine
 from fastinfogan.engine.draws import Draws, fill_of
 from fastinfogan.engine.graph import Captured, Eager
-from fastinfogan.errors import TrainingDiverged, UserError
+from fastinfogan.errors import TrainingDiverged, UserError, is_out_of_memory, range_works
 from fastinfogan.files import atomic_write
+from fastinfogan.paths import expanded
 from fastinfogan.plan import make_plan
 from fastinfogan.results.changes import save_changes
 from fastinfogan.results.eval_mode import in_eval_mode
@@ -32,8 +30,9 @@ from fastinfogan.training.checkpoint import (
     save_checkpoint,
     set_aside,
 )
+from fastinfogan.training.collapse import Watch
 from fastinfogan.training.directory import default_out, named_out, refuse_existing
-from fastinfogan.training.memory import fitting_batch
+from fastinfogan.training.memory import fitting
 from fastinfogan.training.metrics import MetricsLog, Window
 from fastinfogan.training.profile import AFTER, ITERATIONS, traced
 from fastinfogan.training.resume import Standing, continued_config, restore
@@ -58,7 +57,7 @@ def train(config: TrainConfig | None = None, resume: Path | str | None = None) -
     """
     if resume is None:
         return Training(resolve(config or TrainConfig()), resumed=False).run()
-    return Training(continued_config(Path(resume), config), resumed=True).run()
+    return Training(continued_config(expanded(resume), config), resumed=True).run()
 
 
 class Training:
@@ -121,6 +120,7 @@ class Training:
             clock = Clock(self.standing.seconds, self.iteration)
             for line in (*self._introduction(), *told):
                 status.line(line)
+            watch = Watch(self.config, self.data, self.out / "metrics.jsonl", self.tell)
             while True:
                 finished = self.iteration == total
                 stopping = finished or signals.received is not None
@@ -136,6 +136,7 @@ class Training:
                             row["evaluation"] = self._evaluation()
                     log.write(row)
                     status.metrics(row)
+                    watch.see(row)
 
                 # Pictures and checkpoint: the clock stands still for them.
                 draw = not stopping and self._due(settings.sample_every)
@@ -143,6 +144,7 @@ class Training:
                 if draw or save:
                     wait(self.plan.device)  # iterations under way are not part of the pause
                     with clock.paused():
+                        watch.look(run.generator)
                         if draw:
                             run.save_pictures(self.out / "pictures", f"_{self.iteration:08d}")
                         if save and self.iteration > saved_at:
@@ -168,8 +170,10 @@ class Training:
                     f"{total}; continue with: fastinfogan train --resume {self.out}"
                 )
                 return run
-            status.line("trained; evaluating and drawing (if stopped here, --resume does it again)")
-        run.finish(self.test, seconds=clock.total, device=describe_device(self.plan.device))
+            trained = "trained, but collapsed" if watch.signs else "trained"
+            status.line(f"{trained}; evaluating, drawing (if stopped here, --resume does it again)")
+        device = describe_device(self.plan.device)
+        run.finish(self.test, seconds=clock.total, device=device, collapse=watch.signs)
         return run
 
     # -- Status ----------------------------------------------------------------------------------
@@ -224,7 +228,7 @@ class Training:
 
     def _open_run(self) -> Run:
         """Make the run directory, or take the one that is there."""
-        config = replace(self.config, run=replace(self.config.run, out=self.out))
+        config = self.config.kept_in(self.out)
         with named_out(self.out):
             self.out.mkdir(parents=True, exist_ok=True)
             content = json.dumps(to_dict(config), indent=2).encode()
@@ -280,14 +284,11 @@ class Training:
         try:
             self.iterations.run(count)
         except (MemoryError, RuntimeError) as error:
-            # The CPU's allocator raises a plain RuntimeError, and says no more than this.
-            if not isinstance(error, MemoryError | torch.OutOfMemoryError) and (
-                "can't allocate memory" not in str(error)
-            ):
+            if not is_out_of_memory(error):
                 raise
             raise UserError(
                 f"--batch-size {self._batch_size}: {self.plan.device} has too little "
-                f"memory; about {fitting_batch(self.config, self.plan.device)} should fit"
+                f"memory; {fitting(self.config, self.plan.device)}"
             ) from None
 
     def _trace(self) -> None:
@@ -326,8 +327,11 @@ def _read_images(config: TrainConfig) -> tuple[ImageData, ImageData]:
     train = images_of(config, "train")
     both = train.both_splits or not find_dataset(dataset).has_test_split
     test = train if both else images_of(config, "test")
+    if len(train) < 2:
+        raise UserError(f"--dataset {dataset}: it has 1 image, and training takes 2 or more")
     if size > len(train):
         raise UserError(
-            f"--batch-size {size}: {dataset} has only {len(train)} images; 2 to {len(train)} work"
+            f"--batch-size {size}: {dataset} has only {len(train)} images; "
+            f"{range_works(2, len(train))}"
         )
     return train, test

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fastinfogan.data.ingest.source import Source
-from fastinfogan.errors import UserError, printable
+from fastinfogan.errors import UserError
+from fastinfogan.printable import printable
 
 # Items that may be unusable before the user has to look at them: a share of all, and in small sets
 # a few, though one more only for every so many.

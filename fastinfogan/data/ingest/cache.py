@@ -23,8 +23,9 @@ import numpy as np
 
 from fastinfogan.data.fetch import CACHE_VARIABLE
 from fastinfogan.data.images import ImageData
-from fastinfogan.errors import UserError, printable
+from fastinfogan.errors import UserError
 from fastinfogan.files import sync_folder, synced_write
+from fastinfogan.printable import printable
 from fastinfogan.tell import Tell
 
 FORMAT_VERSION = 1

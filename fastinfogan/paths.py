@@ -1,0 +1,30 @@
+"""Paths as people write them: a leading ~ is a home folder, wherever the path was typed."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from fastinfogan.errors import UserError
+
+
+def expanded(path: Path | str) -> Path:
+    """The path, with a leading ``~`` or ``~NAME`` replaced by that home folder.
+
+    A shell does that only at the beginning of a word: not in ``--out=~/x``, nor in a file of
+    settings.
+
+    Raises:
+        UserError: nobody's home folder is known by that name, or no path can be like this.
+    """
+    text = os.fspath(path)
+    if "\0" in text:
+        raise UserError(f"{text!r}: a path has no character NUL in it")
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:  # no HOME and no entry in passwd, or no such user
+        name = text.split("/")[0]
+        raise UserError(
+            f"{text}: the home folder {name} isn't known here; write it out, or ./{text} for a "
+            "folder of that name"
+        ) from None

@@ -1,0 +1,35 @@
+"""Any text as one line that a terminal can show: names and files of others may hold anything."""
+
+from __future__ import annotations
+
+import re
+
+LONGEST = 400  # characters of a word: a path may well be long
+
+
+def printable(text: str, most: int | None = None) -> str:
+    """Text from anywhere, fit to be printed.
+
+    Args:
+        text: whatever a file, a name or a command line holds.
+        most: characters; what is longer loses its middle. None: only words of absurd length do.
+
+    Returns:
+        The text, with escapes for what a terminal can't print, or would obey.
+    """
+    if most is None:
+        return re.sub(rf"\S{{{LONGEST + 1},}}", _cut, _visible(text))
+    return _without_middle(_visible(_without_middle(text, most)), most)
+
+
+def _visible(text: str) -> str:
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
+def _without_middle(text: str, most: int) -> str:
+    return text if len(text) <= most else f"{text[: most * 2 // 3]} … {text[-most // 3 :]}"
+
+
+def _cut(word: re.Match[str]) -> str:
+    text = word[0]
+    return f"{text[:100]}…({len(text)} characters)…{text[-40:]}"
