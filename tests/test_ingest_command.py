@@ -76,7 +76,8 @@ def test_dsprites_without_an_image_are_refused(tmp_path, own_cache, compressed):
         latents_classes=np.zeros((0, 6), int),
     )
     message = error_of(load_images, "dsprites", tmp_path)
-    assert message == f"--data-dir {str(tmp_path)!r} holds no images at all"
+    says = f"{dsprites.FILE} holds no image; fetch it again"
+    assert message == f"--data-dir {str(tmp_path)!r}: {says}"
     assert not list(own_cache.glob("*/manifest.json"))
 
 
