@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 from dataclasses import replace
@@ -24,7 +25,8 @@ from fastinfogan.plan import make_plan
 from fastinfogan.results.changes import save_changes
 from fastinfogan.results.eval_mode import in_eval_mode
 from fastinfogan.results.evaluate import clusterings
-from fastinfogan.results.run import Run, images_of
+from fastinfogan.results.run import Run, images_of, read_config
+from fastinfogan.tell import lasting_output, on_stderr
 from fastinfogan.training.average import Average
 from fastinfogan.training.checkpoint import (
     Progress,
@@ -32,12 +34,13 @@ from fastinfogan.training.checkpoint import (
     save_checkpoint,
     set_aside,
 )
-from fastinfogan.training.directory import default_out, named_out, refuse_existing
+from fastinfogan.training.directory import CONFIG, claimed, held, refuse_existing
 from fastinfogan.training.memory import fitting_batch
 from fastinfogan.training.metrics import MetricsLog, Window
 from fastinfogan.training.profile import AFTER, ITERATIONS, traced
 from fastinfogan.training.resume import Standing, continued_config, restore
 from fastinfogan.training.session import Clock, Signals
+from fastinfogan.training.space import check_space, unwritable
 from fastinfogan.training.status import open_status
 
 
@@ -56,9 +59,12 @@ def train(config: TrainConfig | None = None, resume: Path | str | None = None) -
         UserError: something asked for can't work; no directory has been made.
         TrainingDiverged: a loss became NaN or infinite; the last good checkpoint is kept.
     """
-    if resume is None:
-        return Training(resolve(config or TrainConfig()), resumed=False).run()
-    return Training(continued_config(Path(resume), config), resumed=True).run()
+    with lasting_output("training goes on, and its numbers are in metrics.jsonl"):
+        if resume is None:
+            return Training(resolve(config or TrainConfig()), resumed=False).run()
+        read_config(Path(resume))  # a lock is left in runs only
+        with held(Path(resume), on_stderr):
+            return Training(continued_config(Path(resume), config), resumed=True).run()
 
 
 class Training:
@@ -74,8 +80,8 @@ class Training:
     def __init__(self, config: TrainConfig, resumed: bool) -> None:
         self.config, self.resumed = config, resumed
         self.plan = make_plan(config.run)
-        self.out = config.run.out or default_out(config.data.dataset)
-        if not resumed:
+        self.out = config.run.out or Path("runs")  # until the run directory has its name
+        if config.run.out and not resumed:
             refuse_existing(self.out)
         self.data, self.test = _read_images(config)
         if config.run.evaluate_every and self.test.labels is None:
@@ -103,6 +109,7 @@ class Training:
         if resumed:
             standing = restore(self.out, config, self.data, self.engine, self.average, self.window)
         self.iteration, self.standing = standing.iteration, standing
+        check_space(self.out, config, self.engine, self.iteration)
         self.draws.seek(self.iteration)
         total = config.optim.iterations
         self.trace_at = min(self.iteration + AFTER, total - 1) if config.run.profile else None
@@ -110,16 +117,25 @@ class Training:
 
     def run(self) -> Run:
         """Train to the end, or until a signal asks to stop."""
+        with contextlib.ExitStack() as stack:
+            if not self.resumed:  # otherwise whoever read the run holds it
+                asked, dataset = self.config.run.out, self.config.data.dataset
+                self.out = stack.enter_context(claimed(asked, dataset, self.tell))
+            try:
+                return self._train()
+            except OSError as error:
+                raise unwritable(self.out, error) from None
+
+    def _train(self) -> Run:
         settings, total = self.config.run, self.config.optim.iterations
         run, saved_at = self._open_run(), self.iteration
-        told: list[str] = []
         with (
-            MetricsLog(self.out, keep_until=self.iteration, tell=told.append) as log,
-            self.status as status,
             Signals() as signals,
+            self.status as status,
+            MetricsLog(self.out, self.iteration, self.config.spec, self.tell) as log,
         ):
             clock = Clock(self.standing.seconds, self.iteration)
-            for line in (*self._introduction(), *told):
+            for line in self._introduction():
                 status.line(line)
             while True:
                 finished = self.iteration == total
@@ -146,6 +162,7 @@ class Training:
                         if draw:
                             run.save_pictures(self.out / "pictures", f"_{self.iteration:08d}")
                         if save and self.iteration > saved_at:
+                            log.sync()  # the rows that the checkpoint counts
                             self._save(clock)
                             saved_at = self.iteration
                 if stopping:
@@ -222,12 +239,9 @@ class Training:
     # -- Checkpoint ------------------------------------------------------------------------------
 
     def _open_run(self) -> Run:
-        """Make the run directory, or take the one that is there."""
+        """Write into the run directory what it is from."""
         config = replace(self.config, run=replace(self.config.run, out=self.out))
-        with named_out(self.out):
-            self.out.mkdir(parents=True, exist_ok=True)
-            content = json.dumps(to_dict(config), indent=2).encode()
-            atomic_write(self.out / "config.json", content)
+        atomic_write(self.out / CONFIG, json.dumps(to_dict(config), indent=2).encode())
         if config.optim.changes_images:
             save_changes(self.out / "changes.png", self.data, config)
         for path, _ in self.standing.damaged:
