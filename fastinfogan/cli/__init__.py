@@ -22,7 +22,7 @@ from fastinfogan.cli.results import Evaluate, Export, Sample, Traverse
 from fastinfogan.cli.study import Study
 from fastinfogan.cli.train import Train
 from fastinfogan.errors import TrainingDiverged, UserError, one_line
-from fastinfogan.tell import on_stderr
+from fastinfogan.tell import on_stderr, open_closed_streams, undelivered
 
 COMMANDS = {
     "train": Train,
@@ -35,6 +35,7 @@ COMMANDS = {
     "datasets": Datasets,
     "doctor": Doctor,
 }
+READER_LEFT = 128 + 13  # as if SIGPIPE had ended the command
 _STYLE = (tyro.conf.OmitArgPrefixes,)
 
 # Yes, no, or whatever suits the device when not given: a flag to type, True or False to tyro.
@@ -100,6 +101,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit code: 0, 2 for a mistake, 1 for a run that diverged, 128 + the signal if one
         ended the command.
     """
+    open_closed_streams()
+    try:
+        code, problem = _run(arguments), undelivered()
+    except SystemExit as end:  # help, or a mistake
+        code, problem = end.code, undelivered()
+        if problem is None:
+            raise
+    if problem is None or code:
+        return code
+    if isinstance(problem, BrokenPipeError):
+        return READER_LEFT
+    on_stderr(f"error: standard output can't be written: {problem.strerror}")
+    return 2
+
+
+def _run(arguments: Sequence[str] | None) -> int:
     try:
         return parse(sys.argv[1:] if arguments is None else arguments)()
     except UserError as error:
@@ -108,6 +125,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except TrainingDiverged as error:
         on_stderr(f"stopped: {error}")
         return 1
+    except BrokenPipeError:  # whoever read this has seen enough
+        return READER_LEFT
     except OSError as error:  # a full disk, a folder that can't be written to
         on_stderr(f"error: {one_line(error)}")
         return 2

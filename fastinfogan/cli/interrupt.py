@@ -16,7 +16,8 @@ def leaving_at_once() -> Iterator[None]:
     """While libraries are imported, Ctrl-C ends the process: some swallow KeyboardInterrupt."""
 
     def leave(*_: object) -> None:
-        os.write(2, f"fastinfogan: {INTERRUPTED}\n".encode())
+        with contextlib.suppress(OSError):  # nobody can be told
+            os.write(2, f"fastinfogan: {INTERRUPTED}\n".encode())
         os._exit(130)
 
     if threading.current_thread() is not threading.main_thread():

@@ -12,6 +12,7 @@ from fastinfogan.engine.build import Engine
 from fastinfogan.errors import UserError
 from fastinfogan.model.weights import weights
 from fastinfogan.training.checkpoint import KEEP, list_checkpoints
+from fastinfogan.training.directory import CONFIG
 
 ROW_BYTES = 1000  # of metrics.jsonl, with TensorBoard's of the same
 PICTURE_IMAGES = 128  # in a grid of samples; a traversal has about as many
@@ -58,14 +59,13 @@ def check_space(out: Path, config: TrainConfig, engine: Engine, done: int) -> No
 
 def unwritable(out: Path, error: OSError) -> UserError:
     """What to tell the user when a file of a run can't be written: what is safe, how to go on."""
-    path, reason = error.filename or out, error.strerror or str(error)
+    problem = f"{error.filename or out} can't be written ({error.strerror or error})"
+    if not (out / CONFIG).exists():
+        return UserError(f"{problem}; nothing was begun: free space, or choose another --out")
     kept = list_checkpoints(out / "checkpoints")
-    safe = f"{kept[0].name} is safe" if kept else "there is no checkpoint yet"
-    then = "free space, then" if error.errno in _FULL else "when that is mended,"
-    return UserError(
-        f"{path} can't be written ({reason}); {safe}; {then} continue with: fastinfogan train "
-        f"--resume {out}"
-    )
+    safe = f"all up to {kept[0].stem} is safe" if kept else "there is no checkpoint yet"
+    first = "free space, then" if error.errno in _FULL else "mend that, then"
+    return UserError(f"{problem}; {safe}; {first} fastinfogan train --resume {out}")
 
 
 def _checkpoint_bytes(engine: Engine, averaged: bool) -> int:
