@@ -34,9 +34,15 @@ def lasting_output(note: str) -> Iterator[None]:
     if sys.stdout is None:  # closed: print() does nothing, and neither does this
         yield
         return
-    lasting = _Lasting(sys.stdout, note)
-    with contextlib.redirect_stdout(lasting):  # type: ignore[type-var]
-        yield
+    stream = sys.stdout
+    try:
+        with contextlib.redirect_stdout(_Lasting(stream, note)):  # type: ignore[type-var]
+            yield
+    finally:
+        try:
+            stream.flush()
+        except OSError:  # it still has what there was no room for
+            discard(stream)
 
 
 def undelivered() -> OSError | None:
@@ -48,6 +54,11 @@ def undelivered() -> OSError | None:
         discard(sys.stdout)
         return error
     return None
+
+
+def unprinted(error: OSError) -> str:
+    """What is said when standard output can't be written."""
+    return f"standard output can't be written ({error.strerror})"
 
 
 def discard(stream: TextIO) -> None:
@@ -100,7 +111,7 @@ class _Lasting:
         except OSError as error:
             self._lost = True
             discard(self._stream)
-            on_stderr(f"standard output can't be written ({error.strerror}); {self._note}")
+            on_stderr(f"{unprinted(error)}; {self._note}")
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)

@@ -7,6 +7,7 @@ in that call, so that ``--help`` doesn't wait. A new command also needs a row in
 
 from __future__ import annotations
 
+import errno
 import sys
 from collections.abc import Sequence
 from functools import reduce
@@ -22,7 +23,7 @@ from fastinfogan.cli.results import Evaluate, Export, Sample, Traverse
 from fastinfogan.cli.study import Study
 from fastinfogan.cli.train import Train
 from fastinfogan.errors import TrainingDiverged, UserError, one_line
-from fastinfogan.tell import on_stderr, open_closed_streams, undelivered
+from fastinfogan.tell import on_stderr, open_closed_streams, undelivered, unprinted
 
 COMMANDS = {
     "train": Train,
@@ -104,15 +105,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     open_closed_streams()
     try:
         code, problem = _run(arguments), undelivered()
-    except SystemExit as end:  # help, or a mistake
-        code, problem = end.code, undelivered()
+    except SystemExit as end:  # help, a mistake, or rich's answer to a broken pipe
+        broken = isinstance(end.__context__, BrokenPipeError)
+        code, problem = (0, end.__context__) if broken else (end.code, undelivered())
         if problem is None:
             raise
     if problem is None or code:
         return code
     if isinstance(problem, BrokenPipeError):
         return READER_LEFT
-    on_stderr(f"error: standard output can't be written: {problem.strerror}")
+    on_stderr(f"error: {unprinted(problem)}")
     return 2
 
 
@@ -128,7 +130,9 @@ def _run(arguments: Sequence[str] | None) -> int:
     except BrokenPipeError:  # whoever read this has seen enough
         return READER_LEFT
     except OSError as error:  # a full disk, a folder that can't be written to
-        on_stderr(f"error: {one_line(error)}")
+        # What writes files names them.
+        printing = error.errno == errno.ENOSPC and error.filename is None
+        on_stderr(f"error: {unprinted(error) if printing else one_line(error)}")
         return 2
     except KeyboardInterrupt:  # while training, the trainer takes it, and saves
         on_stderr(INTERRUPTED)

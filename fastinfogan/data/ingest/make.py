@@ -29,27 +29,24 @@ class Ingested(NamedTuple):
     """A cache that was found or made.
 
     Attributes:
-        data: the images; None where they weren't asked for.
+        data: the images, mapped into memory.
         folder: the cache.
         manifest: what it says of itself.
         seconds: that making it took; None: it was there.
     """
 
-    data: ImageData | None
+    data: ImageData
     folder: Path
     manifest: dict[str, Any]
     seconds: float | None
 
 
-def ingest(
-    source: Source, request: LoadRequest, with_data: bool = False, decoder: Decoder | None = None
-) -> Ingested:
-    """Find the source's cache or make it.
+def ingest(source: Source, request: LoadRequest, decoder: Decoder | None = None) -> Ingested:
+    """Find the source's cache or make it; either way every byte is compared with what was written.
 
     Args:
         source: what to ingest.
         request: whether to show progress, what to do with bad files, whom to tell.
-        with_data: compare every byte with what was written, and map the images into memory.
         decoder: what decodes encoded files; None: what ``pick_decoder`` finds.
 
     Raises:
@@ -65,12 +62,12 @@ def ingest(
     stem = f"{source.dataset}-{source.split}-{cache.cache_key(description)}"
     folder = cache_directory("ingested") / stem
     try:
-        found = _find(folder, with_data)
+        found = _find(folder)
         if isinstance(found, Ingested):
             _check_found(source, found, request.allow_bad)
             return found
         with cache.locked(folder, tell):
-            found = _find(folder, with_data)  # another process may just have made it
+            found = _find(folder)  # another process may just have made it
             if isinstance(found, Ingested):
                 _check_found(source, found, request.allow_bad)
                 return found
@@ -79,7 +76,7 @@ def ingest(
                 shutil.rmtree(folder)
             decoder = pick_decoder(tell) if decoder is None else decoder
             seconds = _make(source, description, folder, request, decoder)
-        found = _find(folder, with_data)
+        found = _find(folder)
     except OSError as error:
         raise cache.unusable(folder.parent, error) from None
     if not isinstance(found, Ingested):
@@ -106,11 +103,11 @@ def describe(ingested: Ingested) -> str:
     return "\n".join(lines)
 
 
-def _find(folder: Path, with_data: bool) -> Ingested | str | None:
+def _find(folder: Path) -> Ingested | str | None:
     """The cache, what is wrong with it, or None where there is none."""
     try:
         manifest = cache.read_manifest(folder)
-        data = cache.open_cache(folder, manifest, thread_count()) if with_data else None
+        data = cache.open_cache(folder, manifest, thread_count())
     except FileNotFoundError:
         return "has no manifest" if folder.exists() else None
     except cache.Damaged as error:
