@@ -21,7 +21,7 @@ def broken_pipe():
 
 def full_pipe():
     """A reader that is slow, and a pipe that doesn't wait for it."""
-    reader, writer = os.pipe()
+    _, writer = os.pipe()
     os.set_blocking(writer, False)
     while True:
         try:

@@ -105,12 +105,10 @@ def serve() -> None:
                 started.append((start(ask, folder), folder))
             for pid, folder in started:
                 code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-                read = {
-                    name: (folder / name).read_text(errors="replace") for name in ("out", "err")
-                }
+                out, err = ((folder / name).read_text() for name in ("out", "err"))
                 counted = folder / "counted"
                 calls = int(counted.read_text()) if counted.exists() else None
-                answers.append({"code": code, "calls": calls, "pid": pid, **read})
+                answers.append({"code": code, "calls": calls, "pid": pid, "out": out, "err": err})
         print(json.dumps(answers), flush=True)
 
 
