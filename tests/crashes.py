@@ -17,6 +17,10 @@ import pytest
 
 HERE = Path(__file__).resolve().parent / "crash"
 KILLED = -9
+# How many of the calls are tried: a few by default, all of them where there is time.
+SOME_OR_ALL = pytest.mark.parametrize(
+    "most", [4, pytest.param(10**6, marks=pytest.mark.slow, id="all")]
+)
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,7 @@ from fastinfogan.tell import Tell, on_stderr
 from fastinfogan.training.metrics import read_metrics
 
 CATEGORIES = "categories.npy"  # in a run's folder
+NPY_HEADER = 128  # bytes
 COLLAPSED_D = 0.05  # nats: a D that is never wrong has nothing left to teach
 
 
@@ -128,11 +129,13 @@ def row_of(study: Study, seed: int, summary: Mapping[str, Any], data: ImageData)
 
 def _read_categories(study: Study, seed: int) -> np.ndarray | None:
     """The categories that a run saw, int64 (codes, images); None where they aren't known."""
+    path = study.run_folder(seed) / CATEGORIES
     try:
-        array = np.load(study.run_folder(seed) / CATEGORIES, allow_pickle=False)
-    except (OSError, ValueError, EOFError):  # what it is of can be looked at again
+        array = np.load(path, allow_pickle=False)
+        whole = path.stat().st_size == NPY_HEADER + array.nbytes
+    except Exception:  # numpy meets damage with many kinds; the run can be looked at again
         return None
-    return array if array.ndim == 2 and array.dtype == np.int64 else None
+    return array if whole and array.ndim == 2 and array.dtype == np.int64 else None
 
 
 def is_collapsed(row: Mapping[str, Any], spec: LatentSpec) -> bool:

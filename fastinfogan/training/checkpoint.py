@@ -77,21 +77,19 @@ def save_checkpoint(
             raise TrainingDiverged(f"iteration {progress.iteration}: {name} is not finite")
     folder.mkdir(exist_ok=True)
     sync_folder(folder.parent)
-    remove_unfinished(folder)
     path = folder / f"step_{progress.iteration:08d}.safetensors"
     content = safetensors.torch.save({**tensors, "window": window.cpu()})
     atomic_write(path, content)
     described = {**asdict(progress), "sha256": progress.digest(content)}
     atomic_write(path.with_suffix(".json"), json.dumps(described, indent=2).encode())
-    whole = list_checkpoints(folder)
-    for stale in whole[KEEP:]:
-        stale.with_suffix(".json").unlink()
-    remove_unfinished(folder)
+    remove_stale(folder)
     return path
 
 
-def remove_unfinished(folder: Path) -> None:
-    """Remove the tensors of checkpoints that have no JSON: nobody can use them."""
+def remove_stale(folder: Path) -> None:
+    """Remove all checkpoints but the newest two, and tensors without their JSON."""
+    for stale in list_checkpoints(folder)[KEEP:]:
+        stale.with_suffix(".json").unlink()
     for path in {*folder.glob("step_*.safetensors")} - {*list_checkpoints(folder)}:
         path.unlink()
 

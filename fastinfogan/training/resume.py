@@ -16,7 +16,6 @@ from fastinfogan.training.average import Average
 from fastinfogan.training.checkpoint import (
     list_checkpoints,
     load_newest,
-    remove_unfinished,
     restore_engine_state,
 )
 from fastinfogan.training.metrics import Window
@@ -84,7 +83,6 @@ def restore(
                 "run with --out"
             )
         return Standing()
-    remove_unfinished(folder)
     state, progress, damaged = load_newest(folder)
     if progress.config_fingerprint != config.fingerprint():
         raise UserError(f"{folder}: its checkpoints are of another config.json")

@@ -31,6 +31,7 @@ from fastinfogan.training.average import Average
 from fastinfogan.training.checkpoint import (
     Progress,
     list_checkpoints,
+    remove_stale,
     save_checkpoint,
     set_aside,
 )
@@ -246,6 +247,7 @@ class Training:
             save_changes(self.out / "changes.png", self.data, config)
         for path, _ in self.standing.damaged:
             set_aside(path)
+        remove_stale(self.out / "checkpoints")  # of a session that was killed while saving
         return Run(self.out, config, self.average.generator, self.average.discriminator)
 
     def _save(self, clock: Clock) -> None:

@@ -10,9 +10,3 @@ from crashes import crash_server
 def crashes(tmp_path_factory):
     with crash_server(tmp_path_factory.mktemp("crashes")) as server:
         yield server
-
-
-@pytest.fixture
-def few(request) -> int:
-    """How many points of each kind are tried: some by default, all where the test is slow."""
-    return 10**6 if request.node.get_closest_marker("slow") else 6

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from crashes import KILLED, Ask, points
+from crashes import KILLED, SOME_OR_ALL, Ask, points
 from training_runs import NARROW, assert_same_run
 
 from fastinfogan.training.checkpoint import list_checkpoints
@@ -59,29 +60,22 @@ def whole(crashes, tmp_path_factory):
     return out, ended.calls
 
 
-def try_points(crashes, tmp_path, whole, few, mode) -> None:
+@SOME_OR_ALL
+@pytest.mark.parametrize("mode", ["kill", "torn"])
+def test_a_run_that_is_killed_goes_on_bit_for_bit(crashes, tmp_path, whole, mode, most):
     run, calls = whole
-    for at in points(calls, few):
+    for at in points(calls, most):
         out = tmp_path / f"{mode}-{at}"
         (ended,) = crashes.run(ask(out, mode=mode, at=at))
         assert ended.code == KILLED, (at, ended)
         assert_recovers(crashes, out, run)
+        shutil.rmtree(out)
 
 
-@pytest.mark.parametrize("mode", ["kill", "torn"])
-def test_a_run_killed_at_some_calls_goes_on_bit_for_bit(crashes, tmp_path, whole, few, mode):
-    try_points(crashes, tmp_path, whole, few, mode)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("mode", ["kill", "torn"])
-def test_a_run_killed_at_any_call_goes_on_bit_for_bit(crashes, tmp_path, whole, few, mode):
-    try_points(crashes, tmp_path, whole, few, mode)
-
-
-def fill_disk(crashes, tmp_path, whole, few) -> None:
+@SOME_OR_ALL
+def test_a_disk_that_is_full_from_some_call_on_costs_nothing(crashes, tmp_path, whole, most):
     run, calls = whole
-    for at in points(calls, few):
+    for at in points(calls, most):
         out = tmp_path / f"full-{at}"
         (ended,) = crashes.run(ask(out, mode="full", at=at))
         if ended.code == 0:  # nothing was left to be written but TensorBoard's
@@ -98,15 +92,7 @@ def fill_disk(crashes, tmp_path, whole, few) -> None:
             assert not out.exists()
             assert "nothing was begun" in ended.err or "can't be made" in ended.err
         assert_recovers(crashes, out, run)
-
-
-def test_a_disk_that_is_full_from_some_call_on_costs_nothing(crashes, tmp_path, whole, few):
-    fill_disk(crashes, tmp_path, whole, few)
-
-
-@pytest.mark.slow
-def test_a_disk_that_is_full_from_any_call_on_costs_nothing(crashes, tmp_path, whole, few):
-    fill_disk(crashes, tmp_path, whole, few)
+        shutil.rmtree(out)
 
 
 # -- Starts at the same time ---------------------------------------------------------------------
