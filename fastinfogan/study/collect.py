@@ -131,7 +131,8 @@ def _read_categories(study: Study, seed: int) -> np.ndarray | None:
     """The categories that a run saw, int64 (codes, images); None where they aren't known."""
     path = study.run_folder(seed) / CATEGORIES
     try:
-        array = np.load(path, allow_pickle=False)
+        with open(path, "rb") as file:
+            array = np.lib.format.read_array(file, allow_pickle=False)
         whole = path.stat().st_size == NPY_HEADER + array.nbytes
     except Exception:  # numpy meets damage with many kinds; the run can be looked at again
         return None

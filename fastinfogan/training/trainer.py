@@ -12,7 +12,6 @@ from typing import Any
 import torch
 
 from fastinfogan.config import TrainConfig, resolve, to_dict
-from fastinfogan.data import ImageData, find_dataset
 from fastinfogan.data.feeds.feed import Batches
 from fastinfogan.data.feeds.open_feed import open_feed
 from fastinfogan.device import describe_device, wait
@@ -25,7 +24,7 @@ from fastinfogan.plan import make_plan
 from fastinfogan.results.changes import save_changes
 from fastinfogan.results.eval_mode import in_eval_mode
 from fastinfogan.results.evaluate import clusterings
-from fastinfogan.results.run import Run, images_of, read_config
+from fastinfogan.results.run import Run, read_config
 from fastinfogan.tell import lasting_output, on_stderr
 from fastinfogan.training.average import Average
 from fastinfogan.training.checkpoint import (
@@ -36,6 +35,7 @@ from fastinfogan.training.checkpoint import (
     set_aside,
 )
 from fastinfogan.training.directory import CONFIG, claimed, held, refuse_existing
+from fastinfogan.training.images import read_images
 from fastinfogan.training.memory import fitting_batch
 from fastinfogan.training.metrics import MetricsLog, Window
 from fastinfogan.training.profile import AFTER, ITERATIONS, traced
@@ -84,13 +84,7 @@ class Training:
         self.out = config.run.out or Path("runs")  # until the run directory has its name
         if config.run.out and not resumed:
             refuse_existing(self.out)
-        self.data, self.test = _read_images(config)
-        if config.run.evaluate_every and self.test.labels is None:
-            raise UserError(
-                f"--evaluate-every {config.run.evaluate_every}: {config.data.dataset} has no "
-                "labels to evaluate against; leave it out"
-            )
-
+        self.data, self.test = read_images(config)
         self.engine = build_engine(config, self.plan)
         self.average = Average(self.engine, config.optim.average)
         batches = Batches(
@@ -333,15 +327,3 @@ class Training:
         if self.trace_at is not None and self.trace_at > at:
             ends.append(self.trace_at)
         return min(*ends, self.config.optim.iterations) - at
-
-
-def _read_images(config: TrainConfig) -> tuple[ImageData, ImageData]:
-    """The images to train on and those to evaluate on: both now, not after hours of training."""
-    dataset, size = config.data.dataset, config.optim.batch_size
-    train = images_of(config, "train")
-    test = images_of(config, "test") if find_dataset(dataset).has_test_split else train
-    if size > len(train):
-        raise UserError(
-            f"--batch-size {size}: {dataset} has only {len(train)} images; 2 to {len(train)} work"
-        )
-    return train, test
