@@ -5,13 +5,16 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from fastinfogan.cli.arguments import at_least
 from fastinfogan.cli.loading import loading
 from fastinfogan.config import TrainConfig, unset_as
 from fastinfogan.errors import UserError
 from fastinfogan.tell import lasting_output
+
+if TYPE_CHECKING:
+    from fastinfogan.study.folder import Study as StudyFolder
 
 
 @dataclass(frozen=True)
@@ -43,24 +46,36 @@ class Study(TrainConfig):
         if self.compare is not None:
             return _compare(*self.compare)
         with loading():
-            from fastinfogan.study.collect import collect
-            from fastinfogan.study.folder import open_study, parse_seeds, read_study
-            from fastinfogan.study.jobs import run_seeds
-            from fastinfogan.study.progress import shown_progress
-            from fastinfogan.study.report import plot_errors, table
+            import fastinfogan.study.collect  # noqa: F401  what takes its time
+            from fastinfogan.study.folder import open_study, parse_seeds
 
         if self.run.seed != 0:
             raise UserError(f"--seed {self.run.seed}: a study has several, with --seeds")
         seeds = None if self.seeds is None else parse_seeds(self.seeds)
         config = TrainConfig(self.data, self.model, self.optim, self.run)
         study = open_study(self.run.out, config, seeds)
+        try:
+            return self._run(study)
+        except OSError as error:
+            raise UserError(
+                f"{error.filename or study.folder} can't be written ({error.strerror}); what is "
+                f"trained is safe; mend that, then fastinfogan study --out {study.folder}"
+            ) from None
+
+    def _run(self, study: StudyFolder) -> int:
+        from fastinfogan.study.collect import collect
+        from fastinfogan.study.folder import read_study
+        from fastinfogan.study.jobs import run_seeds
+        from fastinfogan.study.progress import shown_progress
+        from fastinfogan.study.report import plot_errors, table
+
         folder, chosen = study.folder, study.seeds
         if self.only is not None:
             if not 0 <= self.only < len(study.seeds):
                 raise UserError(f"--only {self.only}: 0 to {len(study.seeds) - 1} work")
             chosen = (study.seeds[self.only],)
         cores = os.cpu_count() or 1
-        on_gpu = _on_gpu(config.run.device)
+        on_gpu = _on_gpu(study.config.run.device)
         jobs = (1 if on_gpu else cores) if self.jobs is None else at_least(1, self.jobs, "--jobs")
         jobs = min(jobs, len(chosen))
         with lasting_output(f"the study goes on, and leaves everything in {folder}"):

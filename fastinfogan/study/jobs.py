@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import IO
 
 from fastinfogan.config import to_dict
+from fastinfogan.errors import one_line
 from fastinfogan.files import atomic_write
 from fastinfogan.json_files import parse_json
 from fastinfogan.lock import holder
@@ -100,7 +101,7 @@ class _Pool:
             elif seed in self._elsewhere and self._study.summary(seed) is not None:
                 self._tell(f"seed {seed}: {_result(self._study, seed)}")
             else:
-                self.running.append(_start(self._study, seed, self._threads))
+                self._begin(seed)
 
     def stop(self) -> None:
         """Ask all to save and end, and start no more."""
@@ -124,6 +125,13 @@ class _Pool:
                 self.failed.append(seed)
                 last = _last_line(self._study.run_folder(seed) / "log.txt")
                 self._tell(f"seed {seed}: failed (exit code {code}): {last}")
+
+    def _begin(self, seed: int) -> None:
+        try:
+            self.running.append(_start(self._study, seed, self._threads))
+        except OSError as error:  # a full disk: those that run may still have room
+            self.failed.append(seed)
+            self._tell(f"seed {seed}: can't be started: {one_line(error)}")
 
     def _owner(self, seed: int) -> str | None:
         return holder(self._study.run_folder(seed) / LOCK)

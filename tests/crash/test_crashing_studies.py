@@ -44,14 +44,18 @@ def whole(crashes, tmp_path_factory):
 
 
 @SOME_OR_ALL
-@pytest.mark.parametrize("mode", ["kill", "torn"])
+@pytest.mark.parametrize("mode", ["kill", "torn", "full"])
 def test_a_study_that_is_killed_goes_on_bit_for_bit(crashes, tmp_path, whole, mode, most):
     """What it started outlives it, and is waited for."""
     run, calls = whole
     for at in points(calls, most):
         out = tmp_path / f"{mode}-{at}"
         (ended,) = crashes.run(ask(out, mode=mode, at=at))
-        assert ended.code == KILLED, (at, ended)
+        if mode == "full" and ended.code:
+            assert ended.code == 2 and "Traceback" not in ended.text, (at, ended)
+            assert ended.err.count("\n") == 1 and "fastinfogan: error: " in ended.err, (at, ended)
+        elif mode != "full":
+            assert ended.code == KILLED, (at, ended)
         (ended,) = crashes.run(ask(out))
         assert ended.code == 0 and "Traceback" not in ended.text, (at, ended)
         assert_same_study(out, run)
