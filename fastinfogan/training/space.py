@@ -48,8 +48,11 @@ def check_space(out: Path, config: TrainConfig, engine: Engine, done: int) -> No
     folder = out.absolute()
     while not folder.exists():
         folder = folder.parent
-    free = shutil.disk_usage(folder).free
-    if free < needed:
+    try:
+        total, _, free = shutil.disk_usage(folder)
+    except OSError:
+        return
+    if free < needed and total:  # some network file systems say 0 of everything
         raise UserError(
             f"{'--resume' if done else '--out'} {out}: {_size(free)} are free there, and the "
             f"run needs about {_size(needed)} ({_size(checkpoint)} a checkpoint); free space"

@@ -181,6 +181,17 @@ def test_a_disk_that_is_too_small_is_refused_before_training(copy, monkeypatch, 
     assert not (copy.parent / "new").exists()
 
 
+@pytest.mark.parametrize("answer", [OSError("no such call"), (0, 0, 0)])
+def test_a_disk_that_does_not_say_is_trusted(tmp_path, brief, monkeypatch, answer):
+    def usage(path):
+        if isinstance(answer, OSError):
+            raise answer
+        return answer
+
+    monkeypatch.setattr(space.shutil, "disk_usage", usage)
+    assert train(small(tmp_path / "run", 1)).iteration == 1
+
+
 def test_what_a_run_needs_is_what_it_takes(finished, monkeypatch):
     """Not less than what a finished run holds, and not twice as much."""
     asked, config = [], finished.config
