@@ -6,12 +6,15 @@ import contextlib
 import errno
 import os
 import platform
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from fastinfogan.tell import Tell
+
+with warnings.catch_warnings():  # where Python has no fcntl, of locks of another kind: they'll do
+    warnings.simplefilter("ignore")
+    from filelock import FileLock, Timeout
 
 # A look at who holds a lock takes it for a moment, which mustn't keep anybody out.
 PATIENCE = 1.0  # seconds
