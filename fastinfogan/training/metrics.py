@@ -108,6 +108,7 @@ class MetricsLog:
         folder: the run directory.
         keep_until: rows of later iterations are dropped: a session that ended after its last
             checkpoint left them, and the continued run writes them again.
+        last_row: the iteration of the last row that was written before; 0: none was.
         spec: of the run.
         tell: gets a line for what is damaged, and if TensorBoard doesn't work.
 
@@ -115,7 +116,9 @@ class MetricsLog:
         OSError: the file can't be written.
     """
 
-    def __init__(self, folder: Path, keep_until: int, spec: LatentSpec, tell: Tell) -> None:
+    def __init__(
+        self, folder: Path, keep_until: int, last_row: int, spec: LatentSpec, tell: Tell
+    ) -> None:
         self._path, self._tell = folder / "metrics.jsonl", tell
         content = _content(self._path)
         rows, damaged = _parse_rows(content, spec)
@@ -124,9 +127,11 @@ class MetricsLog:
             aside = self._path.with_name(f"{self._path.name}.damaged")
             atomic_write(aside, content)
             tell(f"{self._path.name} as it was is kept as {aside.name}")
-        if keep_until and not rows:
-            tell(f"{self._path}: no rows up to iteration {keep_until}; the curves begin there")
-        kept = (row for row in rows if row["iteration"] <= keep_until)
+        kept = [row for row in rows if row["iteration"] <= keep_until]
+        if last_row and (not kept or kept[-1]["iteration"] != last_row):
+            tell(
+                f"{self._path}: the row of iteration {last_row} is missing, perhaps others as well"
+            )
         atomic_write(self._path, "".join(f"{json.dumps(row)}\n" for row in kept).encode())
         # Unbuffered: what a full disk had no room for isn't tried once more on closing.
         self._file = open(self._path, "ab", buffering=0)

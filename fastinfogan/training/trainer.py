@@ -124,10 +124,11 @@ class Training:
     def _train(self) -> Run:
         settings, total = self.config.run, self.config.optim.iterations
         run, saved_at = self._open_run(), self.iteration
+        last_row = self.iteration - self.window.count
         with (
             Signals() as signals,
             self.status as status,
-            MetricsLog(self.out, self.iteration, self.config.spec, self.tell) as log,
+            MetricsLog(self.out, self.iteration, last_row, self.config.spec, self.tell) as log,
         ):
             clock = Clock(self.standing.seconds, self.iteration)
             for line in self._introduction():

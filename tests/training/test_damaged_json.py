@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
 from collections import namedtuple
 from dataclasses import replace
 
@@ -61,14 +63,32 @@ def test_a_line_that_a_crash_cut_short_is_no_damage(copy, capsys):
     with open(copy / "metrics.jsonl", "ab") as file:
         file.write(b'{"iteration": 12, "d_lo')
     train(small(copy, 15), resume=copy)
-    assert "damaged" not in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "damaged" not in said and "missing" not in said
     assert [row["iteration"] for row in read_metrics(copy / "metrics.jsonl")] == [4, 8, 10, 12, 15]
+
+
+def test_a_row_that_lost_its_end_is_missed(copy, capsys):
+    """One bad byte, in the last line's newline: it looks as if it had been cut short."""
+    path = copy / "metrics.jsonl"
+    path.write_bytes(path.read_bytes()[:-1] + b"\x0b")
+    train(small(copy, 15), resume=copy)
+    assert "the row of iteration 10 is missing" in capsys.readouterr().out
+
+
+def test_a_run_that_has_written_no_row_yet_misses_none(tmp_path, brief, spoil, capsys):
+    out = tmp_path / "run"
+    spoil(before=lambda engine, call: os.kill(os.getpid(), signal.SIGTERM) if call == 7 else None)
+    assert train(small(out, 9, log_every=100)).iteration == 7
+    assert read_metrics(out / "metrics.jsonl") == []
+    train(resume=out)
+    assert "missing" not in capsys.readouterr().out
 
 
 def test_metrics_that_are_gone_are_missed(copy, capsys):
     (copy / "metrics.jsonl").unlink()
     train(small(copy, 15), resume=copy)
-    assert "no rows up to iteration 10" in capsys.readouterr().out
+    assert "the row of iteration 10 is missing" in capsys.readouterr().out
     assert [row["iteration"] for row in read_metrics(copy / "metrics.jsonl")] == [12, 15]
 
 
