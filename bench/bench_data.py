@@ -159,7 +159,7 @@ def bench_find_again(benchmark, request, folders, tmp_path, monkeypatch, images)
     wanted = LoadRequest(folder, "train", None, None, progress=False)
 
     def run():
-        return ingest(files_source("bench", folder, PREPROCESS), wanted, with_data=True)
+        return ingest(files_source("bench", folder, PREPROCESS), wanted)
 
     assert run().seconds is not None
     assert len(run().data) == images

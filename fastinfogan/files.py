@@ -1,20 +1,52 @@
-"""Files that survive a power cut: there whole, or not at all."""
+"""Files that survive a kill, a power cut and a full disk: there whole, or not at all."""
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import glob
+import itertools
 import os
+from collections.abc import Iterator
 from pathlib import Path
+
+# Some network file systems can't sync folders, and say so in one of these ways.
+_NO_FOLDER_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.EBADF)
 
 
 def atomic_write(path: Path, content: bytes) -> None:
-    """Write a file so that it's there whole or not at all, even after a power cut."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    """Write a file so that it's there whole or not at all, even after a power cut.
+
+    What an earlier process that was killed while writing the same file left goes.
+
+    Raises:
+        OSError: with the path in it; the file that was there before still is.
+    """
+    with naming(path):
+        if path.exists() and not path.is_file():  # a device isn't to be replaced by a file
+            path.write_bytes(content)
+            return
+        _remove_abandoned(path)
+        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        try:
+            try:
+                synced_write(temporary, content)
+                os.replace(temporary, path)
+            except FileNotFoundError:  # who takes over a run directory cleans it up, just now
+                synced_write(temporary, content)
+                os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+        sync_folder(path.parent)
+
+
+@contextlib.contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """An OSError that comes from inside has ``path`` in it: those of writing name no file."""
     try:
-        synced_write(temporary, content)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    sync_folder(path.parent)
+        yield
+    except OSError as error:
+        raise OSError(error.errno, error.strerror or str(error), str(path)) from error
 
 
 def synced_write(path: Path, content: bytes) -> None:
@@ -33,5 +65,54 @@ def sync_folder(folder: Path) -> None:
         return
     try:
         os.fsync(handle)
+    except OSError as error:
+        if error.errno not in _NO_FOLDER_SYNC:
+            raise
     finally:
         os.close(handle)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what ``atomic_write`` left in a folder when its process was killed.
+
+    For whoever is the only one to write there: nothing tells what is left from what is written.
+    """
+    for path in folder.glob(".*.tmp"):
+        path.unlink(missing_ok=True)
+
+
+def new_folder(stem: Path) -> Path:
+    """Make a folder that wasn't there: ``stem``, or the first free one of stem-2, stem-3, ...
+
+    Whoever else asks at the same moment gets another one.
+    """
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    for n in itertools.count(1):
+        path = stem if n == 1 else stem.with_name(f"{stem.name}-{n}")
+        with contextlib.suppress(FileExistsError):
+            path.mkdir()
+            sync_folder(path.parent)
+            return path
+    raise AssertionError("unreachable")
+
+
+def _remove_abandoned(path: Path) -> None:
+    """Remove what killed processes left of writing ``path``."""
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
+        pid = left.name.split(".")[-2]
+        if pid.isdecimal() and not _is_running(int(pid)):
+            with contextlib.suppress(OSError):  # Windows: whoever writes it is alive
+                left.unlink()
+
+
+def _is_running(pid: int) -> bool:
+    """Whether a process with that number, other than this one, is alive here."""
+    if os.name == "nt" or pid == os.getpid():  # Windows has no signal 0
+        return False
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:  # it is someone else's
+        return True
+    return True

@@ -15,4 +15,4 @@ def request_for(folder: Path, size: int = 16, allow_bad: bool = False) -> LoadRe
 
 def load(folder: Path, size: int = 16, allow_bad: bool = False) -> Ingested:
     request = request_for(folder, size, allow_bad)
-    return ingest(folder_source(request), request, with_data=True)
+    return ingest(folder_source(request), request)

@@ -71,7 +71,6 @@ MISTAKES = [
     (("--batch-size", "5001"), ("--batch-size 5001", "5000")),
     (("--device", "tpu"), ("--device 'tpu'", "cpu")),
     pytest.param(("--device", "cuda"), ("--device 'cuda'", "no GPU"), marks=NO_GPU),
-    (("--out", "empty"), ("--out empty", "exists", "--resume")),
     (("--out", "taken"), ("--out taken", "exists", "--resume")),
     (("--out", "taken/something"), ("--out taken/something", "exists")),
     (("--resume", "nowhere"), ("nowhere", "no run directory")),

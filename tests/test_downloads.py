@@ -71,6 +71,15 @@ def load_toy(source: idx_module.IdxSource, split: str = "train") -> ImageData:
     return idx_module.load_idx(source, LoadRequest(None, split, None, None, progress=True))
 
 
+def test_what_a_killed_download_left_goes(tmp_path, serve, cache):
+    write_four(tmp_path / "files")
+    url, _ = serve(tmp_path / "files")
+    cache.mkdir(parents=True)
+    (cache / "tmpab12cd").write_bytes(b"half")
+    load_toy(toy_source(tmp_path / "files", url))
+    assert {path.suffix for path in cache.iterdir()} == {".gz"}
+
+
 def test_a_download_is_cached_and_serves_both_splits(tmp_path, serve, cache, capfd):
     written = write_four(tmp_path / "files")
     url, requests = serve(tmp_path / "files")

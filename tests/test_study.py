@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -146,7 +147,14 @@ def test_a_folder_of_something_else_is_refused(tmp_path, capsys):
     assert "--seed 3: a study has several, with --seeds" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("damage", [b"{", b"[]", b'{"seeds": [], "config": {}}', b"\xff"])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        b"{", b"[]", b'{"seeds": [], "config": {}}', b"\xff", b"[" * 50_000,
+        b'{"seeds": [0, "1"], "config": {}}', b'{"seeds": [1, 0], "config": {}}',
+        b'{"seeds": [0], "config": []}', b'{"seeds": [0], "config": {}}',
+    ],
+)  # fmt: skip
 def test_a_damaged_study_is_one_line(tmp_path, finished, capsys, damage):
     folder = tmp_path / "damaged"
     folder.mkdir()
@@ -154,6 +162,52 @@ def test_a_damaged_study_is_one_line(tmp_path, finished, capsys, damage):
     assert main(["study", *SMALL, "--out", str(folder)]) == 2
     err = capsys.readouterr().err
     assert err.count("\n") == 1 and "study.json" in err
+
+
+def lose_numbers(found):
+    found["seeds"]["0"]["numbers"] = 3
+
+
+def lose_seeds(found):
+    found["seeds"] = ["0", "1"]
+
+
+def lose_curve(found):
+    found["seeds"]["1"]["curve"] = [["a", 0.5]]
+
+
+@pytest.mark.parametrize("damage", [lose_numbers, lose_seeds, lose_curve, dict.clear])
+def test_what_is_damaged_in_a_study_is_looked_at_again(tmp_path, finished, damage):
+    folder = shutil.copytree(finished, tmp_path / "copy")
+    path = folder / "study.json"
+    content = json.loads(path.read_text())
+    wanted = json.dumps(content["found"])
+    damage(content["found"])
+    path.write_text(json.dumps(content))
+    told = []
+    assert json.dumps(collect(read_study(folder), told.append)) == wanted
+    assert len(told) == (damage is not dict.clear) and all(str(path) in line for line in told)
+
+
+@pytest.mark.parametrize("content", [b"", b"half", b"\x93NUMPY\x01\x00", b"PK\x03\x04"])
+def test_categories_that_are_damaged_are_looked_at_again(tmp_path, finished, content):
+    folder = shutil.copytree(finished, tmp_path / "copy")
+    path = folder / "seed-0" / "categories.npy"
+    whole = path.read_bytes()
+    path.write_bytes(content)
+    found = collect(read_study(folder))
+    assert path.read_bytes() == whole
+    assert found == json.loads((finished / "study.json").read_text())["found"] | {
+        "seeds": found["seeds"]
+    }
+
+
+def test_a_folder_in_which_a_study_was_about_to_begin_is_no_obstacle(tmp_path, capsys):
+    (tmp_path / ".study.json.7.tmp").write_text("half")
+    (tmp_path / ".lock").touch()
+    arguments = ["study", *SMALL, "--seeds", "1", "--out", str(tmp_path), "--only", "0"]
+    assert main(arguments) == 0
+    assert not (tmp_path / ".study.json.7.tmp").exists()
 
 
 def test_a_seed_that_fails_is_named_and_the_others_go_on(tmp_path, capsys):

@@ -8,6 +8,7 @@ in that call, so that ``--help`` doesn't wait. A new command also needs a row in
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 import os
 import shutil
@@ -29,7 +30,7 @@ from fastinfogan.cli.results import Evaluate, Export, Sample, Traverse
 from fastinfogan.cli.study import Study
 from fastinfogan.cli.train import Train
 from fastinfogan.errors import TrainingDiverged, UserError, is_out_of_memory, one_line
-from fastinfogan.tell import on_stderr
+from fastinfogan.tell import on_stderr, open_closed_streams, undelivered, unprinted
 
 COMMANDS = {
     "train": Train,
@@ -42,6 +43,7 @@ COMMANDS = {
     "datasets": Datasets,
     "doctor": Doctor,
 }
+READER_LEFT = 128 + 13  # as if SIGPIPE had ended the command
 _STYLE = (tyro.conf.OmitArgPrefixes,)
 _SHELLS = ("bash", "zsh", "tcsh", "fish")  # that tyro writes completions for
 
@@ -154,7 +156,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
         ended the command.
     """
     arguments = sys.argv[1:] if arguments is None else list(arguments)
+    open_closed_streams()
     _any_text(sys.stdout, sys.stderr)
+    try:
+        code, problem = _run(arguments), undelivered()
+    except SystemExit as end:  # help, a mistake, or rich's answer to a broken pipe
+        broken = isinstance(end.__context__, BrokenPipeError)
+        code, problem = (0, end.__context__) if broken else (end.code, undelivered())
+        if problem is None:
+            raise
+    if problem is None or code:
+        return code
+    if isinstance(problem, BrokenPipeError):
+        return READER_LEFT
+    on_stderr(f"error: {unprinted(problem)}")
+    return 2
+
+
+def _run(arguments: Sequence[str]) -> int:
     if arguments[:1] in (["--version"], ["-V"], ["version"]):
         print(f"fastinfogan {version('fastinfogan')}")
         return 0
@@ -166,8 +185,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except TrainingDiverged as error:
         on_stderr(f"stopped: {error}")
         return 1
+    except BrokenPipeError:  # whoever read this has seen enough
+        return READER_LEFT
     except OSError as error:  # a full disk, a folder that can't be written to
-        on_stderr(f"error: {one_line(error)}")
+        # What writes files names them.
+        printing = error.errno == errno.ENOSPC and error.filename is None
+        on_stderr(f"error: {unprinted(error) if printing else one_line(error)}")
         return 2
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):

@@ -25,7 +25,8 @@ def leaving_at_once() -> Iterator[None]:
     """While libraries are imported, Ctrl-C ends the process: some swallow KeyboardInterrupt."""
 
     def leave(*_: object) -> None:
-        os.write(2, b"fastinfogan: interrupted before anything was done\n")
+        with contextlib.suppress(OSError):  # nobody can be told
+            os.write(2, b"fastinfogan: interrupted before anything was done\n")
         os._exit(130)
 
     if threading.current_thread() is not threading.main_thread():

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, replace
-from datetime import datetime
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from fastinfogan.cli.arguments import within
 from fastinfogan.cli.loading import loading
 from fastinfogan.config import TrainConfig, unset_as
 from fastinfogan.errors import UserError
+from fastinfogan.tell import lasting_output
+
+if TYPE_CHECKING:
+    from fastinfogan.study.folder import Study as StudyFolder
 
 MOST_JOBS = 64  # processes, even where there are fewer cores
 
@@ -45,42 +48,52 @@ class Study(TrainConfig):
         if self.compare is not None:
             return _compare(*self.compare)
         with loading():
-            from fastinfogan.study.collect import collect
+            import fastinfogan.study.collect  # noqa: F401  what takes its time
             from fastinfogan.study.folder import open_study, parse_seeds
-            from fastinfogan.study.jobs import run_seeds
-            from fastinfogan.study.progress import shown_progress
-            from fastinfogan.study.report import plot_errors, table
 
         if self.run.seed != 0:
             raise UserError(f"--seed {self.run.seed}: a study has several, with --seeds")
-        folder = self.run.out or Path("studies") / (
-            f"{self.data.dataset}-{datetime.now():%Y%m%d-%H%M%S}"
-        )
         seeds = None if self.seeds is None else parse_seeds(self.seeds)
         config = TrainConfig(self.data, self.model, self.optim, self.run)
-        study = open_study(folder, config, seeds)
-        chosen = study.seeds
+        study = open_study(self.run.out, config, seeds)
+        try:
+            return self._run(study)
+        except OSError as error:
+            raise UserError(
+                f"{error.filename or study.folder} can't be written ({error.strerror}); what is "
+                f"trained is safe; mend that, then fastinfogan study --out {study.folder}"
+            ) from None
+
+    def _run(self, study: StudyFolder) -> int:
+        from fastinfogan.study.collect import collect
+        from fastinfogan.study.folder import read_study
+        from fastinfogan.study.jobs import run_seeds
+        from fastinfogan.study.progress import shown_progress
+        from fastinfogan.study.report import plot_errors, table
+
+        folder, chosen = study.folder, study.seeds
         if self.only is not None:
             only = within(0, len(study.seeds) - 1, self.only, "--only")
             chosen = (study.seeds[only],)
         cores = os.cpu_count() or 1
-        on_gpu = _on_gpu(config.run.device)
+        on_gpu = _on_gpu(study.config.run.device)
         jobs = 1 if on_gpu else cores
         if self.jobs is not None:
             jobs = within(1, max(MOST_JOBS, cores), self.jobs, "--jobs")
         jobs = min(jobs, len(chosen))
-        print(f"{len(chosen)} seeds, {jobs} at a time, in {folder}", flush=True)
-        with shown_progress() as progress:
-            failed, stopped = run_seeds(
-                study, chosen, jobs, max(1, cores // jobs), progress.line, progress.show
-            )
-        found = collect(study)
-        print(table(study, found))
-        if plot_errors({study.config.data.dataset: found}, folder / "errors.png"):
-            print(f"every seed's error over the iterations: {folder / 'errors.png'}")
-        if stopped is not None:
-            print(f"stopped by {stopped.name}; go on with: fastinfogan study --out {folder}")
-            return 128 + stopped
+        with lasting_output(f"the study goes on, and leaves everything in {folder}"):
+            print(f"{len(chosen)} seeds, {jobs} at a time, in {folder}", flush=True)
+            with shown_progress() as progress:
+                failed, stopped = run_seeds(
+                    study, chosen, jobs, max(1, cores // jobs), progress.line, progress.show
+                )
+            found = collect(study)
+            print(table(read_study(folder), found))
+            if plot_errors({study.config.data.dataset: found}, folder / "errors.png"):
+                print(f"every seed's error over the iterations: {folder / 'errors.png'}")
+            if stopped is not None:
+                print(f"stopped by {stopped.name}; go on with: fastinfogan study --out {folder}")
+                return 128 + stopped
         if failed:
             raise UserError(
                 f"seeds {', '.join(map(str, failed))} failed; seed-K/log.txt in {folder} says why"

@@ -10,6 +10,7 @@ import tyro
 
 from fastinfogan.cli.loading import loading
 from fastinfogan.config import TrainConfig
+from fastinfogan.tell import lasting_output
 
 
 @dataclass(frozen=True)
@@ -43,12 +44,14 @@ class Train(TrainConfig):
         with loading():
             from fastinfogan.training.trainer import train
 
-        run = train(config, self.resume)
-        if run.evaluation is not None:
-            from fastinfogan.results.evaluation_text import format_evaluation
+        with lasting_output("the run goes on, and leaves everything in its folder"):
+            run = train(config, self.resume)
+            if run.evaluation is not None:
+                from fastinfogan.results.evaluation_text import format_evaluation
 
-            print(format_evaluation(run.evaluation))
-            for sign in run.collapse:
-                print(f"this run looks collapsed, since iteration {sign.since}: {sign.says}")
-            print(f"pictures, numbers and generator.safetensors are in {run.folder}")
+                print(format_evaluation(run.evaluation))
+                for sign in run.collapse:
+                    print(f"this run looks collapsed, since iteration {sign.since}: {sign.says}")
+                where = f"pictures, numbers and generator.safetensors are in {run.folder}"
+                print(where, flush=True)
         return 128 + run.interrupted if run.interrupted else 0

@@ -13,13 +13,17 @@ from fastinfogan.config.tree import TrainConfig, to_dict
 from fastinfogan.errors import UserError
 
 
-def from_dict(tree: dict[str, Any]) -> TrainConfig:
+def from_dict(tree: dict[str, Any], where: str = "config.json") -> TrainConfig:
     """The configuration that ``to_dict`` wrote, in this version or an earlier one.
+
+    Args:
+        tree: JSON values.
+        where: the file that they are from, for the errors.
 
     Raises:
         UserError: a field is missing, unknown, or of the wrong type.
     """
-    return _build(TrainConfig, _brought_up(tree), "config.json")
+    return _build(TrainConfig, _brought_up(tree), where)
 
 
 def differences(saved: TrainConfig, wanted: TrainConfig) -> dict[str, tuple[Any, Any]]:

@@ -115,7 +115,7 @@ class RunConfig:
     """Where and how to run, what to leave behind."""
 
     out: Annotated[Path | None, unset_as("DIR", "runs/DATASET-DATE-TIME")] = None
-    """Run directory; it must not exist yet."""
+    """Run directory; it must not exist yet, or be empty."""
     seed: int = 0
     """Fixes weights, codes and the order of images."""
     device: str = "auto"

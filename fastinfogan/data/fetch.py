@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from fastinfogan.data.progress import ProgressBar
 from fastinfogan.errors import UserError, one_line
+from fastinfogan.lock import exclusive
 from fastinfogan.paths import expanded
+from fastinfogan.tell import on_stderr
 
 CACHE_VARIABLE = "FASTINFOGAN_CACHE"
 # Seconds to connect, and between two pieces of an answer: a dead mirror must not hold up the next.
@@ -54,7 +57,7 @@ def fetch(dataset: str, mirrors: Sequence[str], md5: Mapping[str, str], progress
     pooch.get_logger().setLevel("WARNING")
     folder = cache_directory(dataset)
     failures = []
-    with ProgressBar(dataset, progress, in_bytes=True) as bar:
+    with _ours(folder, md5), ProgressBar(dataset, progress, in_bytes=True) as bar:
         downloader = pooch.HTTPDownloader(
             progressbar=bar if progress else False, chunk_size=CHUNK_BYTES, timeout=TIMEOUT
         )
@@ -73,12 +76,32 @@ def fetch(dataset: str, mirrors: Sequence[str], md5: Mapping[str, str], progress
             except requests.RequestException as error:
                 failures.append(f"{mirror} ({type(error).__name__} for {name})")
             except OSError as error:
-                reason = error.strerror or one_line(error)
-                raise UserError(
-                    f"{CACHE_VARIABLE}: the cache folder {str(folder)!r} cannot be used "
-                    f"({reason}); set {CACHE_VARIABLE} to a folder you can write"
-                ) from None
+                raise _unusable(folder, error) from None
     raise UserError(
         f"--dataset {dataset} could not be downloaded from {' or '.join(failures)}; "
         f"put its files {', '.join(md5)} in a folder and pass it as --data-dir"
+    )
+
+
+@contextlib.contextmanager
+def _ours(folder: Path, md5: Mapping[str, str]) -> Iterator[None]:
+    """Let one process at a time fetch what isn't there; what a killed one left goes."""
+    with contextlib.ExitStack() as stack:
+        if not all((folder / name).exists() for name in md5):
+            waiting = f"another process is fetching files to {folder}; waiting for it"
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+                lock = folder.with_name(f".{folder.name}.lock")
+                stack.enter_context(exclusive(lock, on_stderr, waiting))
+                for left in folder.glob("tmp*"):  # as pooch names what it is fetching
+                    left.unlink()
+            except OSError as error:
+                raise _unusable(folder, error) from None
+        yield
+
+
+def _unusable(folder: Path, error: OSError) -> UserError:
+    return UserError(
+        f"{CACHE_VARIABLE}: the cache folder {str(folder)!r} cannot be used "
+        f"({error.strerror or one_line(error)}); set {CACHE_VARIABLE} to a folder you can write"
     )

@@ -75,7 +75,7 @@ def load_images(
         dataset, data_dir, split, image_size, channels, progress, allow_bad, tell, stretch
     )
     if dataset.source is not None:
-        return ingest(dataset.source(request), request, with_data=True).data
+        return ingest(dataset.source(request), request).data
     return dataset.load(request)
 
 

@@ -22,8 +22,9 @@ from torch import nn
 
 from fastinfogan.config import TrainConfig, from_dict, resolve, to_dict
 from fastinfogan.data import ImageData, Split, load_images
-from fastinfogan.errors import UserError
+from fastinfogan.errors import UserError, one_line
 from fastinfogan.files import atomic_write
+from fastinfogan.json_files import parse_json
 from fastinfogan.model.networks import Discriminator, Generator
 from fastinfogan.model.weights import restore_weights
 from fastinfogan.paths import expanded
@@ -32,6 +33,7 @@ from fastinfogan.results.eval_mode import in_eval_mode
 from fastinfogan.results.evaluate import Evaluation, evaluate
 from fastinfogan.results.generator import TrainedGenerator
 from fastinfogan.results.generator_file import export_generator, load_generator
+from fastinfogan.results.summary import read_summary
 from fastinfogan.tell import Tell, on_stderr
 from fastinfogan.training.checkpoint import load_newest
 from fastinfogan.training.collapse import Sign
@@ -154,12 +156,14 @@ class Run:
         self.code_to_label = evaluation.code_to_label
         self.export()
         self.save_pictures(self.folder)
-        metrics = read_metrics(self.folder / "metrics.jsonl")
-        plot_curves(metrics, self.config.spec, self.folder / "curves.png")
+        spec = self.config.spec
+        metrics = read_metrics(self.folder / "metrics.jsonl", spec)
+        if metrics:  # somebody may have removed them
+            plot_curves(metrics, spec, self.folder / "curves.png")
         summary = {
             "iterations": self.iteration,
             "seconds": round(seconds, 1),
-            "last_metrics": metrics[-1],
+            "last_metrics": metrics[-1] if metrics else None,
             "collapse": [sign._asdict() for sign in collapse],
             "evaluation": evaluation.to_dict(),
             "config_sha256": self.config.fingerprint(),
@@ -221,8 +225,8 @@ def load_run(folder: Path | str, device: torch.device | str = "cpu", tell: Tell 
     restore_weights(generator, state, f"{prefix}generator.")
     restore_weights(discriminator, state, f"{prefix}discriminator.")
     run = Run(folder, config, generator.to(device), discriminator.to(device), progress.iteration)
-    summary = read_summary(folder)
-    if summary is not None and summary["iterations"] == run.iteration:  # not of an earlier end
+    summary = read_summary(folder, config, run.iteration, tell)  # not one of an earlier end
+    if summary is not None:
         run.code_to_label = summary["evaluation"]["code_to_label"]
     return run
 
@@ -245,16 +249,6 @@ def open_generator(source: Path | str, tell: Tell = on_stderr) -> TrainedGenerat
     return run.trained_generator()
 
 
-def read_summary(folder: Path) -> dict[str, Any] | None:
-    """The summary that a run left when it was last finished, if it was."""
-    try:
-        summary = json.loads((folder / "summary.json").read_text())
-    except (OSError, ValueError):
-        return None
-    known = isinstance(summary, dict) and {"iterations", "evaluation"} <= summary.keys()
-    return summary if known else None
-
-
 def read_config(folder: Path) -> TrainConfig:
     """The configuration that a run directory was made with.
 
@@ -263,12 +257,25 @@ def read_config(folder: Path) -> TrainConfig:
     """
     path = folder / "config.json"
     try:
-        tree = json.loads(path.read_text())
+        tree = parse_json(path.read_bytes())
     except (FileNotFoundError, NotADirectoryError):
         raise UserError(f"{folder} is no run directory: it has no config.json") from None
     except (OSError, ValueError) as error:
-        raise UserError(f"{path} can't be read: {error}") from None
-    config = from_dict(tree)
+        raise UserError(f"{path} can't be read: {one_line(error)}") from None
+    return resolved_config(tree, path)
+
+
+def resolved_config(tree: Any, path: Path) -> TrainConfig:
+    """The resolved configuration that a JSON file holds.
+
+    Args:
+        tree: as ``to_dict`` gave it.
+        path: of the file, for the errors.
+
+    Raises:
+        UserError: it is none.
+    """
+    config = from_dict(tree, path.name)
     try:
         whole = resolve(config) == config
     except UserError as error:

@@ -5,26 +5,52 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from io import BytesIO
 from typing import Any
 
 import numpy as np
 
 from fastinfogan.data import ImageData
+from fastinfogan.files import atomic_write
 from fastinfogan.model.latent_spec import LatentSpec
 from fastinfogan.results.eval_mode import in_eval_mode
 from fastinfogan.results.run import images_of, load_run
 from fastinfogan.study import choice
-from fastinfogan.study.folder import FILE, Study, best_clustering, read_json, write_study
+from fastinfogan.study.folder import (
+    Study,
+    best_clustering,
+    known_rows,
+    locked,
+    read_study,
+    write_study,
+)
+from fastinfogan.tell import Tell, on_stderr
 from fastinfogan.training.collapse import COLLAPSED_D
 from fastinfogan.training.metrics import read_metrics
 
+CATEGORIES = "categories.npy"  # in a run's folder
+NPY_HEADER = 128  # bytes
 
-def collect(study: Study) -> dict[str, Any]:
+
+def collect(study: Study, tell: Tell = on_stderr) -> dict[str, Any]:
     """Look at every finished run, write what was found to study.json, and return it.
 
     Runs are read once: what was found of a seed stays in study.json.
+
+    Args:
+        study: whose.
+        tell: gets a line for what is damaged.
     """
-    known = read_json(study.folder / FILE).get("found", {}).get("seeds", {})
+    with locked(study.folder, tell):
+        # Others may have let seeds join meanwhile.
+        seeds = {*study.seeds, *read_study(study.folder).seeds}
+        found = _collected(replace(study, seeds=tuple(sorted(seeds))), tell)
+    return found
+
+
+def _collected(study: Study, tell: Tell) -> dict[str, Any]:
+    known = known_rows(study, tell)
     seeds: dict[int, dict[str, Any]] = {}
     categories: dict[int, np.ndarray] = {}
     data: ImageData | None = None
@@ -32,14 +58,13 @@ def collect(study: Study) -> dict[str, Any]:
         summary = study.summary(seed)
         if summary is None:
             continue
-        path = study.run_folder(seed) / "categories.npy"
-        row = known.get(str(seed))
-        if row is None or (row["scores"] and not path.exists()):
+        row, seen = known.get(seed), _read_categories(study, seed)
+        if row is None or (row["scores"] and seen is None):
             data = images_of(study.config, "test") if data is None else data
-            row = row_of(study, seed, summary, data)
+            row, seen = row_of(study, seed, summary, data), _read_categories(study, seed)
         seeds[seed] = row
-        if path.exists():
-            categories[seed] = np.load(path, allow_pickle=False)
+        if row["scores"] and seen is not None:
+            categories[seed] = seen
     for seed, value in choice.agreement(categories).items():
         seeds[seed]["scores"]["agreement"] = value
     scores = {seed: row["scores"] for seed, row in seeds.items()}
@@ -65,7 +90,7 @@ def row_of(study: Study, seed: int, summary: Mapping[str, Any], data: ImageData)
         ``collapsed``; ``curve``: iterations and errors; ``scores`` without labels; ``device`` and
         ``versions``.
     """
-    evaluation = summary["evaluation"]
+    evaluation, last = summary["evaluation"], summary["last_metrics"]
     numbers: dict[str, float] = {}
     if (best := best_clustering(summary)) is not None:
         numbers |= {
@@ -80,7 +105,7 @@ def row_of(study: Study, seed: int, summary: Mapping[str, Any], data: ImageData)
             numbers[f"corr. {code['name']}"] = abs(code["correlation"])
     numbers["seconds"] = summary["seconds"]
     run = load_run(study.run_folder(seed))
-    metrics = read_metrics(run.folder / "metrics.jsonl")
+    metrics = read_metrics(run.folder / "metrics.jsonl", study.config.spec)
     scores: dict[str, float] = {}
     spec = study.config.spec
     if any(spec.codes[i].has_categories for i in spec.regularized):
@@ -89,15 +114,30 @@ def row_of(study: Study, seed: int, summary: Mapping[str, Any], data: ImageData)
                 run.discriminator, spec, data, study.config.jitter,
                 study.config.architecture.output_range,
             )  # fmt: skip
-        np.save(run.folder / "categories.npy", categories)
+        buffer = BytesIO()
+        np.save(buffer, categories)
+        atomic_write(run.folder / CATEGORIES, buffer.getvalue())
     return {
         "numbers": numbers,
-        "collapsed": bool(summary.get("collapse")) or is_collapsed(summary["last_metrics"], spec),
+        "collapsed": bool(summary.get("collapse"))
+        or (last is not None and is_collapsed(last, spec)),
         "curve": curve_of(metrics),
         "scores": scores,
         "device": summary["device"],
         "versions": summary["versions"],
     }
+
+
+def _read_categories(study: Study, seed: int) -> np.ndarray | None:
+    """The categories that a run saw, int64 (codes, images); None where they aren't known."""
+    path = study.run_folder(seed) / CATEGORIES
+    try:
+        with open(path, "rb") as file:
+            array = np.lib.format.read_array(file, allow_pickle=False)
+        whole = path.stat().st_size == NPY_HEADER + array.nbytes
+    except Exception:  # numpy meets damage with many kinds; the run can be looked at again
+        return None
+    return array if whole and array.ndim == 2 and array.dtype == np.int64 else None
 
 
 def is_collapsed(row: Mapping[str, Any], spec: LatentSpec) -> bool:

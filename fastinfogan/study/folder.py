@@ -7,26 +7,30 @@ errors.png             every seed's error over the iterations
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from fastinfogan.config import (
-    RESUMABLE_CHANGES,
-    TrainConfig,
-    differences,
-    from_dict,
-    resolve,
-    to_dict,
-)
+from fastinfogan.config import RESUMABLE_CHANGES, TrainConfig, differences, resolve, to_dict
 from fastinfogan.errors import UserError
-from fastinfogan.files import atomic_write
-from fastinfogan.results.run import read_summary
+from fastinfogan.files import atomic_write, new_folder, remove_leftovers
+from fastinfogan.json_files import misfit, parse_json
+from fastinfogan.lock import exclusive, lock_files
+from fastinfogan.results.run import resolved_config
+from fastinfogan.results.summary import read_summary
+from fastinfogan.tell import Tell, on_stderr
 
-FILE = "study.json"
+FILE, LOCK = "study.json", ".lock"
+# What study.json keeps of a finished run.
+ROW = {
+    "numbers": {str: float}, "collapsed": bool, "curve": [[float]], "scores": {str: float},
+    "device": str, "versions": {str: str},
+}  # fmt: skip
 MOST_SEEDS = 10_000
 SEEDS = (0, 1, 2, 3, 4)  # of a study that isn't told
 _RANGE = re.compile(r"(\d+)(?:-(\d+))?")
@@ -57,9 +61,8 @@ class Study:
 
     def summary(self, seed: int) -> dict[str, Any] | None:
         """What a seed's finished run found; None if it isn't finished."""
-        summary = read_summary(self.run_folder(seed))
-        done = summary is not None and summary["iterations"] == self.config.optim.iterations
-        return summary if done else None
+        config = self.config
+        return read_summary(self.run_folder(seed), config, config.optim.iterations)
 
 
 def parse_seeds(text: str) -> tuple[int, ...]:
@@ -95,40 +98,65 @@ def best_clustering(summary: Mapping[str, Any]) -> Mapping[str, Any] | None:
     return min(clusterings, key=lambda c: c["error_hungarian"], default=None)
 
 
-def open_study(folder: Path, config: TrainConfig, seeds: tuple[int, ...] | None) -> Study:
+def open_study(
+    folder: Path | None,
+    config: TrainConfig,
+    seeds: tuple[int, ...] | None,
+    tell: Tell = on_stderr,
+) -> Study:
     """Begin a study, or go on with one; new seeds join those that are there.
 
-    Without ``seeds`` a new one has the first five.
+    Args:
+        folder: where; None: a new one in studies/, named after dataset and time.
+        config: of all its runs but for seed and directory.
+        seeds: to train; None: those that are there, or of a new study the first five.
+        tell: gets a line if there is something to say.
 
     Raises:
-        UserError: the folder holds something else, or a study of another configuration.
+        UserError: the folder can't be made, holds something else, or a study of another
+            configuration.
     """
     config = resolve(config)
     data = config.data
     if data.data_dir is not None:  # runs are started from elsewhere
         data = replace(data, data_dir=data.data_dir.expanduser().resolve())
     config = replace(config, data=data, run=replace(config.run, seed=0, out=None))
-    path = folder / FILE
-    if path.exists():
-        saved = read_study(folder)
-        for name, (before, after) in differences(saved.config, config).items():
-            if name not in RESUMABLE_CHANGES or name == "optim.iterations":
-                flag = "--" + name.split(".")[1].replace("_", "-")
-                raise UserError(
-                    f"{flag} {after}: the study in {folder} was started with {before}; leave "
-                    f"{flag} out, or begin another study with --out"
-                )
-        seeds = tuple(sorted({*saved.seeds, *(seeds or ())}))
-    elif folder.exists() and any(folder.iterdir()):
-        raise UserError(f"--out {folder}: it holds no {FILE}, and isn't empty; choose another")
-    study = Study(folder, config, SEEDS if seeds is None else seeds)
-    folder.mkdir(parents=True, exist_ok=True)
-    write_study(study, read_json(path).get("found", {}) if path.exists() else {})
+    stem = Path("studies") / f"{data.dataset}-{datetime.now():%Y%m%d-%H%M%S}"
+    try:
+        if folder is None:
+            folder = new_folder(stem)
+        _refuse_others(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"--out {folder or stem} can't be made: {error.strerror}") from None
+    with locked(folder, tell):
+        remove_leftovers(folder)
+        found: dict[str, Any] = {}
+        if (folder / FILE).exists():
+            saved = read_study(folder)
+            _refuse_another(folder, saved.config, config)
+            seeds = tuple(sorted({*saved.seeds, *(seeds or ())}))
+            found = read_json(folder / FILE).get("found", {})
+        study = Study(folder, config, SEEDS if seeds is None else seeds)
+        write_study(study, found)
     return study
 
 
+@contextlib.contextmanager
+def locked(folder: Path, tell: Tell) -> Iterator[None]:
+    """Be the only one to read and write study.json; a batch system starts many at once.
+
+    Args:
+        folder: the study's.
+        tell: gets a line if another process has to be waited for.
+    """
+    waiting = f"another process writes {folder / FILE}; waiting for it"
+    with exclusive(folder / LOCK, tell, waiting):
+        yield
+
+
 def write_study(study: Study, found: dict[str, Any]) -> None:
-    """Write study.json."""
+    """Write study.json; for whoever has it locked."""
     content = {"config": to_dict(study.config), "seeds": list(study.seeds), "found": found}
     atomic_write(study.folder / FILE, json.dumps(content, indent=1).encode())
 
@@ -139,12 +167,30 @@ def read_study(folder: Path) -> Study:
     Raises:
         UserError: there is none, or its study.json is damaged.
     """
-    content = read_json(folder / FILE)
-    seeds = content.get("seeds")
-    whole = isinstance(seeds, list) and seeds and all(type(seed) is int for seed in seeds)
-    if not whole or not isinstance(content.get("config"), dict):
-        raise UserError(f"{folder / FILE}: this isn't what a study writes")
-    return Study(folder, from_dict(content["config"]), tuple(seeds))
+    path = folder / FILE
+    content = read_json(path)
+    problem = misfit(content, {"seeds": [int], "config": {}})
+    seeds = content["seeds"] if problem is None else []
+    if not seeds or sorted(set(seeds)) != seeds or not 0 <= seeds[0] <= seeds[-1] < 2**63:
+        raise UserError(f"{path}: this isn't what a study writes ({problem or 'its seeds'})")
+    return Study(folder, resolved_config(content["config"], path), tuple(seeds))
+
+
+def known_rows(study: Study, tell: Tell) -> dict[int, dict[str, Any]]:
+    """Seed -> what study.json has of it; what is damaged there is left out, with a word."""
+    found = read_json(study.folder / FILE).get("found", {})
+    seeds = found.get("seeds", {}) if isinstance(found, dict) else None
+    if not isinstance(seeds, dict):
+        tell(f"{study.folder / FILE}: what was found is damaged; the runs are looked at again")
+        return {}
+    known = {}
+    for seed in study.seeds:
+        row = seeds.get(str(seed))
+        if row is not None and (problem := misfit(row, ROW, f"seed {seed}")) is not None:
+            tell(f"{study.folder / FILE}: {problem}; this run is looked at again")
+        elif row is not None:
+            known[seed] = row
+    return known
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -154,11 +200,32 @@ def read_json(path: Path) -> dict[str, Any]:
         UserError: it isn't there or can't be read.
     """
     try:
-        content = json.loads(path.read_text())
+        return parse_json(path.read_bytes(), {})
     except (FileNotFoundError, NotADirectoryError):
         raise UserError(f"{path.parent} is no study: it has no {path.name}") from None
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} can't be read: {error}") from None
-    if not isinstance(content, dict):
-        raise UserError(f"{path}: this isn't what a study writes")
-    return content
+    except OSError as error:
+        raise UserError(f"{path} can't be read: {error.strerror}") from None
+    except ValueError as error:
+        raise UserError(f"{path}: this isn't what a study writes ({error})") from None
+
+
+def _refuse_others(folder: Path) -> None:
+    """Refuse a folder that holds something, but no study, nor what is left of beginning one."""
+    if not folder.exists() or (folder / FILE).exists():
+        return
+    own = {path.name for path in lock_files(folder / LOCK)}
+    for path in folder.iterdir():
+        begun = path.name.startswith(f".{FILE}.") and path.suffix == ".tmp"
+        if path.name not in own and path.name != FILE and not begun:
+            raise UserError(f"--out {folder}: it holds no {FILE}, and isn't empty; choose another")
+
+
+def _refuse_another(folder: Path, saved: TrainConfig, wanted: TrainConfig) -> None:
+    """Refuse to go on with a study of another configuration."""
+    for name, (before, after) in differences(saved, wanted).items():
+        if name not in RESUMABLE_CHANGES or name == "optim.iterations":
+            flag = "--" + name.split(".")[1].replace("_", "-")
+            raise UserError(
+                f"{flag} {after}: the study in {folder} was started with {before}; leave "
+                f"{flag} out, or begin another study with --out"
+            )

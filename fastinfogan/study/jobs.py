@@ -12,12 +12,17 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 from fastinfogan.config import to_dict
+from fastinfogan.errors import one_line
 from fastinfogan.files import atomic_write
+from fastinfogan.json_files import parse_json
+from fastinfogan.lock import holder
 from fastinfogan.study.folder import Study, best_clustering
 from fastinfogan.tell import Tell
+from fastinfogan.training.directory import LOCK
+from fastinfogan.training.session import Signals
 
 POLL = 0.5  # seconds between two looks at the processes
 
@@ -41,6 +46,9 @@ def run_seeds(
 ) -> tuple[list[int], signal.Signals | None]:
     """Train every seed that isn't finished; what was begun goes on from its last checkpoint.
 
+    A seed that another process trains is waited for: that of another study in the same folder, or
+    one that outlived a study which was killed.
+
     Args:
         study: whose.
         seeds: of its seeds, those to train here.
@@ -52,43 +60,87 @@ def run_seeds(
     Returns:
         Seeds whose process failed, and the signal that ended everything early, if one did.
     """
-    waiting = deque(seed for seed in seeds if study.summary(seed) is None)
-    running: list[Job] = []
-    failed: list[int] = []
-    stopped: list[signal.Signals] = []
+    pool = _Pool(study, deque(seed for seed in seeds if study.summary(seed) is None), threads, tell)
     asked = False  # the processes, to stop
+    with Signals() as signals:
+        try:
+            while pool.waiting or pool.running:
+                if signals.received is None:
+                    pool.start(jobs)
+                time.sleep(POLL)
+                if signals.received is not None and not asked:
+                    asked = True
+                    pool.stop()
+                pool.reap(stopping=asked)
+                show(*_progress(study, seeds))
+        finally:
+            for job in pool.running:
+                job.process.kill()
+                job.process.wait()
+    return pool.failed, signals.received
 
-    def stop(number: int, frame: Any) -> None:
-        stopped.append(signal.Signals(number))
 
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        while waiting or running:
-            while waiting and len(running) < jobs and not stopped:
-                running.append(_start(study, waiting.popleft(), threads))
-            time.sleep(POLL)
-            if stopped and not asked:
-                asked = True
-                waiting.clear()
-                for job in running:
-                    job.process.send_signal(signal.SIGTERM)  # it saves, and ends
-            for job in [job for job in running if job.process.poll() is not None]:
-                running.remove(job)
-                job.log.close()
-                if job.process.returncode == 0:
-                    tell(f"seed {job.seed}: {_result(study, job.seed)}")
-                elif not stopped:
-                    failed.append(job.seed)
-                    last = _last_line(study.run_folder(job.seed) / "log.txt")
-                    tell(f"seed {job.seed}: failed (exit code {job.process.returncode}): {last}")
-            show(*_progress(study, seeds))
-    finally:
-        for job in running:
-            job.process.kill()
-            job.process.wait()
-        for number, handler in before.items():
-            signal.signal(number, handler)
-    return failed, stopped[0] if stopped else None
+class _Pool:
+    """The seeds that are still to be trained, and the processes that train some of them."""
+
+    def __init__(self, study: Study, waiting: deque[int], threads: int, tell: Tell) -> None:
+        self._study, self._threads, self._tell = study, threads, tell
+        self.waiting = waiting
+        self.running: list[Job] = []
+        self.failed: list[int] = []
+        self._elsewhere: set[int] = set()  # seeds that another process trains, or has trained
+
+    def start(self, jobs: int) -> None:
+        """Start processes until so many run, or none of the seeds that wait can be trained."""
+        for _ in range(len(self.waiting)):
+            if len(self.running) == jobs:
+                return
+            seed = self.waiting.popleft()
+            if (owner := self._owner(seed)) is not None:
+                self._leave_to(owner, seed)
+            elif seed in self._elsewhere and self._study.summary(seed) is not None:
+                self._tell(f"seed {seed}: {_result(self._study, seed)}")
+            else:
+                self._begin(seed)
+
+    def stop(self) -> None:
+        """Ask all to save and end, and start no more."""
+        self.waiting.clear()
+        for job in self.running:
+            job.process.send_signal(signal.SIGTERM)
+
+    def reap(self, stopping: bool) -> None:
+        """Say what became of the processes that have ended."""
+        for job in [job for job in self.running if job.process.poll() is not None]:
+            self.running.remove(job)
+            job.log.close()
+            code, seed = job.process.returncode, job.seed
+            if code == 0:
+                self._tell(f"seed {seed}: {_result(self._study, seed)}")
+            elif stopping:
+                continue
+            elif (owner := self._owner(seed)) is not None:  # who was a little quicker
+                self._leave_to(owner, seed)
+            else:
+                self.failed.append(seed)
+                last = _last_line(self._study.run_folder(seed) / "log.txt")
+                self._tell(f"seed {seed}: failed (exit code {code}): {last}")
+
+    def _begin(self, seed: int) -> None:
+        try:
+            self.running.append(_start(self._study, seed, self._threads))
+        except OSError as error:  # a full disk: those that run may still have room
+            self.failed.append(seed)
+            self._tell(f"seed {seed}: can't be started: {one_line(error)}")
+
+    def _owner(self, seed: int) -> str | None:
+        return holder(self._study.run_folder(seed) / LOCK)
+
+    def _leave_to(self, owner: str, seed: int) -> None:
+        self.waiting.append(seed)
+        if seed not in self._elsewhere:
+            self._elsewhere.add(seed)
+            self._tell(f"seed {seed}: {owner} is training it; waiting for that")
 
 
 def _start(study: Study, seed: int, threads: int) -> Job:
@@ -130,8 +182,8 @@ def _iteration(path: Path) -> int:
         return 0
     for line in reversed(lines):
         try:
-            return int(json.loads(line)["iteration"])
-        except (ValueError, KeyError, TypeError):
+            return parse_json(line, {"iteration": int})["iteration"]
+        except ValueError:
             continue
     return 0
 

@@ -24,7 +24,8 @@ from torch import Tensor, nn
 
 from fastinfogan.engine.build import Engine
 from fastinfogan.errors import TrainingDiverged, UserError
-from fastinfogan.files import atomic_write
+from fastinfogan.files import atomic_write, sync_folder
+from fastinfogan.json_files import parse_json
 from fastinfogan.model.weights import restore_weights, weights
 from fastinfogan.training.average import Average
 
@@ -75,17 +76,22 @@ def save_checkpoint(
         if not torch.isfinite(tensor).all():
             raise TrainingDiverged(f"iteration {progress.iteration}: {name} is not finite")
     folder.mkdir(exist_ok=True)
+    sync_folder(folder.parent)
     path = folder / f"step_{progress.iteration:08d}.safetensors"
     content = safetensors.torch.save({**tensors, "window": window.cpu()})
     atomic_write(path, content)
     described = {**asdict(progress), "sha256": progress.digest(content)}
     atomic_write(path.with_suffix(".json"), json.dumps(described, indent=2).encode())
-    whole = list_checkpoints(folder)
-    for stale in whole[KEEP:]:
-        stale.with_suffix(".json").unlink()
-    for stale in {*folder.glob("step_*.safetensors"), *folder.glob(".*.tmp")} - {*whole[:KEEP]}:
-        stale.unlink()  # also what a session that was killed while writing left
+    remove_stale(folder)
     return path
+
+
+def remove_stale(folder: Path) -> None:
+    """Remove all checkpoints but the newest two, and tensors without their JSON."""
+    for stale in list_checkpoints(folder)[KEEP:]:
+        stale.with_suffix(".json").unlink()
+    for path in {*folder.glob("step_*.safetensors")} - {*list_checkpoints(folder)}:
+        path.unlink()
 
 
 def list_checkpoints(folder: Path) -> list[Path]:
@@ -106,7 +112,7 @@ def load_newest(folder: Path) -> tuple[dict[str, Tensor], Progress, list[tuple[P
     damaged: list[tuple[Path, str]] = []
     for path in list_checkpoints(folder):
         try:
-            described = json.loads(path.with_suffix(".json").read_text())
+            described = parse_json(path.with_suffix(".json").read_bytes())
             content = path.read_bytes()
             digest = described.pop("sha256")
             progress = Progress(**described)
@@ -114,6 +120,8 @@ def load_newest(folder: Path) -> tuple[dict[str, Tensor], Progress, list[tuple[P
                 raise ValueError("its bytes are not those that were written")
             return safetensors.torch.load(content), progress, damaged
         except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+            if isinstance(error, FileNotFoundError) and not path.with_suffix(".json").exists():
+                return load_newest(folder)  # the run is training, and has newer ones by now
             damaged.append((path, f"checkpoint {path.name} is damaged, passed over: {error}"))
     detail = f" ({'; '.join(problem for _, problem in damaged)})" if damaged else ""
     raise UserError(f"{folder}: no usable checkpoint{detail}")

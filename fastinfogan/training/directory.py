@@ -1,37 +1,126 @@
-"""Where a run goes: its directory's name, and mistakes in ``--out``."""
+"""Where a run goes: its directory, claimed by one process, and mistakes in ``--out``."""
 
 from __future__ import annotations
 
 import contextlib
-import itertools
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 
 from fastinfogan.errors import UserError
+from fastinfogan.files import new_folder, remove_leftovers, sync_folder
+from fastinfogan.lock import Held, exclusive, holder, lock_files
+from fastinfogan.tell import Tell
 
-
-@contextlib.contextmanager
-def named_out(path: Path) -> Iterator[None]:
-    """What the system says of the run directory, as a mistake in --out."""
-    try:
-        yield
-    except OSError as error:
-        raise UserError(f"--out {path} can't be made: {error.strerror}") from None
+CONFIG, LOCK = "config.json", ".lock"
 
 
 def refuse_existing(out: Path) -> None:
-    with named_out(out):
-        if out.exists():
-            raise UserError(
-                f"--out {out} exists already; choose another, or continue a run with --resume"
-            )
+    """Refuse a path that can't become a run directory.
+
+    A folder in which nothing was begun can: it is empty, or was killed before config.json was
+    written.
+
+    Raises:
+        UserError: something is there, or another process begins a run there.
+    """
+    try:
+        taken = out.exists() and not (out.is_dir() and is_unbegun(out))
+    except OSError as error:
+        raise _cannot_be_made(out, error) from None
+    if out.is_dir() and (owner := holder(out / LOCK)) is not None:
+        raise UserError(f"--out {out}: {owner} is training a run there; choose another")
+    if taken:
+        raise _exists(out)
 
 
-def default_out(dataset: str) -> Path:
-    stem = Path("runs") / f"{dataset}-{datetime.now():%Y%m%d-%H%M%S}"
-    return next(
-        path
-        for n in itertools.count(1)
-        if not (path := stem if n == 1 else stem.with_name(f"{stem.name}-{n}")).exists()
+def is_unbegun(folder: Path) -> bool:
+    """Whether nothing is in a folder but what a process leaves that ends before its run begins."""
+    own = {path.name for path in lock_files(folder / LOCK)}
+    return all(
+        path.name in own or (path.name.startswith(f".{CONFIG}.") and path.suffix == ".tmp")
+        for path in folder.iterdir()
     )
+
+
+@contextlib.contextmanager
+def claimed(out: Path | None, dataset: str, tell: Tell) -> Iterator[Path]:
+    """Make a run directory, and hold it while the run trains.
+
+    Args:
+        out: where; None: a folder in runs/ named after dataset and time, which no one else gets.
+        dataset: the name in it.
+        tell: gets a line if there is something to say.
+
+    Returns:
+        The directory. If no run was begun in it, it goes at the end.
+
+    Raises:
+        UserError: it can't be made, or isn't there for this process alone.
+    """
+    stem = Path("runs") / f"{dataset}-{datetime.now():%Y%m%d-%H%M%S}"
+    folder = out or stem
+    with contextlib.ExitStack() as stack:
+        try:
+            made = out is None or not out.exists()
+            if out is None:
+                folder = new_folder(stem)
+            else:
+                folder.mkdir(parents=True, exist_ok=True)
+                sync_folder(folder.parent)
+            stack.callback(_remove_unbegun, folder, made)
+            stack.enter_context(exclusive(folder / LOCK, tell))
+        except Held as other:
+            stack.pop_all()  # what is there is the other's
+            raise UserError(
+                f"--out {folder}: {other} is training a run there; choose another"
+            ) from None
+        except OSError as error:
+            raise _cannot_be_made(folder, error) from None
+        if not is_unbegun(folder):
+            raise _exists(folder)
+        remove_leftovers(folder)
+        yield folder
+
+
+@contextlib.contextmanager
+def held(folder: Path, tell: Tell) -> Iterator[None]:
+    """Hold the directory of a run that goes on, and remove what a killed session left there.
+
+    Args:
+        folder: a run directory.
+        tell: gets a line if there is something to say.
+
+    Raises:
+        UserError: another process trains the run, or nothing can be written there.
+    """
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(exclusive(folder / LOCK, tell))
+            for path in (folder, folder / "pictures", folder / "checkpoints"):
+                remove_leftovers(path)
+        except Held as other:
+            raise UserError(
+                f"--resume {folder}: {other} is training this run; let it end, or stop it first"
+            ) from None
+        except OSError as error:
+            raise UserError(f"--resume {folder} can't be written to: {error.strerror}") from None
+        yield
+
+
+def _exists(out: Path) -> UserError:
+    return UserError(f"--out {out} exists already; choose another, or continue a run with --resume")
+
+
+def _cannot_be_made(out: Path, error: OSError) -> UserError:
+    return UserError(f"--out {out} can't be made: {error.strerror}")
+
+
+def _remove_unbegun(folder: Path, made: bool) -> None:
+    with contextlib.suppress(OSError):
+        if is_unbegun(folder):
+            remove_leftovers(folder)
+            for path in lock_files(folder / LOCK):
+                path.unlink(missing_ok=True)
+            if made:
+                folder.rmdir()

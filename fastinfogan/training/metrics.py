@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import threading
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from fastinfogan.files import atomic_write
+from fastinfogan.errors import UserError
+from fastinfogan.files import atomic_write, naming
+from fastinfogan.json_files import parse_json
 from fastinfogan.model.latent_spec import LatentSpec
 from fastinfogan.model.reference import Losses
-from fastinfogan.tell import Tell
+from fastinfogan.tell import Tell, on_stderr
+
+# A row of metrics.jsonl, in what of it is read again.
+ROW = {
+    "iteration": int, "d_loss": float, "g_loss": float, "mi": float, "mi_per_code": {str: float},
+    "evaluation?": {str: {"error_hungarian": float}},
+}  # fmt: skip
 
 
 class Window:
@@ -62,14 +74,30 @@ class Window:
         }
 
 
-def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The rows of a metrics.jsonl; a last line cut short by a crash is left out."""
-    rows = []
-    for line in path.read_text().splitlines() if path.exists() else []:
-        try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError:
-            break
+def row_shape(spec: LatentSpec | None) -> dict[str, Any]:
+    """What of a row is read again; None: of a run with any codes."""
+    if spec is None:
+        return ROW
+    return {**ROW, "mi_per_code": {spec.names[i]: float for i in spec.regularized}}
+
+
+def read_metrics(
+    path: Path, spec: LatentSpec | None = None, tell: Tell = on_stderr
+) -> list[dict[str, Any]]:
+    """The rows of a metrics.jsonl.
+
+    A last line that a crash cut short is left out; so is any other that isn't a row, with a word.
+
+    Args:
+        path: the file; no rows if it isn't there.
+        spec: of the run; every row must have the L_I of its codes.
+        tell: gets a line if there are bad ones.
+
+    Raises:
+        UserError: the file can't be read.
+    """
+    rows, damaged = _parse_rows(_content(path), spec)
+    _name_damaged(path, damaged, tell)
     return rows
 
 
@@ -80,41 +108,123 @@ class MetricsLog:
         folder: the run directory.
         keep_until: rows of later iterations are dropped: a session that ended after its last
             checkpoint left them, and the continued run writes them again.
-        tell: gets a line if TensorBoard is installed and doesn't work.
+        last_row: the iteration of the last row that was written before; 0: none was.
+        spec: of the run.
+        tell: gets a line for what is damaged, and if TensorBoard doesn't work.
+
+    Raises:
+        OSError: the file can't be written.
     """
 
-    def __init__(self, folder: Path, keep_until: int, tell: Tell) -> None:
-        path = folder / "metrics.jsonl"
-        rows = [row for row in read_metrics(path) if row["iteration"] <= keep_until]
-        atomic_write(path, "".join(f"{json.dumps(row)}\n" for row in rows).encode())
-        self._file = open(path, "a", buffering=1)
+    def __init__(
+        self, folder: Path, keep_until: int, last_row: int, spec: LatentSpec, tell: Tell
+    ) -> None:
+        self._path, self._tell = folder / "metrics.jsonl", tell
+        content = _content(self._path)
+        rows, damaged = _parse_rows(content, spec)
+        if damaged:
+            _name_damaged(self._path, damaged, tell)
+            aside = self._path.with_name(f"{self._path.name}.damaged")
+            atomic_write(aside, content)
+            tell(f"{self._path.name} as it was is kept as {aside.name}")
+        kept = [row for row in rows if row["iteration"] <= keep_until]
+        if last_row and (not kept or kept[-1]["iteration"] != last_row):
+            tell(
+                f"{self._path}: the row of iteration {last_row} is missing, perhaps others as well"
+            )
+        atomic_write(self._path, "".join(f"{json.dumps(row)}\n" for row in kept).encode())
+        # Unbuffered: what a full disk had no room for isn't tried once more on closing.
+        self._file = open(self._path, "ab", buffering=0)
         self._board: Any = None
-        try:
-            from torch.utils.tensorboard import SummaryWriter
-
-            self._board = SummaryWriter(folder / "tensorboard", purge_step=keep_until + 1)
-        except ImportError:
-            pass
-        except Exception as error:  # whatever it is, it is no reason not to train
-            tell(f"TensorBoard is installed but doesn't work: {error}")
+        self._keep_until = keep_until
 
     def __enter__(self) -> MetricsLog:
+        self._report_thread, threading.excepthook = threading.excepthook, self._thread_failed
+        with self._guarded(), contextlib.suppress(ImportError):
+            from torch.utils.tensorboard import SummaryWriter
+
+            folder = self._path.parent / "tensorboard"
+            self._board = SummaryWriter(folder, purge_step=self._keep_until + 1)
         return self
 
     def __exit__(self, *exception: object) -> None:
         self._file.close()
-        if self._board is not None:
-            self._board.close()
+        with self._guarded():
+            if self._board is not None:
+                self._board.close()
+        threading.excepthook = self._report_thread
 
     def write(self, row: dict[str, Any]) -> None:
         """Append a row: the iteration, what ``Window.means`` gives, and ``Clock.lap``."""
-        self._file.write(f"{json.dumps(row)}\n")
-        if self._board is None:
-            return
-        for name in ("d_loss", "g_loss", "mi", "images_per_s"):
-            self._board.add_scalar(name, row[name], row["iteration"])
-        for code, numbers in row.get("evaluation", {}).items():
-            for name, value in numbers.items():
-                self._board.add_scalar(f"evaluation/{code}/{name}", value, row["iteration"])
-        for name, value in row["mi_per_code"].items():
-            self._board.add_scalar(f"mi/{name}", value, row["iteration"])
+        with naming(self._path):
+            left = memoryview(f"{json.dumps(row)}\n".encode())
+            while left:
+                left = left[self._file.write(left) :]
+        with self._guarded():
+            for name, value in _scalars(row) if self._board is not None else ():
+                self._board.add_scalar(name, value, row["iteration"])
+
+    def sync(self) -> None:
+        """Return once all rows are on the disk."""
+        with naming(self._path):
+            os.fsync(self._file.fileno())
+
+    @contextlib.contextmanager
+    def _guarded(self) -> Iterator[None]:
+        """Whatever is wrong with TensorBoard, it is no reason not to train."""
+        try:
+            yield
+        except Exception as error:
+            self._board = None
+            self._tell(f"TensorBoard is installed but doesn't work: {error}; going on without")
+
+    def _thread_failed(self, failure: threading.ExceptHookArgs) -> None:
+        """TensorBoard's thread keeps its exception for the next call: no traceback now."""
+        if not type(failure.thread).__module__.startswith("tensorboard."):
+            self._report_thread(failure)
+
+
+def _scalars(row: dict[str, Any]) -> Iterator[tuple[str, float]]:
+    """What TensorBoard shows of a row."""
+    for name in ("d_loss", "g_loss", "mi", "images_per_s"):
+        yield name, row[name]
+    for code, numbers in row.get("evaluation", {}).items():
+        for name, value in numbers.items():
+            yield f"evaluation/{code}/{name}", value
+    for name, value in row["mi_per_code"].items():
+        yield f"mi/{name}", value
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return b""
+    except OSError as error:
+        raise UserError(f"{path} can't be read: {error.strerror}") from None
+
+
+def _parse_rows(
+    content: bytes, spec: LatentSpec | None
+) -> tuple[list[dict[str, Any]], list[tuple[int, str]]]:
+    """The rows, and each line that is none: its number from 1, and why."""
+    shape = row_shape(spec)
+    rows: list[dict[str, Any]] = []
+    damaged: list[tuple[int, str]] = []
+    lines = content.split(b"\n")
+    for number, line in enumerate(lines, 1):
+        try:
+            if line.strip() or number < len(lines):
+                rows.append(parse_json(line, shape))
+        except ValueError as error:
+            if number < len(lines):  # the last one has no end: it was being written
+                damaged.append((number, str(error)))
+    return rows, damaged
+
+
+def _name_damaged(path: Path, damaged: Sequence[tuple[int, str]], tell: Tell) -> None:
+    if damaged:
+        named = ", ".join(f"{number} ({reason})" for number, reason in damaged[:3])
+        more = ", ..." if len(damaged) > 3 else ""
+        plural = "s" if len(damaged) > 1 else ""
+        tell(f"{path}: {len(damaged)} damaged line{plural} passed over: {named}{more}")

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -17,7 +17,7 @@ AFTER, ITERATIONS = 30, 10  # iterations of the session before the trace (warm-u
 TOP = 5
 
 
-@contextmanager
+@contextlib.contextmanager
 def traced(path: Path, device: torch.device, iterations: int) -> Iterator[list[str]]:
     """Profile what runs inside; then write the trace to ``path``, and a summary to the list.
 
@@ -36,10 +36,7 @@ def traced(path: Path, device: torch.device, iterations: int) -> Iterator[list[s
         yield lines
         if on_gpu:
             torch.cuda.synchronize(device)
-    with tempfile.TemporaryDirectory() as folder:  # the profiler can't write to names of any bytes
-        written = Path(folder) / path.name
-        profiler.export_chrome_trace(str(written))
-        atomic_write(path, written.read_bytes())
+    saved = _export(profiler, path)
     own = "self_device_time_total" if on_gpu else "self_cpu_time_total"
     events = profiler.key_averages()
     if on_gpu:  # the kernels; an operation's row counts its kernels once more
@@ -48,9 +45,27 @@ def traced(path: Path, device: torch.device, iterations: int) -> Iterator[list[s
         ]
     events = sorted(events, key=lambda event: -getattr(event, own))
     total = sum(getattr(event, own) for event in events) or 1.0
-    lines.append(f"trace in {path} (open it at ui.perfetto.dev)")
+    if saved:
+        lines.append(f"trace in {path} (open it at ui.perfetto.dev)")
+    else:
+        lines.append(f"{path} couldn't be written; is there room on the disk?")
     plural = "s" if iterations > 1 else ""
     lines.append(f"the {TOP} most expensive things in {iterations} iteration{plural}:")
     for event in events[:TOP]:
         spent = getattr(event, own)
         lines.append(f"  {spent / total:6.1%}  {spent / 1e3:9.1f} ms, {event.count} x {event.key}")
+
+
+def _export(profiler: profile, path: Path) -> bool:
+    """Write the trace so that it's there whole or not at all, and whether it is.
+
+    The profiler can't write to names of any bytes, and doesn't say when it can't write.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        written = Path(folder) / "trace.json"
+        profiler.export_chrome_trace(str(written))
+        try:
+            atomic_write(path, written.read_bytes())
+        except OSError:
+            return False
+    return True

@@ -10,9 +10,14 @@ from fastinfogan.config import RESUMABLE_CHANGES, TrainConfig, differences, reso
 from fastinfogan.data import ImageData
 from fastinfogan.engine.build import Engine
 from fastinfogan.errors import UserError
-from fastinfogan.results.run import read_config, read_summary
+from fastinfogan.results.run import read_config
+from fastinfogan.results.summary import read_summary
 from fastinfogan.training.average import Average
-from fastinfogan.training.checkpoint import list_checkpoints, load_newest, restore_engine_state
+from fastinfogan.training.checkpoint import (
+    list_checkpoints,
+    load_newest,
+    restore_engine_state,
+)
 from fastinfogan.training.metrics import Window
 
 
@@ -72,6 +77,11 @@ def restore(
     """
     folder = out / "checkpoints"
     if not list_checkpoints(folder):
+        if (out / "summary.json").exists():  # training it again would replace what is there
+            raise UserError(
+                f"--resume {out}: the run was finished, but its checkpoints are gone; start a new "
+                "run with --out"
+            )
         return Standing()
     state, progress, damaged = load_newest(folder)
     if progress.config_fingerprint != config.fingerprint():
@@ -83,8 +93,7 @@ def restore(
         )
     wanted, done = config.optim.iterations, progress.iteration
     # A run that was cut short after its last iteration still has to be finished.
-    summary = read_summary(out)
-    if done > wanted or (summary is not None and summary["iterations"] == done == wanted):
+    if done > wanted or (done == wanted and read_summary(out, config, done) is not None):
         raise UserError(f"--iterations {wanted}: the run in {out} has done {done}; ask for more")
     window.restore(state.pop("window"), progress.window_count)
     restore_engine_state(engine, state)

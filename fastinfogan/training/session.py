@@ -44,10 +44,23 @@ class Clock:
         self._lap += time.monotonic() - before
 
 
-class Signals:
-    """Remembers the first SIGINT or SIGTERM, so that the loop can save and stop.
+# What asks a run to save and stop: people, shutdowns, terminals that close, and batch systems that
+# warn. Not every system knows all of them.
+STOPPING = tuple(
+    getattr(signal, name)
+    for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGXCPU", "SIGBREAK")
+    if hasattr(signal, name)
+)
+_INSISTING = (signal.SIGINT, signal.SIGTERM)
 
-    A second one acts as usual. Signals reach only the main thread: elsewhere this does nothing.
+
+class Signals:
+    """Remembers the first signal of ``STOPPING``, so that the loop can save and stop.
+
+    A second SIGINT, or SIGTERM, acts as usual. The others don't, whatever came before: a terminal
+    that closes sends SIGHUP twice, a shutdown SIGTERM and SIGHUP. What is ignored already, as
+    nohup has it with SIGHUP, stays so. Signals reach only the main thread: elsewhere this does
+    nothing.
     """
 
     def __init__(self) -> None:
@@ -56,17 +69,16 @@ class Signals:
 
     def __enter__(self) -> Signals:
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self._previous[number] = signal.signal(number, self._receive)
+            for number in STOPPING:
+                if number in _INSISTING or signal.getsignal(number) is not signal.SIG_IGN:
+                    self._previous[number] = signal.signal(number, self._receive)
         return self
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
-        self.received = signal.Signals(number)
-        self._restore()
-
-    def _restore(self) -> None:
-        while self._previous:
-            signal.signal(*self._previous.popitem())
+        self.received = self.received or signal.Signals(number)
+        if number in _INSISTING:
+            signal.signal(number, self._previous.pop(signal.Signals(number)))
 
     def __exit__(self, *exception: object) -> None:
-        self._restore()
+        while self._previous:
+            signal.signal(*self._previous.popitem())

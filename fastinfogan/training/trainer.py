@@ -2,41 +2,45 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 from pathlib import Path
 from typing import Any
 
 from fastinfogan.config import TrainConfig, resolve, to_dict
-from fastinfogan.data import ImageData, find_dataset
 from fastinfogan.data.feeds.feed import Batches
 from fastinfogan.data.feeds.open_feed import open_feed
 from fastinfogan.device import describe_device, wait
 from fastinfogan.engine.build import build_engine
 from fastinfogan.engine.draws import Draws, fill_of
 from fastinfogan.engine.graph import Captured, Eager
-from fastinfogan.errors import TrainingDiverged, UserError, is_out_of_memory, range_works
+from fastinfogan.errors import TrainingDiverged, UserError, is_out_of_memory
 from fastinfogan.files import atomic_write
 from fastinfogan.paths import expanded
 from fastinfogan.plan import make_plan
 from fastinfogan.results.changes import save_changes
 from fastinfogan.results.eval_mode import in_eval_mode
 from fastinfogan.results.evaluate import clusterings
-from fastinfogan.results.run import Run, images_of
+from fastinfogan.results.run import Run, read_config
+from fastinfogan.tell import lasting_output, on_stderr
 from fastinfogan.training.average import Average
 from fastinfogan.training.checkpoint import (
     Progress,
     list_checkpoints,
+    remove_stale,
     save_checkpoint,
     set_aside,
 )
 from fastinfogan.training.collapse import Watch
-from fastinfogan.training.directory import default_out, named_out, refuse_existing
+from fastinfogan.training.directory import CONFIG, claimed, held, refuse_existing
+from fastinfogan.training.images import read_images
 from fastinfogan.training.memory import fitting
 from fastinfogan.training.metrics import MetricsLog, Window
 from fastinfogan.training.profile import AFTER, ITERATIONS, traced
 from fastinfogan.training.resume import Standing, continued_config, restore
 from fastinfogan.training.session import Clock, Signals
+from fastinfogan.training.space import check_space, unwritable
 from fastinfogan.training.status import open_status
 
 
@@ -55,9 +59,13 @@ def train(config: TrainConfig | None = None, resume: Path | str | None = None) -
         UserError: something asked for can't work; no directory has been made.
         TrainingDiverged: a loss became NaN or infinite; the last good checkpoint is kept.
     """
-    if resume is None:
-        return Training(resolve(config or TrainConfig()), resumed=False).run()
-    return Training(continued_config(expanded(resume), config), resumed=True).run()
+    with lasting_output("training goes on, and its numbers are in metrics.jsonl"):
+        if resume is None:
+            return Training(resolve(config or TrainConfig()), resumed=False).run()
+        folder = expanded(resume)
+        read_config(folder)  # a lock is left in runs only
+        with held(folder, on_stderr):
+            return Training(continued_config(folder, config), resumed=True).run()
 
 
 class Training:
@@ -73,16 +81,10 @@ class Training:
     def __init__(self, config: TrainConfig, resumed: bool) -> None:
         self.config, self.resumed = config, resumed
         self.plan = make_plan(config.run)
-        self.out = config.run.out or default_out(config.data.dataset)
-        if not resumed:
+        self.out = config.run.out or Path("runs")  # until the run directory has its name
+        if config.run.out and not resumed:
             refuse_existing(self.out)
-        self.data, self.test = _read_images(config)
-        if config.run.evaluate_every and self.test.labels is None:
-            raise UserError(
-                f"--evaluate-every {config.run.evaluate_every}: {config.data.dataset} has no "
-                "labels to evaluate against; leave it out"
-            )
-
+        self.data, self.test = read_images(config)
         self.engine = build_engine(config, self.plan)
         self.average = Average(self.engine, config.optim.average)
         batches = Batches(
@@ -102,6 +104,7 @@ class Training:
         if resumed:
             standing = restore(self.out, config, self.data, self.engine, self.average, self.window)
         self.iteration, self.standing = standing.iteration, standing
+        check_space(self.out, config, self.engine, self.iteration)
         self.draws.seek(self.iteration)
         total = config.optim.iterations
         self.trace_at = min(self.iteration + AFTER, total - 1) if config.run.profile else None
@@ -109,16 +112,26 @@ class Training:
 
     def run(self) -> Run:
         """Train to the end, or until a signal asks to stop."""
+        with contextlib.ExitStack() as stack:
+            if not self.resumed:  # otherwise whoever read the run holds it
+                asked, dataset = self.config.run.out, self.config.data.dataset
+                self.out = stack.enter_context(claimed(asked, dataset, self.tell))
+            try:
+                return self._train()
+            except OSError as error:
+                raise unwritable(self.out, error) from None
+
+    def _train(self) -> Run:
         settings, total = self.config.run, self.config.optim.iterations
         run, saved_at = self._open_run(), self.iteration
-        told: list[str] = []
+        last_row = self.iteration - self.window.count
         with (
-            MetricsLog(self.out, keep_until=self.iteration, tell=told.append) as log,
-            self.status as status,
             Signals() as signals,
+            self.status as status,
+            MetricsLog(self.out, self.iteration, last_row, self.config.spec, self.tell) as log,
         ):
             clock = Clock(self.standing.seconds, self.iteration)
-            for line in (*self._introduction(), *told):
+            for line in self._introduction():
                 status.line(line)
             watch = Watch(self.config, self.data, self.out / "metrics.jsonl", self.tell)
             while True:
@@ -148,6 +161,7 @@ class Training:
                         if draw:
                             run.save_pictures(self.out / "pictures", f"_{self.iteration:08d}")
                         if save and self.iteration > saved_at:
+                            log.sync()  # the rows that the checkpoint counts
                             self._save(clock)
                             saved_at = self.iteration
                 if stopping:
@@ -227,16 +241,14 @@ class Training:
     # -- Checkpoint ------------------------------------------------------------------------------
 
     def _open_run(self) -> Run:
-        """Make the run directory, or take the one that is there."""
+        """Write into the run directory what it is from."""
         config = self.config.kept_in(self.out)
-        with named_out(self.out):
-            self.out.mkdir(parents=True, exist_ok=True)
-            content = json.dumps(to_dict(config), indent=2).encode()
-            atomic_write(self.out / "config.json", content)
+        atomic_write(self.out / CONFIG, json.dumps(to_dict(config), indent=2).encode())
         if config.optim.changes_images:
             save_changes(self.out / "changes.png", self.data, config)
         for path, _ in self.standing.damaged:
             set_aside(path)
+        remove_stale(self.out / "checkpoints")  # of a session that was killed while saving
         return Run(self.out, config, self.average.generator, self.average.discriminator)
 
     def _save(self, clock: Clock) -> None:
@@ -319,19 +331,3 @@ class Training:
         if self.trace_at is not None and self.trace_at > at:
             ends.append(self.trace_at)
         return min(*ends, self.config.optim.iterations) - at
-
-
-def _read_images(config: TrainConfig) -> tuple[ImageData, ImageData]:
-    """The images to train on and those to evaluate on: both now, not after hours of training."""
-    dataset, size = config.data.dataset, config.optim.batch_size
-    train = images_of(config, "train")
-    both = train.both_splits or not find_dataset(dataset).has_test_split
-    test = train if both else images_of(config, "test")
-    if len(train) < 2:
-        raise UserError(f"--dataset {dataset}: it has 1 image, and training takes 2 or more")
-    if size > len(train):
-        raise UserError(
-            f"--batch-size {size}: {dataset} has only {len(train)} images; "
-            f"{range_works(2, len(train))}"
-        )
-    return train, test

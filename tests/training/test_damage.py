@@ -14,6 +14,7 @@ from fastinfogan import cli
 from fastinfogan.config import preset_config
 from fastinfogan.errors import TrainingDiverged, UserError
 from fastinfogan.results.run import load_run
+from fastinfogan.training import checkpoint
 from fastinfogan.training.checkpoint import list_checkpoints
 from fastinfogan.training.memory import fitting_batch
 from fastinfogan.training.trainer import train
@@ -68,6 +69,15 @@ def test_a_damaged_checkpoint_is_passed_over_when_a_run_is_read(copy):
     (line,) = told
     assert line.startswith(f"checkpoint {newest.name} is damaged, passed over: ")
     assert newest.exists()  # reading changes nothing
+
+
+def test_a_checkpoint_that_training_replaces_while_it_is_read_is_no_damage(copy, monkeypatch):
+    listed, told = [*list_checkpoints(copy / "checkpoints")], []
+    gone = listed[0].with_name("step_00000012.safetensors")
+    answers = iter([[gone], listed])
+    monkeypatch.setattr(checkpoint, "list_checkpoints", lambda folder: next(answers))
+    (copy / "summary.json").unlink()
+    assert load_run(copy, tell=told.append).iteration == 10 and told == []
 
 
 def test_no_usable_checkpoint_is_an_error(copy):

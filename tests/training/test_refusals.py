@@ -58,9 +58,10 @@ def test_out_that_cannot_be_made_is_refused_before_training(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="--out"):
         train(small(tmp_path / "file" / "run", 5))
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(UserError, match="--out .*empty exists already"):
-        train(small(tmp_path / "empty", 5))
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken" / "thesis.tex").write_text("")
+    with pytest.raises(UserError, match="--out .*taken exists already"):
+        train(small(tmp_path / "taken", 5))
     if os.geteuid() != 0:
         tmp_path.chmod(0o500)
         with pytest.raises(UserError, match="--out"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -18,6 +19,7 @@ from fastinfogan.config import DataConfig, from_dict
 from fastinfogan.results.run import load_run
 from fastinfogan.training.checkpoint import list_checkpoints
 from fastinfogan.training.metrics import read_metrics
+from fastinfogan.training.profile import _export
 from fastinfogan.training.trainer import train
 
 
@@ -84,6 +86,17 @@ def test_files_that_were_skipped_are_named_at_the_start(tmp_path, brief, capsys)
     lines = capsys.readouterr().out.splitlines()
     assert any(line.startswith("100 1x28x28 images") for line in lines)
     assert "files skipped: 1 ('broken.png')" in lines
+
+
+def test_a_trace_that_could_not_be_written_is_not_promised(tmp_path):
+    """As the profiler does it on a full disk: another name, no error."""
+
+    class Full:
+        def export_chrome_trace(self, path):
+            Path(f"{path}.tmp").write_text("half")
+
+    assert not _export(Full(), tmp_path / "trace.json")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_profile_leaves_a_trace_and_names_the_five_most_expensive_things(tmp_path, capsys):

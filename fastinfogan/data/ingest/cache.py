@@ -6,15 +6,15 @@ and a journal tells what of it is there: see ``Writer``.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import os
 import shutil
 import zlib
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -25,11 +25,16 @@ from fastinfogan.data.fetch import CACHE_VARIABLE
 from fastinfogan.data.images import ImageData
 from fastinfogan.errors import UserError
 from fastinfogan.files import sync_folder, synced_write
+from fastinfogan.json_files import parse_json
+from fastinfogan.lock import exclusive
 from fastinfogan.printable import printable
 from fastinfogan.tell import Tell
 
 FORMAT_VERSION = 1
 IMAGES, MANIFEST, JOURNAL = "images.npy", "manifest.json", "journal.jsonl"
+# A line of the journal; its bad ones are (item, name, reason).
+_LINE = {"items": int, "rows": int, "crc": int, "bad": [[(int, str)]]}
+_LINE |= {"notes?": {str: int}, "line?": int}  # not in older caches
 HEADER_BYTES = 128  # of an .npy file of version 1.0: room for any shape of four axes
 
 
@@ -63,19 +68,18 @@ def cache_key(description: Mapping[str, Any]) -> str:
 def read_manifest(folder: Path) -> dict[str, Any]:
     """The manifest of a finished cache.
 
-    The sizes of the files are checked, their content is not.
+    The files' sizes are checked, their content is not: that is for ``open_cache``.
 
     Raises:
         FileNotFoundError: there is no such cache.
         Damaged: it can't be trusted.
     """
-    text = (folder / MANIFEST).read_bytes()
     try:
-        manifest = json.loads(text)
-        checksum = manifest.pop("checksum")
-        version = manifest["format_version"]
-    except (ValueError, KeyError, AttributeError, TypeError):
+        text = (folder / MANIFEST).read_bytes()
+        manifest = parse_json(text, {"checksum": str, "format_version": int})
+    except (ValueError, IsADirectoryError):
         raise Damaged("has a damaged manifest") from None
+    checksum, version = manifest.pop("checksum"), manifest["format_version"]
     if version != FORMAT_VERSION:
         found = printable(str(version), 40)
         raise Damaged(f"has format version {found}, and this is version {FORMAT_VERSION}")
@@ -103,6 +107,9 @@ def open_cache(folder: Path, manifest: Mapping[str, Any], threads: int) -> Image
         Damaged: it has other bytes than were written.
     """
     shape = tuple(manifest["shape"])
+    with open(folder / IMAGES, "rb") as file:
+        if file.read(HEADER_BYTES) != _npy_header(shape):
+            raise Damaged(f"has other bytes in the header of {IMAGES} than were written")
     # Copy on write: torch takes only writable arrays, and the file must never change.
     images = np.memmap(folder / IMAGES, np.uint8, mode="c", offset=HEADER_BYTES, shape=shape)
     starts = np.cumsum([0] + [rows for rows, _ in manifest["blocks"]])
@@ -129,25 +136,16 @@ def open_cache(folder: Path, manifest: Mapping[str, Any], threads: int) -> Image
     )
 
 
-@contextlib.contextmanager
-def locked(folder: Path, tell: Tell) -> Iterator[None]:
+def locked(folder: Path, tell: Tell) -> AbstractContextManager[None]:
     """Let one process at a time make a cache; a process that ends gives its lock back.
 
     Args:
         folder: the cache; the lock lies beside it.
         tell: gets a line if another process holds it.
     """
-    import fcntl  # not on Windows
-
     folder.parent.mkdir(parents=True, exist_ok=True)
-    # Never removed: whoever waits on a removed file would hold a lock that nobody else sees.
-    with open(folder.with_name(f".{folder.name}.lock"), "wb") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            tell(f"another process is ingesting to {folder}; waiting for it")
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+    waiting = f"another process is ingesting to {folder}; waiting for it"
+    return exclusive(folder.with_name(f".{folder.name}.lock"), tell, waiting)
 
 
 class Writer:
@@ -205,7 +203,7 @@ class Writer:
         self._images.flush()
         self._count(items, len(rows), crc, bad, notes)
         line = {"items": items, "rows": len(rows), "crc": crc, "bad": bad, "notes": dict(notes)}
-        self._journal.write(_json(line) + b"\n")
+        self._journal.write(_json({**line, "line": zlib.crc32(_json(line))}) + b"\n")
         self._journal.flush()
 
     def start_over(self) -> None:
@@ -269,15 +267,19 @@ class Writer:
         self._images.seek(HEADER_BYTES)
         for text in lines:
             try:
-                line = json.loads(text)
-                rows = int(line["rows"])
-                data = self._images.read(rows * row_bytes)
-                if len(data) != rows * row_bytes or zlib.crc32(data) != line["crc"]:
-                    break
-                bad, notes = [tuple(bad) for bad in line["bad"]], line.get("notes", {})
-                self._count(line["items"], rows, line["crc"], bad, notes)
-            except (ValueError, KeyError, TypeError, AttributeError):
+                line = parse_json(text, _LINE)
+            except ValueError:
                 break  # the line that was being written when the process ended
+            rows, bad = line["rows"], [tuple(one) for one in line["bad"]]
+            # Earlier versions wrote no checksum of the line.
+            if line.pop("line", None) not in (None, zlib.crc32(_json(line))):
+                break
+            data = self._images.read(rows * row_bytes)
+            if len(data) != rows * row_bytes or zlib.crc32(data) != line["crc"]:
+                break
+            if line["items"] != rows + len(bad) or any(len(one) != 3 for one in bad):
+                break
+            self._count(line["items"], rows, line["crc"], bad, line.get("notes", {}))
             kept += len(text) + 1
         # A whole last line may lack only its newline; without its text it is redone.
         self._journal.truncate(min(kept, os.fstat(self._journal.fileno()).st_size))

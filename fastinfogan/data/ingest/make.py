@@ -31,29 +31,26 @@ class Ingested(NamedTuple):
     """A cache that was found or made.
 
     Attributes:
-        data: the images; None where they weren't asked for.
+        data: the images, mapped into memory.
         folder: the cache.
         manifest: what it says of itself.
         seconds: that making it took; None: it was there.
         notes: what the user should know of the images, in lines.
     """
 
-    data: ImageData | None
+    data: ImageData
     folder: Path
     manifest: dict[str, Any]
     seconds: float | None
     notes: tuple[str, ...] = ()
 
 
-def ingest(
-    source: Source, request: LoadRequest, with_data: bool = False, decoder: Decoder | None = None
-) -> Ingested:
-    """Find the source's cache or make it.
+def ingest(source: Source, request: LoadRequest, decoder: Decoder | None = None) -> Ingested:
+    """Find the source's cache or make it; either way every byte is compared with what was written.
 
     Args:
         source: what to ingest.
         request: whether to show progress, what to do with bad files, whom to tell.
-        with_data: compare every byte with what was written, and map the images into memory.
         decoder: what decodes encoded files; None: what ``pick_decoder`` finds.
 
     Raises:
@@ -69,11 +66,11 @@ def ingest(
     stem = f"{source.dataset}-{source.split}-{cache.cache_key(description)}"
     folder = cache_directory("ingested") / stem
     try:
-        found = _find(folder, with_data)
+        found = _find(folder)
         if isinstance(found, Ingested):
             return _checked(source, found, request.allow_bad)
         with cache.locked(folder, tell):
-            found = _find(folder, with_data)  # another process may just have made it
+            found = _find(folder)  # another process may just have made it
             if isinstance(found, Ingested):
                 return _checked(source, found, request.allow_bad)
             if found is not None:
@@ -84,7 +81,7 @@ def ingest(
                 seconds = _make(source, description, folder, request, decoder)
             except KeyboardInterrupt:
                 raise KeyboardInterrupt(GOES_ON) from None
-        found = _find(folder, with_data)
+        found = _find(folder)
     except OSError as error:
         raise cache.unusable(folder.parent, error) from None
     if not isinstance(found, Ingested):
@@ -112,13 +109,13 @@ def describe(ingested: Ingested) -> str:
     return "\n".join(lines)
 
 
-def _find(folder: Path, with_data: bool) -> Ingested | str | None:
+def _find(folder: Path) -> Ingested | str | None:
     """The cache, what is wrong with it, or None where there is none."""
     try:
         manifest = cache.read_manifest(folder)
         if manifest["shape"][0] == 0:
             return "holds no image"
-        data = cache.open_cache(folder, manifest, thread_count()) if with_data else None
+        data = cache.open_cache(folder, manifest, thread_count())
     except FileNotFoundError:
         return "has no manifest" if folder.exists() else None
     except cache.Damaged as error:
@@ -141,8 +138,7 @@ def _noted(source: Source, found: Ingested) -> Ingested:
     manifest = found.manifest  # older ones have no notes
     of_images = notes.lines(manifest.get("notes", {}), manifest["shape"][1])
     lines = (*source.notes, *of_images, *_labels_note(manifest))
-    data = None if found.data is None else replace(found.data, notes=lines)
-    return found._replace(data=data, notes=lines)
+    return found._replace(data=replace(found.data, notes=lines), notes=lines)
 
 
 def _make(
