@@ -17,7 +17,7 @@ with warnings.catch_warnings():  # where Python has no fcntl, of locks of anothe
     from filelock import FileLock, Timeout
 
 # A look at who holds a lock takes it for a moment, which mustn't keep anybody out.
-PATIENCE = 1.0  # seconds
+PATIENCE = 0.2  # seconds
 _NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS)
 
 

@@ -115,7 +115,7 @@ class _Pool:
             self.running.remove(job)
             job.log.close()
             code, seed = job.process.returncode, job.seed
-            if code == 0:
+            if code == 0 or self._study.summary(seed) is not None:  # or another did it
                 self._tell(f"seed {seed}: {_result(self._study, seed)}")
             elif stopping:
                 continue

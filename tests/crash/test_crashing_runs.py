@@ -98,25 +98,38 @@ def test_a_disk_that_is_full_from_some_call_on_costs_nothing(crashes, tmp_path, 
 # -- Starts at the same time ---------------------------------------------------------------------
 
 
-def test_of_two_that_start_with_one_out_one_trains(crashes, tmp_path, whole):
+LONG = ("--iterations", "400", "--log-every", "4", "--evaluate-every", "0")
+
+
+@pytest.fixture(scope="module")
+def longer(crashes, tmp_path_factory):
+    """An undisturbed run that takes so long that another can't come after it."""
+    out = tmp_path_factory.mktemp("longer") / "run"
+    (ended,) = crashes.run(ask(out, *NARROW, *LONG, "--out", str(out)))
+    assert ended.code == 0, ended
+    return out
+
+
+def test_of_two_that_start_with_one_out_one_trains(crashes, tmp_path, longer):
     out = tmp_path / "run"
-    ended = sorted(crashes.run(ask(out), ask(out), ask(out)), key=lambda one: one.code)
+    asks = [ask(out, *NARROW, *LONG, "--out", str(out))] * 3
+    ended = sorted(crashes.run(*asks), key=lambda one: one.code)
     assert [one.code for one in ended] == [0, 2, 2], ended
     for one in ended[1:]:
         assert_one_line(one)
         assert f"--out {out}: process {ended[0].pid} is training a run there" in one.err
-    assert_same_run(out, whole[0])
+    assert_same_run(out, longer)
 
 
-def test_of_two_that_resume_one_run_one_does(crashes, tmp_path, whole):
+def test_of_two_that_resume_one_run_one_does(crashes, tmp_path, longer):
     out = tmp_path / "run"
-    (killed,) = crashes.run(ask(out, mode="kill", at=100))
-    assert killed.code == KILLED
-    ended = sorted(crashes.run(resume(out), resume(out)), key=lambda one: one.code)
+    crashes.run(ask(out, *NARROW, "--out", str(out)))
+    asks = [ask(out, "train", "--resume", str(out), *LONG[:2])] * 2
+    ended = sorted(crashes.run(*asks), key=lambda one: one.code)
     assert [one.code for one in ended] == [0, 2], ended
     assert_one_line(ended[1])
     assert f"--resume {out}: process {ended[0].pid} is training this run" in ended[1].err
-    assert_same_run(out, whole[0])
+    assert_same_run(out, longer)
 
 
 def test_those_that_are_given_no_directory_get_one_each(crashes, tmp_path, whole):
