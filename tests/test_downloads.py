@@ -64,7 +64,7 @@ def toy_source(folder: Path, *mirrors: str) -> idx_module.IdxSource:
     """A source whose checksums are those of the four files in ``folder``."""
     names = [f"{name}.gz" for name in NAMES + TEST_NAMES]
     md5 = tuple(hashlib.md5((folder / name).read_bytes()).hexdigest() for name in names)
-    return idx_module.IdxSource("toy", tuple("0123456789"), 0.1, mirrors, md5)
+    return idx_module.IdxSource("toy", "Toy", tuple("0123456789"), 0.1, mirrors, md5)
 
 
 def load_toy(source: idx_module.IdxSource, split: str = "train") -> ImageData:

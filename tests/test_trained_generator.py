@@ -123,7 +123,11 @@ def test_open_takes_a_file_or_a_run_directory(tmp_path):
         assert from_dict(opened.config) == config
     labels = {"c1_cat10": [*"0123456789"]}
     for iterations, known in ((3, labels), (2, {})):  # a summary of earlier weights says nothing
-        summary = {"iterations": iterations, "evaluation": {"code_to_label": labels}}
+        found = {"codes": [], "clusterings": [], "totals": {"mi": 0.0}, "code_to_label": labels}
+        summary = {
+            "iterations": iterations, "seconds": 1.0, "last_metrics": None, "evaluation": found,
+            "device": "the CPU", "versions": {},
+        }  # fmt: skip
         (run / "summary.json").write_text(json.dumps(summary))
         assert open_generator(run).code_to_label == known
     with pytest.raises(UserError, match="no run directory"):
