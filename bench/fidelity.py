@@ -83,8 +83,9 @@ def compare(studies: Sequence[Study], count: int) -> dict[str, Any]:
         raise UserError(f"--dataset {config.data.dataset}: has no labels to train features on")
     network, accuracy = train_classifier(train, test)
     print(f"classifier: {100 * accuracy:.2f}% of the test images right")
-    real = as_floats(test.images[:count])
-    shuffled = np.random.default_rng(_SEED).permutation(len(train))[:count]
+    random = np.random.default_rng(_SEED)  # data sets may be sorted by label
+    real = as_floats(test.images[random.permutation(len(test))[:count]])
+    shuffled = random.permutation(len(train))[:count]
     truth = features_of(network, real)
     real_slants = slants(real)
     perfect = as_floats(train.images[shuffled])

@@ -98,21 +98,22 @@ def test_a_disk_that_is_full_from_some_call_on_costs_nothing(crashes, tmp_path, 
 # -- Starts at the same time ---------------------------------------------------------------------
 
 
-LONG = ("--iterations", "400", "--log-every", "4", "--evaluate-every", "0")
+LONG = ("--iterations", "400")
+LONGER = tuple("400" if word == "12" else word for word in NARROW)
 
 
 @pytest.fixture(scope="module")
 def longer(crashes, tmp_path_factory):
     """An undisturbed run that takes so long that another can't come after it."""
     out = tmp_path_factory.mktemp("longer") / "run"
-    (ended,) = crashes.run(ask(out, *NARROW, *LONG, "--out", str(out)))
+    (ended,) = crashes.run(ask(out, *LONGER, "--out", str(out)))
     assert ended.code == 0, ended
     return out
 
 
 def test_of_two_that_start_with_one_out_one_trains(crashes, tmp_path, longer):
     out = tmp_path / "run"
-    asks = [ask(out, *NARROW, *LONG, "--out", str(out))] * 3
+    asks = [ask(out, *LONGER, "--out", str(out))] * 3
     ended = sorted(crashes.run(*asks), key=lambda one: one.code)
     assert [one.code for one in ended] == [0, 2, 2], ended
     for one in ended[1:]:
@@ -124,7 +125,7 @@ def test_of_two_that_start_with_one_out_one_trains(crashes, tmp_path, longer):
 def test_of_two_that_resume_one_run_one_does(crashes, tmp_path, longer):
     out = tmp_path / "run"
     crashes.run(ask(out, *NARROW, "--out", str(out)))
-    asks = [ask(out, "train", "--resume", str(out), *LONG[:2])] * 2
+    asks = [ask(out, "train", "--resume", str(out), *LONG)] * 2
     ended = sorted(crashes.run(*asks), key=lambda one: one.code)
     assert [one.code for one in ended] == [0, 2], ended
     assert_one_line(ended[1])

@@ -15,6 +15,17 @@ from fastinfogan.training.trainer import train
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="Windows has no such signals")
 
 
+@pytest.fixture(autouse=True)
+def as_in_a_terminal():
+    """As a shell hands them to a command: under nohup, or in the background, some are ignored."""
+    numbers = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
+    before = {number: signal.signal(number, signal.SIG_DFL) for number in numbers}
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
 @pytest.fixture
 def sent(spoil):
     """sent(number, ...): signals that this process gets before the 8th iteration."""
