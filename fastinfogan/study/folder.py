@@ -119,7 +119,7 @@ def open_study(
     config = resolve(config)
     data = config.data
     if data.data_dir is not None:  # runs are started from elsewhere
-        data = replace(data, data_dir=data.data_dir.expanduser().resolve())
+        data = replace(data, data_dir=data.data_dir.resolve())
     config = replace(config, data=data, run=replace(config.run, seed=0, out=None))
     stem = Path("studies") / f"{data.dataset}-{datetime.now():%Y%m%d-%H%M%S}"
     try:
