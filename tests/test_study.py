@@ -17,7 +17,6 @@ from PIL import Image
 from fastinfogan.cli import main
 from fastinfogan.data import ImageData
 from fastinfogan.errors import UserError
-from fastinfogan.kernels.jitter import Jitter
 from fastinfogan.model.latent_spec import make_spec
 from fastinfogan.study import choice
 from fastinfogan.study.collect import collect, compare, is_collapsed, statistics_of
@@ -73,11 +72,12 @@ def test_a_study_leaves_ordinary_runs_numbers_and_a_picture(finished, capsys):
         assert row["numbers"]["error"] == clustering["error_hungarian"]
         assert [iteration for iteration, _ in row["curve"]] == [3, 6]
         assert row["curve"][-1][1] == pytest.approx(clustering["error_hungarian"])
-        assert set(row["scores"]) == set(choice.SCORES)
+        assert -1 <= row["numbers"]["neighbourhood"] <= 1
     errors = [found["seeds"][seed]["numbers"]["error"] for seed in ("0", "1")]
     assert found["statistics"]["error"]["mean"] == pytest.approx(np.mean(errors))
     assert found["statistics"]["error"]["std"] == pytest.approx(np.std(errors, ddof=1))
-    assert found["chosen"] in (0, 1)
+    score = {int(seed): row["numbers"]["neighbourhood"] for seed, row in found["seeds"].items()}
+    assert found["chosen"] == max(score, key=score.get)
     assert Image.open(finished / "errors.png").size == (700, 450)
     assert main(["evaluate", str(finished / "seed-0")]) == 0
     assert "error, Hungarian" in capsys.readouterr().out
@@ -172,11 +172,15 @@ def lose_seeds(found):
     found["seeds"] = ["0", "1"]
 
 
+def lose_score(found):
+    del found["seeds"]["0"]["numbers"]["neighbourhood"]  # as where an older version looked
+
+
 def lose_curve(found):
     found["seeds"]["1"]["curve"] = [["a", 0.5]]
 
 
-@pytest.mark.parametrize("damage", [lose_numbers, lose_seeds, lose_curve, dict.clear])
+@pytest.mark.parametrize("damage", [lose_numbers, lose_seeds, lose_score, lose_curve, dict.clear])
 def test_what_is_damaged_in_a_study_is_looked_at_again(tmp_path, finished, damage):
     folder = shutil.copytree(finished, tmp_path / "copy")
     path = folder / "study.json"
@@ -186,20 +190,9 @@ def test_what_is_damaged_in_a_study_is_looked_at_again(tmp_path, finished, damag
     path.write_text(json.dumps(content))
     told = []
     assert json.dumps(collect(read_study(folder), told.append)) == wanted
-    assert len(told) == (damage is not dict.clear) and all(str(path) in line for line in told)
-
-
-@pytest.mark.parametrize("content", [b"", b"half", b"\x93NUMPY\x01\x00", b"PK\x03\x04"])
-def test_categories_that_are_damaged_are_looked_at_again(tmp_path, finished, content):
-    folder = shutil.copytree(finished, tmp_path / "copy")
-    path = folder / "seed-0" / "categories.npy"
-    whole = path.read_bytes()
-    path.write_bytes(content)
-    found = collect(read_study(folder))
-    assert path.read_bytes() == whole
-    assert found == json.loads((finished / "study.json").read_text())["found"] | {
-        "seeds": found["seeds"]
-    }
+    assert len(told) == (damage not in (dict.clear, lose_score)) and all(
+        str(path) in line for line in told
+    )
 
 
 def test_a_folder_in_which_a_study_was_about_to_begin_is_no_obstacle(tmp_path, capsys):
@@ -262,6 +255,53 @@ def test_a_collapsed_run_is_known_by_its_last_metrics(d_loss, mi, collapsed):
 # -- The choice ----------------------------------------------------------------------------------
 
 
+def test_neighbours_are_the_nearest_others_in_pixels():
+    """On a line of grey values each has the two beside it; means over cells blur the rest."""
+    values = np.array([0, 10, 21, 33, 46], np.uint8)
+    images = values[:, None, None, None].repeat(32, 1).repeat(32, 2)
+    assert [set(row) for row in choice.nearest(images, 2)] == [
+        {1, 2}, {0, 2}, {1, 3}, {2, 4}, {3, 2},
+    ]  # fmt: skip
+    stripes = np.zeros((3, 32, 32, 1), np.uint8)
+    stripes[0, ::2], stripes[1, 1::2], stripes[2] = 200, 200, 120  # a pixel apart: the same cells
+    assert choice.nearest(stripes, 1).tolist() == [[1], [0], [0]]
+    assert choice.nearest(images[:2], 10).tolist() == [[1], [0]]
+
+
+@pytest.mark.parametrize("shape", [(700, 28, 28, 1), (40, 37, 20, 3), (20, 8, 8, 1)])
+def test_neighbours_against_every_distance(shape):
+    images = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+    size = -(-max(shape[1:3]) // choice.CELLS)
+    cells = np.stack([
+        images[:, y : y + size, x : x + size].astype(float).mean((1, 2))
+        for y in range(0, shape[1], size) for x in range(0, shape[2], size)
+    ], 1)  # fmt: skip
+    distances = ((cells[:, None] - cells[None]) ** 2).sum((2, 3))
+    np.fill_diagonal(distances, np.inf)
+    found = choice.nearest(images, 5)
+    assert found.shape == (shape[0], 5)
+    theirs = np.take_along_axis(distances, found, 1)
+    np.testing.assert_allclose(theirs, np.sort(distances, 1)[:, :5])
+
+
+def test_kappa_of_a_perfect_a_lazy_and_a_random_sorting():
+    """Against scikit-learn's, which is given the pairs."""
+    from sklearn.metrics import cohen_kappa_score
+
+    truth = np.arange(400) % 4
+    neighbours = (np.arange(400)[:, None] + 4 * np.arange(1, 4)) % 400  # of the same class
+    assert choice.kappa(truth, neighbours) == pytest.approx(1.0)
+    assert choice.kappa((truth + 1) % 4, neighbours) == pytest.approx(1.0)  # names don't matter
+    assert choice.kappa(np.zeros(400, np.int64), neighbours) == 0.0
+    merged = np.where(truth == 3, 0, truth)  # nothing disagrees, but that is no surprise either
+    assert choice.kappa(merged, neighbours) == pytest.approx(1.0)
+    stray = np.random.default_rng(0).integers(0, 4, 400)
+    expected = cohen_kappa_score(stray.repeat(3), stray[neighbours].ravel())
+    assert choice.kappa(stray, neighbours) == pytest.approx(expected)
+    assert abs(expected) < 0.1
+    assert choice.kappa(truth[:1], np.zeros((1, 0), np.int64)) == 0.0  # an image alone
+
+
 class Answers(torch.nn.Module):
     """A Q with given logits for an image whose pixels all have one value."""
 
@@ -274,45 +314,24 @@ class Answers(torch.nn.Module):
         return value.float(), self.logits[value]
 
 
-def uniform_images(values):
-    images = np.array(values, np.uint8)[:, None, None, None].repeat(8, 1).repeat(8, 2)
-    return ImageData("flat", images, None, None)
-
-
-def test_scores_of_a_sure_a_torn_and_a_lazy_q():
-    """Information: log K if sure of all K, 0 if torn, and 0 if everything is one category."""
-    data, spec = uniform_images([0, 1, 2, 3] * 5), make_spec(2, "cat4")
-    jitter = Jitter()  # nothing changes
-    scores = {}
-    for name, logits in {
-        "sure": 50.0 * torch.eye(4), "torn": torch.zeros(4, 4),
-        "lazy": 50.0 * torch.eye(4)[[0, 0, 0, 0]],
-    }.items():  # fmt: skip
-        q = Answers(logits).eval()
-        scores[name], categories = choice.look(q, spec, data, jitter, (0.0, 1.0))
-        assert categories.shape == (1, 20)
-    assert scores["sure"]["information"] == pytest.approx(np.log(4))
-    assert scores["torn"]["information"] == pytest.approx(0.0, abs=1e-12)
-    assert scores["lazy"]["information"] == pytest.approx(0.0, abs=1e-12)
-    assert scores["torn"]["confidence"] == pytest.approx(0.25)
-    assert all(score["steadiness"] == 1.0 for score in scores.values())
-    assert all(score["consistency"] == pytest.approx(0.0) for score in scores.values())
-
-
-def test_agreement_finds_the_one_that_strays():
-    """Names of categories don't matter; who sorts otherwise agrees least."""
-    truth = np.arange(400) % 4
-    renamed = (truth + 1) % 4
-    stray = np.random.default_rng(0).integers(0, 4, 400)
-    found = choice.agreement({3: truth[None], 5: renamed[None], 8: stray[None]})
-    assert found[3] == pytest.approx(found[5])
-    assert found[8] < 0.1 < 0.4 < found[3]
-    assert choice.choose({s: {"agreement": a} for s, a in found.items()}) == 3
-    assert choice.agreement({3: truth[None]}) == {}
+def test_a_run_is_scored_by_what_q_says_of_neighbours():
+    """Who splits what lies close together scores lower; several codes count alike."""
+    values = np.array([0, 1, 2, 3] * 5, np.uint8)
+    images = values[:, None, None, None].repeat(8, 1).repeat(8, 2)
+    data, spec = ImageData("flat", images, None, None), make_spec(2, "cat4,cat2")
+    neighbours = choice.nearest(images, 4)  # those of the same value
+    four, halves = 50.0 * torch.eye(4), 50.0 * torch.eye(2)[[0, 0, 1, 1]]
+    good = Answers(torch.cat([four, halves], 1)).eval()
+    lazy = Answers(torch.cat([four, halves[[0, 0, 0, 0]]], 1)).eval()
+    score = [choice.neighbourhood(q, spec, data, neighbours, (0.0, 1.0)) for q in (good, lazy)]
+    assert score == [pytest.approx(1.0), pytest.approx(0.5)]
+    assert choice.choose({3: 0.2, 5: 0.9, 8: 0.9}) == 5
     assert choice.choose({}) is None
 
 
 def test_rank_correlation_is_minus_one_for_a_perfect_score():
-    scores = {s: {"agreement": 1.0 - e, "confidence": 0.5} for s, e in enumerate((0.1, 0.3, 0.2))}
-    found = choice.rank_correlations(scores, {0: 0.1, 1: 0.3, 2: 0.2})
-    assert found == {"agreement": pytest.approx(-1.0)}
+    errors = {0: 0.1, 1: 0.3, 2: 0.2}
+    assert choice.rank_correlation({0: 0.9, 1: 0.7, 2: 0.8}, errors) == pytest.approx(-1.0)
+    assert choice.rank_correlation({0: 0.7, 1: 0.9, 2: 0.8, 3: 0.1}, errors) == pytest.approx(1.0)
+    assert choice.rank_correlation({0: 0.9, 1: 0.9, 2: 0.9}, errors) is None  # tells none apart
+    assert choice.rank_correlation({0: 0.9, 1: 0.7}, errors) is None

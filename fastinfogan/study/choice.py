@@ -1,139 +1,125 @@
-"""Choosing a run without labels: scores of Q on unlabelled images.
+"""Choosing a run without labels: images that look alike should have one category.
 
-For one categorical code, with q(x) = Q(c | x) and T a small change of an image:
+For one categorical code, over each image and its 10 nearest others (squared distance of pixels):
 
-    information   H(mean q) - mean H(q), in nats: all categories in use, each image sure of its
-                  own (Hu et al. 2017, eq. 5)
-    confidence    mean of the largest probability
-    consistency   - mean KL(q(x) || q(T(x))), in nats
-    steadiness    share of images whose category is that of T(x)
+    neighbourhood   kappa = (p - p_e) / (1 - p_e)
 
-and of a study's runs together, as ModelCentrality has it (Lin et al. 2020, section 4):
-
-    agreement     mean over the other runs of the normalised mutual information between a run's
-                  categories and theirs: runs that found what is there agree, others stray apart
-
-All are the better the larger. With several categorical codes, means over the codes.
+where p is the share of these pairs that have one category, and p_e what it would be if categories
+were dealt out by chance (Cohen 1960, "A coefficient of agreement for nominal scales"). 1 is best;
+0 is chance, and is given to a run that puts everything into one category. Distances are in the
+pixels, where no run had a hand in them. docs/log.md has how it ranks runs, and what ranked them
+worse: Q's confidence, its consistency, and how much runs agree with each other, which is a vote
+for whatever mistake most of them make.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from fastinfogan.data import ImageData
-from fastinfogan.engine.draws import fill_of
 from fastinfogan.kernels.gather import to_float
-from fastinfogan.kernels.jitter import Jitter
-from fastinfogan.kernels.philox import STREAM_COPY
-from fastinfogan.kernels.warp import draw_maps, warp
 from fastinfogan.model.latent_spec import LatentSpec
 from fastinfogan.results.eval_mode import eval_device
 
-SCORES = ("agreement", "information", "confidence", "consistency", "steadiness")
-CHOSEN_BY = "agreement"  # docs/log.md has the others' rank correlations
+CHOSEN_BY = "neighbourhood"
+NEIGHBOURS = 10
 MOST_IMAGES = 10_000
+CELLS = 16  # across an image, at most: fewer numbers, and strokes may lie a pixel apart
+_BLOCK = 500  # images whose distances are in memory at a time
+
+
+def nearest(images: np.ndarray, count: int = NEIGHBOURS) -> np.ndarray:
+    """The nearest other images of each.
+
+    Args:
+        images: (N, H, W, C) uint8; distances are those of their means over cells.
+        count: how many; fewer if there aren't as many others.
+
+    Returns:
+        int64 (N, count).
+    """
+    pixels = torch.from_numpy(images).permute(0, 3, 1, 2)
+    size = -(-max(images.shape[1:3]) // CELLS)
+    cells = torch.cat([  # in blocks: float64 images of a large set would fill the memory
+        F.avg_pool2d(part.double(), size, ceil_mode=True).flatten(1)
+        for part in pixels.split(_BLOCK)
+    ])  # fmt: skip
+    squares, found = cells.square().sum(1), []
+    count = min(count, len(cells) - 1)
+    for first in range(0, len(cells), _BLOCK):
+        block = cells[first : first + _BLOCK]
+        distances = torch.addmm(squares, block, cells.T, alpha=-2)
+        rows = torch.arange(len(block))
+        distances[rows, first + rows] = torch.inf  # an image is no neighbour of its own
+        found.append(distances.topk(count, largest=False).indices)
+    return torch.cat(found).numpy()
+
+
+def kappa(categories: np.ndarray, neighbours: np.ndarray) -> float:
+    """Cohen's kappa of the categories of images and of their neighbours.
+
+    Args:
+        categories: int64 (N,).
+        neighbours: int64 (N, k).
+    """
+    if not neighbours.size:
+        return 0.0
+    count = int(categories.max()) + 1
+    theirs = categories[neighbours]
+    same = float((theirs == categories[:, None]).mean())
+    shares = [np.bincount(c.ravel(), minlength=count) / c.size for c in (categories, theirs)]
+    by_chance = float(np.dot(*shares))
+    return 0.0 if by_chance == 1.0 else (same - by_chance) / (1.0 - by_chance)
 
 
 @torch.no_grad()
-def look(
+def neighbourhood(
     discriminator: nn.Module,
     spec: LatentSpec,
     data: ImageData,
-    jitter: Jitter,
+    neighbours: np.ndarray,
     output_range: tuple[float, float],
-    batch_size: int = 500,
-) -> tuple[dict[str, float], np.ndarray]:
-    """A run's own scores, and the categories that it sees.
+) -> float:
+    """A run's score.
 
     Args:
         discriminator: in eval mode.
         spec: of its codes, with a regularised categorical one at least.
-        data: images, of which the first 10,000 are looked at; labels aren't.
-        jitter: what a small change is.
+        data: images, of which as many are looked at as have ``neighbours``; labels aren't.
+        neighbours: int64 (N, k), from ``nearest``.
         output_range: what pixels 0 and 255 are to the networks.
-        batch_size: images at a time.
 
     Returns:
-        Score -> value, all but ``agreement``; and int64 (codes, images).
+        kappa; with several categorical codes, their mean.
     """
     device = eval_device(discriminator)
-    fill = fill_of(data, output_range, device)
     codes = [i for i in spec.regularized if spec.codes[i].has_categories]
-    seed = torch.ones(1, dtype=torch.int64, device=device)
-    seen: dict[int, list[tuple[torch.Tensor, torch.Tensor]]] = {i: [] for i in codes}
-    images = data.images[:MOST_IMAGES]
-    for first in range(0, len(images), batch_size):
-        x = to_float(torch.from_numpy(images[first : first + batch_size]).to(device), output_range)
-        offset = torch.tensor([first], device=device)
-        maps = draw_maps(jitter, len(x), seed, offset, STREAM_COPY, output_range=output_range)
-        splits = [
-            spec.split_q(discriminator(view)[1]) for view in (x, warp(x, maps, fill, output_range))
-        ]
-        for i in codes:
-            seen[i].append(tuple(split[i].double().log_softmax(1).cpu() for split in splits))
-    scores: dict[str, list[float]] = {name: [] for name in SCORES if name != "agreement"}
-    categories = []
-    for i in codes:
-        log_q, log_copy = (torch.cat(part) for part in zip(*seen[i], strict=True))
-        q, mean = log_q.exp(), log_q.exp().mean(0)
-        entropy_of_mean = -(mean * mean.clamp_min(1e-300).log()).sum()
-        scores["information"].append((entropy_of_mean + (q * log_q).sum(1).mean()).item())
-        scores["confidence"].append(q.max(1).values.mean().item())
-        scores["consistency"].append(-(q * (log_q - log_copy)).sum(1).mean().item())
-        same = log_q.argmax(1) == log_copy.argmax(1)
-        scores["steadiness"].append(same.double().mean().item())
-        categories.append(log_q.argmax(1).numpy())
-    return {name: float(np.mean(values)) for name, values in scores.items()}, np.stack(categories)
+    seen = []
+    for part in torch.from_numpy(data.images[: len(neighbours)]).split(_BLOCK):
+        split = spec.split_q(discriminator(to_float(part.to(device), output_range))[1])
+        seen.append(torch.stack([split[i].argmax(1) for i in codes]).cpu())
+    return float(np.mean([kappa(c, neighbours) for c in torch.cat(seen, 1).numpy()]))
 
 
-def agreement(categories: Mapping[int, np.ndarray]) -> dict[int, float]:
-    """``agreement`` of each run with the others.
-
-    Args:
-        categories: seed -> int64 (codes, images), of the same images.
-
-    Returns:
-        Seed -> mean NMI, each code with its best partner; empty for fewer than two runs.
-    """
-    from sklearn.metrics import normalized_mutual_info_score
-
-    if len(categories) < 2:
-        return {}
-    between: dict[tuple[int, int], float] = {}
-    for a, ours in categories.items():
-        for b, theirs in categories.items():
-            if a < b or (a != b and (b, a) not in between):
-                table = [[normalized_mutual_info_score(x, y) for y in theirs] for x in ours]
-                between[a, b] = float(np.mean(np.max(table, axis=1)))
-    return {
-        a: float(np.mean([between.get((a, b), between.get((b, a))) for b in categories if b != a]))
-        for a in categories
-    }
-
-
-def choose(scores: Mapping[int, Mapping[str, float]]) -> int | None:
+def choose(scores: Mapping[int, float]) -> int | None:
     """The seed with the best score; of equals the first. None where nothing was scored."""
-    scored = {seed: own[CHOSEN_BY] for seed, own in scores.items() if CHOSEN_BY in own}
-    return max(scored, key=scored.get, default=None)
+    return max(scores, key=scores.get, default=None)
 
 
-def rank_correlations(
-    scores: Mapping[int, Mapping[str, float]], errors: Mapping[int, float]
-) -> dict[str, float]:
-    """Spearman's rank correlation of each score with the error over the seeds: -1 is best.
+def rank_correlation(scores: Mapping[int, float], errors: Mapping[int, float]) -> float | None:
+    """Spearman's rank correlation of the scores with the errors over the seeds: -1 is best.
 
-    A score that is the same for all seeds is left out, and with fewer than three so are all.
+    None for fewer than three seeds that have both, and where all have the same.
     """
     from scipy.stats import spearmanr
 
-    found = {}
-    for name in SCORES:
-        seeds: Sequence[int] = [s for s in scores if name in scores[s] and s in errors]
-        values = [scores[s][name] for s in seeds]
-        if len(seeds) >= 3 and len(set(values)) > 1:
-            found[name] = float(spearmanr(values, [errors[s] for s in seeds]).statistic)
-    return found
+    seeds = [s for s in scores if s in errors]
+    ours, theirs = [scores[s] for s in seeds], [errors[s] for s in seeds]
+    if len(seeds) < 3 or len(set(ours)) == 1 or len(set(theirs)) == 1:
+        return None
+    return float(spearmanr(ours, theirs).statistic)

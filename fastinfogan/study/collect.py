@@ -6,13 +6,11 @@ import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from io import BytesIO
 from typing import Any
 
 import numpy as np
 
 from fastinfogan.data import ImageData
-from fastinfogan.files import atomic_write
 from fastinfogan.model.latent_spec import LatentSpec
 from fastinfogan.results.eval_mode import in_eval_mode
 from fastinfogan.results.run import images_of, load_run
@@ -28,9 +26,6 @@ from fastinfogan.study.folder import (
 from fastinfogan.tell import Tell, on_stderr
 from fastinfogan.training.collapse import COLLAPSED_D
 from fastinfogan.training.metrics import read_metrics
-
-CATEGORIES = "categories.npy"  # in a run's folder
-NPY_HEADER = 128  # bytes
 
 
 def collect(study: Study, tell: Tell = on_stderr) -> dict[str, Any]:
@@ -52,43 +47,56 @@ def collect(study: Study, tell: Tell = on_stderr) -> dict[str, Any]:
 def _collected(study: Study, tell: Tell) -> dict[str, Any]:
     known = known_rows(study, tell)
     seeds: dict[int, dict[str, Any]] = {}
-    categories: dict[int, np.ndarray] = {}
-    data: ImageData | None = None
+    spec = study.config.spec
+    scored = any(spec.codes[i].has_categories for i in spec.regularized)
+    judged: tuple[ImageData, np.ndarray] | None = None
     for seed in study.seeds:
         summary = study.summary(seed)
         if summary is None:
             continue
-        row, seen = known.get(seed), _read_categories(study, seed)
-        if row is None or (row["scores"] and seen is None):
-            data = images_of(study.config, "test") if data is None else data
-            row, seen = row_of(study, seed, summary, data), _read_categories(study, seed)
+        row = known.get(seed)
+        if row is None or (scored and choice.CHOSEN_BY not in row["numbers"]):
+            if scored and judged is None:
+                data = images_of(study.config, "test")
+                judged = data, choice.nearest(data.images[: choice.MOST_IMAGES])
+            row = row_of(study, seed, summary, judged)
         seeds[seed] = row
-        if row["scores"] and seen is not None:
-            categories[seed] = seen
-    for seed, value in choice.agreement(categories).items():
-        seeds[seed]["scores"]["agreement"] = value
-    scores = {seed: row["scores"] for seed, row in seeds.items()}
-    errors = {s: row["numbers"]["error"] for s, row in seeds.items() if "error" in row["numbers"]}
+    numbers = {seed: row["numbers"] for seed, row in seeds.items()}
+    scores, errors = (
+        {seed: own[name] for seed, own in numbers.items() if name in own}
+        for name in (choice.CHOSEN_BY, "error")
+    )
     found = {
         "seeds": {str(seed): row for seed, row in seeds.items()},
-        "statistics": statistics_of([row["numbers"] for row in seeds.values()]),
+        "statistics": statistics_of(list(numbers.values())),
         "collapsed": [seed for seed, row in seeds.items() if row["collapsed"]],
         "chosen": choice.choose(scores),
         "chosen_by": choice.CHOSEN_BY,
-        "rank_correlations": choice.rank_correlations(scores, errors),
+        "rank_correlation": choice.rank_correlation(scores, errors),
     }
     write_study(study, found)
     return found
 
 
-def row_of(study: Study, seed: int, summary: Mapping[str, Any], data: ImageData) -> dict[str, Any]:
+def row_of(
+    study: Study,
+    seed: int,
+    summary: Mapping[str, Any],
+    judged: tuple[ImageData, np.ndarray] | None,
+) -> dict[str, Any]:
     """What is found of one finished run.
+
+    Args:
+        study: whose run.
+        seed: of the run.
+        summary: its summary.json.
+        judged: images, and their neighbours; None without categories to be judged by them.
 
     Returns:
         ``numbers``: error, majority, nmi and ari of the code that fits the labels best (if there
-        are any), L_I of each code and the correlation of each continuous one, seconds;
-        ``collapsed``; ``curve``: iterations and errors; ``scores`` without labels; ``device`` and
-        ``versions``.
+        are any), the neighbourhood score (which needs none), L_I of each code and the correlation
+        of each continuous one, seconds; ``collapsed``; ``curve``: iterations and errors;
+        ``device`` and ``versions``.
     """
     evaluation, last = summary["evaluation"], summary["last_metrics"]
     numbers: dict[str, float] = {}
@@ -99,45 +107,27 @@ def row_of(study: Study, seed: int, summary: Mapping[str, Any], data: ImageData)
             "nmi": best["nmi"],
             "ari": best["ari"],
         }
+    config = study.config
+    run = load_run(study.run_folder(seed))
+    if judged is not None:
+        data, neighbours = judged
+        with in_eval_mode(run.discriminator):
+            numbers[choice.CHOSEN_BY] = choice.neighbourhood(
+                run.discriminator, config.spec, data, neighbours, config.architecture.output_range
+            )
     for code in evaluation["codes"]:
         numbers[f"L_I {code['name']}"] = code["mi"]
         if code["correlation"] is not None:
             numbers[f"corr. {code['name']}"] = abs(code["correlation"])
     numbers["seconds"] = summary["seconds"]
-    run = load_run(study.run_folder(seed))
-    metrics = read_metrics(run.folder / "metrics.jsonl", study.config.spec)
-    scores: dict[str, float] = {}
-    spec = study.config.spec
-    if any(spec.codes[i].has_categories for i in spec.regularized):
-        with in_eval_mode(run.discriminator):
-            scores, categories = choice.look(
-                run.discriminator, spec, data, study.config.jitter,
-                study.config.architecture.output_range,
-            )  # fmt: skip
-        buffer = BytesIO()
-        np.save(buffer, categories)
-        atomic_write(run.folder / CATEGORIES, buffer.getvalue())
     return {
         "numbers": numbers,
         "collapsed": bool(summary.get("collapse"))
-        or (last is not None and is_collapsed(last, spec)),
-        "curve": curve_of(metrics),
-        "scores": scores,
+        or (last is not None and is_collapsed(last, config.spec)),
+        "curve": curve_of(read_metrics(run.folder / "metrics.jsonl", config.spec)),
         "device": summary["device"],
         "versions": summary["versions"],
     }
-
-
-def _read_categories(study: Study, seed: int) -> np.ndarray | None:
-    """The categories that a run saw, int64 (codes, images); None where they aren't known."""
-    path = study.run_folder(seed) / CATEGORIES
-    try:
-        with open(path, "rb") as file:
-            array = np.lib.format.read_array(file, allow_pickle=False)
-        whole = path.stat().st_size == NPY_HEADER + array.nbytes
-    except Exception:  # numpy meets damage with many kinds; the run can be looked at again
-        return None
-    return array if whole and array.ndim == 2 and array.dtype == np.int64 else None
 
 
 def is_collapsed(row: Mapping[str, Any], spec: LatentSpec) -> bool:

@@ -28,8 +28,8 @@ from fastinfogan.tell import Tell, on_stderr
 FILE, LOCK = "study.json", ".lock"
 # What study.json keeps of a finished run.
 ROW = {
-    "numbers": {str: float}, "collapsed": bool, "curve": [[float]], "scores": {str: float},
-    "device": str, "versions": {str: str},
+    "numbers": {str: float}, "collapsed": bool, "curve": [[float]], "device": str,
+    "versions": {str: str},
 }  # fmt: skip
 MOST_SEEDS = 10_000
 SEEDS = (0, 1, 2, 3, 4)  # of a study that isn't told

@@ -34,9 +34,10 @@ def table(study: Study, found: Mapping[str, Any]) -> str:
         lines.append(
             f"  chosen without labels, by {found['chosen_by']}: seed {found['chosen']}{error}"
         )
-    if found["rank_correlations"]:
-        shown = ", ".join(f"{name} {r:.2f}" for name, r in found["rank_correlations"].items())
-        lines.append(f"  rank correlation with the error (-1 is best): {shown}")
+    if found["rank_correlation"] is not None:
+        lines.append(
+            f"  its rank correlation with the error (-1 is best): {found['rank_correlation']:.2f}"
+        )
     return "\n".join(lines)
 
 
