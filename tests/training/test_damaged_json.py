@@ -12,6 +12,7 @@ from dataclasses import replace
 import pytest
 from training_runs import assert_same_weights, small
 
+from fastinfogan import files
 from fastinfogan.cli import main
 from fastinfogan.errors import UserError
 from fastinfogan.results.generator_file import load_generator
@@ -190,13 +191,14 @@ def test_a_finished_run_whose_checkpoints_are_gone_is_not_trained_anew(finished,
 @pytest.mark.parametrize("resumed", [False, True])
 def test_a_disk_that_is_too_small_is_refused_before_training(copy, monkeypatch, resumed):
     usage = namedtuple("usage", "total used free")
-    monkeypatch.setattr(space.shutil, "disk_usage", lambda path: usage(1, 1, 12_345))
+    monkeypatch.setattr(files.shutil, "disk_usage", lambda path: usage(1, 1, 12_345))
     out = copy if resumed else copy.parent / "new" / "run"
     with pytest.raises(UserError) as refused:
         train(small(out, 15), resume=copy if resumed else None)
     says = str(refused.value)
     flag = "--resume" if resumed else "--out"
-    assert says.startswith(f"{flag} {out}: 12 kB are free there, and the run needs about ")
+    assert says.startswith(f"{flag} {out}: its disk has 12.3 kB free, and ")
+    assert " are needed (" in says
     assert ("on another disk with --out" in says) != resumed
     assert not (copy.parent / "new").exists()
 
@@ -208,7 +210,7 @@ def test_a_disk_that_does_not_say_is_trusted(tmp_path, brief, monkeypatch, answe
             raise answer
         return answer
 
-    monkeypatch.setattr(space.shutil, "disk_usage", usage)
+    monkeypatch.setattr(files.shutil, "disk_usage", usage)
     assert train(small(tmp_path / "run", 1)).iteration == 1
 
 
@@ -216,10 +218,10 @@ def test_what_a_run_needs_is_what_it_takes(finished, monkeypatch):
     """Not less than what a finished run holds, and not twice as much."""
     asked, config = [], finished.config
     usage = namedtuple("usage", "total used free")
-    monkeypatch.setattr(space.shutil, "disk_usage", lambda path: usage(1, 1, 0))
-    monkeypatch.setattr(space, "_size", lambda count: asked.append(count) or "x")
+    monkeypatch.setattr(files.shutil, "disk_usage", lambda path: usage(1, 1, 0))
+    monkeypatch.setattr(space, "too_little", lambda free, needed: asked.append(needed) or "x")
     with pytest.raises(UserError):
         train(replace(config, run=replace(config.run, out=finished.folder.parent / "other")))
-    files = [path for path in finished.folder.rglob("*") if path.is_file()]
-    took = sum(path.stat().st_size for path in files)
-    assert 0.7 * took < asked[1] < 2 * took
+    left = [path for path in finished.folder.rglob("*") if path.is_file()]
+    took = sum(path.stat().st_size for path in left)
+    assert 0.7 * took < asked[0] < 2 * took

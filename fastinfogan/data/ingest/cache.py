@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
 import zlib
 from collections import Counter
 from collections.abc import Mapping
@@ -304,13 +303,6 @@ class Writer:
         data = _npy_header(array.shape, "<i8") + array.astype("<i8").tobytes()
         synced_write(self.partial / f"{name}.npy", data)
         return {"shape": array.shape, "crc": zlib.crc32(data)}
-
-
-def free_bytes(folder: Path) -> int:
-    """Free space where ``folder`` is or would be."""
-    while not folder.exists():
-        folder = folder.parent
-    return shutil.disk_usage(folder).free
 
 
 def unusable(folder: Path, error: OSError) -> UserError:

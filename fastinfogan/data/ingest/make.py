@@ -21,6 +21,7 @@ from fastinfogan.data.ingest.decode import Decoder, decode_blocks, pick_decoder,
 from fastinfogan.data.ingest.source import Source
 from fastinfogan.data.progress import ProgressReport
 from fastinfogan.errors import UserError
+from fastinfogan.files import free_bytes
 from fastinfogan.sizes import counted, too_little
 
 NAMED_IN_SUMMARY, NAMES_SHOWN = 20, 12
@@ -209,6 +210,6 @@ def _labels_note(manifest: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _check_space(folder: Path, rows: int, shape: tuple[int, int, int]) -> None:
-    needed, free = rows * int(np.prod(shape)), cache.free_bytes(folder)
-    if needed > free:
+    needed, free = rows * int(np.prod(shape)), free_bytes(folder)
+    if free is not None and needed > free:
         raise OSError(None, f"it has {too_little(free, needed)}")
