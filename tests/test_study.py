@@ -20,7 +20,7 @@ from fastinfogan.errors import UserError
 from fastinfogan.kernels.jitter import Jitter
 from fastinfogan.model.latent_spec import make_spec
 from fastinfogan.study import choice
-from fastinfogan.study.collect import collect, compare, is_collapsed, statistics_of
+from fastinfogan.study.collect import collect, compare, statistics_of
 from fastinfogan.study.folder import parse_seeds, read_study
 
 SMALL = ("--preset", "mnist-mlp", "--iterations", "6", "--batch-size", "16", "--device", "cpu")
@@ -251,12 +251,17 @@ def test_statistics_by_hand():
     assert found["mi"] == {"n": 1, "mean": 2.0, "std": 0.0, "min": 2.0, "max": 2.0}
 
 
-@pytest.mark.parametrize(
-    ("d_loss", "mi", "collapsed"), [(1.2, 2.2, False), (0.01, 2.2, True), (1.2, -0.3, True)]
-)
-def test_a_collapsed_run_is_known_by_its_last_metrics(d_loss, mi, collapsed):
-    row = {"d_loss": d_loss, "mi_per_code": {"c1_cat10": mi, "c2_uni": -0.3}}
-    assert is_collapsed(row, make_spec(4, "cat10,uni")) == collapsed
+def test_a_run_is_collapsed_if_it_said_so_itself(tmp_path, finished):
+    folder = shutil.copytree(finished, tmp_path / "copy")
+    (folder / "study.json").write_text(
+        json.dumps({**json.loads((folder / "study.json").read_text()), "found": {}})
+    )
+    for seed, signs in enumerate(
+        ([], [{"kind": "images", "since": 4, "says": "all generated images are alike"}])
+    ):
+        path = folder / f"seed-{seed}" / "summary.json"
+        path.write_text(json.dumps({**json.loads(path.read_text()), "collapse": signs}))
+    assert collect(read_study(folder))["collapsed"] == [1]
 
 
 # -- The choice ----------------------------------------------------------------------------------

@@ -13,7 +13,6 @@ import numpy as np
 
 from fastinfogan.data import ImageData
 from fastinfogan.files import atomic_write
-from fastinfogan.model.latent_spec import LatentSpec
 from fastinfogan.results.eval_mode import in_eval_mode
 from fastinfogan.results.run import images_of, load_run
 from fastinfogan.study import choice
@@ -26,7 +25,6 @@ from fastinfogan.study.folder import (
     write_study,
 )
 from fastinfogan.tell import Tell, on_stderr
-from fastinfogan.training.collapse import COLLAPSED_D
 from fastinfogan.training.metrics import read_metrics
 
 CATEGORIES = "categories.npy"  # in a run's folder
@@ -87,10 +85,10 @@ def row_of(study: Study, seed: int, summary: Mapping[str, Any], data: ImageData)
     Returns:
         ``numbers``: error, majority, nmi and ari of the code that fits the labels best (if there
         are any), L_I of each code and the correlation of each continuous one, seconds;
-        ``collapsed``; ``curve``: iterations and errors; ``scores`` without labels; ``device`` and
-        ``versions``.
+        ``collapsed``: whether the run said so at its end; ``curve``: iterations and errors;
+        ``scores`` without labels; ``device`` and ``versions``.
     """
-    evaluation, last = summary["evaluation"], summary["last_metrics"]
+    evaluation = summary["evaluation"]
     numbers: dict[str, float] = {}
     if (best := best_clustering(summary)) is not None:
         numbers |= {
@@ -119,8 +117,7 @@ def row_of(study: Study, seed: int, summary: Mapping[str, Any], data: ImageData)
         atomic_write(run.folder / CATEGORIES, buffer.getvalue())
     return {
         "numbers": numbers,
-        "collapsed": bool(summary.get("collapse"))
-        or (last is not None and is_collapsed(last, spec)),
+        "collapsed": bool(summary.get("collapse")),  # older runs didn't watch for it
         "curve": curve_of(metrics),
         "scores": scores,
         "device": summary["device"],
@@ -138,16 +135,6 @@ def _read_categories(study: Study, seed: int) -> np.ndarray | None:
     except Exception:  # numpy meets damage with many kinds; the run can be looked at again
         return None
     return array if whole and array.ndim == 2 and array.dtype == np.int64 else None
-
-
-def is_collapsed(row: Mapping[str, Any], spec: LatentSpec) -> bool:
-    """Whether a last row of metrics is that of a run which went wrong.
-
-    D is never wrong, or Q knows nothing of any discrete code.
-    """
-    discrete = [spec.names[i] for i in spec.regularized if spec.codes[i].is_discrete]
-    knows = [row["mi_per_code"][name] for name in discrete]
-    return row["d_loss"] < COLLAPSED_D or (bool(knows) and max(knows) <= 0.0)
 
 
 def curve_of(metrics: Sequence[Mapping[str, Any]]) -> list[tuple[int, float]]:

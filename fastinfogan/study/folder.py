@@ -116,12 +116,9 @@ def open_study(
         UserError: the folder can't be made, holds something else, or a study of another
             configuration.
     """
-    config = resolve(config)
-    data = config.data
-    if data.data_dir is not None:  # runs are started from elsewhere
-        data = replace(data, data_dir=data.data_dir.resolve())
-    config = replace(config, data=data, run=replace(config.run, seed=0, out=None))
-    stem = Path("studies") / f"{data.dataset}-{datetime.now():%Y%m%d-%H%M%S}"
+    config = resolve(config).kept_in(None)  # absolute: runs are started from elsewhere
+    config = replace(config, run=replace(config.run, seed=0))
+    stem = Path("studies") / f"{config.data.dataset}-{datetime.now():%Y%m%d-%H%M%S}"
     try:
         if folder is None:
             folder = new_folder(stem)

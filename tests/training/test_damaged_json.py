@@ -148,7 +148,7 @@ BAD_SUMMARIES = {
     "a map of another code": in_summary("evaluation", "code_to_label", value={"c9": ["a"] * 10}),
     "too few labels": in_summary("evaluation", "code_to_label", value={"c1_cat10": ["a"] * 9}),
     "labels of numbers": in_summary("evaluation", "code_to_label", value={"c1_cat10": [1] * 10}),
-    "metrics of another kind": in_summary("last_metrics", value=3),
+    "signs of another kind": in_summary("collapse", value=3),
 }
 
 
