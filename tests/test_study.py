@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -12,18 +13,29 @@ import time
 import numpy as np
 import pytest
 import torch
+from image_files import write
 from PIL import Image
 
 from fastinfogan.cli import main
 from fastinfogan.data import ImageData
 from fastinfogan.errors import UserError
 from fastinfogan.kernels.jitter import Jitter
+from fastinfogan.lock import holder
 from fastinfogan.model.latent_spec import make_spec
 from fastinfogan.study import choice
 from fastinfogan.study.collect import collect, compare, statistics_of
 from fastinfogan.study.folder import parse_seeds, read_study
+from fastinfogan.training.checkpoint import list_checkpoints
 
 SMALL = ("--preset", "mnist-mlp", "--iterations", "6", "--batch-size", "16", "--device", "cpu")
+
+
+def wait_until(there):
+    """Look at what other processes do until it is there, a minute at most."""
+    until = time.monotonic() + 60
+    while not there() and time.monotonic() < until:
+        time.sleep(0.01)
+    assert there()
 
 
 @pytest.fixture(scope="module")
@@ -112,13 +124,8 @@ def test_a_killed_study_goes_on_and_gives_what_an_undisturbed_one_does(tmp_path)
     assert main([*arguments, "--out", str(whole)]) == 0
     command = [sys.executable, "-m", "fastinfogan", *arguments, "--out", str(parts)]
     process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True)
-    until = time.monotonic() + 60
-    while time.monotonic() < until and not all(
-        (parts / f"seed-{s}" / "metrics.jsonl").exists()
-        and (parts / f"seed-{s}" / "metrics.jsonl").stat().st_size
-        for s in (0, 1)
-    ):
-        time.sleep(0.01)
+    rows = [parts / f"seed-{seed}" / "metrics.jsonl" for seed in (0, 1)]
+    wait_until(lambda: all(path.exists() and path.stat().st_size for path in rows))
     process.send_signal(signal.SIGTERM)
     printed = process.communicate(timeout=60)[0]
     assert process.returncode == 128 + signal.SIGTERM
@@ -128,6 +135,25 @@ def test_a_killed_study_goes_on_and_gives_what_an_undisturbed_one_does(tmp_path)
     for seed in (0, 1):
         a, b = ((f / f"seed-{seed}" / "generator.safetensors").read_bytes() for f in (whole, parts))
         assert a[-10_000:] == b[-10_000:]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows doesn't show that a parent is gone")
+def test_runs_stop_when_their_study_is_killed_and_use_its_cache(tmp_path):
+    """SIGKILL, which nobody can pass on; the variable with the cache's folder is relative."""
+    write(tmp_path / "images", 16)
+    command = [sys.executable, "-m", "fastinfogan", "study", "--preset", "mnist-mlp",
+               "--batch-size", "16", "--iterations", "1000000", "--device", "cpu", "--seeds", "1",
+               "--dataset", "folder", "--data-dir", "images", "--out", "study"]  # fmt: skip
+    environment = {**os.environ, "FASTINFOGAN_CACHE": "cache"}
+    process = subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=subprocess.DEVNULL)
+    run = tmp_path / "study" / "seed-0"
+    wait_until(lambda: (run / "metrics.jsonl").exists() and (run / "metrics.jsonl").stat().st_size)
+    process.kill()
+    process.wait()
+    wait_until(lambda: holder(run / ".lock") is None)
+    assert "the study that started this run is gone" in (run / "log.txt").read_text()
+    assert list_checkpoints(run / "checkpoints")
+    assert list((tmp_path / "cache" / "ingested").iterdir()) and not (run / "cache").exists()
 
 
 def test_another_configuration_is_refused(finished, capsys):

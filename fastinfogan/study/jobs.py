@@ -15,14 +15,16 @@ from pathlib import Path
 from typing import IO
 
 from fastinfogan.config import to_dict
+from fastinfogan.data.fetch import CACHE_VARIABLE
 from fastinfogan.errors import one_line
 from fastinfogan.files import atomic_write
 from fastinfogan.json_files import parse_json
 from fastinfogan.lock import holder
+from fastinfogan.paths import expanded
 from fastinfogan.study.folder import Study, best_clustering
 from fastinfogan.tell import Tell
 from fastinfogan.training.directory import LOCK
-from fastinfogan.training.session import Signals
+from fastinfogan.training.session import PARENT, Signals
 
 POLL = 0.5  # seconds between two looks at the processes
 
@@ -47,7 +49,7 @@ def run_seeds(
     """Train every seed that isn't finished; what was begun goes on from its last checkpoint.
 
     A seed that another process trains is waited for: that of another study in the same folder, or
-    one that outlived a study which was killed.
+    one that is still saving for a study which was killed.
 
     Args:
         study: whose.
@@ -157,10 +159,18 @@ def _start(study: Study, seed: int, threads: int) -> Job:
         stderr=subprocess.STDOUT,
         stdin=subprocess.DEVNULL,
         cwd=folder,  # not where a folder might be called fastinfogan
-        env={**os.environ, "OMP_NUM_THREADS": str(threads)},
+        env={**os.environ, **_environment(threads)},
         start_new_session=True,  # Ctrl-C is for the study, which tells the others
     )
     return Job(seed, process, log)
+
+
+def _environment(threads: int) -> dict[str, str]:
+    """What a run has that the study hasn't."""
+    changed = {"OMP_NUM_THREADS": str(threads), PARENT: str(os.getpid())}
+    if cache := os.environ.get(CACHE_VARIABLE):  # may be relative, and runs start from elsewhere
+        changed[CACHE_VARIABLE] = str(expanded(cache).absolute())
+    return changed
 
 
 def _progress(study: Study, seeds: Sequence[int]) -> tuple[int, int]:

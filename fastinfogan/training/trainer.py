@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,7 @@ from fastinfogan.training.memory import fitting
 from fastinfogan.training.metrics import MetricsLog, Window
 from fastinfogan.training.profile import AFTER, ITERATIONS, traced
 from fastinfogan.training.resume import Standing, continued_config, restore
-from fastinfogan.training.session import Clock, Signals
+from fastinfogan.training.session import Clock, Signals, is_orphan
 from fastinfogan.training.space import check_space, unwritable
 from fastinfogan.training.status import open_status
 
@@ -136,6 +137,9 @@ class Training:
             watch = Watch(self.config, self.data, self.out / "metrics.jsonl", self.tell)
             while True:
                 finished = self.iteration == total
+                if signals.received is None and is_orphan():
+                    status.line("the study that started this run is gone: stopping, as for SIGTERM")
+                    signals.received = signal.SIGTERM
                 stopping = finished or signals.received is not None
 
                 # Status: the means since the last line of metrics.
