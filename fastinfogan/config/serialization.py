@@ -11,6 +11,7 @@ from typing import Any, Literal
 from fastinfogan.config.presets import PRESETS
 from fastinfogan.config.tree import TrainConfig, to_dict
 from fastinfogan.errors import UserError
+from fastinfogan.json_files import misfit
 
 
 def from_dict(tree: dict[str, Any], where: str = "config.json") -> TrainConfig:
@@ -71,7 +72,7 @@ def _build(kind: type, tree: Any, where: str) -> Any:
         allowed = typing.get_args(hint) or (hint,)
         if Path in allowed and isinstance(value, str):
             value = Path(value)
-        elif float in allowed and type(value) is int:
+        elif float in allowed and misfit(value, int) is None:
             value = float(value)
         literal = typing.get_origin(hint) is Literal
         if value not in allowed if literal else type(value) not in _plain(allowed):

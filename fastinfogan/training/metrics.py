@@ -215,7 +215,10 @@ def _parse_rows(
     for number, line in enumerate(lines, 1):
         try:
             if line.strip() or number < len(lines):
-                rows.append(parse_json(line, shape))
+                row = parse_json(line, shape)
+                if row["iteration"] < 1:
+                    raise ValueError(f"iteration is {row['iteration']}")
+                rows.append(row)
         except ValueError as error:
             if number < len(lines):  # the last one has no end: it was being written
                 damaged.append((number, str(error)))

@@ -37,6 +37,8 @@ BAD_LINES = {
     "a list": lambda row: b"[1, 2]",
     "deep": lambda row: b"[" * 50_000,
     "no iteration": lambda row: row.replace(b'"iteration"', b'"iteratioN"'),
+    "an iteration before the first": lambda row: changed(row, iteration=0),
+    "a loss of 400 digits": lambda row: changed(row, d_loss=10**400),
     "an iteration in words": lambda row: changed(row, iteration="8"),
     "no L_I of a code": lambda row: row.replace(b"c1_cat10", b"c1_cat1p"),
     "no numbers": lambda row: changed(row, d_loss=None),
