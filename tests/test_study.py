@@ -12,16 +12,12 @@ import time
 
 import numpy as np
 import pytest
-import torch
 from image_files import write
 from PIL import Image
 
 from fastinfogan.cli import main
-from fastinfogan.data import ImageData
 from fastinfogan.errors import UserError
-from fastinfogan.kernels.jitter import Jitter
 from fastinfogan.lock import holder
-from fastinfogan.model.latent_spec import make_spec
 from fastinfogan.study import choice
 from fastinfogan.study.collect import collect, compare, statistics_of
 from fastinfogan.study.folder import parse_seeds, read_study
@@ -228,6 +224,31 @@ def test_categories_that_are_damaged_are_looked_at_again(tmp_path, finished, con
     }
 
 
+def test_runs_that_saw_different_images_are_looked_at_again(tmp_path, finished):
+    """Images may join a folder between two seeds."""
+    folder = shutil.copytree(finished, tmp_path / "copy")
+    path = folder / "seed-0" / "categories.npy"
+    whole = np.load(path)
+    np.save(path, whole[:, :10])
+    told = []
+    found = collect(read_study(folder), told.append)
+    assert len(told) == 1 and "saw different images" in told[0]
+    assert (np.load(path) == whole).all()
+    assert found == json.loads((finished / "study.json").read_text())["found"] | {
+        "seeds": found["seeds"]
+    }
+
+
+def test_a_run_that_can_not_be_looked_at_is_left_out_with_a_word(tmp_path, finished):
+    folder = shutil.copytree(finished, tmp_path / "copy")
+    shutil.rmtree(folder / "seed-1" / "checkpoints")
+    (folder / "seed-1" / "categories.npy").unlink()
+    told = []
+    found = collect(read_study(folder), told.append)
+    assert list(found["seeds"]) == ["0"]
+    assert len(told) == 1 and told[0].startswith("seed 1 is left out: ")
+
+
 def test_a_folder_in_which_a_study_was_about_to_begin_is_no_obstacle(tmp_path, capsys):
     (tmp_path / ".study.json.7.tmp").write_text("half")
     (tmp_path / ".lock").touch()
@@ -288,62 +309,3 @@ def test_a_run_is_collapsed_if_it_said_so_itself(tmp_path, finished):
         path = folder / f"seed-{seed}" / "summary.json"
         path.write_text(json.dumps({**json.loads(path.read_text()), "collapse": signs}))
     assert collect(read_study(folder))["collapsed"] == [1]
-
-
-# -- The choice ----------------------------------------------------------------------------------
-
-
-class Answers(torch.nn.Module):
-    """A Q with given logits for an image whose pixels all have one value."""
-
-    def __init__(self, logits):
-        super().__init__()
-        self.logits = logits
-
-    def forward(self, images):
-        value = (images.mean((1, 2, 3)) * 255).round().long()
-        return value.float(), self.logits[value]
-
-
-def uniform_images(values):
-    images = np.array(values, np.uint8)[:, None, None, None].repeat(8, 1).repeat(8, 2)
-    return ImageData("flat", images, None, None)
-
-
-def test_scores_of_a_sure_a_torn_and_a_lazy_q():
-    """Information: log K if sure of all K, 0 if torn, and 0 if everything is one category."""
-    data, spec = uniform_images([0, 1, 2, 3] * 5), make_spec(2, "cat4")
-    jitter = Jitter()  # nothing changes
-    scores = {}
-    for name, logits in {
-        "sure": 50.0 * torch.eye(4), "torn": torch.zeros(4, 4),
-        "lazy": 50.0 * torch.eye(4)[[0, 0, 0, 0]],
-    }.items():  # fmt: skip
-        q = Answers(logits).eval()
-        scores[name], categories = choice.look(q, spec, data, jitter, (0.0, 1.0))
-        assert categories.shape == (1, 20)
-    assert scores["sure"]["information"] == pytest.approx(np.log(4))
-    assert scores["torn"]["information"] == pytest.approx(0.0, abs=1e-12)
-    assert scores["lazy"]["information"] == pytest.approx(0.0, abs=1e-12)
-    assert scores["torn"]["confidence"] == pytest.approx(0.25)
-    assert all(score["steadiness"] == 1.0 for score in scores.values())
-    assert all(score["consistency"] == pytest.approx(0.0) for score in scores.values())
-
-
-def test_agreement_finds_the_one_that_strays():
-    """Names of categories don't matter; who sorts otherwise agrees least."""
-    truth = np.arange(400) % 4
-    renamed = (truth + 1) % 4
-    stray = np.random.default_rng(0).integers(0, 4, 400)
-    found = choice.agreement({3: truth[None], 5: renamed[None], 8: stray[None]})
-    assert found[3] == pytest.approx(found[5])
-    assert found[8] < 0.1 < 0.4 < found[3]
-    assert choice.choose({s: {"agreement": a} for s, a in found.items()}) == 3
-    assert choice.agreement({3: truth[None]}) == {}
-    assert choice.choose({}) is None
-
-
-def test_rank_correlation_is_minus_one_for_a_perfect_score():
-    scores = {s: {"agreement": 1.0 - e, "confidence": 0.5} for s, e in enumerate((0.1, 0.3, 0.2))}
-    found = choice.rank_correlations(scores, {0: 0.1, 1: 0.3, 2: 0.2})
-    assert found == {"agreement": pytest.approx(-1.0)}

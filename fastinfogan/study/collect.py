@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from fastinfogan.data import ImageData
+from fastinfogan.errors import UserError
 from fastinfogan.files import atomic_write
 from fastinfogan.results.eval_mode import in_eval_mode
 from fastinfogan.results.run import images_of, load_run
@@ -48,21 +49,10 @@ def collect(study: Study, tell: Tell = on_stderr) -> dict[str, Any]:
 
 
 def _collected(study: Study, tell: Tell) -> dict[str, Any]:
-    known = known_rows(study, tell)
-    seeds: dict[int, dict[str, Any]] = {}
-    categories: dict[int, np.ndarray] = {}
-    data: ImageData | None = None
-    for seed in study.seeds:
-        summary = study.summary(seed)
-        if summary is None:
-            continue
-        row, seen = known.get(seed), _read_categories(study, seed)
-        if row is None or (row["scores"] and seen is None):
-            data = images_of(study.config, "test") if data is None else data
-            row, seen = row_of(study, seed, summary, data), _read_categories(study, seed)
-        seeds[seed] = row
-        if row["scores"] and seen is not None:
-            categories[seed] = seen
+    seeds, categories = _rows(study, known_rows(study, tell), tell)
+    if len({seen.shape for seen in categories.values()}) > 1:
+        tell(f"{study.folder}: its runs saw different images; all are looked at again, on today's")
+        seeds, categories = _rows(study, {}, tell)
     for seed, value in choice.agreement(categories).items():
         seeds[seed]["scores"]["agreement"] = value
     scores = {seed: row["scores"] for seed, row in seeds.items()}
@@ -77,6 +67,37 @@ def _collected(study: Study, tell: Tell) -> dict[str, Any]:
     }
     write_study(study, found)
     return found
+
+
+def _rows(
+    study: Study, known: Mapping[int, dict[str, Any]], tell: Tell
+) -> tuple[dict[int, dict[str, Any]], dict[int, np.ndarray]]:
+    """Of each finished run what is found, and the categories that it saw where it has any.
+
+    Args:
+        study: whose.
+        known: what was found before.
+        tell: gets a line for each that can't be looked at.
+    """
+    rows: dict[int, dict[str, Any]] = {}
+    categories: dict[int, np.ndarray] = {}
+    data: ImageData | None = None
+    for seed in study.seeds:
+        summary = study.summary(seed)
+        if summary is None:
+            continue
+        row, seen = known.get(seed), _read_categories(study, seed)
+        if row is None or (row["scores"] and seen is None):
+            data = images_of(study.config, "test") if data is None else data
+            try:
+                row, seen = row_of(study, seed, summary, data), _read_categories(study, seed)
+            except UserError as error:  # a damaged run is no reason to lose sight of the others
+                tell(f"seed {seed} is left out: {error}")
+                continue
+        rows[seed] = row
+        if row["scores"] and seen is not None:
+            categories[seed] = seen
+    return rows, categories
 
 
 def row_of(study: Study, seed: int, summary: Mapping[str, Any], data: ImageData) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from fastinfogan.data.ingest.source import Source
 from fastinfogan.data.progress import ProgressReport
 from fastinfogan.errors import UserError
 from fastinfogan.files import free_bytes
+from fastinfogan.printable import printable
 from fastinfogan.sizes import counted, too_little
 
 NAMED_IN_SUMMARY, NAMES_SHOWN = 20, 12
@@ -107,7 +108,7 @@ def describe(ingested: Ingested) -> str:
         lines += [f"    {name!r}: {reason}" for name, reason in skipped[:NAMED_IN_SUMMARY]]
         if len(skipped) > NAMED_IN_SUMMARY:
             lines.append("    ...")
-    return "\n".join(lines)
+    return "\n".join(map(printable, lines))
 
 
 def _find(folder: Path) -> Ingested | str | None:
