@@ -16,6 +16,8 @@ from fastinfogan.errors import UserError, one_line
 
 # No image worth 128 pixels a side is larger; a file that claims to be could fill the memory.
 MAX_FILE_BYTES = 1 << 28
+# Opening a pipe would wait for its writer; Windows would change line ends.
+_READ = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 # What Python's zipfile reads; Zstandard since 3.14.
 _ZIP_METHODS = {
     zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA,
@@ -57,9 +59,7 @@ class FolderFiles:
         self._root = os.fspath(root)
 
     def read(self, index: int) -> bytes:
-        # O_NONBLOCK: opening a pipe would wait for its writer.
-        path = f"{self._root}/{self.names[index]}"
-        file = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+        file = os.open(f"{self._root}/{self.names[index]}", _READ)
         try:
             state = os.fstat(file)
             if not stat.S_ISREG(state.st_mode):
