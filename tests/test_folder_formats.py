@@ -220,11 +220,11 @@ def test_labels_are_told_of_the_good_images(tmp_path, own_cache):
 
 
 def test_older_caches_are_read(tmp_path, own_cache, monkeypatch):
-    """They say neither why there are no labels nor how many images both splits have."""
+    """They say neither why there are no labels, nor how many images there are, or aren't."""
     finish = cache.Writer.finish
 
     def as_before(self, manifest, labels, factors):
-        new = ("no_labels", "items_of_all_splits")
+        new = ("no_labels", "items_of_all_splits", "source_notes")
         finish(self, {k: v for k, v in manifest.items() if k not in new}, labels, factors)
 
     write(tmp_path / "images", 3)

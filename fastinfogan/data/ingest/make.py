@@ -137,9 +137,10 @@ def _checked(source: Source, found: Ingested, allow_bad: bool) -> Ingested:
 
 
 def _noted(source: Source, found: Ingested) -> Ingested:
-    manifest = found.manifest  # older ones have no notes
+    manifest = found.manifest  # older ones have no notes of either kind
     of_images = notes.lines(manifest.get("notes", {}), manifest["shape"][1])
-    lines = (*source.notes, *of_images, *_labels_note(manifest))
+    of_source = manifest.get("source_notes", ())
+    lines = (*source.notes, *of_source, *of_images, *_labels_note(manifest))
     return found._replace(data=replace(found.data, notes=lines), notes=lines)
 
 
@@ -185,6 +186,7 @@ def _make(
                 "items": items.count,
                 "items_of_all_splits": items.of,
                 "skipped": [*items.skipped, *bad],
+                "source_notes": list(items.notes),
                 "decoder": decoder,
                 "label_names": known.label_names,
                 "factor_names": known.factor_names,
