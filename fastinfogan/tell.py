@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import Any, TextIO
 
+from fastinfogan.errors import why
 from fastinfogan.printable import printable
 
 Tell = Callable[[str], None]
@@ -60,7 +61,7 @@ def undelivered() -> OSError | None:
 
 def unprinted(error: OSError) -> str:
     """What is said when standard output can't be written."""
-    return f"standard output can't be written ({error.strerror})"
+    return f"standard output can't be written ({why(error)})"
 
 
 def discard(stream: TextIO) -> None:

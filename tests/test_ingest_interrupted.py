@@ -151,7 +151,7 @@ def test_a_full_disk_is_refused_before_and_named_when_met(tmp_path, own_cache, m
     write(images, 40)
     usage = namedtuple("usage", "total used free")
     with monkeypatch.context() as patch:
-        patch.setattr(cache.shutil, "disk_usage", lambda path: usage(1, 1, 40 * 768 - 1))
+        patch.setattr(files.shutil, "disk_usage", lambda path: usage(1, 1, 40 * 768 - 1))
         message = error_of(load, images)
     assert message.startswith("FASTINFOGAN_CACHE: the cache folder ") and "are needed" in message
     # A real limit on the size of files: the write itself fails.

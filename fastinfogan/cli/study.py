@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 from fastinfogan.cli.arguments import within
 from fastinfogan.cli.loading import loading
 from fastinfogan.config import TrainConfig, unset_as
-from fastinfogan.errors import UserError
+from fastinfogan.errors import UserError, why
 from fastinfogan.tell import lasting_output
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ class Study(TrainConfig):
             return self._run(study)
         except OSError as error:
             raise UserError(
-                f"{error.filename or study.folder} can't be written ({error.strerror}); what is "
+                f"{error.filename or study.folder} can't be written ({why(error)}); what is "
                 f"trained is safe; mend that, then fastinfogan study --out {study.folder}"
             ) from None
 

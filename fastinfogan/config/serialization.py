@@ -33,6 +33,11 @@ def differences(saved: TrainConfig, wanted: TrainConfig) -> dict[str, tuple[Any,
     return {key: (before[key], after[key]) for key in before if before[key] != after[key]}
 
 
+def flag_of(name: str) -> str:
+    """The option that sets a dotted field, as it is typed."""
+    return "--" + name.split(".")[1].replace("_", "-")
+
+
 def _brought_up(tree: Any) -> Any:
     """The tree; what didn't exist yet when it was written is off."""
     try:

@@ -20,7 +20,7 @@ from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from fastinfogan.config import Architecture, TrainConfig, to_dict
-from fastinfogan.errors import UserError, one_line
+from fastinfogan.errors import UserError, one_line, why
 from fastinfogan.files import atomic_write
 from fastinfogan.json_files import parse_json
 from fastinfogan.model.latent_spec import LatentSpec
@@ -37,6 +37,7 @@ from fastinfogan.results.generator_words import (
     parse_labels,
     read_json,
 )
+from fastinfogan.sizes import check_bytes
 
 # What an older file, which has no digest, may hold beside what it must.
 KEYS = frozenset(
@@ -138,7 +139,7 @@ def load_generator(path: Path | str, device: torch.device | str = "cpu") -> Trai
     except (
         OSError, SafetensorError, ValueError, TypeError, AttributeError, IndexError, RuntimeError,
     ) as error:  # fmt: skip
-        reason = getattr(error, "strerror", None) or one_line(error)
+        reason = why(error)
     raise UserError(f"{path} is no generator file that this version can load: {reason}")
 
 
@@ -174,8 +175,7 @@ def _check_size(path: Path) -> None:
     size = path.stat().st_size
     if not path.is_file():
         raise ValueError("it is not a regular file")
-    if size > MAX_BYTES:
-        raise ValueError(f"it takes {size >> 20} MiB; at most {MAX_BYTES >> 20} are read")
+    check_bytes(size, MAX_BYTES)
 
 
 def _check_tensors(

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from fastinfogan.config import TrainConfig
+from fastinfogan.errors import why
 from fastinfogan.json_files import misfit, parse_json
 from fastinfogan.model.latent_spec import LatentSpec
 from fastinfogan.tell import Tell, on_stderr
@@ -54,7 +55,7 @@ def read_summary(
     except FileNotFoundError:
         return None
     except OSError as error:
-        problem = error.strerror
+        problem = why(error)
     except ValueError as error:
         problem = str(error)
     if problem is None:

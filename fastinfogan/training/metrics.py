@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fastinfogan.errors import UserError
+from fastinfogan.errors import UserError, why
 from fastinfogan.files import atomic_write, naming
 from fastinfogan.json_files import parse_json
 from fastinfogan.model.latent_spec import LatentSpec
@@ -201,7 +201,7 @@ def _content(path: Path) -> bytes:
     except FileNotFoundError:
         return b""
     except OSError as error:
-        raise UserError(f"{path} can't be read: {error.strerror}") from None
+        raise UserError(f"{path} can't be read: {why(error)}") from None
 
 
 def _parse_rows(

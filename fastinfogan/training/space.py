@@ -8,7 +8,7 @@ from pathlib import Path
 
 from fastinfogan.config import TrainConfig
 from fastinfogan.engine.build import Engine
-from fastinfogan.errors import UserError
+from fastinfogan.errors import UserError, why
 from fastinfogan.files import free_bytes
 from fastinfogan.model.weights import weights
 from fastinfogan.sizes import in_bytes, too_little
@@ -57,7 +57,7 @@ def check_space(out: Path, config: TrainConfig, engine: Engine, done: int) -> No
 
 def unwritable(out: Path, error: OSError) -> UserError:
     """What to tell the user when a file of a run can't be written: what is safe, how to go on."""
-    problem = f"{error.filename or out} can't be written ({error.strerror or error})"
+    problem = f"{error.filename or out} can't be written ({why(error)})"
     if not (out / CONFIG).exists():
         return UserError(f"{problem}; nothing was begun: free space, or choose another --out")
     kept = list_checkpoints(out / "checkpoints")

@@ -20,9 +20,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastinfogan.data.fetch import CACHE_VARIABLE
 from fastinfogan.data.images import ImageData
-from fastinfogan.errors import UserError
+from fastinfogan.errors import why
 from fastinfogan.files import sync_folder, synced_write
 from fastinfogan.json_files import parse_json
 from fastinfogan.lock import exclusive
@@ -88,7 +87,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     try:
         size = (folder / IMAGES).stat().st_size
     except OSError as error:
-        raise Damaged(f"has no readable {IMAGES} ({error.strerror})") from None
+        raise Damaged(f"has no readable {IMAGES} ({why(error)})") from None
     if size != wanted:
         raise Damaged(f"has {size} bytes in {IMAGES}, not {wanted}")
     return manifest
@@ -305,14 +304,6 @@ class Writer:
         return {"shape": array.shape, "crc": zlib.crc32(data)}
 
 
-def unusable(folder: Path, error: OSError) -> UserError:
-    """What to tell the user when the file system refuses."""
-    return UserError(
-        f"{CACHE_VARIABLE}: the cache folder {str(folder)!r} cannot be used "
-        f"({error.strerror or error}); free space, or set {CACHE_VARIABLE} to a folder elsewhere"
-    )
-
-
 def _read_array(folder: Path, name: str, manifest: Mapping[str, Any]) -> np.ndarray | None:
     description = manifest[name]
     if description is None:
@@ -320,7 +311,7 @@ def _read_array(folder: Path, name: str, manifest: Mapping[str, Any]) -> np.ndar
     try:
         data = (folder / f"{name}.npy").read_bytes()
     except OSError as error:
-        raise Damaged(f"has no readable {name}.npy ({error.strerror})") from None
+        raise Damaged(f"has no readable {name}.npy ({why(error)})") from None
     if zlib.crc32(data) != description["crc"]:
         raise Damaged(f"has other bytes in {name}.npy than were written")
     values = np.frombuffer(data, "<i8", offset=HEADER_BYTES).reshape(description["shape"])

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastinfogan.data.dataset import LoadRequest
-from fastinfogan.data.fetch import cache_directory
+from fastinfogan.data.fetch import cache_directory, unusable
 from fastinfogan.data.images import ImageData
 from fastinfogan.data.ingest import cache, notes
 from fastinfogan.data.ingest.bad_files import check_bad, too_many
@@ -85,7 +85,7 @@ def ingest(source: Source, request: LoadRequest, decoder: Decoder | None = None)
                 raise KeyboardInterrupt(GOES_ON) from None
         found = _find(folder)
     except OSError as error:
-        raise cache.unusable(folder.parent, error) from None
+        raise unusable(folder.parent, error) from None
     if not isinstance(found, Ingested):
         raise UserError(f"the cache {folder} {found}, just after it was written: check the disk")
     return _noted(source, found)._replace(seconds=seconds)

@@ -12,7 +12,7 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 
 from fastinfogan.data.data_dir import spoilt
-from fastinfogan.errors import UserError, one_line
+from fastinfogan.errors import UserError, why
 
 MOST_BYTES = 1 << 28  # the longer of the two has 27 MB
 SUFFIX = re.compile(r"\.(?:jpe?g|png|webp|bmp|tiff?)$", re.IGNORECASE)
@@ -167,7 +167,7 @@ def _text(file: ListFile) -> str:
     try:
         data = _content(file)
     except Exception as error:  # damaged archives raise a dozen kinds
-        reason = getattr(error, "strerror", None) or one_line(error)
+        reason = why(error)
         raise file.spoilt(f"cannot be read ({reason})") from None
     if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
         return data.decode("utf-16", errors="replace")
