@@ -267,7 +267,22 @@ def test_a_seed_that_fails_is_named_and_the_others_go_on(tmp_path, capsys):
     printed = capsys.readouterr()
     assert "seed 0: failed (exit code 2): fastinfogan: error: config.json" in printed.out
     assert "2 of 3 seeds" in printed.out
-    assert "seeds 0 failed; seed-K/log.txt in" in printed.err
+    assert "1 seed failed (0); seed-K/log.txt in" in printed.err
+
+
+def test_what_may_change_reaches_seeds_that_were_begun(tmp_path, capsys):
+    """A folder of images that was mistyped, say."""
+    write(tmp_path / "images", 16)
+    arguments = ["study", *SMALL, "--dataset", "folder", "--seeds", "1", "--data-dir"]
+    assert main([*arguments, str(tmp_path / "imagse"), "--out", str(tmp_path / "study")]) == 2
+    assert "seed 0: failed" in capsys.readouterr().out
+    assert main([*arguments, str(tmp_path / "images"), "--out", str(tmp_path / "study")]) == 0
+
+
+@pytest.mark.parametrize("wrong", [("--jobs", "0"), ("--device", "cuda:99"), ("--seeds", "0")])
+def test_a_mistake_leaves_no_folder(tmp_path, wrong):
+    arguments = ["study", *SMALL[:-2], *wrong, "--out", str(tmp_path / "study")]
+    assert main(arguments) == 2 and not (tmp_path / "study").exists()
 
 
 def test_two_studies_side_by_side(tmp_path, finished, capsys):

@@ -14,16 +14,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from fastinfogan.config import to_dict
+from fastinfogan.config import RESUMABLE_CHANGES, TrainConfig, differences, to_dict
 from fastinfogan.data.fetch import CACHE_VARIABLE
-from fastinfogan.errors import one_line
+from fastinfogan.errors import UserError, one_line
 from fastinfogan.files import atomic_write
 from fastinfogan.json_files import parse_json
 from fastinfogan.lock import holder
 from fastinfogan.paths import expanded
+from fastinfogan.results.run import read_config
 from fastinfogan.study.folder import Study, best_clustering
 from fastinfogan.tell import Tell
-from fastinfogan.training.directory import LOCK
+from fastinfogan.training.directory import CONFIG, LOCK
 from fastinfogan.training.session import PARENT, Signals
 
 POLL = 0.5  # seconds between two looks at the processes
@@ -148,10 +149,10 @@ class _Pool:
 def _start(study: Study, seed: int, threads: int) -> Job:
     folder = study.run_folder(seed)
     folder.mkdir(exist_ok=True)
-    if not (folder / "config.json").exists():
+    if _takes(study.run_config(seed), folder):
         # A run directory without a checkpoint: resuming begins it.
         content = json.dumps(to_dict(study.run_config(seed)), indent=2).encode()
-        atomic_write(folder / "config.json", content)
+        atomic_write(folder / CONFIG, content)
     log = open(folder / "log.txt", "ab")  # closed when the process has ended
     process = subprocess.Popen(
         [sys.executable, "-m", "fastinfogan", "train", "--resume", str(folder.resolve())],
@@ -163,6 +164,19 @@ def _start(study: Study, seed: int, threads: int) -> Job:
         start_new_session=True,  # Ctrl-C is for the study, which tells the others
     )
     return Job(seed, process, log)
+
+
+def _takes(config: TrainConfig, folder: Path) -> bool:
+    """Whether a seed's run is to have that configuration: a new one, or one with what may change.
+
+    What else is there is left to the run itself, which says what is wrong with it.
+    """
+    if not (folder / CONFIG).exists():
+        return True
+    try:
+        return differences(read_config(folder), config).keys() <= RESUMABLE_CHANGES
+    except UserError:
+        return False
 
 
 def _environment(threads: int) -> dict[str, str]:
