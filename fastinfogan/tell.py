@@ -39,7 +39,7 @@ def lasting_output(note: str) -> Iterator[None]:
         return
     stream = sys.stdout
     try:
-        with contextlib.redirect_stdout(_Lasting(stream, note)):  # type: ignore[type-var]
+        with contextlib.redirect_stdout(Lasting(stream, note)):  # type: ignore[type-var]
             yield
     finally:
         try:
@@ -90,10 +90,15 @@ def open_closed_streams() -> None:
             os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
 
 
-class _Lasting:
-    """A text stream that goes on where the one behind it can't."""
+class Lasting:
+    """A text stream that goes on where the one behind it can't.
 
-    def __init__(self, stream: TextIO, note: str) -> None:
+    Args:
+        stream: the one behind it.
+        note: said on standard error when it can't, after the reason; None: nothing is.
+    """
+
+    def __init__(self, stream: TextIO, note: str | None = None) -> None:
         self._stream, self._note = stream, note
         self._lost = False
 
@@ -114,7 +119,8 @@ class _Lasting:
         except OSError as error:
             self._lost = True
             discard(self._stream)
-            on_stderr(f"{unprinted(error)}; {self._note}")
+            if self._note is not None:
+                on_stderr(f"{unprinted(error)}; {self._note}")
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
