@@ -11,6 +11,7 @@ from fastinfogan.cli.arguments import within
 from fastinfogan.cli.loading import loading
 from fastinfogan.config import TrainConfig, unset_as
 from fastinfogan.errors import UserError, why
+from fastinfogan.paths import quoted
 from fastinfogan.sizes import counted
 from fastinfogan.tell import lasting_output
 
@@ -66,7 +67,7 @@ class Study(TrainConfig):
         except OSError as error:
             raise UserError(
                 f"{error.filename or study.folder} can't be written ({why(error)}); what is "
-                f"trained is safe; mend that, then fastinfogan study --out {study.folder}"
+                f"trained is safe; mend that, then fastinfogan study --out {quoted(study.folder)}"
             ) from None
 
     def _run(self, study: StudyFolder, jobs: int, cores: int) -> int:
@@ -92,7 +93,10 @@ class Study(TrainConfig):
             if plot_errors({study.config.data.dataset: found}, folder / "errors.png"):
                 print(f"every seed's error over the iterations: {folder / 'errors.png'}")
             if stopped is not None:
-                print(f"stopped by {stopped.name}; go on with: fastinfogan study --out {folder}")
+                print(
+                    f"stopped by {stopped.name}; go on with: fastinfogan study --out "
+                    f"{quoted(folder)}"
+                )
                 return 128 + stopped
         if failed:
             raise UserError(

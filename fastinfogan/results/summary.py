@@ -10,6 +10,7 @@ from fastinfogan.config import TrainConfig
 from fastinfogan.errors import why
 from fastinfogan.json_files import misfit, parse_json
 from fastinfogan.model.latent_spec import LatentSpec
+from fastinfogan.paths import quoted
 from fastinfogan.tell import Tell, on_stderr
 
 # What of a summary.json is read again.
@@ -62,7 +63,7 @@ def read_summary(
         return summary
     tell(
         f"{path} is damaged, passed over: {problem}; what the categories show isn't known until "
-        f"fastinfogan train --resume {folder} has written it again"
+        f"fastinfogan train --resume {quoted(folder)} has written it again"
     )
     return None
 

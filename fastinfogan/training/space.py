@@ -11,6 +11,7 @@ from fastinfogan.engine.build import Engine
 from fastinfogan.errors import UserError, why
 from fastinfogan.files import free_bytes
 from fastinfogan.model.weights import weights
+from fastinfogan.paths import quoted
 from fastinfogan.sizes import in_bytes, too_little
 from fastinfogan.training.checkpoint import KEEP, list_checkpoints
 from fastinfogan.training.directory import CONFIG
@@ -63,7 +64,7 @@ def unwritable(out: Path, error: OSError) -> UserError:
     kept = list_checkpoints(out / "checkpoints")
     safe = f"all up to {kept[0].stem} is safe" if kept else "there is no checkpoint yet"
     first = "free space, then" if error.errno in _FULL else "mend that, then"
-    return UserError(f"{problem}; {safe}; {first} fastinfogan train --resume {out}")
+    return UserError(f"{problem}; {safe}; {first} fastinfogan train --resume {quoted(out)}")
 
 
 def _checkpoint_bytes(engine: Engine, averaged: bool) -> int:

@@ -18,7 +18,7 @@ from fastinfogan.engine.draws import Draws, fill_of
 from fastinfogan.engine.graph import Captured, Eager
 from fastinfogan.errors import TrainingDiverged, UserError, is_out_of_memory
 from fastinfogan.files import atomic_write
-from fastinfogan.paths import expanded
+from fastinfogan.paths import expanded, quoted
 from fastinfogan.plan import make_plan
 from fastinfogan.results.changes import save_changes
 from fastinfogan.results.eval_mode import in_eval_mode
@@ -185,7 +185,7 @@ class Training:
                 run.interrupted = signals.received
                 status.line(
                     f"stopped by {signals.received.name} after iteration {self.iteration} of "
-                    f"{total}; continue with: fastinfogan train --resume {self.out}"
+                    f"{total}; continue with: fastinfogan train --resume {quoted(self.out)}"
                 )
                 return run
             trained = "trained, but collapsed" if watch.signs else "trained"
