@@ -134,8 +134,9 @@ def test_a_killed_study_goes_on_and_gives_what_an_undisturbed_one_does(tmp_path)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows doesn't show that a parent is gone")
-def test_runs_stop_when_their_study_is_killed_and_use_its_cache(tmp_path):
-    """SIGKILL, which nobody can pass on; the variable with the cache's folder is relative."""
+@pytest.mark.parametrize("end", ["kill", pytest.param("Ctrl-C twice", marks=pytest.mark.slow)])
+def test_runs_save_and_stop_when_their_study_ends_at_once_and_use_its_cache(tmp_path, end):
+    """SIGKILL can't be passed on; the variable with the cache's folder is relative."""
     write(tmp_path / "images", 16)
     command = [sys.executable, "-m", "fastinfogan", "study", "--preset", "mnist-mlp",
                "--batch-size", "16", "--iterations", "1000000", "--device", "cpu", "--seeds", "1",
@@ -144,10 +145,13 @@ def test_runs_stop_when_their_study_is_killed_and_use_its_cache(tmp_path):
     process = subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=subprocess.DEVNULL)
     run = tmp_path / "study" / "seed-0"
     wait_until(lambda: (run / "metrics.jsonl").exists() and (run / "metrics.jsonl").stat().st_size)
-    process.kill()
+    for number in {"kill": [signal.SIGKILL]}.get(end, [signal.SIGINT, signal.SIGINT]):
+        process.send_signal(number)
+        time.sleep(0.1)
     process.wait()
     wait_until(lambda: holder(run / ".lock") is None)
-    assert "the study that started this run is gone" in (run / "log.txt").read_text()
+    gone = "the study that started this run is gone"
+    assert (gone if end == "kill" else "stopped by SIGTERM") in (run / "log.txt").read_text()
     assert list_checkpoints(run / "checkpoints")
     assert list((tmp_path / "cache" / "ingested").iterdir()) and not (run / "cache").exists()
 

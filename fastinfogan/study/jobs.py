@@ -77,9 +77,8 @@ def run_seeds(
                 pool.reap(stopping=asked)
                 show(*_progress(study, seeds))
         finally:
-            for job in pool.running:
-                job.process.kill()
-                job.process.wait()
+            if not asked:  # a second SIGTERM would end them before they have saved
+                pool.stop()
     return pool.failed, signals.received
 
 
