@@ -1,8 +1,10 @@
 """Ingest goes on: after a kill, beside another process, and when the disk was full."""
 
 import functools
+import json
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -22,7 +24,7 @@ from fastinfogan.data.ingest.decode import decode_blocks
 from fastinfogan.data.sources.folder import folder_source
 
 
-@pytest.mark.parametrize("where", ["journal", "rows", "between", "last line", "early"])
+@pytest.mark.parametrize("where", ["journal", "rows", "between", "last line", "early", "edited"])
 def test_ingest_goes_on_where_it_was_killed(tmp_path, own_cache, decoder, capsys, where):
     """The files as a kill or a power cut leaves them, at every kind of moment."""
     images = tmp_path / "images"
@@ -38,7 +40,7 @@ def test_ingest_goes_on_where_it_was_killed(tmp_path, own_cache, decoder, capsys
     keys = ("dataset", "split", "source", "preprocessing", "decoder")
     header = {key: manifest[key] for key in keys} | {"count": items.count}
     decode = functools.partial(decode_blocks, decoder=decoder)
-    files.shutil.rmtree(whole.folder)
+    shutil.rmtree(whole.folder)
     with cache.Writer(whole.folder, header, source.shape) as writer:
         for block in items.blocks(0, decode):
             if writer.done.items >= 256:
@@ -58,6 +60,12 @@ def test_ingest_goes_on_where_it_was_killed(tmp_path, own_cache, decoder, capsys
             file.write(bytes(5000))
     elif where == "last line":  # whole but for its newline
         os.truncate(journal, journal.stat().st_size - 1)
+    elif where == "edited":  # a line as earlier versions wrote it, without a checksum
+        *lines, last = journal.read_text().splitlines()
+        edited = {**json.loads(last), "rows": 2**62}
+        del edited["line"]
+        journal.write_text("\n".join([*lines, json.dumps(edited), ""]))
+        kept = one_less
     else:
         os.truncate(journal, 10)
         kept = 0

@@ -262,6 +262,7 @@ class Writer:
             self.start_over()
             return
         kept = len(first) + 1
+        there = os.fstat(self._images.fileno()).st_size - HEADER_BYTES
         self._images.seek(HEADER_BYTES)
         for text in lines:
             try:
@@ -272,10 +273,15 @@ class Writer:
             # Earlier versions wrote no checksum of the line.
             if line.pop("line", None) not in (None, zlib.crc32(_json(line))):
                 break
-            data = self._images.read(rows * row_bytes)
-            if len(data) != rows * row_bytes or zlib.crc32(data) != line["crc"]:
+            if not 0 <= rows <= there // row_bytes - self.done.rows:
                 break
-            if line["items"] != rows + len(bad) or any(len(one) != 3 for one in bad):
+            data = self._images.read(rows * row_bytes)
+            if zlib.crc32(data) != line["crc"]:
+                break
+            items = range(self.done.items, self.done.items + line["items"])
+            if len(items) != rows + len(bad):
+                break
+            if any(len(one) != 3 or one[0] not in items for one in bad):
                 break
             self._count(line["items"], rows, line["crc"], bad, line.get("notes", {}))
             kept += len(text) + 1
