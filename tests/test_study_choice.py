@@ -66,3 +66,4 @@ def test_rank_correlation_is_minus_one_for_a_perfect_score():
     scores = {s: {"agreement": 1.0 - e, "confidence": 0.5} for s, e in enumerate((0.1, 0.3, 0.2))}
     found = choice.rank_correlations(scores, {0: 0.1, 1: 0.3, 2: 0.2})
     assert found == {"agreement": pytest.approx(-1.0)}
+    assert choice.rank_correlations(scores, dict.fromkeys(scores, 0.1)) == {}

@@ -126,14 +126,15 @@ def rank_correlations(
 ) -> dict[str, float]:
     """Spearman's rank correlation of each score with the error over the seeds: -1 is best.
 
-    A score that is the same for all seeds is left out, and with fewer than three so are all.
+    A score that is the same for all seeds is left out; so are all where the error is, and with
+    fewer than three seeds.
     """
     from scipy.stats import spearmanr
 
     found = {}
     for name in SCORES:
         seeds: Sequence[int] = [s for s in scores if name in scores[s] and s in errors]
-        values = [scores[s][name] for s in seeds]
-        if len(seeds) >= 3 and len(set(values)) > 1:
-            found[name] = float(spearmanr(values, [errors[s] for s in seeds]).statistic)
+        columns = [scores[s][name] for s in seeds], [errors[s] for s in seeds]
+        if len(seeds) >= 3 and all(len(set(values)) > 1 for values in columns):
+            found[name] = float(spearmanr(*columns).statistic)
     return found

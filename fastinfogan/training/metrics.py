@@ -7,6 +7,7 @@ import json
 import os
 import threading
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -128,6 +129,12 @@ class MetricsLog:
             atomic_write(aside, content)
             tell(f"{self._path.name} as it was is kept as {aside.name}")
         kept = [row for row in rows if row["iteration"] <= keep_until]
+        for row, after in pairwise(rows):
+            if after["iteration"] <= keep_until < row["iteration"]:
+                tell(
+                    f"{self._path}: the row of iteration {row['iteration']} stands before that of "
+                    f"{after['iteration']}, and is left out"
+                )
         if last_row and (not kept or kept[-1]["iteration"] != last_row):
             tell(
                 f"{self._path}: the row of iteration {last_row} is missing, perhaps others as well"

@@ -71,6 +71,16 @@ def test_a_line_that_a_crash_cut_short_is_no_damage(copy, capsys):
     assert [row["iteration"] for row in read_metrics(copy / "metrics.jsonl")] == [4, 8, 10, 12, 15]
 
 
+def test_a_row_of_a_later_iteration_among_earlier_ones_is_not_dropped_in_silence(copy, capsys):
+    path = copy / "metrics.jsonl"
+    first, *rest = path.read_bytes().splitlines()
+    path.write_bytes(b"\n".join([changed(first, iteration=4000), *rest, b""]))
+    train(small(copy, 15), resume=copy)
+    assert f"{path}: the row of iteration 4000 stands before that of 8, and is left out" in (
+        capsys.readouterr().out
+    )
+
+
 def test_a_row_that_lost_its_end_is_missed(copy, capsys):
     """One bad byte, in the last line's newline: it looks as if it had been cut short."""
     path = copy / "metrics.jsonl"
