@@ -31,6 +31,7 @@ from fastinfogan.data.sources.celeba_files import (
     chosen_members,
     find,
     is_image,
+    is_named,
 )
 from fastinfogan.data.sources.celeba_lists import (
     NUMBER,
@@ -68,7 +69,7 @@ def celeba_source(request: LoadRequest) -> Source:
         what="images",
         where=f"--data-dir {str(root)!r}",
         open=lambda: _open(found, listing, request.split),
-        notes=_notes(found, listing),
+        notes=(*_place(found, root), *_notes(found, listing)),
     )
 
 
@@ -83,6 +84,14 @@ def celeba_status(data_dir: Path | None) -> tuple[bool, str]:
         return f"{found.images.name} is in {str(root)!r}{without}"
 
     return directory_status(data_dir, EXPECTED, look)
+
+
+def _place(found: Found, root: Path) -> tuple[str, ...]:
+    """Which folder was taken, in a line, where its name doesn't say that it is the one."""
+    folder = found.images
+    if folder == root or not folder.is_dir() or is_named(folder):
+        return ()
+    return (f"images are those in {folder.relative_to(root).as_posix()}/",)
 
 
 def _notes(found: Found, listing: Listing | None) -> tuple[str, ...]:

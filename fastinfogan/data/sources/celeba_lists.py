@@ -69,7 +69,7 @@ def read_partition(file: ListFile) -> dict[str, str]:
         UserError: it isn't such a list.
     """
     rows = _Rows(file)
-    return dict(rows.parsed(1, lambda values: PARTS[values[0].lower()]))
+    return dict(rows.parsed(1, lambda values: PARTS[_whole(values[0].lower())]))
 
 
 def read_attributes(file: ListFile) -> tuple[tuple[str, ...], dict[str, np.ndarray]]:
@@ -82,7 +82,7 @@ def read_attributes(file: ListFile) -> tuple[tuple[str, ...], dict[str, np.ndarr
     names = rows.header()
 
     def parse(values: list[str]) -> np.ndarray:
-        return np.frombuffer(bytes(map(ATTRIBUTE.__getitem__, values)), np.uint8)
+        return np.frombuffer(bytes(ATTRIBUTE[_whole(value)] for value in values), np.uint8)
 
     return names, dict(rows.parsed(len(names), parse))
 
@@ -161,6 +161,11 @@ class _Rows:
         while len(cells) > 1 and not cells[-1]:  # a comma at the end
             cells.pop()
         return cells
+
+
+def _whole(value: str) -> str:
+    """A number as it was before pandas wrote it: a column that once had gaps holds 1.0."""
+    return value.removesuffix(".0")
 
 
 def _text(file: ListFile) -> str:
