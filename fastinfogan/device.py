@@ -9,6 +9,7 @@ import sys
 import torch
 
 from fastinfogan.errors import UserError
+from fastinfogan.sizes import counted
 
 
 def pick_device(name: str) -> torch.device:
@@ -38,8 +39,7 @@ def describe_device(device: torch.device) -> str:
     """One phrase: the GPU's name, or the CPU with its threads."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    threads = torch.get_num_threads()
-    return f"the CPU with {threads} thread{'s' if threads > 1 else ''}"
+    return f"the CPU with {counted(torch.get_num_threads(), 'thread')}"
 
 
 def cpu_has_bfloat16() -> bool:

@@ -17,6 +17,7 @@ from importlib import metadata
 from typing import Literal
 
 from fastinfogan.errors import UserError
+from fastinfogan.sizes import counted
 
 Status = Literal["ok", "missing", "off"]
 
@@ -72,7 +73,7 @@ def what_will_run(checks: list[Check]) -> str:
         return f"training on {device} ({describe_device(device)}) in float32"
     # A GPU that is there but broken is still the one that --device auto takes.
     flag = "with --device cpu, " if device.type == "cuda" else ""
-    threads = _count(torch.get_num_threads(), "thread")
+    threads = counted(torch.get_num_threads(), "thread")
     return f"{flag}training on the CPU in float32 with {threads}"
 
 
@@ -124,7 +125,7 @@ def _torch() -> Check:
     except Exception as error:
         return Check("torch", "off", f"does not import: {_one_line(error)}", "nothing runs")
     capability = torch.backends.cpu.get_cpu_capability()
-    threads = _count(torch.get_num_threads(), "thread")
+    threads = counted(torch.get_num_threads(), "thread")
     return Check("torch", "ok", f"{torch.__version__}, CPU code for {capability}, {threads}")
 
 
@@ -223,7 +224,7 @@ def _native() -> Check:
     if module is None:
         return Check("native module", "missing", reason, "the CPU kernels run as plain PyTorch")
     features = [name for name, has in module.cpu_features().items() if has]
-    threads = _count(module.threads(), "thread")
+    threads = counted(module.threads(), "thread")
     return Check("native module", "ok", f"{' '.join(features) or 'no vector units'}, {threads}")
 
 
@@ -269,7 +270,3 @@ def _version(package: str) -> str | None:
 
 def _one_line(error: Exception) -> str:
     return f"{type(error).__name__}: {' '.join(str(error).split())}".removesuffix(": ")
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

@@ -22,6 +22,11 @@ def one_line(error: Exception) -> str:
     return printable(" ".join(str(error).split()), MOST_SHOWN) or type(error).__name__
 
 
+def why(error: Exception) -> str:
+    """What is wrong, in the system's words where it has some: without the file's name."""
+    return getattr(error, "strerror", None) or one_line(error)
+
+
 def range_works(least: int, most: int) -> str:
     """What to do about a number that is out of range, in words."""
     return f"{least} to {most} work" if least < most else f"only {least} works"

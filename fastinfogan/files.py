@@ -7,6 +7,7 @@ import errno
 import glob
 import itertools
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -79,6 +80,18 @@ def remove_leftovers(folder: Path) -> None:
     """
     for path in folder.glob(".*.tmp"):
         path.unlink(missing_ok=True)
+
+
+def free_bytes(folder: Path) -> int | None:
+    """Room on the disk where ``folder`` is or would be; None where the disk doesn't say."""
+    folder = folder.absolute()
+    while not folder.exists():
+        folder = folder.parent
+    try:
+        total, _, free = shutil.disk_usage(folder)
+    except OSError:
+        return None
+    return free if total else None  # some network file systems say 0 of everything
 
 
 def new_folder(stem: Path) -> Path:

@@ -1,15 +1,17 @@
 """JSON from files that anybody may have changed: parsed, and held against the shape it must have.
 
-A shape is written as the values look: ``int``, ``float`` (or a whole number), ``str``, ``bool``,
-``None`` or ``Any``; ``[shape]`` is a list, ``{str: shape}`` an object with any keys, ``{"key":
-shape, "other?": shape}`` one that has these at least, but for those with a question mark, and a
-tuple a choice.
+A shape is written as the values look: ``int`` (of 64 bits), ``float`` (or a whole number), ``str``,
+``bool``, ``None`` or ``Any``; ``[shape]`` is a list, ``{str: shape}`` an object with any keys,
+``{"key": shape, "other?": shape}`` one that has these at least, but for those with a question mark,
+and a tuple a choice.
 """
 
 from __future__ import annotations
 
 import json
 from typing import Any
+
+MOST = 2**63
 
 
 def parse_json(content: bytes, shape: Any = Any) -> Any:
@@ -69,8 +71,9 @@ def misfit(value: Any, shape: Any, where: str = "") -> str | None:
 def _is_plain(value: Any, shape: Any) -> bool:
     if shape is None or shape is bool:
         return value is None if shape is None else isinstance(value, bool)
-    kinds = (int, float) if shape is float else shape
-    return isinstance(value, kinds) and not isinstance(value, bool)
+    if isinstance(value, int):  # Python's have no limit, and what is computed with them has
+        return shape in (int, float) and type(value) is int and -MOST <= value < MOST
+    return isinstance(value, shape)
 
 
 def _short(value: Any) -> str:

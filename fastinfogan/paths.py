@@ -1,11 +1,17 @@
-"""Paths as people write them: a leading ~ is a home folder, wherever the path was typed."""
+"""Paths as people type them: a leading ~ is a home folder wherever it stands; spaces are quoted."""
 
 from __future__ import annotations
 
 import os
+import shlex
 from pathlib import Path
 
 from fastinfogan.errors import UserError
+
+
+def quoted(path: Path) -> str:
+    """The path as it is typed in a shell, for commands that are to be copied."""
+    return shlex.quote(str(path))
 
 
 def expanded(path: Path | str) -> Path:

@@ -17,6 +17,17 @@ def in_bytes(number: float) -> str:
     return f"{number:,.1f} TB"
 
 
+def check_bytes(size: int, most: int) -> int:
+    """The size of what is to be read whole, if that isn't absurdly large.
+
+    Raises:
+        ValueError: it is.
+    """
+    if size > most:
+        raise ValueError(f"it takes {size >> 20} MiB; at most {most >> 20} are read")
+    return size
+
+
 def too_little(free: int, needed: int) -> str:
     """That ``needed`` bytes are more than are free, so that the two can be told apart."""
     texts = in_bytes(free), in_bytes(needed)

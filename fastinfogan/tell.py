@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import Any, TextIO
 
+from fastinfogan.errors import why
 from fastinfogan.printable import printable
 
 Tell = Callable[[str], None]
@@ -38,7 +39,7 @@ def lasting_output(note: str) -> Iterator[None]:
         return
     stream = sys.stdout
     try:
-        with contextlib.redirect_stdout(_Lasting(stream, note)):  # type: ignore[type-var]
+        with contextlib.redirect_stdout(Lasting(stream, note)):  # type: ignore[type-var]
             yield
     finally:
         try:
@@ -60,7 +61,7 @@ def undelivered() -> OSError | None:
 
 def unprinted(error: OSError) -> str:
     """What is said when standard output can't be written."""
-    return f"standard output can't be written ({error.strerror})"
+    return f"standard output can't be written ({why(error)})"
 
 
 def discard(stream: TextIO) -> None:
@@ -89,10 +90,15 @@ def open_closed_streams() -> None:
             os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
 
 
-class _Lasting:
-    """A text stream that goes on where the one behind it can't."""
+class Lasting:
+    """A text stream that goes on where the one behind it can't.
 
-    def __init__(self, stream: TextIO, note: str) -> None:
+    Args:
+        stream: the one behind it.
+        note: said on standard error when it can't, after the reason; None: nothing is.
+    """
+
+    def __init__(self, stream: TextIO, note: str | None = None) -> None:
         self._stream, self._note = stream, note
         self._lost = False
 
@@ -113,7 +119,8 @@ class _Lasting:
         except OSError as error:
             self._lost = True
             discard(self._stream)
-            on_stderr(f"{unprinted(error)}; {self._note}")
+            if self._note is not None:
+                on_stderr(f"{unprinted(error)}; {self._note}")
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)

@@ -152,4 +152,4 @@ def test_a_file_of_absurd_size_is_not_read(tmp_path, own_cache):
     with open(tmp_path / "images" / "large.jpg", "wb") as file:
         file.truncate(encoded.MAX_FILE_BYTES + (1 << 20))
     found = load(tmp_path / "images", allow_bad=True)
-    assert dict(found.data.skipped) == {"large.jpg": "257 MiB; at most 256 are read"}
+    assert dict(found.data.skipped) == {"large.jpg": "it takes 257 MiB; at most 256 are read"}

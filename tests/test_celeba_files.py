@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import re
 import tarfile
 import zipfile
 from pathlib import Path
@@ -197,6 +198,7 @@ OF_CSV = VARIANTS | {
     "a comma at the end": lambda text: text.replace("\n", ",\n").encode(),
     "pandas' index": lambda text: with_index(text).encode(),
     "spaces": lambda text: text.replace(",", ", ").encode(),
+    "gaps": lambda text: re.sub(r"(,-?\d)(?=[,\n])", r"\1.0", text).encode(),
     "words": lambda text: (
         text.replace(",0\n", ",train\n").replace(",2\n", ",test\n").encode()
         if "partition" in text
@@ -226,15 +228,27 @@ def test_what_is_missing_is_said(tmp_path, capsys):
         "no factors: there is no list_attr_celeba.txt or .csv",
         "no splits: there is no list_eval_partition.txt or .csv, so all are trained and evaluated "
         "on",
+        "9 of the 202,599 images of CelebA are there",
     )
     assert main(["ingest", "--dataset", "celeba", "--data-dir", str(tmp_path / "data")]) == 0
     out = capsys.readouterr().out
-    assert all(f"\n  {note}\n" in out for note in data.notes) and out.count(" images of ") == 1
+    assert all(f"\n  {note}\n" in out for note in data.notes)
     put(tmp_path / "data", CSV)
     factors, splits, names = load_images("celeba", tmp_path / "data").notes
     assert factors == "factors are those of list_attr_celeba.csv"
     assert splits == "splits are those of list_eval_partition.csv"
     assert names.startswith("40 factors: Attribute_0, Attribute_1, ")
+    (tmp_path / "data" / "img_align_celeba" / NAMES[4]).unlink()
+    *_, part, _ = load_images("celeba", tmp_path / "data", "test").notes
+    assert part == "8 of the 9 images that list_attr_celeba.csv lists are there"
+    (tmp_path / "data" / "list_attr_celeba.csv").unlink()
+    *_, part = load_images("celeba", tmp_path / "data", "test").notes
+    assert part == "8 of the 9 images that list_eval_partition.csv lists are there"
+
+
+def test_a_folder_of_another_name_is_said(tmp_path):
+    put(tmp_path / "data", faces_in("by hand/test"))
+    assert load_images("celeba", tmp_path / "data").notes[0] == "images are those in by hand/test/"
 
 
 def test_images_that_are_not_celebas_are_left_out(tmp_path):

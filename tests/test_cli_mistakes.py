@@ -182,3 +182,15 @@ def test_ctrl_c_while_libraries_load_ends_the_process(tmp_path):
     )
     assert done.returncode == 130 and done.stdout == ""
     assert done.stderr.startswith("fastinfogan: interrupted") and done.stderr.count("\n") == 1
+
+
+def test_a_current_folder_that_is_gone_is_said(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    try:
+        tmp_path.rmdir()
+    except OSError:
+        pytest.skip("this system keeps the folders that processes are in")
+    assert main(["train"]) == 2
+    assert capsys.readouterr().err == (
+        "fastinfogan: error: the current folder is not there any more; change to another\n"
+    )

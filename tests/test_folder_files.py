@@ -5,10 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from image_files import flat, save
+from image_files import flat, save, write
 from tolerances import JPEG_LEVELS
 from user_errors import error_of
 
+from fastinfogan.cli import main
 from fastinfogan.data import dataset_status, load_images
 
 
@@ -181,3 +182,11 @@ def test_unreadable_folders_are_refused_or_listed(tmp_path):
         assert data.skipped == ((str(locked), "folder cannot be read: Permission denied"),)
     finally:
         locked.chmod(0o700)
+
+
+def test_names_that_a_terminal_would_obey_are_told_as_they_are_written(tmp_path, capsys):
+    for folder in ("a\nb", "c\x1b[31m"):
+        write(tmp_path / folder, 2)
+    assert main(["ingest", "--dataset", "folder", "--data-dir", str(tmp_path)]) == 0
+    printed = capsys.readouterr().out
+    assert r"2 labels: a\nb, c\x1b[31m" in printed and "\x1b" not in printed

@@ -21,7 +21,7 @@ from fastinfogan.data.sources.folder import folder_source
 READ = {
     "jfif": "JPEG", "jpe": "JPEG", "apng": "PNG", "gif": "GIF", "avif": "AVIF", "jp2": "JPEG2000",
     "j2k": "JPEG2000", "ppm": "PPM", "pgm": "PPM", "pnm": "PPM", "qoi": "QOI", "tga": "TGA",
-    "pcx": "PCX", "dib": "BMP",
+    "pcx": "PCX", "dib": "DIB",
 }  # fmt: skip
 
 
@@ -71,6 +71,7 @@ def test_the_content_counts_not_the_suffix(tmp_path, own_cache):
     """But for formats that begin with nothing of their own: garbage is no tga."""
     save(tmp_path / "images" / "a.png", flat([70] * 3), format="GIF")
     save(tmp_path / "images" / "b.tga", flat([70] * 3), format="PNG")
+    save(tmp_path / "images" / "b.dib", flat([70] * 3), format="BMP")
     save(tmp_path / "images" / "c.jpg", flat([70] * 3), format="TGA")
     found = load(tmp_path / "images")
     assert (found.data.images == 70).all() and [name for name, _ in found.data.skipped] == ["c.jpg"]
@@ -220,11 +221,11 @@ def test_labels_are_told_of_the_good_images(tmp_path, own_cache):
 
 
 def test_older_caches_are_read(tmp_path, own_cache, monkeypatch):
-    """They say neither why there are no labels nor how many images both splits have."""
+    """They say neither why there are no labels, nor how many images there are, or aren't."""
     finish = cache.Writer.finish
 
     def as_before(self, manifest, labels, factors):
-        new = ("no_labels", "items_of_all_splits")
+        new = ("no_labels", "items_of_all_splits", "source_notes")
         finish(self, {k: v for k, v in manifest.items() if k not in new}, labels, factors)
 
     write(tmp_path / "images", 3)

@@ -6,6 +6,7 @@ import json
 import math
 import os
 import random
+import shutil
 import struct
 
 import numpy as np
@@ -229,6 +230,15 @@ def test_sizes_are_bounded_before_memory_is_taken(tmp_path, whole):
         with open(path, "wb") as file:
             file.truncate(MAX_BYTES + 1)
         assert "MiB; at most" in error_of(load_generator, path)
+
+
+def test_a_name_of_any_bytes_is_a_name(tmp_path, whole):
+    path = tmp_path / os.fsdecode(b"\xff\xfe.safetensors")
+    try:
+        shutil.copy(whole[0], path)
+    except OSError:
+        pytest.skip("this file system takes UTF-8 alone")
+    assert (load_generator(path).sample(1) == load_generator(whole[0]).sample(1)).all()
 
 
 def test_what_is_no_file_is_refused_without_waiting(tmp_path):

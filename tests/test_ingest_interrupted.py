@@ -1,8 +1,10 @@
 """Ingest goes on: after a kill, beside another process, and when the disk was full."""
 
 import functools
+import json
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,12 +18,13 @@ from image_files import encode, photo, write
 from ingesting import load, request_for
 from user_errors import error_of
 
+from fastinfogan import files
 from fastinfogan.data.ingest import cache
 from fastinfogan.data.ingest.decode import decode_blocks
 from fastinfogan.data.sources.folder import folder_source
 
 
-@pytest.mark.parametrize("where", ["journal", "rows", "between", "last line", "early"])
+@pytest.mark.parametrize("where", ["journal", "rows", "between", "last line", "early", "edited"])
 def test_ingest_goes_on_where_it_was_killed(tmp_path, own_cache, decoder, capsys, where):
     """The files as a kill or a power cut leaves them, at every kind of moment."""
     images = tmp_path / "images"
@@ -37,7 +40,7 @@ def test_ingest_goes_on_where_it_was_killed(tmp_path, own_cache, decoder, capsys
     keys = ("dataset", "split", "source", "preprocessing", "decoder")
     header = {key: manifest[key] for key in keys} | {"count": items.count}
     decode = functools.partial(decode_blocks, decoder=decoder)
-    cache.shutil.rmtree(whole.folder)
+    shutil.rmtree(whole.folder)
     with cache.Writer(whole.folder, header, source.shape) as writer:
         for block in items.blocks(0, decode):
             if writer.done.items >= 256:
@@ -57,6 +60,12 @@ def test_ingest_goes_on_where_it_was_killed(tmp_path, own_cache, decoder, capsys
             file.write(bytes(5000))
     elif where == "last line":  # whole but for its newline
         os.truncate(journal, journal.stat().st_size - 1)
+    elif where == "edited":  # a line as earlier versions wrote it, without a checksum
+        *lines, last = journal.read_text().splitlines()
+        edited = {**json.loads(last), "rows": 2**62}
+        del edited["line"]
+        journal.write_text("\n".join([*lines, json.dumps(edited), ""]))
+        kept = one_less
     else:
         os.truncate(journal, 10)
         kept = 0
@@ -139,12 +148,18 @@ def test_a_second_process_waits_and_says_so(tmp_path):
     assert entered.is_set() and "another process is ingesting" in lines[0] and len(lines) == 1
 
 
+def test_a_disk_that_does_not_say_how_full_it_is_is_trusted(tmp_path, own_cache, monkeypatch):
+    write(tmp_path / "images", 4)
+    monkeypatch.setattr(files.shutil, "disk_usage", lambda path: (0, 0, 0))
+    assert len(load(tmp_path / "images").data) == 4
+
+
 def test_a_full_disk_is_refused_before_and_named_when_met(tmp_path, own_cache, monkeypatch):
     images = tmp_path / "images"
     write(images, 40)
     usage = namedtuple("usage", "total used free")
     with monkeypatch.context() as patch:
-        patch.setattr(cache.shutil, "disk_usage", lambda path: usage(1, 1, 40 * 768 - 1))
+        patch.setattr(files.shutil, "disk_usage", lambda path: usage(1, 1, 40 * 768 - 1))
         message = error_of(load, images)
     assert message.startswith("FASTINFOGAN_CACHE: the cache folder ") and "are needed" in message
     # A real limit on the size of files: the write itself fails.

@@ -31,6 +31,8 @@ def test_what_fits(value):
     [
         ({"count": 2.5}, "count is 2.5"),
         ({"count": True}, "count is true"),
+        ({"count": 2**63}, "count is 9223372036854775808"),
+        ({"parts": [{"x": 10**400}]}, f"parts[0].x is 1{'0' * 36}..."),
         ({"count": None}, "count is null"),
         ({"name": 4}, "name is 4"),
         ({"parts": {}}, "parts is {}"),

@@ -10,6 +10,7 @@ import pytest
 from training_runs import NARROW, few_digits
 
 from fastinfogan.cli import READER_LEFT, main
+from fastinfogan.data import progress
 from fastinfogan.tell import lasting_output, on_stderr
 
 
@@ -86,6 +87,20 @@ def test_an_error_that_nobody_can_read_is_none_more(stderr, monkeypatch, capsys)
     if stream is not None:
         stream.close()
     assert capsys.readouterr().out == ""
+
+
+def test_a_terminal_that_closes_ends_no_work_that_shows_a_bar(monkeypatch):
+    pty = pytest.importorskip("pty")
+    terminal, end = pty.openpty()
+    monkeypatch.setattr(sys, "stderr", open(end, "w"))
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr(progress, "SECONDS_BEFORE_SHOWN", 0.0)
+    with progress.ProgressBar("work", enabled=True) as bar:
+        assert bar.shown
+        os.close(terminal)
+        bar.total = 2
+        for _ in range(2):
+            bar.update(1)
 
 
 def test_what_is_wrong_otherwise_is_not_swallowed(capsys):

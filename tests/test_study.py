@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -11,18 +12,25 @@ import time
 
 import numpy as np
 import pytest
-import torch
+from image_files import write
 from PIL import Image
 
 from fastinfogan.cli import main
-from fastinfogan.data import ImageData
 from fastinfogan.errors import UserError
-from fastinfogan.model.latent_spec import make_spec
-from fastinfogan.study import choice
-from fastinfogan.study.collect import collect, compare, is_collapsed, statistics_of
+from fastinfogan.lock import holder
+from fastinfogan.study.collect import collect, compare, statistics_of
 from fastinfogan.study.folder import parse_seeds, read_study
+from fastinfogan.training.checkpoint import list_checkpoints
 
 SMALL = ("--preset", "mnist-mlp", "--iterations", "6", "--batch-size", "16", "--device", "cpu")
+
+
+def wait_until(there):
+    """Look at what other processes do until it is there, a minute at most."""
+    until = time.monotonic() + 60
+    while not there() and time.monotonic() < until:
+        time.sleep(0.01)
+    assert there()
 
 
 @pytest.fixture(scope="module")
@@ -112,13 +120,8 @@ def test_a_killed_study_goes_on_and_gives_what_an_undisturbed_one_does(tmp_path)
     assert main([*arguments, "--out", str(whole)]) == 0
     command = [sys.executable, "-m", "fastinfogan", *arguments, "--out", str(parts)]
     process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True)
-    until = time.monotonic() + 60
-    while time.monotonic() < until and not all(
-        (parts / f"seed-{s}" / "metrics.jsonl").exists()
-        and (parts / f"seed-{s}" / "metrics.jsonl").stat().st_size
-        for s in (0, 1)
-    ):
-        time.sleep(0.01)
+    rows = [parts / f"seed-{seed}" / "metrics.jsonl" for seed in (0, 1)]
+    wait_until(lambda: all(path.exists() and path.stat().st_size for path in rows))
     process.send_signal(signal.SIGTERM)
     printed = process.communicate(timeout=60)[0]
     assert process.returncode == 128 + signal.SIGTERM
@@ -128,6 +131,29 @@ def test_a_killed_study_goes_on_and_gives_what_an_undisturbed_one_does(tmp_path)
     for seed in (0, 1):
         a, b = ((f / f"seed-{seed}" / "generator.safetensors").read_bytes() for f in (whole, parts))
         assert a[-10_000:] == b[-10_000:]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows doesn't show that a parent is gone")
+@pytest.mark.parametrize("end", ["kill", pytest.param("Ctrl-C twice", marks=pytest.mark.slow)])
+def test_runs_save_and_stop_when_their_study_ends_at_once_and_use_its_cache(tmp_path, end):
+    """SIGKILL can't be passed on; the variable with the cache's folder is relative."""
+    write(tmp_path / "images", 16)
+    command = [sys.executable, "-m", "fastinfogan", "study", "--preset", "mnist-mlp",
+               "--batch-size", "16", "--iterations", "1000000", "--device", "cpu", "--seeds", "1",
+               "--dataset", "folder", "--data-dir", "images", "--out", "study"]  # fmt: skip
+    environment = {**os.environ, "FASTINFOGAN_CACHE": "cache"}
+    process = subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=subprocess.DEVNULL)
+    run = tmp_path / "study" / "seed-0"
+    wait_until(lambda: (run / "metrics.jsonl").exists() and (run / "metrics.jsonl").stat().st_size)
+    for number in {"kill": [signal.SIGKILL]}.get(end, [signal.SIGINT, signal.SIGINT]):
+        process.send_signal(number)
+        time.sleep(0.1)
+    process.wait()
+    wait_until(lambda: holder(run / ".lock") is None)
+    gone = "the study that started this run is gone"
+    assert (gone if end == "kill" else "stopped by SIGTERM") in (run / "log.txt").read_text()
+    assert list_checkpoints(run / "checkpoints")
+    assert list((tmp_path / "cache" / "ingested").iterdir()) and not (run / "cache").exists()
 
 
 def test_another_configuration_is_refused(finished, capsys):
@@ -190,9 +216,20 @@ def test_what_is_damaged_in_a_study_is_looked_at_again(tmp_path, finished, damag
     path.write_text(json.dumps(content))
     told = []
     assert json.dumps(collect(read_study(folder), told.append)) == wanted
-    assert len(told) == (damage not in (dict.clear, lose_score)) and all(
-        str(path) in line for line in told
+    assert len(told) == (damage not in (dict.clear, lose_score))
+    assert all(str(path) in line for line in told)
+
+
+def test_a_run_that_can_not_be_looked_at_is_left_out_with_a_word(tmp_path, finished):
+    folder = shutil.copytree(finished, tmp_path / "copy")
+    shutil.rmtree(folder / "seed-1" / "checkpoints")
+    (folder / "study.json").write_text(
+        json.dumps({**json.loads((folder / "study.json").read_text()), "found": {}})
     )
+    told = []
+    found = collect(read_study(folder), told.append)
+    assert list(found["seeds"]) == ["0"]
+    assert len(told) == 1 and told[0].startswith("seed 1 is left out: ")
 
 
 def test_a_folder_in_which_a_study_was_about_to_begin_is_no_obstacle(tmp_path, capsys):
@@ -213,7 +250,22 @@ def test_a_seed_that_fails_is_named_and_the_others_go_on(tmp_path, capsys):
     printed = capsys.readouterr()
     assert "seed 0: failed (exit code 2): fastinfogan: error: config.json" in printed.out
     assert "2 of 3 seeds" in printed.out
-    assert "seeds 0 failed; seed-K/log.txt in" in printed.err
+    assert "1 seed failed (0); seed-K/log.txt in" in printed.err
+
+
+def test_what_may_change_reaches_seeds_that_were_begun(tmp_path, capsys):
+    """A folder of images that was mistyped, say."""
+    write(tmp_path / "images", 16)
+    arguments = ["study", *SMALL, "--dataset", "folder", "--seeds", "1", "--data-dir"]
+    assert main([*arguments, str(tmp_path / "imagse"), "--out", str(tmp_path / "study")]) == 2
+    assert "seed 0: failed" in capsys.readouterr().out
+    assert main([*arguments, str(tmp_path / "images"), "--out", str(tmp_path / "study")]) == 0
+
+
+@pytest.mark.parametrize("wrong", [("--jobs", "0"), ("--device", "cuda:99"), ("--seeds", "0")])
+def test_a_mistake_leaves_no_folder(tmp_path, wrong):
+    arguments = ["study", *SMALL[:-2], *wrong, "--out", str(tmp_path / "study")]
+    assert main(arguments) == 2 and not (tmp_path / "study").exists()
 
 
 def test_two_studies_side_by_side(tmp_path, finished, capsys):
@@ -244,94 +296,14 @@ def test_statistics_by_hand():
     assert found["mi"] == {"n": 1, "mean": 2.0, "std": 0.0, "min": 2.0, "max": 2.0}
 
 
-@pytest.mark.parametrize(
-    ("d_loss", "mi", "collapsed"), [(1.2, 2.2, False), (0.01, 2.2, True), (1.2, -0.3, True)]
-)
-def test_a_collapsed_run_is_known_by_its_last_metrics(d_loss, mi, collapsed):
-    row = {"d_loss": d_loss, "mi_per_code": {"c1_cat10": mi, "c2_uni": -0.3}}
-    assert is_collapsed(row, make_spec(4, "cat10,uni")) == collapsed
-
-
-# -- The choice ----------------------------------------------------------------------------------
-
-
-def test_neighbours_are_the_nearest_others_in_pixels():
-    """On a line of grey values each has the two beside it; means over cells blur the rest."""
-    values = np.array([0, 10, 21, 33, 46], np.uint8)
-    images = values[:, None, None, None].repeat(32, 1).repeat(32, 2)
-    assert [set(row) for row in choice.nearest(images, 2)] == [
-        {1, 2}, {0, 2}, {1, 3}, {2, 4}, {3, 2},
-    ]  # fmt: skip
-    stripes = np.zeros((3, 32, 32, 1), np.uint8)
-    stripes[0, ::2], stripes[1, 1::2], stripes[2] = 200, 200, 120  # a pixel apart: the same cells
-    assert choice.nearest(stripes, 1).tolist() == [[1], [0], [0]]
-    assert choice.nearest(images[:2], 10).tolist() == [[1], [0]]
-
-
-@pytest.mark.parametrize("shape", [(700, 28, 28, 1), (40, 37, 20, 3), (20, 8, 8, 1)])
-def test_neighbours_against_every_distance(shape):
-    images = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
-    size = -(-max(shape[1:3]) // choice.CELLS)
-    cells = np.stack([
-        images[:, y : y + size, x : x + size].astype(float).mean((1, 2))
-        for y in range(0, shape[1], size) for x in range(0, shape[2], size)
-    ], 1)  # fmt: skip
-    distances = ((cells[:, None] - cells[None]) ** 2).sum((2, 3))
-    np.fill_diagonal(distances, np.inf)
-    found = choice.nearest(images, 5)
-    assert found.shape == (shape[0], 5)
-    theirs = np.take_along_axis(distances, found, 1)
-    np.testing.assert_allclose(theirs, np.sort(distances, 1)[:, :5])
-
-
-def test_kappa_of_a_perfect_a_lazy_and_a_random_sorting():
-    """Against scikit-learn's, which is given the pairs."""
-    from sklearn.metrics import cohen_kappa_score
-
-    truth = np.arange(400) % 4
-    neighbours = (np.arange(400)[:, None] + 4 * np.arange(1, 4)) % 400  # of the same class
-    assert choice.kappa(truth, neighbours) == pytest.approx(1.0)
-    assert choice.kappa((truth + 1) % 4, neighbours) == pytest.approx(1.0)  # names don't matter
-    assert choice.kappa(np.zeros(400, np.int64), neighbours) == 0.0
-    merged = np.where(truth == 3, 0, truth)  # nothing disagrees, but that is no surprise either
-    assert choice.kappa(merged, neighbours) == pytest.approx(1.0)
-    stray = np.random.default_rng(0).integers(0, 4, 400)
-    expected = cohen_kappa_score(stray.repeat(3), stray[neighbours].ravel())
-    assert choice.kappa(stray, neighbours) == pytest.approx(expected)
-    assert abs(expected) < 0.1
-    assert choice.kappa(truth[:1], np.zeros((1, 0), np.int64)) == 0.0  # an image alone
-
-
-class Answers(torch.nn.Module):
-    """A Q with given logits for an image whose pixels all have one value."""
-
-    def __init__(self, logits):
-        super().__init__()
-        self.logits = logits
-
-    def forward(self, images):
-        value = (images.mean((1, 2, 3)) * 255).round().long()
-        return value.float(), self.logits[value]
-
-
-def test_a_run_is_scored_by_what_q_says_of_neighbours():
-    """Who splits what lies close together scores lower; several codes count alike."""
-    values = np.array([0, 1, 2, 3] * 5, np.uint8)
-    images = values[:, None, None, None].repeat(8, 1).repeat(8, 2)
-    data, spec = ImageData("flat", images, None, None), make_spec(2, "cat4,cat2")
-    neighbours = choice.nearest(images, 4)  # those of the same value
-    four, halves = 50.0 * torch.eye(4), 50.0 * torch.eye(2)[[0, 0, 1, 1]]
-    good = Answers(torch.cat([four, halves], 1)).eval()
-    lazy = Answers(torch.cat([four, halves[[0, 0, 0, 0]]], 1)).eval()
-    score = [choice.neighbourhood(q, spec, data, neighbours, (0.0, 1.0)) for q in (good, lazy)]
-    assert score == [pytest.approx(1.0), pytest.approx(0.5)]
-    assert choice.choose({3: 0.2, 5: 0.9, 8: 0.9}) == 5
-    assert choice.choose({}) is None
-
-
-def test_rank_correlation_is_minus_one_for_a_perfect_score():
-    errors = {0: 0.1, 1: 0.3, 2: 0.2}
-    assert choice.rank_correlation({0: 0.9, 1: 0.7, 2: 0.8}, errors) == pytest.approx(-1.0)
-    assert choice.rank_correlation({0: 0.7, 1: 0.9, 2: 0.8, 3: 0.1}, errors) == pytest.approx(1.0)
-    assert choice.rank_correlation({0: 0.9, 1: 0.9, 2: 0.9}, errors) is None  # tells none apart
-    assert choice.rank_correlation({0: 0.9, 1: 0.7}, errors) is None
+def test_a_run_is_collapsed_if_it_said_so_itself(tmp_path, finished):
+    folder = shutil.copytree(finished, tmp_path / "copy")
+    (folder / "study.json").write_text(
+        json.dumps({**json.loads((folder / "study.json").read_text()), "found": {}})
+    )
+    for seed, signs in enumerate(
+        ([], [{"kind": "images", "since": 4, "says": "all generated images are alike"}])
+    ):
+        path = folder / f"seed-{seed}" / "summary.json"
+        path.write_text(json.dumps({**json.loads(path.read_text()), "collapse": signs}))
+    assert collect(read_study(folder))["collapsed"] == [1]

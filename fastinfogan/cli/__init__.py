@@ -173,11 +173,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 2
 
 
+def _check_current_folder() -> None:
+    """Libraries end the process, or name no file, where it is gone."""
+    try:
+        os.getcwd()
+    except OSError:
+        raise UserError("the current folder is not there any more; change to another") from None
+
+
 def _run(arguments: Sequence[str]) -> int:
     if arguments[:1] in (["--version"], ["-V"], ["version"]):
         print(f"fastinfogan {version('fastinfogan')}")
         return 0
     try:
+        _check_current_folder()
         return parse(arguments)()
     except UserError as error:
         on_stderr(f"error: {error}")

@@ -9,6 +9,7 @@ from typing import Annotated
 import tyro
 
 from fastinfogan.config import unset_as
+from fastinfogan.printable import printable
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,7 @@ class Datasets:
         for name, dataset in DATASETS.items():
             ready, detail = dataset_status(name, self.data_dir)
             print(f"{name:<15}{'ready' if ready else 'needs files':<13}{dataset.summary}")
-            print(f"{'':<28}{detail}")
+            print(f"{'':<28}{printable(detail)}")
         return 0
 
 

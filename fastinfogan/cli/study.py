@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 from fastinfogan.cli.arguments import within
 from fastinfogan.cli.loading import loading
 from fastinfogan.config import TrainConfig, unset_as
-from fastinfogan.errors import UserError
+from fastinfogan.errors import UserError, why
+from fastinfogan.paths import quoted
+from fastinfogan.sizes import counted
 from fastinfogan.tell import lasting_output
 
 if TYPE_CHECKING:
@@ -54,17 +56,21 @@ class Study(TrainConfig):
         if self.run.seed != 0:
             raise UserError(f"--seed {self.run.seed}: a study has several, with --seeds")
         seeds = None if self.seeds is None else parse_seeds(self.seeds)
+        cores = os.cpu_count() or 1
+        jobs = 1 if _on_gpu(self.run.device) else cores
+        if self.jobs is not None:
+            jobs = within(1, max(MOST_JOBS, cores), self.jobs, "--jobs")
         config = TrainConfig(self.data, self.model, self.optim, self.run)
         study = open_study(self.run.out, config, seeds)
         try:
-            return self._run(study)
+            return self._run(study, jobs, cores)
         except OSError as error:
             raise UserError(
-                f"{error.filename or study.folder} can't be written ({error.strerror}); what is "
-                f"trained is safe; mend that, then fastinfogan study --out {study.folder}"
+                f"{error.filename or study.folder} can't be written ({why(error)}); what is "
+                f"trained is safe; mend that, then fastinfogan study --out {quoted(study.folder)}"
             ) from None
 
-    def _run(self, study: StudyFolder) -> int:
+    def _run(self, study: StudyFolder, jobs: int, cores: int) -> int:
         from fastinfogan.study.collect import collect
         from fastinfogan.study.folder import read_study
         from fastinfogan.study.jobs import run_seeds
@@ -75,14 +81,9 @@ class Study(TrainConfig):
         if self.only is not None:
             only = within(0, len(study.seeds) - 1, self.only, "--only")
             chosen = (study.seeds[only],)
-        cores = os.cpu_count() or 1
-        on_gpu = _on_gpu(study.config.run.device)
-        jobs = 1 if on_gpu else cores
-        if self.jobs is not None:
-            jobs = within(1, max(MOST_JOBS, cores), self.jobs, "--jobs")
         jobs = min(jobs, len(chosen))
         with lasting_output(f"the study goes on, and leaves everything in {folder}"):
-            print(f"{len(chosen)} seeds, {jobs} at a time, in {folder}", flush=True)
+            print(f"{counted(len(chosen), 'seed')}, {jobs} at a time, in {folder}", flush=True)
             with shown_progress() as progress:
                 failed, stopped = run_seeds(
                     study, chosen, jobs, max(1, cores // jobs), progress.line, progress.show
@@ -92,11 +93,15 @@ class Study(TrainConfig):
             if plot_errors({study.config.data.dataset: found}, folder / "errors.png"):
                 print(f"every seed's error over the iterations: {folder / 'errors.png'}")
             if stopped is not None:
-                print(f"stopped by {stopped.name}; go on with: fastinfogan study --out {folder}")
+                print(
+                    f"stopped by {stopped.name}; go on with: fastinfogan study --out "
+                    f"{quoted(folder)}"
+                )
                 return 128 + stopped
         if failed:
             raise UserError(
-                f"seeds {', '.join(map(str, failed))} failed; seed-K/log.txt in {folder} says why"
+                f"{counted(len(failed), 'seed')} failed ({', '.join(map(str, failed))}); "
+                f"seed-K/log.txt in {folder} says why"
             )
         return 0
 

@@ -11,6 +11,7 @@ from typing import Any, Literal
 from fastinfogan.config.presets import PRESETS
 from fastinfogan.config.tree import TrainConfig, to_dict
 from fastinfogan.errors import UserError
+from fastinfogan.json_files import misfit
 
 
 def from_dict(tree: dict[str, Any], where: str = "config.json") -> TrainConfig:
@@ -30,6 +31,11 @@ def differences(saved: TrainConfig, wanted: TrainConfig) -> dict[str, tuple[Any,
     """Dotted field -> (saved, wanted) wherever two configurations differ."""
     before, after = (dict(_flatten(to_dict(config))) for config in (saved, wanted))
     return {key: (before[key], after[key]) for key in before if before[key] != after[key]}
+
+
+def flag_of(name: str) -> str:
+    """The option that sets a dotted field, as it is typed."""
+    return "--" + name.split(".")[1].replace("_", "-")
 
 
 def _brought_up(tree: Any) -> Any:
@@ -71,7 +77,7 @@ def _build(kind: type, tree: Any, where: str) -> Any:
         allowed = typing.get_args(hint) or (hint,)
         if Path in allowed and isinstance(value, str):
             value = Path(value)
-        elif float in allowed and type(value) is int:
+        elif float in allowed and misfit(value, int) is None:
             value = float(value)
         literal = typing.get_origin(hint) is Literal
         if value not in allowed if literal else type(value) not in _plain(allowed):

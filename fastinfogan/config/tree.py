@@ -180,8 +180,8 @@ class TrainConfig:
         """lambda per code of a resolved configuration."""
         return self.spec.lambdas(self.optim.lambda_disc, self.optim.lambda_cont)
 
-    def kept_in(self, out: Path) -> TrainConfig:
-        """As a run directory keeps it: the folder of images is absolute, found from anywhere."""
+    def kept_in(self, out: Path | None) -> TrainConfig:
+        """As a run or a study keeps it: the folder of images is absolute, found from anywhere."""
         data = self.data
         if data.data_dir is not None:
             data = replace(data, data_dir=data.data_dir.absolute())

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from fastinfogan.errors import UserError
+from fastinfogan.errors import UserError, why
 
 
 def directory_status(
@@ -71,7 +71,7 @@ def require_directory(data_dir: Path, expected: str) -> None:
         raise UserError(f"{flag} is not a directory; name a directory with {expected}") from None
     except OSError as error:
         raise UserError(
-            f"{flag} cannot be read ({error.strerror}); name a readable directory with {expected}"
+            f"{flag} cannot be read ({why(error)}); name a readable directory with {expected}"
         ) from None
     if empty:
         raise UserError(f"{flag} is empty; name a directory with {expected}")

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from fastinfogan.data.progress import ProgressBar
-from fastinfogan.errors import UserError, one_line
+from fastinfogan.errors import UserError, one_line, why
 from fastinfogan.lock import exclusive
 from fastinfogan.paths import expanded
 from fastinfogan.tell import on_stderr
@@ -76,7 +76,7 @@ def fetch(dataset: str, mirrors: Sequence[str], md5: Mapping[str, str], progress
             except requests.RequestException as error:
                 failures.append(f"{mirror} ({type(error).__name__} for {name})")
             except OSError as error:
-                raise _unusable(folder, error) from None
+                raise unusable(folder, error) from None
     raise UserError(
         f"--dataset {dataset} could not be downloaded from {' or '.join(failures)}; "
         f"put its files {', '.join(md5)} in a folder and pass it as --data-dir"
@@ -96,12 +96,13 @@ def _ours(folder: Path, md5: Mapping[str, str]) -> Iterator[None]:
                 for left in folder.glob("tmp*"):  # as pooch names what it is fetching
                     left.unlink()
             except OSError as error:
-                raise _unusable(folder, error) from None
+                raise unusable(folder, error) from None
         yield
 
 
-def _unusable(folder: Path, error: OSError) -> UserError:
+def unusable(folder: Path, error: OSError) -> UserError:
+    """What to tell the user when the file system refuses something in a cache folder."""
     return UserError(
-        f"{CACHE_VARIABLE}: the cache folder {str(folder)!r} cannot be used "
-        f"({error.strerror or one_line(error)}); set {CACHE_VARIABLE} to a folder you can write"
+        f"{CACHE_VARIABLE}: the cache folder {str(folder)!r} cannot be used ({why(error)}); free "
+        f"space, or set {CACHE_VARIABLE} to a folder that you can write to"
     )

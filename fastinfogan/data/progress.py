@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 import time
 
-from fastinfogan.tell import Tell
+from fastinfogan.tell import Lasting, Tell
 
 SECONDS_BEFORE_SHOWN = 1.0
 SECONDS_BETWEEN_LINES = 30.0
@@ -32,7 +33,9 @@ class ProgressBar:
             TimeRemainingColumn,
         )
 
-        console = Console(stderr=True)
+        # A terminal that closes is no reason to stop.
+        file = None if sys.stderr is None else Lasting(sys.stderr)
+        console = Console(stderr=True, file=file)  # type: ignore[arg-type]
         self._progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(),

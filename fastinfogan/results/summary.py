@@ -7,10 +7,28 @@ from pathlib import Path
 from typing import Any
 
 from fastinfogan.config import TrainConfig
+from fastinfogan.errors import why
 from fastinfogan.json_files import misfit, parse_json
 from fastinfogan.model.latent_spec import LatentSpec
+from fastinfogan.paths import quoted
 from fastinfogan.tell import Tell, on_stderr
-from fastinfogan.training.metrics import row_shape
+
+# What of a summary.json is read again.
+_SHAPE = {
+    "iterations": int,
+    "seconds": float,
+    "collapse?": [{"kind": str, "since": int, "says": str}],
+    "evaluation": {
+        "codes": [{"name": str, "mi": float, "correlation": (float, None)}],
+        "clusterings": [
+            {"error_hungarian": float, "error_majority": float, "nmi": float, "ari": float}
+        ],
+        "totals": {"mi": float},
+        "code_to_label": {str: [(str, None)]},
+    },
+    "device": str,
+    "versions": {str: str},
+}
 
 
 def read_summary(
@@ -32,41 +50,22 @@ def read_summary(
         summary = parse_json(path.read_bytes(), {"iterations": int})
         if summary["iterations"] != iterations:
             return None
-        problem = misfit(summary, _summary_shape(config.spec)) or _unfit_labels(
+        problem = misfit(summary, _SHAPE) or _unfit_labels(
             summary["evaluation"]["code_to_label"], config.spec
         )
     except FileNotFoundError:
         return None
     except OSError as error:
-        problem = error.strerror
+        problem = why(error)
     except ValueError as error:
         problem = str(error)
     if problem is None:
         return summary
     tell(
         f"{path} is damaged, passed over: {problem}; what the categories show isn't known until "
-        f"fastinfogan train --resume {folder} has written it again"
+        f"fastinfogan train --resume {quoted(folder)} has written it again"
     )
     return None
-
-
-def _summary_shape(spec: LatentSpec) -> dict[str, Any]:
-    """What of a summary.json is read again."""
-    return {
-        "iterations": int,
-        "seconds": float,
-        "last_metrics": (row_shape(spec), None),
-        "evaluation": {
-            "codes": [{"name": str, "mi": float, "correlation": (float, None)}],
-            "clusterings": [
-                {"error_hungarian": float, "error_majority": float, "nmi": float, "ari": float}
-            ],
-            "totals": {"mi": float},
-            "code_to_label": {str: [(str, None)]},
-        },
-        "device": str,
-        "versions": {str: str},
-    }
 
 
 def _unfit_labels(

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from fastinfogan.data import ImageData
-from fastinfogan.model.latent_spec import LatentSpec
+from fastinfogan.errors import UserError
 from fastinfogan.results.eval_mode import in_eval_mode
 from fastinfogan.results.run import images_of, load_run
 from fastinfogan.study import choice
@@ -24,7 +24,6 @@ from fastinfogan.study.folder import (
     write_study,
 )
 from fastinfogan.tell import Tell, on_stderr
-from fastinfogan.training.collapse import COLLAPSED_D
 from fastinfogan.training.metrics import read_metrics
 
 
@@ -59,7 +58,11 @@ def _collected(study: Study, tell: Tell) -> dict[str, Any]:
             if scored and judged is None:
                 data = images_of(study.config, "test")
                 judged = data, choice.nearest(data.images[: choice.MOST_IMAGES])
-            row = row_of(study, seed, summary, judged)
+            try:
+                row = row_of(study, seed, summary, judged)
+            except UserError as error:  # a damaged run is no reason to lose sight of the others
+                tell(f"seed {seed} is left out: {error}")
+                continue
         seeds[seed] = row
     numbers = {seed: row["numbers"] for seed, row in seeds.items()}
     scores, errors = (
@@ -95,10 +98,10 @@ def row_of(
     Returns:
         ``numbers``: error, majority, nmi and ari of the code that fits the labels best (if there
         are any), the neighbourhood score (which needs none), L_I of each code and the correlation
-        of each continuous one, seconds; ``collapsed``; ``curve``: iterations and errors;
-        ``device`` and ``versions``.
+        of each continuous one, seconds; ``collapsed``: whether the run said so at its end;
+        ``curve``: iterations and errors; ``device`` and ``versions``.
     """
-    evaluation, last = summary["evaluation"], summary["last_metrics"]
+    evaluation = summary["evaluation"]
     numbers: dict[str, float] = {}
     if (best := best_clustering(summary)) is not None:
         numbers |= {
@@ -122,22 +125,11 @@ def row_of(
     numbers["seconds"] = summary["seconds"]
     return {
         "numbers": numbers,
-        "collapsed": bool(summary.get("collapse"))
-        or (last is not None and is_collapsed(last, config.spec)),
+        "collapsed": bool(summary.get("collapse")),  # older runs didn't watch for it
         "curve": curve_of(read_metrics(run.folder / "metrics.jsonl", config.spec)),
         "device": summary["device"],
         "versions": summary["versions"],
     }
-
-
-def is_collapsed(row: Mapping[str, Any], spec: LatentSpec) -> bool:
-    """Whether a last row of metrics is that of a run which went wrong.
-
-    D is never wrong, or Q knows nothing of any discrete code.
-    """
-    discrete = [spec.names[i] for i in spec.regularized if spec.codes[i].is_discrete]
-    knows = [row["mi_per_code"][name] for name in discrete]
-    return row["d_loss"] < COLLAPSED_D or (bool(knows) and max(knows) <= 0.0)
 
 
 def curve_of(metrics: Sequence[Mapping[str, Any]]) -> list[tuple[int, float]]:

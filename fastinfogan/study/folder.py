@@ -16,16 +16,24 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from fastinfogan.config import RESUMABLE_CHANGES, TrainConfig, differences, resolve, to_dict
-from fastinfogan.errors import UserError
+from fastinfogan.config import (
+    RESUMABLE_CHANGES,
+    TrainConfig,
+    differences,
+    flag_of,
+    resolve,
+    to_dict,
+)
+from fastinfogan.errors import UserError, why
 from fastinfogan.files import atomic_write, new_folder, remove_leftovers
 from fastinfogan.json_files import misfit, parse_json
-from fastinfogan.lock import exclusive, lock_files
+from fastinfogan.lock import exclusive
 from fastinfogan.results.run import resolved_config
 from fastinfogan.results.summary import read_summary
 from fastinfogan.tell import Tell, on_stderr
+from fastinfogan.training.directory import LOCK, is_unbegun
 
-FILE, LOCK = "study.json", ".lock"
+FILE = "study.json"
 # What study.json keeps of a finished run.
 ROW = {
     "numbers": {str: float}, "collapsed": bool, "curve": [[float]], "device": str,
@@ -116,19 +124,16 @@ def open_study(
         UserError: the folder can't be made, holds something else, or a study of another
             configuration.
     """
-    config = resolve(config)
-    data = config.data
-    if data.data_dir is not None:  # runs are started from elsewhere
-        data = replace(data, data_dir=data.data_dir.resolve())
-    config = replace(config, data=data, run=replace(config.run, seed=0, out=None))
-    stem = Path("studies") / f"{data.dataset}-{datetime.now():%Y%m%d-%H%M%S}"
+    config = resolve(config).kept_in(None)  # absolute: runs are started from elsewhere
+    config = replace(config, run=replace(config.run, seed=0))
+    stem = Path("studies") / f"{config.data.dataset}-{datetime.now():%Y%m%d-%H%M%S}"
     try:
         if folder is None:
             folder = new_folder(stem)
         _refuse_others(folder)
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(f"--out {folder or stem} can't be made: {error.strerror}") from None
+        raise UserError(f"--out {folder or stem} can't be made: {why(error)}") from None
     with locked(folder, tell):
         remove_leftovers(folder)
         found: dict[str, Any] = {}
@@ -204,27 +209,22 @@ def read_json(path: Path) -> dict[str, Any]:
     except (FileNotFoundError, NotADirectoryError):
         raise UserError(f"{path.parent} is no study: it has no {path.name}") from None
     except OSError as error:
-        raise UserError(f"{path} can't be read: {error.strerror}") from None
+        raise UserError(f"{path} can't be read: {why(error)}") from None
     except ValueError as error:
         raise UserError(f"{path}: this isn't what a study writes ({error})") from None
 
 
 def _refuse_others(folder: Path) -> None:
     """Refuse a folder that holds something, but no study, nor what is left of beginning one."""
-    if not folder.exists() or (folder / FILE).exists():
-        return
-    own = {path.name for path in lock_files(folder / LOCK)}
-    for path in folder.iterdir():
-        begun = path.name.startswith(f".{FILE}.") and path.suffix == ".tmp"
-        if path.name not in own and path.name != FILE and not begun:
-            raise UserError(f"--out {folder}: it holds no {FILE}, and isn't empty; choose another")
+    if folder.exists() and not is_unbegun(folder, FILE) and not (folder / FILE).exists():
+        raise UserError(f"--out {folder}: it holds no {FILE}, and isn't empty; choose another")
 
 
 def _refuse_another(folder: Path, saved: TrainConfig, wanted: TrainConfig) -> None:
     """Refuse to go on with a study of another configuration."""
     for name, (before, after) in differences(saved, wanted).items():
         if name not in RESUMABLE_CHANGES or name == "optim.iterations":
-            flag = "--" + name.split(".")[1].replace("_", "-")
+            flag = flag_of(name)
             raise UserError(
                 f"{flag} {after}: the study in {folder} was started with {before}; leave "
                 f"{flag} out, or begin another study with --out"

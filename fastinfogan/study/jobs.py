@@ -14,15 +14,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from fastinfogan.config import to_dict
-from fastinfogan.errors import one_line
+from fastinfogan.config import RESUMABLE_CHANGES, TrainConfig, differences, to_dict
+from fastinfogan.data.fetch import CACHE_VARIABLE
+from fastinfogan.errors import UserError, one_line
 from fastinfogan.files import atomic_write
 from fastinfogan.json_files import parse_json
 from fastinfogan.lock import holder
+from fastinfogan.paths import expanded
+from fastinfogan.results.run import read_config
 from fastinfogan.study.folder import Study, best_clustering
 from fastinfogan.tell import Tell
-from fastinfogan.training.directory import LOCK
-from fastinfogan.training.session import Signals
+from fastinfogan.training.directory import CONFIG, LOCK
+from fastinfogan.training.session import PARENT, Signals
 
 POLL = 0.5  # seconds between two looks at the processes
 
@@ -47,7 +50,7 @@ def run_seeds(
     """Train every seed that isn't finished; what was begun goes on from its last checkpoint.
 
     A seed that another process trains is waited for: that of another study in the same folder, or
-    one that outlived a study which was killed.
+    one that is still saving for a study which was killed.
 
     Args:
         study: whose.
@@ -74,9 +77,8 @@ def run_seeds(
                 pool.reap(stopping=asked)
                 show(*_progress(study, seeds))
         finally:
-            for job in pool.running:
-                job.process.kill()
-                job.process.wait()
+            if not asked:  # a second SIGTERM would end them before they have saved
+                pool.stop()
     return pool.failed, signals.received
 
 
@@ -146,10 +148,10 @@ class _Pool:
 def _start(study: Study, seed: int, threads: int) -> Job:
     folder = study.run_folder(seed)
     folder.mkdir(exist_ok=True)
-    if not (folder / "config.json").exists():
+    if _takes(study.run_config(seed), folder):
         # A run directory without a checkpoint: resuming begins it.
         content = json.dumps(to_dict(study.run_config(seed)), indent=2).encode()
-        atomic_write(folder / "config.json", content)
+        atomic_write(folder / CONFIG, content)
     log = open(folder / "log.txt", "ab")  # closed when the process has ended
     process = subprocess.Popen(
         [sys.executable, "-m", "fastinfogan", "train", "--resume", str(folder.resolve())],
@@ -157,10 +159,31 @@ def _start(study: Study, seed: int, threads: int) -> Job:
         stderr=subprocess.STDOUT,
         stdin=subprocess.DEVNULL,
         cwd=folder,  # not where a folder might be called fastinfogan
-        env={**os.environ, "OMP_NUM_THREADS": str(threads)},
+        env={**os.environ, **_environment(threads)},
         start_new_session=True,  # Ctrl-C is for the study, which tells the others
     )
     return Job(seed, process, log)
+
+
+def _takes(config: TrainConfig, folder: Path) -> bool:
+    """Whether a seed's run is to have that configuration: a new one, or one with what may change.
+
+    What else is there is left to the run itself, which says what is wrong with it.
+    """
+    if not (folder / CONFIG).exists():
+        return True
+    try:
+        return differences(read_config(folder), config).keys() <= RESUMABLE_CHANGES
+    except UserError:
+        return False
+
+
+def _environment(threads: int) -> dict[str, str]:
+    """What a run has that the study hasn't."""
+    changed = {"OMP_NUM_THREADS": str(threads), PARENT: str(os.getpid())}
+    if cache := os.environ.get(CACHE_VARIABLE):  # may be relative, and runs start from elsewhere
+        changed[CACHE_VARIABLE] = str(expanded(cache).absolute())
+    return changed
 
 
 def _progress(study: Study, seeds: Sequence[int]) -> tuple[int, int]:

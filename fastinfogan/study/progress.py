@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from fastinfogan.printable import printable
+
 SECONDS_BETWEEN_LINES = 60.0  # where there is no terminal
 
 
@@ -24,9 +26,9 @@ class StudyProgress:
     def line(self, text: str) -> None:
         """A message that stays."""
         if self._bar is None:
-            print(text, flush=True)
+            print(printable(text), flush=True)
         else:
-            self._bar.console.print(text, markup=False)
+            self._bar.console.print(printable(text), markup=False)
 
     def show(self, done: int, total: int) -> None:
         """How far it is: iterations."""

@@ -131,7 +131,7 @@ def set_aside(path: Path) -> None:
     """Rename a damaged checkpoint, so that it doesn't count as one of those that are kept."""
     for part in (path, path.with_suffix(".json")):
         if part.exists():
-            part.rename(part.with_name(f"{part.name}.damaged"))
+            part.replace(part.with_name(f"{part.name}.damaged"))
 
 
 def engine_state(engine: Engine) -> dict[str, Tensor]:

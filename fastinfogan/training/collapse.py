@@ -30,7 +30,7 @@ from fastinfogan.results.pictures import generate
 from fastinfogan.tell import Tell
 from fastinfogan.training.metrics import read_metrics
 
-COLLAPSED_D = 0.05  # nats: a D that is never wrong has nothing left to teach
+_NEVER_WRONG = 0.05  # nats: a D that is never wrong has nothing left to teach
 _LEFT = 0.5  # of the information that there was; below it, most of it is lost
 _LEARNED = 0.25  # of what can be known: with less, there is nothing yet to be lost
 _NOTHING = 0.05  # of what can be known; a Q that never knew more reads nothing
@@ -95,7 +95,7 @@ class Watch:
             return
         d_loss = np.average([d for _, _, d, _ in self._rows], weights=spans)
         says = f"D's loss is {d_loss:.3f}: it is never wrong, and G learns nothing from it"
-        self._judge("discriminator", d_loss < COLLAPSED_D, says, _WIN)
+        self._judge("discriminator", d_loss < _NEVER_WRONG, says, _WIN)
         if self._knows:
             self._judge_information(np.average([mi for *_, mi in self._rows], weights=spans))
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 
-from fastinfogan.errors import UserError
+from fastinfogan.errors import UserError, why
 from fastinfogan.files import new_folder, remove_leftovers, sync_folder
 from fastinfogan.lock import Held, exclusive, holder, lock_files
 from fastinfogan.tell import Tell
@@ -34,11 +34,16 @@ def refuse_existing(out: Path) -> None:
         raise _exists(out)
 
 
-def is_unbegun(folder: Path) -> bool:
-    """Whether nothing is in a folder but what a process leaves that ends before its run begins."""
+def is_unbegun(folder: Path, first: str = CONFIG) -> bool:
+    """Whether nothing is in a folder but what a process leaves that ends before it has begun.
+
+    Args:
+        folder: of a run or a study.
+        first: the file that is written first; with it, it has begun.
+    """
     own = {path.name for path in lock_files(folder / LOCK)}
     return all(
-        path.name in own or (path.name.startswith(f".{CONFIG}.") and path.suffix == ".tmp")
+        path.name in own or (path.name.startswith(f".{first}.") and path.suffix == ".tmp")
         for path in folder.iterdir()
     )
 
@@ -104,7 +109,7 @@ def held(folder: Path, tell: Tell) -> Iterator[None]:
                 f"--resume {folder}: {other} is training this run; let it end, or stop it first"
             ) from None
         except OSError as error:
-            raise UserError(f"--resume {folder} can't be written to: {error.strerror}") from None
+            raise UserError(f"--resume {folder} can't be written to: {why(error)}") from None
         yield
 
 
@@ -113,7 +118,7 @@ def _exists(out: Path) -> UserError:
 
 
 def _cannot_be_made(out: Path, error: OSError) -> UserError:
-    return UserError(f"--out {out} can't be made: {error.strerror}")
+    return UserError(f"--out {out} can't be made: {why(error)}")
 
 
 def _remove_unbegun(folder: Path, made: bool) -> None:

@@ -7,13 +7,14 @@ import json
 import os
 import threading
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from fastinfogan.errors import UserError
+from fastinfogan.errors import UserError, why
 from fastinfogan.files import atomic_write, naming
 from fastinfogan.json_files import parse_json
 from fastinfogan.model.latent_spec import LatentSpec
@@ -128,6 +129,12 @@ class MetricsLog:
             atomic_write(aside, content)
             tell(f"{self._path.name} as it was is kept as {aside.name}")
         kept = [row for row in rows if row["iteration"] <= keep_until]
+        for row, after in pairwise(rows):
+            if after["iteration"] <= keep_until < row["iteration"]:
+                tell(
+                    f"{self._path}: the row of iteration {row['iteration']} stands before that of "
+                    f"{after['iteration']}, and is left out"
+                )
         if last_row and (not kept or kept[-1]["iteration"] != last_row):
             tell(
                 f"{self._path}: the row of iteration {last_row} is missing, perhaps others as well"
@@ -201,7 +208,7 @@ def _content(path: Path) -> bytes:
     except FileNotFoundError:
         return b""
     except OSError as error:
-        raise UserError(f"{path} can't be read: {error.strerror}") from None
+        raise UserError(f"{path} can't be read: {why(error)}") from None
 
 
 def _parse_rows(
@@ -215,7 +222,10 @@ def _parse_rows(
     for number, line in enumerate(lines, 1):
         try:
             if line.strip() or number < len(lines):
-                rows.append(parse_json(line, shape))
+                row = parse_json(line, shape)
+                if row["iteration"] < 1:
+                    raise ValueError(f"iteration is {row['iteration']}")
+                rows.append(row)
         except ValueError as error:
             if number < len(lines):  # the last one has no end: it was being written
                 damaged.append((number, str(error)))

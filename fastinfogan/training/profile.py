@@ -61,11 +61,11 @@ def _export(profiler: profile, path: Path) -> bool:
 
     The profiler can't write to names of any bytes, and doesn't say when it can't write.
     """
-    with tempfile.TemporaryDirectory() as folder:
-        written = Path(folder) / "trace.json"
-        profiler.export_chrome_trace(str(written))
-        try:
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            written = Path(folder) / "trace.json"
+            profiler.export_chrome_trace(str(written))
             atomic_write(path, written.read_bytes())
-        except OSError:
-            return False
+    except OSError:
+        return False
     return True

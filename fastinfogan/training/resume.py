@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-from fastinfogan.config import RESUMABLE_CHANGES, TrainConfig, differences, resolve
+from fastinfogan.config import RESUMABLE_CHANGES, TrainConfig, differences, flag_of, resolve
 from fastinfogan.data import ImageData
 from fastinfogan.engine.build import Engine
 from fastinfogan.errors import UserError
@@ -52,7 +52,7 @@ def continued_config(folder: Path, config: TrainConfig | None) -> TrainConfig:
     config = replace(config, run=replace(config.run, out=folder))
     for name, (before, after) in differences(saved, config).items():
         if name not in RESUMABLE_CHANGES:
-            flag = "--" + name.split(".")[1].replace("_", "-")
+            flag = flag_of(name)
             raise UserError(
                 f"{flag} {after}: the run in {folder} was started with {before}, and {name} can't "
                 f"change on the way; leave {flag} out or start a new run"

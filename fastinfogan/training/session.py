@@ -1,8 +1,9 @@
-"""One session of a run: the time it takes, and the signal that ends it early."""
+"""One session of a run: the time it takes, and what ends it early."""
 
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import threading
 import time
@@ -52,6 +53,19 @@ STOPPING = tuple(
     if hasattr(signal, name)
 )
 _INSISTING = (signal.SIGINT, signal.SIGTERM)
+
+
+# Variable with the number of the process that started this one and must not be outlived.
+PARENT = "FASTINFOGAN_PARENT"
+
+
+def is_orphan() -> bool:
+    """Whether the study that started this run is gone: one that is killed can't tell its runs.
+
+    On Windows nothing shows it: what starts Python there may be neither the study nor this process.
+    """
+    parent = os.environ.get(PARENT)
+    return os.name != "nt" and parent is not None and parent != str(os.getppid())
 
 
 class Signals:

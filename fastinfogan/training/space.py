@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import errno
 import math
-import shutil
 from pathlib import Path
 
 from fastinfogan.config import TrainConfig
 from fastinfogan.engine.build import Engine
-from fastinfogan.errors import UserError
+from fastinfogan.errors import UserError, why
+from fastinfogan.files import free_bytes
 from fastinfogan.model.weights import weights
+from fastinfogan.paths import quoted
+from fastinfogan.sizes import in_bytes, too_little
 from fastinfogan.training.checkpoint import KEEP, list_checkpoints
 from fastinfogan.training.directory import CONFIG
 
@@ -39,36 +41,30 @@ def check_space(out: Path, config: TrainConfig, engine: Engine, done: int) -> No
         ("rows", config.run.log_every), ("pictures", config.run.sample_every),
     )}  # fmt: skip
     picture = PACKED * PICTURE_IMAGES * math.prod(config.architecture.image_shape)
-    needed = (
+    needed = round(
         (KEEP + 1 - there) * checkpoint  # one is written before another goes
         + sum(t.nbytes for t in weights(engine.generator).values())
         + times["rows"] * ROW_BYTES
         + (times["pictures"] + 1) * (1 + len(config.spec.codes)) * picture
     )
-    folder = out.absolute()
-    while not folder.exists():
-        folder = folder.parent
-    try:
-        total, _, free = shutil.disk_usage(folder)
-    except OSError:
-        return
-    if free < needed and total:  # some network file systems say 0 of everything
+    free = free_bytes(out)
+    if free is not None and free < needed:
         raise UserError(
-            f"{'--resume' if done else '--out'} {out}: {_size(free)} are free there, and the "
-            f"run needs about {_size(needed)} ({_size(checkpoint)} a checkpoint); free space"
+            f"{'--resume' if done else '--out'} {out}: its disk has {too_little(free, needed)} "
+            f"({in_bytes(checkpoint)} a checkpoint); free space"
             + ("" if done else ", or choose a folder on another disk with --out")
         )
 
 
 def unwritable(out: Path, error: OSError) -> UserError:
     """What to tell the user when a file of a run can't be written: what is safe, how to go on."""
-    problem = f"{error.filename or out} can't be written ({error.strerror or error})"
+    problem = f"{error.filename or out} can't be written ({why(error)})"
     if not (out / CONFIG).exists():
         return UserError(f"{problem}; nothing was begun: free space, or choose another --out")
     kept = list_checkpoints(out / "checkpoints")
     safe = f"all up to {kept[0].stem} is safe" if kept else "there is no checkpoint yet"
     first = "free space, then" if error.errno in _FULL else "mend that, then"
-    return UserError(f"{problem}; {safe}; {first} fastinfogan train --resume {out}")
+    return UserError(f"{problem}; {safe}; {first} fastinfogan train --resume {quoted(out)}")
 
 
 def _checkpoint_bytes(engine: Engine, averaged: bool) -> int:
@@ -76,12 +72,3 @@ def _checkpoint_bytes(engine: Engine, averaged: bool) -> int:
     learning = sum(t.nbytes for network in networks for t in weights(network).values())
     moments = 2 * sum(p.nbytes for network in networks for p in network.parameters())
     return learning * (2 if averaged else 1) + moments
-
-
-def _size(count: float) -> str:
-    """Bytes in words, never "0"."""
-    for unit in ("bytes", "kB", "MB"):
-        if count < 1000:
-            return f"{count:.0f} {unit}"
-        count /= 1000
-    return f"{count:.2f} GB"

@@ -10,6 +10,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Column
 
+from fastinfogan.printable import printable
+
 PLAIN_EVERY = 10.0  # seconds between plain lines, so that a log file stays readable
 
 
@@ -47,7 +49,7 @@ class Status:
 
     def line(self, text: str) -> None:
         """A message that stays."""
-        print(text, flush=True)
+        print(printable(text), flush=True)
 
     def advance(self, iteration: int) -> None:
         """One more iteration is done."""
@@ -87,7 +89,7 @@ class LiveStatus(Status):
 
     def line(self, text: str) -> None:
         """See ``Status``, like the other two."""
-        self._progress.console.print(text, markup=False)
+        self._progress.console.print(printable(text), markup=False)
 
     def advance(self, iteration: int) -> None:
         self._progress.update(self._task, completed=iteration)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from fastinfogan.engine.draws import Draws, fill_of
 from fastinfogan.engine.graph import Captured, Eager
 from fastinfogan.errors import TrainingDiverged, UserError, is_out_of_memory
 from fastinfogan.files import atomic_write
-from fastinfogan.paths import expanded
+from fastinfogan.paths import expanded, quoted
 from fastinfogan.plan import make_plan
 from fastinfogan.results.changes import save_changes
 from fastinfogan.results.eval_mode import in_eval_mode
@@ -39,7 +40,7 @@ from fastinfogan.training.memory import fitting
 from fastinfogan.training.metrics import MetricsLog, Window
 from fastinfogan.training.profile import AFTER, ITERATIONS, traced
 from fastinfogan.training.resume import Standing, continued_config, restore
-from fastinfogan.training.session import Clock, Signals
+from fastinfogan.training.session import Clock, Signals, is_orphan
 from fastinfogan.training.space import check_space, unwritable
 from fastinfogan.training.status import open_status
 
@@ -136,6 +137,9 @@ class Training:
             watch = Watch(self.config, self.data, self.out / "metrics.jsonl", self.tell)
             while True:
                 finished = self.iteration == total
+                if signals.received is None and is_orphan():
+                    status.line("the study that started this run is gone: stopping, as for SIGTERM")
+                    signals.received = signal.SIGTERM
                 stopping = finished or signals.received is not None
 
                 # Status: the means since the last line of metrics.
@@ -181,7 +185,7 @@ class Training:
                 run.interrupted = signals.received
                 status.line(
                     f"stopped by {signals.received.name} after iteration {self.iteration} of "
-                    f"{total}; continue with: fastinfogan train --resume {self.out}"
+                    f"{total}; continue with: fastinfogan train --resume {quoted(self.out)}"
                 )
                 return run
             trained = "trained, but collapsed" if watch.signs else "trained"

@@ -23,13 +23,16 @@ class Forked:
 
     returncode: int | None = None
 
-    def __init__(self, command: list[str], stdout: Any, cwd: Path, **_: Any) -> None:
+    def __init__(
+        self, command: list[str], stdout: Any, cwd: Path, env: dict[str, str], **_: Any
+    ) -> None:
         self.pid = os.fork()
         if self.pid == 0:
             if not ARMED_JOBS:
                 SHIM.arm(b"", 0, -1)
             os.setsid()
             os.chdir(cwd)
+            os.environ.update(env)
             for number in (1, 2):
                 os.dup2(stdout.fileno(), number)
             leave(command[command.index("fastinfogan") + 1 :])

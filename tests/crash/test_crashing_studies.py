@@ -46,7 +46,7 @@ def whole(crashes, tmp_path_factory):
 @SOME_OR_ALL
 @pytest.mark.parametrize("mode", ["kill", "torn", "full"])
 def test_a_study_that_is_killed_goes_on_bit_for_bit(crashes, tmp_path, whole, mode, most):
-    """What it started outlives it, and is waited for."""
+    """What it started saves, stops, and goes on with it."""
     run, calls = whole
     for at in points(calls, most):
         out = tmp_path / f"{mode}-{at}"

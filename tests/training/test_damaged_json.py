@@ -12,6 +12,7 @@ from dataclasses import replace
 import pytest
 from training_runs import assert_same_weights, small
 
+from fastinfogan import files
 from fastinfogan.cli import main
 from fastinfogan.errors import UserError
 from fastinfogan.results.generator_file import load_generator
@@ -36,6 +37,8 @@ BAD_LINES = {
     "a list": lambda row: b"[1, 2]",
     "deep": lambda row: b"[" * 50_000,
     "no iteration": lambda row: row.replace(b'"iteration"', b'"iteratioN"'),
+    "an iteration before the first": lambda row: changed(row, iteration=0),
+    "a loss of 400 digits": lambda row: changed(row, d_loss=10**400),
     "an iteration in words": lambda row: changed(row, iteration="8"),
     "no L_I of a code": lambda row: row.replace(b"c1_cat10", b"c1_cat1p"),
     "no numbers": lambda row: changed(row, d_loss=None),
@@ -66,6 +69,16 @@ def test_a_line_that_a_crash_cut_short_is_no_damage(copy, capsys):
     said = capsys.readouterr().out
     assert "damaged" not in said and "missing" not in said
     assert [row["iteration"] for row in read_metrics(copy / "metrics.jsonl")] == [4, 8, 10, 12, 15]
+
+
+def test_a_row_of_a_later_iteration_among_earlier_ones_is_not_dropped_in_silence(copy, capsys):
+    path = copy / "metrics.jsonl"
+    first, *rest = path.read_bytes().splitlines()
+    path.write_bytes(b"\n".join([changed(first, iteration=4000), *rest, b""]))
+    train(small(copy, 15), resume=copy)
+    assert f"{path}: the row of iteration 4000 stands before that of 8, and is left out" in (
+        capsys.readouterr().out
+    )
 
 
 def test_a_row_that_lost_its_end_is_missed(copy, capsys):
@@ -147,7 +160,7 @@ BAD_SUMMARIES = {
     "a map of another code": in_summary("evaluation", "code_to_label", value={"c9": ["a"] * 10}),
     "too few labels": in_summary("evaluation", "code_to_label", value={"c1_cat10": ["a"] * 9}),
     "labels of numbers": in_summary("evaluation", "code_to_label", value={"c1_cat10": [1] * 10}),
-    "metrics of another kind": in_summary("last_metrics", value=3),
+    "signs of another kind": in_summary("collapse", value=3),
 }
 
 
@@ -190,13 +203,14 @@ def test_a_finished_run_whose_checkpoints_are_gone_is_not_trained_anew(finished,
 @pytest.mark.parametrize("resumed", [False, True])
 def test_a_disk_that_is_too_small_is_refused_before_training(copy, monkeypatch, resumed):
     usage = namedtuple("usage", "total used free")
-    monkeypatch.setattr(space.shutil, "disk_usage", lambda path: usage(1, 1, 12_345))
+    monkeypatch.setattr(files.shutil, "disk_usage", lambda path: usage(1, 1, 12_345))
     out = copy if resumed else copy.parent / "new" / "run"
     with pytest.raises(UserError) as refused:
         train(small(out, 15), resume=copy if resumed else None)
     says = str(refused.value)
     flag = "--resume" if resumed else "--out"
-    assert says.startswith(f"{flag} {out}: 12 kB are free there, and the run needs about ")
+    assert says.startswith(f"{flag} {out}: its disk has 12.3 kB free, and ")
+    assert " are needed (" in says
     assert ("on another disk with --out" in says) != resumed
     assert not (copy.parent / "new").exists()
 
@@ -208,7 +222,7 @@ def test_a_disk_that_does_not_say_is_trusted(tmp_path, brief, monkeypatch, answe
             raise answer
         return answer
 
-    monkeypatch.setattr(space.shutil, "disk_usage", usage)
+    monkeypatch.setattr(files.shutil, "disk_usage", usage)
     assert train(small(tmp_path / "run", 1)).iteration == 1
 
 
@@ -216,10 +230,10 @@ def test_what_a_run_needs_is_what_it_takes(finished, monkeypatch):
     """Not less than what a finished run holds, and not twice as much."""
     asked, config = [], finished.config
     usage = namedtuple("usage", "total used free")
-    monkeypatch.setattr(space.shutil, "disk_usage", lambda path: usage(1, 1, 0))
-    monkeypatch.setattr(space, "_size", lambda count: asked.append(count) or "x")
+    monkeypatch.setattr(files.shutil, "disk_usage", lambda path: usage(1, 1, 0))
+    monkeypatch.setattr(space, "too_little", lambda free, needed: asked.append(needed) or "x")
     with pytest.raises(UserError):
         train(replace(config, run=replace(config.run, out=finished.folder.parent / "other")))
-    files = [path for path in finished.folder.rglob("*") if path.is_file()]
-    took = sum(path.stat().st_size for path in files)
-    assert 0.7 * took < asked[1] < 2 * took
+    left = [path for path in finished.folder.rglob("*") if path.is_file()]
+    took = sum(path.stat().st_size for path in left)
+    assert 0.7 * took < asked[0] < 2 * took

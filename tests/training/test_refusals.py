@@ -77,7 +77,12 @@ def test_resuming_with_another_out_is_refused(finished, tmp_path):
 
 @pytest.mark.parametrize(
     ("part", "field", "value"),
-    [("model", "noise", None), ("model", "preset", "mnits"), ("optim", "lr_g", -1.0)],
+    [
+        ("model", "noise", None),
+        ("model", "preset", "mnits"),
+        ("optim", "lr_g", -1.0),
+        ("optim", "lr_d", 10**400),
+    ],
 )
 def test_a_config_that_is_not_a_runs_is_refused(copy, part, field, value):
     path = copy / "config.json"

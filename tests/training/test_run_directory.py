@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -88,13 +89,15 @@ def test_files_that_were_skipped_are_named_at_the_start(tmp_path, brief, capsys)
     assert "files skipped: 1 ('broken.png')" in lines
 
 
-def test_a_trace_that_could_not_be_written_is_not_promised(tmp_path):
-    """As the profiler does it on a full disk: another name, no error."""
+def test_a_trace_that_could_not_be_written_is_not_promised(tmp_path, monkeypatch):
+    """As the profiler does it on a full disk: another name, no error. Or no folder for it."""
 
     class Full:
         def export_chrome_trace(self, path):
             Path(f"{path}.tmp").write_text("half")
 
+    assert not _export(Full(), tmp_path / "trace.json")
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "gone"))
     assert not _export(Full(), tmp_path / "trace.json")
     assert list(tmp_path.iterdir()) == []
 

@@ -55,6 +55,14 @@ def test_a_run_saves_and_goes_on(tmp_path, sent, brief, straight, capsys, name):
     assert signal.getsignal(number) is signal.SIG_DFL
 
 
+def test_what_is_to_be_typed_next_can_be_copied(tmp_path, sent, brief, capsys):
+    sent(signal.SIGTERM)
+    train(small(tmp_path / "my run", 15))
+    assert f"continue with: fastinfogan train --resume '{tmp_path}/my run'" in (
+        capsys.readouterr().out
+    )
+
+
 @pytest.mark.parametrize(
     "names",
     [

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
 import zlib
 from collections import Counter
 from collections.abc import Mapping
@@ -21,9 +20,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastinfogan.data.fetch import CACHE_VARIABLE
 from fastinfogan.data.images import ImageData
-from fastinfogan.errors import UserError
+from fastinfogan.errors import why
 from fastinfogan.files import sync_folder, synced_write
 from fastinfogan.json_files import parse_json
 from fastinfogan.lock import exclusive
@@ -89,7 +87,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     try:
         size = (folder / IMAGES).stat().st_size
     except OSError as error:
-        raise Damaged(f"has no readable {IMAGES} ({error.strerror})") from None
+        raise Damaged(f"has no readable {IMAGES} ({why(error)})") from None
     if size != wanted:
         raise Damaged(f"has {size} bytes in {IMAGES}, not {wanted}")
     return manifest
@@ -264,6 +262,7 @@ class Writer:
             self.start_over()
             return
         kept = len(first) + 1
+        there = os.fstat(self._images.fileno()).st_size - HEADER_BYTES
         self._images.seek(HEADER_BYTES)
         for text in lines:
             try:
@@ -274,10 +273,15 @@ class Writer:
             # Earlier versions wrote no checksum of the line.
             if line.pop("line", None) not in (None, zlib.crc32(_json(line))):
                 break
-            data = self._images.read(rows * row_bytes)
-            if len(data) != rows * row_bytes or zlib.crc32(data) != line["crc"]:
+            if not 0 <= rows <= there // row_bytes - self.done.rows:
                 break
-            if line["items"] != rows + len(bad) or any(len(one) != 3 for one in bad):
+            data = self._images.read(rows * row_bytes)
+            if zlib.crc32(data) != line["crc"]:
+                break
+            items = range(self.done.items, self.done.items + line["items"])
+            if len(items) != rows + len(bad):
+                break
+            if any(len(one) != 3 or one[0] not in items for one in bad):
                 break
             self._count(line["items"], rows, line["crc"], bad, line.get("notes", {}))
             kept += len(text) + 1
@@ -306,21 +310,6 @@ class Writer:
         return {"shape": array.shape, "crc": zlib.crc32(data)}
 
 
-def free_bytes(folder: Path) -> int:
-    """Free space where ``folder`` is or would be."""
-    while not folder.exists():
-        folder = folder.parent
-    return shutil.disk_usage(folder).free
-
-
-def unusable(folder: Path, error: OSError) -> UserError:
-    """What to tell the user when the file system refuses."""
-    return UserError(
-        f"{CACHE_VARIABLE}: the cache folder {str(folder)!r} cannot be used "
-        f"({error.strerror or error}); free space, or set {CACHE_VARIABLE} to a folder elsewhere"
-    )
-
-
 def _read_array(folder: Path, name: str, manifest: Mapping[str, Any]) -> np.ndarray | None:
     description = manifest[name]
     if description is None:
@@ -328,7 +317,7 @@ def _read_array(folder: Path, name: str, manifest: Mapping[str, Any]) -> np.ndar
     try:
         data = (folder / f"{name}.npy").read_bytes()
     except OSError as error:
-        raise Damaged(f"has no readable {name}.npy ({error.strerror})") from None
+        raise Damaged(f"has no readable {name}.npy ({why(error)})") from None
     if zlib.crc32(data) != description["crc"]:
         raise Damaged(f"has other bytes in {name}.npy than were written")
     values = np.frombuffer(data, "<i8", offset=HEADER_BYTES).reshape(description["shape"])

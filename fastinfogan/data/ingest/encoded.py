@@ -12,10 +12,13 @@ from typing import Protocol
 
 from fastinfogan.data.ingest.listing import Entry, is_own
 from fastinfogan.data.ingest.tar import TarFiles
-from fastinfogan.errors import UserError, one_line
+from fastinfogan.errors import UserError, why
+from fastinfogan.sizes import check_bytes
 
 # No image worth 128 pixels a side is larger; a file that claims to be could fill the memory.
 MAX_FILE_BYTES = 1 << 28
+# Opening a pipe would wait for its writer; Windows would change line ends.
+_READ = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 # What Python's zipfile reads; Zstandard since 3.14.
 _ZIP_METHODS = {
     zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA,
@@ -57,14 +60,12 @@ class FolderFiles:
         self._root = os.fspath(root)
 
     def read(self, index: int) -> bytes:
-        # O_NONBLOCK: opening a pipe would wait for its writer.
-        path = f"{self._root}/{self.names[index]}"
-        file = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+        file = os.open(f"{self._root}/{self.names[index]}", _READ)
         try:
             state = os.fstat(file)
             if not stat.S_ISREG(state.st_mode):
                 raise ValueError("not a regular file")
-            return _read_all(file, _checked(state.st_size))
+            return _read_all(file, check_bytes(state.st_size, MAX_FILE_BYTES))
         finally:
             os.close(file)
 
@@ -95,7 +96,8 @@ class ZipFiles:
     def read(self, index: int) -> bytes:
         """See ``EncodedFiles``."""
         member = self._members[index]
-        _checked(member.file_size)  # zipfile reads no more than this, whatever the member holds
+        # zipfile reads no more than this, whatever the member holds.
+        check_bytes(member.file_size, MAX_FILE_BYTES)
         return self._archive.read(member)
 
 
@@ -137,7 +139,7 @@ def open_archive(path: Path, wanted: Callable[[str], bool]) -> ZipFiles | TarFil
         raise
     # zipfile, tarfile and the decompressors meet damage with a dozen kinds; any means the same.
     except Exception as error:
-        reason = getattr(error, "strerror", None) or one_line(error)
+        reason = why(error)
         raise UserError(f"{where} cannot be read ({reason}); fetch it again") from None
 
 
@@ -167,12 +169,6 @@ def entry_of(path: Path) -> Entry:
     """The entry of one file, by its name alone."""
     state = path.stat()
     return path.name, state.st_size, state.st_mtime_ns
-
-
-def _checked(size: int) -> int:
-    if size > MAX_FILE_BYTES:
-        raise ValueError(f"{size >> 20} MiB; at most {MAX_FILE_BYTES >> 20} are read")
-    return size
 
 
 def _read_all(file: int, size: int) -> bytes:

@@ -12,7 +12,8 @@ FORMATS = {
     "JPEG": ("jpg", "jpeg", "jpe", "jfif"),
     "PNG": ("png", "apng"),
     "WEBP": ("webp",),
-    "BMP": ("bmp", "dib"),
+    "BMP": ("bmp",),
+    "DIB": ("dib",),
     "TIFF": ("tif", "tiff"),
     "GIF": ("gif",),
     "AVIF": ("avif",),
@@ -24,7 +25,7 @@ FORMATS = {
     "PCX": ("pcx",),
 }
 # Their files begin with next to nothing of their own: only a file that is called so may be one.
-_BY_SUFFIX = ("TGA", "PCX")
+_BY_SUFFIX = ("DIB", "TGA", "PCX")
 # What Pillow may have been built without: format -> what it calls the library.
 _LIBRARIES = {"WEBP": "webp", "AVIF": "avif", "JPEG2000": "jpg_2000"}
 _HEIF_PACKAGE = "pillow_heif"

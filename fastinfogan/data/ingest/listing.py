@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from fastinfogan.data.data_dir import require_directory
 from fastinfogan.data.ingest.formats import EXPECTED, hint, is_picture, readable, suffix_of
+from fastinfogan.errors import why
 from fastinfogan.sizes import counted
 
 Entry = tuple[str, int, int]  # relative path with "/", bytes, mtime in ns
@@ -97,7 +98,7 @@ def list_images(root: Path) -> Listing:
         try:
             content = list(os.scandir(folder))
         except OSError as error:
-            found.unreadable.append((folder, f"folder cannot be read: {error.strerror}"))
+            found.unreadable.append((folder, f"folder cannot be read: {why(error)}"))
             continue
         subfolders = []
         for entry in content:  # kept lean: there may be hundreds of thousands

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastinfogan.data.dataset import LoadRequest
-from fastinfogan.data.fetch import cache_directory
+from fastinfogan.data.fetch import cache_directory, unusable
 from fastinfogan.data.images import ImageData
 from fastinfogan.data.ingest import cache, notes
 from fastinfogan.data.ingest.bad_files import check_bad, too_many
@@ -21,6 +21,8 @@ from fastinfogan.data.ingest.decode import Decoder, decode_blocks, pick_decoder,
 from fastinfogan.data.ingest.source import Source
 from fastinfogan.data.progress import ProgressReport
 from fastinfogan.errors import UserError
+from fastinfogan.files import free_bytes
+from fastinfogan.printable import printable
 from fastinfogan.sizes import counted, too_little
 
 NAMED_IN_SUMMARY, NAMES_SHOWN = 20, 12
@@ -83,7 +85,7 @@ def ingest(source: Source, request: LoadRequest, decoder: Decoder | None = None)
                 raise KeyboardInterrupt(GOES_ON) from None
         found = _find(folder)
     except OSError as error:
-        raise cache.unusable(folder.parent, error) from None
+        raise unusable(folder.parent, error) from None
     if not isinstance(found, Ingested):
         raise UserError(f"the cache {folder} {found}, just after it was written: check the disk")
     return _noted(source, found)._replace(seconds=seconds)
@@ -106,7 +108,7 @@ def describe(ingested: Ingested) -> str:
         lines += [f"    {name!r}: {reason}" for name, reason in skipped[:NAMED_IN_SUMMARY]]
         if len(skipped) > NAMED_IN_SUMMARY:
             lines.append("    ...")
-    return "\n".join(lines)
+    return "\n".join(map(printable, lines))
 
 
 def _find(folder: Path) -> Ingested | str | None:
@@ -135,9 +137,10 @@ def _checked(source: Source, found: Ingested, allow_bad: bool) -> Ingested:
 
 
 def _noted(source: Source, found: Ingested) -> Ingested:
-    manifest = found.manifest  # older ones have no notes
+    manifest = found.manifest  # older ones have no notes of either kind
     of_images = notes.lines(manifest.get("notes", {}), manifest["shape"][1])
-    lines = (*source.notes, *of_images, *_labels_note(manifest))
+    of_source = manifest.get("source_notes", ())
+    lines = (*source.notes, *of_source, *of_images, *_labels_note(manifest))
     return found._replace(data=replace(found.data, notes=lines), notes=lines)
 
 
@@ -183,6 +186,7 @@ def _make(
                 "items": items.count,
                 "items_of_all_splits": items.of,
                 "skipped": [*items.skipped, *bad],
+                "source_notes": list(items.notes),
                 "decoder": decoder,
                 "label_names": known.label_names,
                 "factor_names": known.factor_names,
@@ -209,6 +213,6 @@ def _labels_note(manifest: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _check_space(folder: Path, rows: int, shape: tuple[int, int, int]) -> None:
-    needed, free = rows * int(np.prod(shape)), cache.free_bytes(folder)
-    if needed > free:
+    needed, free = rows * int(np.prod(shape)), free_bytes(folder)
+    if free is not None and needed > free:
         raise OSError(None, f"it has {too_little(free, needed)}")

@@ -13,7 +13,7 @@ import numpy as np
 from fastinfogan.data.ingest import notes, png
 from fastinfogan.data.ingest.formats import FORMATS, decoders
 from fastinfogan.data.ingest.preprocess import REDUCE_TO, Preprocess
-from fastinfogan.errors import one_line
+from fastinfogan.errors import why
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -101,9 +101,7 @@ def reason(error: Exception) -> str:
 
     if isinstance(error, UnidentifiedImageError):
         return f"not an image in {', '.join(list(FORMATS)[:6])} or another format that is read"
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    return one_line(error)
+    return why(error)
 
 
 def _depth(image: Image, data: bytes) -> int:

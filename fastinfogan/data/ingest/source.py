@@ -45,6 +45,7 @@ class Items:
         annotate: given the items that were good, int64 and ascending, what is known of each.
         skipped: (path, reason) of what can't even be listed as an item.
         of: items of both splits together; None: there are no others.
+        notes: what the user should know of what was opened, in lines.
     """
 
     count: int
@@ -52,6 +53,7 @@ class Items:
     annotate: Callable[[np.ndarray], Annotations] = lambda kept: Annotations()
     skipped: Sequence[tuple[str, str]] = ()
     of: int | None = None
+    notes: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,8 @@ class Source:
         what: the items' name in messages, e.g. "image files".
         where: what an error about them starts with, e.g. "--data-dir 'photos'".
         open: lists the items, which may take seconds.
-        notes: what the user should know of what was found, in lines.
+        notes: what the user should know of what was found, in lines; ``Items`` has those that
+            it takes opening for.
     """
 
     dataset: str
@@ -87,13 +90,14 @@ def encoded_items(
     annotate: Callable[[np.ndarray], Annotations] = lambda kept: Annotations(),
     skipped: Sequence[tuple[str, str]] = (),
     of: int | None = None,
+    notes: Sequence[str] = (),
 ) -> Items:
     """Items that are encoded image files.
 
     Args:
         files: the files.
         preprocess: what is made of each.
-        annotate, skipped, of: as in ``Items``.
+        annotate, skipped, of, notes: as in ``Items``.
     """
     return Items(
         count=len(files.names),
@@ -101,6 +105,7 @@ def encoded_items(
         annotate=annotate,
         skipped=skipped,
         of=of,
+        notes=notes,
     )
 
 

@@ -12,8 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO
 
-from fastinfogan.data.fetch import cache_directory
-from fastinfogan.data.ingest.cache import unusable
+from fastinfogan.data.fetch import cache_directory, unusable
+from fastinfogan.sizes import check_bytes
 
 # What a compressed file starts with, and what decompresses it. (tarfile's own way compares no
 # checksum.)
@@ -76,8 +76,7 @@ class TarFiles:
     def read(self, index: int) -> bytes:
         """See ``EncodedFiles``."""
         offset, size = self._extents[index]
-        if size > self._most:
-            raise ValueError(f"{size >> 20} MiB; at most {self._most >> 20} are read")
+        check_bytes(size, self._most)
         with self._lock:
             self._file.seek(offset)
             data = self._file.read(size)

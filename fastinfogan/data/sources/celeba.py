@@ -6,7 +6,7 @@ are for training (0), validation (1) and test (2). ``celeba_files`` says how the
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from fastinfogan.data.data_dir import directory_status, needed_data_dir
@@ -31,6 +31,7 @@ from fastinfogan.data.sources.celeba_files import (
     chosen_members,
     find,
     is_image,
+    is_named,
 )
 from fastinfogan.data.sources.celeba_lists import (
     NUMBER,
@@ -42,6 +43,7 @@ from fastinfogan.data.sources.celeba_lists import (
 )
 from fastinfogan.errors import UserError
 
+COUNT = 202_599
 # Of the 178 x 218: face, hair and chin, and four pixels to one.
 PREPROCESS = Preprocess(size=32, channels=3, crop=128)
 
@@ -67,7 +69,7 @@ def celeba_source(request: LoadRequest) -> Source:
         what="images",
         where=f"--data-dir {str(root)!r}",
         open=lambda: _open(found, listing, request.split),
-        notes=_notes(found, listing),
+        notes=(*_place(found, root), *_notes(found, listing)),
     )
 
 
@@ -82,6 +84,14 @@ def celeba_status(data_dir: Path | None) -> tuple[bool, str]:
         return f"{found.images.name} is in {str(root)!r}{without}"
 
     return directory_status(data_dir, EXPECTED, look)
+
+
+def _place(found: Found, root: Path) -> tuple[str, ...]:
+    """Which folder was taken, in a line, where its name doesn't say that it is the one."""
+    folder = found.images
+    if folder == root or not folder.is_dir() or is_named(folder):
+        return ()
+    return (f"images are those in {folder.relative_to(root).as_posix()}/",)
 
 
 def _notes(found: Found, listing: Listing | None) -> tuple[str, ...]:
@@ -133,7 +143,18 @@ def _open(found: Found, listing: Listing | None, split: str) -> Items:
         ),
         skipped=[*(() if listing is None else listing.unreadable), *unknown],
         of=len(known),
+        notes=_missing(found, len(known), partition if values is None else values),
     )
+
+
+def _missing(found: Found, there: int, listed: Mapping[str, object] | None) -> tuple[str, ...]:
+    """That only a part of the images is there, in a line."""
+    file = found.attributes or found.partition
+    all_of_them = COUNT if listed is None else len(listed)
+    if there >= all_of_them:
+        return ()
+    those = "of CelebA" if file is None else f"that {file.name} lists"
+    return (f"{there:,} of the {all_of_them:,} images {those} are there",)
 
 
 def _no_image(found: Found, split: str, of_others: bool) -> UserError:

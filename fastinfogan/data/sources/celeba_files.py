@@ -56,7 +56,7 @@ def find(root: Path) -> Found:
     folders, files = _walk(root)
     images = _find_images(root, folders, files)
     attributes, partition = (_find_list(name, files) for name in (ATTRIBUTES, PARTITION))
-    if None in (attributes, partition) and _IMAGES.fullmatch(root.absolute().name):
+    if None in (attributes, partition) and is_named(root.absolute()):
         beside = list(_beside(root.absolute()))
         attributes = attributes or _find_list(ATTRIBUTES, beside)
         partition = partition or _find_list(PARTITION, beside)
@@ -85,6 +85,11 @@ def is_image(name: str) -> bool:
     return SUFFIX.search(name) is not None
 
 
+def is_named(folder: Path) -> bool:
+    """Whether a folder is called as that of the aligned images is."""
+    return _IMAGES.fullmatch(folder.name) is not None
+
+
 def _walk(root: Path) -> tuple[list[Path], list[Path]]:
     """Folders, ``root`` first, and files that aren't numbered images; the nearest first."""
     folders, files, level = [root], [], [root]
@@ -108,7 +113,7 @@ def _walk(root: Path) -> tuple[list[Path], list[Path]]:
 def _find_images(root: Path, folders: list[Path], files: list[Path]) -> Path:
     for folder in folders:
         named = folder if folder != root else root.absolute()
-        if _IMAGES.fullmatch(named.name) and _holds_images(folder):
+        if is_named(named) and _holds_images(folder):
             return folder
     archives = [path for path in files if _ARCHIVE.fullmatch(path.name)]
     exact = [path for path in archives if path.name.lower() == ARCHIVE]

@@ -12,7 +12,7 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 
 from fastinfogan.data.data_dir import spoilt
-from fastinfogan.errors import UserError, one_line
+from fastinfogan.errors import UserError, why
 
 MOST_BYTES = 1 << 28  # the longer of the two has 27 MB
 SUFFIX = re.compile(r"\.(?:jpe?g|png|webp|bmp|tiff?)$", re.IGNORECASE)
@@ -69,7 +69,7 @@ def read_partition(file: ListFile) -> dict[str, str]:
         UserError: it isn't such a list.
     """
     rows = _Rows(file)
-    return dict(rows.parsed(1, lambda values: PARTS[values[0].lower()]))
+    return dict(rows.parsed(1, lambda values: PARTS[_whole(values[0].lower())]))
 
 
 def read_attributes(file: ListFile) -> tuple[tuple[str, ...], dict[str, np.ndarray]]:
@@ -82,7 +82,7 @@ def read_attributes(file: ListFile) -> tuple[tuple[str, ...], dict[str, np.ndarr
     names = rows.header()
 
     def parse(values: list[str]) -> np.ndarray:
-        return np.frombuffer(bytes(map(ATTRIBUTE.__getitem__, values)), np.uint8)
+        return np.frombuffer(bytes(ATTRIBUTE[_whole(value)] for value in values), np.uint8)
 
     return names, dict(rows.parsed(len(names), parse))
 
@@ -163,11 +163,16 @@ class _Rows:
         return cells
 
 
+def _whole(value: str) -> str:
+    """A number as it was before pandas wrote it: a column that once had gaps holds 1.0."""
+    return value.removesuffix(".0")
+
+
 def _text(file: ListFile) -> str:
     try:
         data = _content(file)
     except Exception as error:  # damaged archives raise a dozen kinds
-        reason = getattr(error, "strerror", None) or one_line(error)
+        reason = why(error)
         raise file.spoilt(f"cannot be read ({reason})") from None
     if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
         return data.decode("utf-16", errors="replace")
