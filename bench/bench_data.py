@@ -21,13 +21,14 @@ import torch
 
 from bench.harness import DEVICE
 from bench.memory import peak_bytes
+from fastinfogan.cores import usable_cores
 from fastinfogan.data import ImageData
 from fastinfogan.data.dataset import LoadRequest
 from fastinfogan.data.feeds.feed import Batches
 from fastinfogan.data.feeds.resident import ResidentFeed
 from fastinfogan.data.feeds.streamed import StreamedFeed
 from fastinfogan.data.ingest import dali
-from fastinfogan.data.ingest.decode import decode_blocks, thread_count
+from fastinfogan.data.ingest.decode import decode_blocks
 from fastinfogan.data.ingest.encoded import FolderFiles
 from fastinfogan.data.ingest.listing import list_images
 from fastinfogan.data.ingest.make import ingest
@@ -111,7 +112,7 @@ def bench_decode_dali_alone(benchmark, request, photos):
         start, size = next(left)
         return [arrays[(start + i) % DIFFERENT] for i in range(size)]
 
-    @pipeline_def(batch_size=batch, num_threads=thread_count(), device_id=None)
+    @pipeline_def(batch_size=batch, num_threads=usable_cores(), device_id=None)
     def pipeline():
         encoded = fn.external_source(source=source, batch=True)
         return fn.decoders.image(encoded, device="cpu", output_type=types.RGB)

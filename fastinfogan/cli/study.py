@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 from fastinfogan.cli.arguments import within
 from fastinfogan.cli.loading import loading
 from fastinfogan.config import TrainConfig, unset_as
+from fastinfogan.cores import usable_cores
 from fastinfogan.errors import UserError, why
 from fastinfogan.paths import quoted
 from fastinfogan.sizes import counted
@@ -56,7 +56,7 @@ class Study(TrainConfig):
         if self.run.seed != 0:
             raise UserError(f"--seed {self.run.seed}: a study has several, with --seeds")
         seeds = None if self.seeds is None else parse_seeds(self.seeds)
-        cores = os.cpu_count() or 1
+        cores = usable_cores()
         jobs = 1 if _on_gpu(self.run.device) else cores
         if self.jobs is not None:
             jobs = within(1, max(MOST_JOBS, cores), self.jobs, "--jobs")

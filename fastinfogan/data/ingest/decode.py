@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -13,6 +12,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
+from fastinfogan.cores import usable_cores
 from fastinfogan.data.ingest import dali, notes, pillow
 from fastinfogan.data.ingest.encoded import EncodedFiles
 from fastinfogan.data.ingest.preprocess import Preprocess
@@ -56,11 +56,6 @@ def pick_decoder(tell: Tell) -> Decoder:
     return "dali-gpu" if torch.cuda.is_available() else "dali"
 
 
-def thread_count() -> int:
-    """Processors that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def decode_blocks(
     files: EncodedFiles,
     preprocess: Preprocess,
@@ -77,7 +72,7 @@ def decode_blocks(
         decoder: what decodes them.
         tell: gets a line where DALI gives up and Pillow takes over.
     """
-    with pillow.strict_sizes(), ThreadPoolExecutor(thread_count()) as pool:
+    with pillow.strict_sizes(), ThreadPoolExecutor(usable_cores()) as pool:
         try:
             if decoder == "pillow":
                 yield from _pillow_blocks(files, preprocess, start, pool)
@@ -258,7 +253,7 @@ def _dali_blocks(
     feeder = _Feeder(files, preprocess, start, pool, reduce=device is None)
 
     def build() -> Any:
-        return dali.decode_pipeline(feeder, preprocess, BLOCK_FILES, thread_count(), device)
+        return dali.decode_pipeline(feeder, preprocess, BLOCK_FILES, usable_cores(), device)
 
     pipeline = build()
     while True:

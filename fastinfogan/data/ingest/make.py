@@ -12,12 +12,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from fastinfogan.cores import usable_cores
 from fastinfogan.data.dataset import LoadRequest
 from fastinfogan.data.fetch import cache_directory, unusable
 from fastinfogan.data.images import ImageData
 from fastinfogan.data.ingest import cache, notes
 from fastinfogan.data.ingest.bad_files import check_bad, too_many
-from fastinfogan.data.ingest.decode import Decoder, decode_blocks, pick_decoder, thread_count
+from fastinfogan.data.ingest.decode import Decoder, decode_blocks, pick_decoder
 from fastinfogan.data.ingest.source import Source
 from fastinfogan.data.progress import ProgressReport
 from fastinfogan.errors import UserError
@@ -117,7 +118,7 @@ def _find(folder: Path) -> Ingested | str | None:
         manifest = cache.read_manifest(folder)
         if manifest["shape"][0] == 0:
             return "holds no image"
-        data = cache.open_cache(folder, manifest, thread_count())
+        data = cache.open_cache(folder, manifest, usable_cores())
     except FileNotFoundError:
         return "has no manifest" if folder.exists() else None
     except cache.Damaged as error:
