@@ -81,7 +81,12 @@ class Runner:
                 losses = engine.step(batch)
             window.add(losses)
 
-        self._iterations = (Captured if plan.graphs else Eager)(iterate, None, self.told.append)
+        self._iterations = Eager(iterate, None, self.told.append)
+        if plan.graphs:
+            one_stream = engine.keep_to_one_stream
+            self._iterations = Captured(
+                iterate, None, self.told.append, keep_to_one_stream=one_stream
+            )
 
     def run(self, count: int) -> None:
         """Run ``count`` iterations; on a GPU this returns before they are done."""

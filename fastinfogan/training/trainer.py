@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import math
 import signal
@@ -98,7 +99,10 @@ class Training:
             fill = fill_of(self.data, config.architecture.output_range, self.plan.device)
         self.draws = Draws(config, self.feed, self.plan.input_dtype, fill)
         self.window = Window(config.spec, self.plan.device, config.optim.consistency > 0)
-        run_iterations = Captured if self.plan.graphs else Eager
+        run_iterations = Eager
+        if self.plan.graphs:
+            one_stream = self.engine.keep_to_one_stream
+            run_iterations = functools.partial(Captured, keep_to_one_stream=one_stream)
         self.iterations = run_iterations(self._iterate, self.feed.prepare, self.tell)
 
         standing = Standing()
