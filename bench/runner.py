@@ -63,7 +63,7 @@ class Runner:
         dtype: torch.dtype = torch.float32,
     ) -> None:
         config = replace(config, run=replace(config.run, **dict(subject.run)))
-        plan = make_plan(replace(config.run, device=str(device)))
+        plan = make_plan(replace(config.run, device=str(device)), config.optim.iterations)
         parts = dict(subject.parts)
         if dtype != torch.float32:
             plan, parts["dtype"] = replace(plan, half=None), dtype

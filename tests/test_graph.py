@@ -135,7 +135,7 @@ def test_an_engine_keeps_to_one_stream_when_told_to(monkeypatch):
     """Before, G makes the images for its own update on another one."""
     Counter(monkeypatch)
     config = tiny("mnist", batch=4)
-    engine = build_engine(config, make_plan(replace(config.run, device="cpu")))
+    engine = build_engine(config, make_plan(replace(config.run, device="cpu"), iterations=2))
     engine._side, beside = torch.cuda.Stream(), []
     monkeypatch.setattr(torch.cuda, "stream", lambda s: beside.append(s) or nullcontext())
     engine.step(batch_of(config, 0, torch.float32))
@@ -153,7 +153,7 @@ def test_eager_prepares_before_it_iterates():
 
 def run_on_gpu(kind, config, streamed, stops):
     """State and metrics after ``sum(stops)`` iterations in chunks of these lengths."""
-    plan, told = make_plan(replace(config.run, device="cuda:0")), []
+    plan, told = make_plan(replace(config.run, device="cuda:0"), iterations=100), []
     engine = build_engine(config, plan)
     random = np.random.default_rng(0)
     images = random.integers(0, 256, (100, *config.architecture.image_shape[1:], 1), dtype=np.uint8)
@@ -212,13 +212,20 @@ def test_captured_iterations_give_the_weights_of_uncaptured_ones(case, streamed)
 @pytest.mark.usefixtures("narrow_presets")
 @pytest.mark.parametrize("amp", [False, True])
 def test_a_run_continues_bit_for_bit_under_capture(tmp_path, amp):
-    """Through train and --resume, in the mode that a GPU has by default."""
+    """Through train and --resume, in the mode that a long run has on a GPU by default."""
 
     def config(out, iterations):
         return TrainConfig(
             model=ModelConfig("narrow-mnist"),
             optim=OptimConfig(iterations=iterations, batch_size=16),
-            run=RunConfig(out=tmp_path / out, device="cuda", sample_every=0, log_every=20, amp=amp),
+            run=RunConfig(
+                out=tmp_path / out,
+                device="cuda",
+                sample_every=0,
+                log_every=20,
+                amp=amp,
+                compile=True,
+            ),
         )
 
     whole = train(config("whole", 60))

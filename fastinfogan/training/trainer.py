@@ -82,7 +82,7 @@ class Training:
 
     def __init__(self, config: TrainConfig, resumed: bool) -> None:
         self.config, self.resumed = config, resumed
-        self.plan = make_plan(config.run)
+        self.plan = make_plan(config.run, config.optim.iterations)
         self.out = config.run.out or Path("runs")  # until the run directory has its name
         if config.run.out and not resumed:
             refuse_existing(self.out)
