@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sysconfig
 from types import SimpleNamespace
+from typing import get_type_hints
 
 import pytest
 import torch
@@ -39,6 +40,13 @@ def test_a_long_run_on_a_gpu_is_compiled_and_a_short_one_is_not_and_says_so():
     assert plan.describe() == (
         "a GPU, float32, not compiled (19,999 iterations would save less than it takes; "
         "--compile does it anyway), CUDA graphs"
+    )
+
+
+def test_help_names_the_length():
+    """It does without torch, and so can't ask."""
+    assert f"from {PAYS_FROM} iterations on" in str(
+        get_type_hints(RunConfig, include_extras=True)["compile"]
     )
 
 
