@@ -8,7 +8,7 @@ import sys
 
 import torch
 
-from fastinfogan.kernels import triton_module
+from fastinfogan.kernels import triton_needs
 
 # A run of fewer iterations waits longer for the compiler than it saves: predicted for a GPU from
 # some 10 s of compiling and up to half a millisecond saved in an iteration; unmeasured.
@@ -18,13 +18,13 @@ PAYS_FROM = 20_000
 def missing(device: torch.device) -> str:
     """What compiling for a device needs and doesn't find, in one phrase; "" if it has all."""
     if device.type == "cuda":
-        return triton_module.MISSING
+        return triton_needs.MISSING
     if sys.platform == "win32":  # the compiler there is found by the registry, not by its name
         return ""
     compiler = os.environ.get("CXX", "clang++" if sys.platform == "darwin" else "g++")
     if shutil.which(compiler) is None:
         return f"there is no C++ compiler ({compiler}; CXX names another)"
-    return triton_module.missing_headers()
+    return triton_needs.missing_headers()
 
 
 def why_not(device: torch.device, iterations: int) -> str:

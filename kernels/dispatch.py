@@ -15,7 +15,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from fastinfogan.kernels import native_module, triton_module
+from fastinfogan.kernels import native_module, triton_module, triton_needs
 
 Impl = Literal["auto", "reference", "native", "triton"]
 
@@ -100,8 +100,8 @@ def _obstacle(impl: Impl, tensor: Tensor, dtypes: Collection[torch.dtype]) -> st
         if device not in ("meta", "cpu" if triton_module.INTERPRETED else "cuda"):
             wanted = "CPU tensors (TRITON_INTERPRET=1)" if triton_module.INTERPRETED else "a GPU"
             return f"it needs {wanted}, and this tensor is on {device}"
-        if device == "cuda" and triton_module.MISSING:
-            return triton_module.MISSING
+        if device == "cuda" and triton_needs.MISSING:
+            return triton_needs.MISSING
     if tensor.dtype not in dtypes:
         return f"it has no {str(tensor.dtype).removeprefix('torch.')} kernel"
     return ""

@@ -13,7 +13,7 @@ from fastinfogan import device
 from fastinfogan.compiling import PAYS_FROM
 from fastinfogan.config import RunConfig
 from fastinfogan.errors import UserError
-from fastinfogan.kernels import triton_module
+from fastinfogan.kernels import triton_module, triton_needs
 from fastinfogan.kernels.dispatch import TRITON_DTYPES, choose
 from fastinfogan.plan import make_plan
 
@@ -25,7 +25,7 @@ def gpu(monkeypatch):
     """A GPU, and a machine with all that Triton needs."""
     monkeypatch.setattr(device, "pick_device", lambda name: CUDA)
     monkeypatch.setattr(device, "describe_device", lambda device: "a GPU")
-    monkeypatch.setattr(triton_module, "MISSING", "")
+    monkeypatch.setattr(triton_needs, "MISSING", "")
 
 
 @pytest.mark.usefixtures("gpu")
@@ -61,7 +61,7 @@ def test_what_was_asked_for_is_done_whatever_the_length(asked):
 
 @pytest.mark.usefixtures("gpu")
 def test_without_a_compiler_a_run_on_a_gpu_says_what_is_missing_and_goes_on(monkeypatch):
-    monkeypatch.setattr(triton_module, "MISSING", "there is no C compiler")
+    monkeypatch.setattr(triton_needs, "MISSING", "there is no C compiler")
     plan = make_plan(RunConfig(), 10**6)
     assert not plan.compile and not plan.graphs
     assert plan.describe() == (
@@ -78,7 +78,7 @@ def test_without_a_compiler_a_run_on_a_gpu_says_what_is_missing_and_goes_on(monk
     assert choose("op", "auto", on_gpu, **kinds) == "reference"
     with pytest.raises(RuntimeError, match="op: impl='triton' can't run: there is no C compiler"):
         choose("op", "triton", on_gpu, **kinds)
-    monkeypatch.setattr(triton_module, "MISSING", "")
+    monkeypatch.setattr(triton_needs, "MISSING", "")
     assert choose("op", "auto", on_gpu, **kinds) == "triton"
 
 
@@ -102,7 +102,7 @@ def machine(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(commands))
     monkeypatch.delenv("CC", raising=False)
     monkeypatch.setattr(sysconfig, "get_paths", lambda scheme: {"include": str(headers)})
-    monkeypatch.setattr(triton_module, "INSTALLED", True)
+    monkeypatch.setattr(triton_needs, "INSTALLED", True)
     return SimpleNamespace(commands=commands, headers=headers)
 
 
@@ -115,18 +115,18 @@ def command(folder, name):
 
 def test_what_triton_lacks_is_said_one_thing_after_the_other(machine, monkeypatch):
     none = "there is no C compiler (gcc, clang, or what CC names)"
-    assert triton_module.find_missing() == none
+    assert triton_needs.find_missing() == none
     clang = command(machine.commands, "clang")
-    assert triton_module.find_missing() == ""
+    assert triton_needs.find_missing() == ""
     clang.unlink()
     other = command(machine.headers, "cc-1")
     monkeypatch.setenv("CC", str(other))
-    assert triton_module.find_missing() == ""
+    assert triton_needs.find_missing() == ""
     (machine.headers / "Python.h").unlink()
-    assert triton_module.find_missing() == (
+    assert triton_needs.find_missing() == (
         f"Python's headers are not installed (no Python.h in {machine.headers})"
     )
     other.unlink()
-    assert triton_module.find_missing() == f"CC is {str(other)!r}, which is no command"
-    monkeypatch.setattr(triton_module, "INSTALLED", False)
-    assert triton_module.find_missing() == "Triton is not installed"
+    assert triton_needs.find_missing() == f"CC is {str(other)!r}, which is no command"
+    monkeypatch.setattr(triton_needs, "INSTALLED", False)
+    assert triton_needs.find_missing() == "Triton is not installed"
