@@ -8,18 +8,16 @@ Prints medians, and ratios to the paper's objective; writes bench/results/additi
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
 
 from bench import machine
-from bench.harness import RESULTS, add_options, presets, spread
-from bench.runner import Runner, config_of
-from bench.steps import timed
+from bench.harness import RESULTS, add_options, spread
+from bench.processes import Apart
 from bench.subjects import all_subjects
 from fastinfogan.device import pick_device
-from fastinfogan.engine.graph import WARMUP
 from fastinfogan.files import atomic_write
 
 ADDITIONS = {
@@ -40,35 +38,34 @@ def main(arguments: Sequence[str] | None = None) -> int:
     device = pick_device(options.device)
     on_gpu = device.type == "cuda"
     measured = {}
-    with presets(options.tiny):
-        config = config_of(options.preset, options.tiny)
-        for subject in all_subjects(device, options.amp_dtype):
-            if subject.name not in ("ours", "ours-amp") or subject.obstacle:
-                continue
-            runners = {
-                name: Runner(subject, replace(config, optim=replace(config.optim, **on)), device)
-                for name, on in ADDITIONS.items()
-            }
-            for runner in runners.values():
-                runner.run(WARMUP + 20 if on_gpu else 2)
-            times = {name: [] for name in runners}
+    flags = ["--device", str(device), "--amp-dtype", options.amp_dtype, *["--tiny"] * options.tiny]
+    for subject in all_subjects(device, options.amp_dtype):
+        if subject.name not in ("ours", "ours-amp") or subject.obstacle:
+            continue
+        with contextlib.ExitStack() as processes:
+            times = {name: [] for name in ADDITIONS}
+            there = {}
+            for name, optim in ADDITIONS.items():
+                flag = ["--optim", json.dumps(optim)]
+                there[name] = Apart(options.preset, subject.name, flags + flag)
+                processes.callback(there[name].close)
             for _ in range(1 if options.tiny else options.rounds):
-                for name, runner in runners.items():
-                    times[name].append(timed(runner, 10 if on_gpu else 2, device)[0])
-            paper = times["paper"]
-            measured[subject.name] = {
-                name: {
-                    "seconds": spread(seconds),
-                    "ratio_to_paper": spread([a / b for a, b in zip(seconds, paper, strict=True)]),
-                }
-                for name, seconds in times.items()
+                for name, apart in there.items():
+                    times[name].append(apart.timed(10 if on_gpu else 2)[0])
+        paper = times["paper"]
+        measured[subject.name] = {
+            name: {
+                "seconds": spread(seconds),
+                "ratio_to_paper": spread([a / b for a, b in zip(seconds, paper, strict=True)]),
             }
-            for name, found in measured[subject.name].items():
-                milliseconds, ratio = 1e3 * found["seconds"]["median"], found["ratio_to_paper"]
-                print(
-                    f"{subject.name:<10}{name:<13}{milliseconds:8.1f} ms{ratio['median']:7.2f} x "
-                    f"({ratio['q1']:.2f} to {ratio['q3']:.2f}, n = {ratio['n']})"
-                )
+            for name, seconds in times.items()
+        }
+        for name, found in measured[subject.name].items():
+            milliseconds, ratio = 1e3 * found["seconds"]["median"], found["ratio_to_paper"]
+            print(
+                f"{subject.name:<10}{name:<13}{milliseconds:8.1f} ms{ratio['median']:7.2f} x "
+                f"({ratio['q1']:.2f} to {ratio['q3']:.2f}, n = {ratio['n']})"
+            )
     if not options.tiny:
         on = machine.describe(device)
         path = RESULTS / f"additions-{machine.slug(on['hardware'])}.json"

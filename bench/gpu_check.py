@@ -156,7 +156,7 @@ def kernels(check: Check) -> dict[str, Any]:
     else:
         printed = check.command(
             *pytest, "--benchmark-only", "--benchmark-columns=min,median,iqr,rounds",
-            "-k", "not compiled and not training and not data",
+            "-k", "not compiled and not data",
         )  # fmt: skip
     return {"says": printed.strip().splitlines()[-1]}
 
@@ -164,7 +164,7 @@ def kernels(check: Check) -> dict[str, Any]:
 def training(check: Check) -> dict[str, Any]:
     """The iteration and its ablation, every preset; the file grows preset by preset."""
     rehearse = check.options.rehearse
-    sizes = ("--tiny", "--no-memory") if rehearse else ("--command", 2000)
+    sizes = ("--tiny",) if rehearse else ("--command", 2000)
     check.command(
         PYTHON, "-m", "bench.training", "--presets", *check.options.presets,
         "--rounds", check.options.rounds, *sizes, "--out", (check.out / "training.json").resolve(),

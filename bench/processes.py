@@ -1,4 +1,4 @@
-"""Measuring whole processes: peak memory, and the command ``fastinfogan train`` end to end."""
+"""Whole processes: a subject alone in one, and the command ``fastinfogan train`` end to end."""
 
 from __future__ import annotations
 
@@ -9,28 +9,66 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from bench import machine
 from bench.harness import spread
 
 
-def peak_memory(preset: str, subject: str, arguments: list[str]) -> dict[str, int | str]:
-    """Measure the memory that training takes, in a process of its own (see memory.py).
+class Apart:
+    """A subject in a process of its own (``one_subject``), which waits between its turns.
+
+    Compilers, caches, workspaces of libraries and settings of torch's are then those of one subject
+    alone, as for whoever trains with it.
 
     Args:
         preset: its name.
         subject: its name.
-        arguments: more of memory.py's.
+        arguments: more of one_subject's.
 
-    Returns:
-        Bytes, or why there are none.
+    Attributes:
+        began: what ``one_subject.begin`` found.
+
+    Raises:
+        RuntimeError: the process ended; with the last line that it printed.
     """
-    command = [sys.executable, "-m", "bench.memory", preset, subject, *arguments]
-    done = subprocess.run(command, cwd=machine.ROOT, capture_output=True, text=True)
-    if done.returncode != 0:
-        return {"failed": (done.stderr.strip().splitlines() or ["no message"])[-1]}
-    return json.loads(done.stdout.splitlines()[-1])
+
+    def __init__(self, preset: str, subject: str, arguments: Sequence[str]) -> None:
+        self._said = tempfile.TemporaryFile("w+")
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "bench.one_subject", preset, subject, *arguments],
+            cwd=machine.ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._said,
+            text=True,
+        )  # fmt: skip
+        self.began: dict[str, Any] = self._answer()
+
+    def timed(self, count: int) -> tuple[float, float]:
+        """Run ``count`` iterations there; see ``runner.timed``."""
+        with contextlib.suppress(BrokenPipeError):  # it has ended, and the answer says why
+            self._process.stdin.write(f"{count}\n")
+            self._process.stdin.flush()
+        seconds, host = self._answer()
+        return seconds, host
+
+    def close(self) -> None:
+        """End the process."""
+        self._process.kill()
+        self._process.wait()
+        for pipe in (self._process.stdin, self._process.stdout, self._said):
+            with contextlib.suppress(BrokenPipeError):
+                pipe.close()
+
+    def _answer(self) -> Any:
+        line = self._process.stdout.readline()
+        if line:
+            return json.loads(line)
+        code = self._process.wait()
+        self._said.seek(0)
+        last = (self._said.read().strip().splitlines() or ["no message"])[-1]
+        self.close()
+        raise RuntimeError(f"its process ended with exit code {code}: {last[:500]}")
 
 
 def seconds_to_first_iteration(flags: list[str], caches: Path) -> float:

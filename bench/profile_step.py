@@ -22,8 +22,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from bench import harness, machine
 from bench.floor import measure_rates, work_of
-from bench.runner import Runner, config_of
-from bench.steps import timed
+from bench.runner import Runner, config_of, timed
 from bench.subjects import Subject, all_subjects, amp_type
 from fastinfogan.config import PRESETS
 from fastinfogan.device import pick_device, wait

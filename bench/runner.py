@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
+import time
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 import torch
 from tolerances import BENCH_LONG_SUM, EPS, HALF_ROUNDINGS, SAME_DTYPE_FACTOR
 
-from bench.subjects import REFERENCE, Subject
+from bench.subjects import REFERENCE, Subject, all_subjects
 from fastinfogan.config import TrainConfig, preset_config
 from fastinfogan.data import ImageData
 from fastinfogan.data.feeds.feed import Batches
@@ -61,11 +62,8 @@ class Runner:
         device: torch.device,
         dtype: torch.dtype = torch.float32,
     ) -> None:
-        if subject.compiles or device.type == "cuda":
-            # All subjects share the functions that they compile: more variants than any user has.
-            torch._dynamo.config.recompile_limit = 256
         config = replace(config, run=replace(config.run, **dict(subject.run)))
-        plan = make_plan(replace(config.run, device=str(device)))
+        plan = make_plan(replace(config.run, device=str(device)), config.optim.iterations)
         parts = dict(subject.parts)
         if dtype != torch.float32:
             plan, parts["dtype"] = replace(plan, half=None), dtype
@@ -83,11 +81,30 @@ class Runner:
                 losses = engine.step(batch)
             window.add(losses)
 
-        self._iterations = (Captured if plan.graphs else Eager)(iterate, None, self.told.append)
+        self._iterations = Eager(iterate, None, self.told.append)
+        if plan.graphs:
+            one_stream = engine.keep_to_one_stream
+            self._iterations = Captured(
+                iterate, None, self.told.append, keep_to_one_stream=one_stream
+            )
 
     def run(self, count: int) -> None:
         """Run ``count`` iterations; on a GPU this returns before they are done."""
         self._iterations.run(count)
+
+
+def timed(runner: Runner, count: int, device: torch.device) -> tuple[float, float]:
+    """Run ``count`` iterations.
+
+    Returns:
+        The seconds that one of them took, and those after which the host was free.
+    """
+    wait(device)
+    began = time.perf_counter()
+    runner.run(count)
+    host = time.perf_counter() - began
+    wait(device)
+    return (time.perf_counter() - began) / count, host / count
 
 
 def draws_of(config: TrainConfig, device: torch.device, dtype: torch.dtype) -> Draws:
@@ -115,10 +132,12 @@ class Parity:
     Args:
         config: resolved.
         device: where the subjects run.
+        amp_dtype: what --amp-dtype was given.
     """
 
-    def __init__(self, config: TrainConfig, device: torch.device) -> None:
+    def __init__(self, config: TrainConfig, device: torch.device, amp_dtype: str = "auto") -> None:
         self._config, self._device = config, device
+        self._plain = {subject.name: subject for subject in all_subjects(device, amp_dtype)}
         config = replace(config, run=replace(config.run, **dict(REFERENCE)))
         engine = build_engine(config, Plan(device))
         engine.generator.double()
@@ -128,43 +147,41 @@ class Parity:
         self._exact = {"d_loss": exact.d_loss, "nll": exact.nll}
         self._allowed: dict[str, dict[str, float]] = {}
 
-    def check(self, subject: Subject, runner: Runner, half: torch.dtype | None) -> None:
-        """Hold what ``runner`` summed up over one iteration against float64's losses.
+    def check(self, subject: Subject, sums: Sequence[float], half: torch.dtype | None) -> None:
+        """Hold what a subject summed up over its first iteration against float64's losses.
 
         A subject's error may be twice as large as that of the plain reference in the same precision
         (see SAME_DTYPE_FACTOR), and where that is exact by luck, twice the typical error.
 
         Args:
             subject: what ran.
-            runner: of that subject, after one iteration.
+            sums: ``Runner.sums`` after one iteration.
             half: the type in which a subject with ``amp`` computes.
 
         Raises:
             AssertionError: the error is larger.
         """
-        dtype = half if subject.amp else torch.float32
-        allowed = self._reference_errors(dtype)
-        for name, error in self._errors(runner).items():
+        if subject.amp:
+            plain, rounding = "reference-autocast", HALF_ROUNDINGS * EPS[half]
+        elif subject.tf32:  # as many bits as float16
+            plain, rounding = "reference-tf32", HALF_ROUNDINGS * EPS[torch.float16]
+        else:
+            plain, rounding = "reference", BENCH_LONG_SUM
+        allowed = self._reference_errors(plain)
+        for name, error in self._errors(sums).items():
             largest = self._exact[name].abs().max().item()
-            spare = HALF_ROUNDINGS * EPS[dtype] if subject.amp else BENCH_LONG_SUM
-            limit = SAME_DTYPE_FACTOR * (allowed[name] + spare * largest)
+            limit = SAME_DTYPE_FACTOR * (allowed[name] + rounding * largest)
             assert error <= limit, f"{subject.name}: {name} is off by {error:.3g} > {limit:.3g}"
 
-    def _reference_errors(self, dtype: torch.dtype) -> dict[str, float]:
-        key = str(dtype)
-        if key not in self._allowed:
-            name = "reference" if dtype == torch.float32 else "reference-autocast"
-            around = contextlib.nullcontext
-            if dtype != torch.float32:
-                around = lambda: torch.autocast(self._device.type, dtype)  # noqa: E731
-            runner = Runner(
-                Subject(name, "", around=around, run=REFERENCE), self._config, self._device
-            )
+    def _reference_errors(self, plain: str) -> dict[str, float]:
+        if plain not in self._allowed:
+            runner = Runner(self._plain[plain], self._config, self._device)
             runner.run(1)
-            self._allowed[key] = self._errors(runner)
-        return self._allowed[key]
+            self._allowed[plain] = self._errors(runner.sums.tolist())
+        return self._allowed[plain]
 
-    def _errors(self, runner: Runner) -> dict[str, float]:
-        wait(self._device)
-        got = {"d_loss": runner.sums[0], "nll": runner.sums[2 : 2 + len(self._config.spec.codes)]}
+    def _errors(self, sums: Sequence[float]) -> dict[str, float]:
+        codes = len(self._config.spec.codes)
+        got = torch.tensor(sums, dtype=torch.float64, device=self._device)
+        got = {"d_loss": got[0], "nll": got[2 : 2 + codes]}
         return {name: (got[name] - exact).abs().max().item() for name, exact in self._exact.items()}

@@ -2,62 +2,36 @@
 
 from __future__ import annotations
 
-import gc
+import contextlib
 import os
 import statistics
-import time
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
 
 from bench.floor import Rates, work_of
 from bench.harness import spread
-from bench.runner import Parity, Runner, config_of
-from bench.subjects import Subject
-from fastinfogan.device import wait
-from fastinfogan.engine.graph import WARMUP
+from bench.processes import Apart
+from bench.runner import Parity, config_of
+from bench.subjects import Subject, amp_type
 
 ROUND_SECONDS = 0.1  # a round has as many iterations as the fastest subject does in this time
 BASELINES = (
-    "reference", "reference-autocast", "reference-compile", "reference-reduce-overhead", "ours",
+    "reference", "reference-tf32", "reference-autocast", "reference-compile",
+    "reference-reduce-overhead", "reference-autocast-reduce-overhead", "reference-expert", "ours",
     "ours-amp",
 )  # fmt: skip
-
-
-def warm_up(subject: Subject, runner: Runner, parity: Parity, half, device) -> dict[str, float]:
-    """Run the first iterations and check the losses of the very first.
-
-    Returns:
-        The seconds of the first iteration, and of all of them.
-    """
-    began = time.perf_counter()
-    runner.run(1)
-    wait(device)
-    first = time.perf_counter() - began
-    parity.check(subject, runner, half)
-    began = time.perf_counter()
-    # On a GPU: up to the recording of graphs, the recording, and a few replays.
-    runner.run(WARMUP + 20 if device.type == "cuda" else 2)
-    wait(device)
-    return {"first_iteration_s": first, "warm_up_s": first + time.perf_counter() - began}
-
-
-def timed(runner: Runner, count: int, device: torch.device) -> tuple[float, float]:
-    """Run ``count`` iterations.
-
-    Returns:
-        The seconds that one of them took, and those after which the host was free.
-    """
-    wait(device)
-    began = time.perf_counter()
-    runner.run(count)
-    host = time.perf_counter() - began
-    wait(device)
-    return (time.perf_counter() - began) / count, host / count
+BEST = "best_compiled"  # the fastest of the compiled references: what ours has to beat
 
 
 def measure_steps(
-    preset: str, subjects: list[Subject], rounds: int, device: torch.device, half, tiny: bool
+    preset: str,
+    subjects: list[Subject],
+    rounds: int,
+    device: torch.device,
+    amp_dtype: str = "auto",
+    tiny: bool = False,
 ) -> dict[str, Any]:
     """Measure every subject's iterations on one preset.
 
@@ -66,60 +40,104 @@ def measure_steps(
         subjects: they take turns.
         rounds: how often.
         device: where.
-        half: the type in which subjects with ``amp`` compute.
+        amp_dtype: what --amp-dtype was given.
         tiny: take the narrow preset, and one round.
 
     Returns:
-        What results files hold of a preset, but for floor and memory.
+        What results files hold of a preset, but for the floor.
     """
     config = config_of(preset, tiny)
+    half = amp_type(device, amp_dtype)
     results: dict[str, Any] = {s.name: {"says": s.says, "amp": s.amp} for s in subjects}
-    runners: dict[str, Runner] = {}
-    parity = Parity(config, device)
-    for subject in subjects:
-        result = results[subject.name]
-        if subject.obstacle:
-            result["skipped"] = subject.obstacle
-            continue
-        try:
-            runner = Runner(subject, config, device)
-            result |= warm_up(subject, runner, parity, half, device)
-        except Exception as error:  # one that breaks must not cost the others' numbers
-            result["failed"] = f"{type(error).__name__}: {' '.join(str(error).split())[:500]}"
-            continue
-        if runner.told:
-            result["note"] = "; ".join(runner.told)
-        runners[subject.name] = runner
-    if runners:
-        fastest = min(timed(runner, 1, device)[0] for runner in runners.values())
-        count = max(1, round(ROUND_SECONDS / fastest))
+    there: dict[str, Apart] = {}
+    times: dict[str, list[tuple[float, float]]] = {}
+    flags = ["--device", str(device), "--amp-dtype", amp_dtype, *["--tiny"] * tiny]
+    with contextlib.ExitStack() as processes:
+        parity = Parity(config, device, amp_dtype)
+        for subject in subjects:
+            result = results[subject.name]
+            if subject.obstacle:
+                result["skipped"] = subject.obstacle
+                continue
+            with failing(result):
+                apart = Apart(preset, subject.name, flags)
+                processes.callback(apart.close)
+                told, sums = apart.began.pop("told"), apart.began.pop("sums")
+                parity.check(subject, sums, half)
+                result |= apart.began
+                if told:
+                    result["note"] = "; ".join(told)
+                there[subject.name] = apart
+        del parity  # with its engines: the subjects have the device to themselves
         if device.type == "cuda":
-            count = 10 * max(1, round(count / 10))  # whole graphs
-        times = {name: [] for name in runners}
-        gc.collect()
-        gc.disable()
-        for _ in range(1 if tiny else rounds):
-            for name, runner in runners.items():
-                times[name].append(timed(runner, count, device))
-        gc.enable()
-        for name, pairs in times.items():
-            totals, hosts = zip(*pairs, strict=True)
-            results[name] |= {
-                "iterations_per_round": count,
-                "seconds": spread(totals),
-                "host_seconds": spread(hosts),
-                "images_per_s": config.optim.batch_size / statistics.median(totals),
-                "ratio_to": {
-                    base: spread([b[0] / t for b, t in zip(times[base], totals, strict=True)])
-                    for base in BASELINES
-                    if base in times and base != name
-                },
-            }
+            torch.cuda.empty_cache()
+        if there:
+            count, times = take_turns(there, results, 1 if tiny else rounds, device)
+    times = {name: pairs for name, pairs in times.items() if "failed" not in results[name]}
+    compiled = [s.name for s in subjects if s.compiled and s.name in times]
+    best = min(compiled, key=lambda name: median_of(times[name]), default=None)
+    for name, pairs in times.items():
+        totals, hosts = zip(*pairs, strict=True)
+        bases = {base: base for base in times if base in BASELINES}
+        bases |= {} if best is None else {BEST: best}
+        results[name] |= {
+            "iterations_per_round": count,
+            "seconds": spread(totals),
+            "host_seconds": spread(hosts),
+            "images_per_s": config.optim.batch_size / statistics.median(totals),
+            "ratio_to": {
+                called: spread([b[0] / t for b, t in zip(times[base], totals, strict=True)])
+                for called, base in bases.items()
+                if base != name
+            },
+        }
     return {
         "batch": config.optim.batch_size,
         "load_average": os.getloadavg()[0],
+        BEST: best,
         "subjects": results,
     }
+
+
+def take_turns(
+    there: dict[str, Apart], results: dict[str, Any], rounds: int, device: torch.device
+) -> tuple[int, dict[str, list[tuple[float, float]]]]:
+    """Rounds of all subjects, A B C A B C; one that breaks is out of them from then on.
+
+    Returns:
+        The iterations of a round, and by subject the seconds of an iteration in each, with those
+        after which the host was free.
+    """
+    firsts: list[float] = []
+    times: dict[str, list[tuple[float, float]]] = {name: [] for name in there}
+
+    def each(run: Callable[[str, Apart], None]) -> None:
+        for name in list(times):
+            with failing(results[name]):
+                run(name, there[name])
+            if "failed" in results[name]:
+                del times[name]
+
+    each(lambda _, apart: firsts.append(apart.timed(1)[0]))
+    count = max(1, round(ROUND_SECONDS / min(firsts, default=ROUND_SECONDS)))
+    if device.type == "cuda":
+        count = 10 * max(1, round(count / 10))  # whole graphs
+    for _ in range(rounds):
+        each(lambda name, apart: times[name].append(apart.timed(count)))
+    return count, times
+
+
+@contextlib.contextmanager
+def failing(result: dict[str, Any]) -> Iterator[None]:
+    """A subject that breaks inside must not cost the others' numbers: ``result`` says why."""
+    try:
+        yield
+    except Exception as error:
+        result["failed"] = f"{type(error).__name__}: {' '.join(str(error).split())[:500]}"
+
+
+def median_of(pairs: list[tuple[float, float]]) -> float:
+    return statistics.median(total for total, _ in pairs)
 
 
 def add_floor(measured: dict[str, Any], preset: str, rates: Rates, half, tiny: bool) -> None:

@@ -1,10 +1,11 @@
-"""What is measured: the reference engine four ways, ours, and ours with one part switched off."""
+"""What is measured: the reference as it is and made faster, ours, and ours without some part."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -27,6 +28,8 @@ class Subject:
         name: what it is called in results and on the command line.
         says: what it is, in a phrase.
         amp: the passes run in half precision.
+        tf32: float32 convolutions and products may round their factors to 10 bits.
+        compiled: a reference made faster by torch.compile: what ours has to beat.
         prepare: changes a reference engine before its first iteration.
         parts: by name, what the fast engine gets in the place of its own parts.
         around: makes the context that every step of the engine runs in.
@@ -37,16 +40,13 @@ class Subject:
     name: str
     says: str
     amp: bool = False
+    tf32: bool = False
+    compiled: bool = False
     prepare: Callable[[ReferenceEngine], None] | None = None
     parts: tuple[tuple[str, object], ...] = ()
     around: Callable[[], contextlib.AbstractContextManager] = contextlib.nullcontext
     run: tuple[tuple[str, object], ...] = (("engine", "fast"),)
     obstacle: str = ""
-
-    @property
-    def compiles(self) -> bool:
-        """Whether its first iterations wait for a compiler."""
-        return "compile" in self.name
 
 
 REFERENCE = (("engine", "reference"), ("compile", False), ("cuda_graphs", False))
@@ -64,10 +64,17 @@ def all_subjects(device: torch.device, amp_dtype: str = "auto") -> list[Subject]
     in_half = half is not None
     no_half = "" if in_half else "this CPU has no bfloat16 arithmetic; --amp-dtype emulates it"
     no_gpu = "" if on_gpu else "there is no GPU"
-    base = (("engine", "fast"), *(amp if in_half else ()))
+    # As in a run of many iterations (see ``plan``), which is what a rate is good for.
+    ours = (("engine", "fast"), ("compile", on_gpu))
+    base = (*ours, *(amp if in_half else ()))
 
     def autocast() -> contextlib.AbstractContextManager:
         return torch.autocast(device.type, half)
+
+    @contextlib.contextmanager
+    def as_an_expert_would() -> Iterator[None]:
+        with tf32(), tuned(), autocast() if in_half else contextlib.nullcontext():
+            yield
 
     ablation = {
         "two-passes": Subject(
@@ -98,20 +105,37 @@ def all_subjects(device: torch.device, amp_dtype: str = "auto") -> list[Subject]
     return [
         Subject("reference", "plain eager PyTorch, float32", run=REFERENCE),
         Subject(
+            "reference-tf32", "the same, TF32 in convolutions and products", tf32=True, around=tf32,
+            run=REFERENCE, obstacle=no_gpu,
+        ),
+        Subject(
             "reference-autocast", "the same under torch.autocast", True, around=autocast,
             run=REFERENCE, obstacle=no_half,
         ),
         Subject(
-            "reference-compile", "the same, torch.compile", False, _compile_reference(None),
+            "reference-compile", "the same, torch.compile", compiled=True,
+            prepare=compiling(None), run=REFERENCE,
+        ),
+        Subject(
+            "reference-reduce-overhead", 'the same, torch.compile(mode="reduce-overhead")',
+            compiled=True, prepare=compiling("reduce-overhead"), run=REFERENCE, obstacle=no_gpu,
+        ),
+        Subject(
+            "reference-autocast-reduce-overhead", "the same under torch.autocast", True,
+            compiled=True, prepare=compiling("reduce-overhead"), around=autocast, run=REFERENCE,
+            obstacle=no_gpu or no_half,
+        ),
+        Subject(
+            "reference-expert",
+            "the reference as an expert would run it: autocast, TF32, channels-last, fused Adam, "
+            "tuned cuDNN, reduce-overhead",
+            in_half, tf32=on_gpu, compiled=True,
+            prepare=expertly("reduce-overhead" if on_gpu else None), around=as_an_expert_would,
             run=REFERENCE,
         ),
+        Subject("ours", "the engine proper, float32", run=ours),
         Subject(
-            "reference-reduce-overhead", 'the same, torch.compile(mode="reduce-overhead")', False,
-            _compile_reference("reduce-overhead"), run=REFERENCE, obstacle=no_gpu,
-        ),
-        Subject("ours", "the engine proper, float32"),
-        Subject(
-            "ours-amp", "the engine proper, --amp", True, run=(("engine", "fast"), *amp),
+            "ours-amp", "the engine proper, --amp", True, run=(*ours, *amp),
             obstacle=no_half,
         ),
         *ablation.values(),
@@ -179,10 +203,41 @@ class SeparateAdam:
                 torch._foreach_copy_(*self._copies)
 
 
-def _compile_reference(mode: str | None) -> Callable[[ReferenceEngine], None]:
-    """Networks and losses compiled, the optimisers as they are: what a user would write."""
+# -- The reference, made faster ------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def _set(*switches: tuple[Any, str, bool]) -> Iterator[None]:
+    """Inside, attributes of torch's backends have other values."""
+    with contextlib.ExitStack() as stack:
+        for owner, name, value in switches:
+            stack.callback(setattr, owner, name, getattr(owner, name))
+            setattr(owner, name, value)
+        yield
+
+
+def tf32() -> contextlib.AbstractContextManager[None]:
+    """Inside, float32 convolutions and matrix products take TF32's tensor cores."""
+    backends = torch.backends
+    return _set((backends.cuda.matmul, "allow_tf32", True), (backends.cudnn, "allow_tf32", True))
+
+
+def tuned() -> contextlib.AbstractContextManager[None]:
+    """Inside, cuDNN takes the fastest algorithm, whether or not it gives the same bits again."""
+    cudnn = torch.backends.cudnn
+    return _set((cudnn, "benchmark", True), (cudnn, "deterministic", False))
+
+
+def compiling(mode: str | None) -> Callable[[ReferenceEngine], None]:
+    """Networks and losses compiled, the optimisers as they are: what a user would write.
+
+    Args:
+        mode: of torch.compile.
+    """
 
     def prepare(engine: ReferenceEngine) -> None:
+        # One function is compiled for many layers, frozen and not: more variants than 8.
+        torch._dynamo.config.recompile_limit = 256
         d = engine.discriminator
         for module in (engine.generator, d.trunk, d.d_head, d.q_head, d.q_trunk):
             if module is not None:
@@ -199,5 +254,23 @@ def _compile_reference(mode: str | None) -> Callable[[ReferenceEngine], None]:
                 return step(batch)
 
             engine.step = marked
+
+    return prepare
+
+
+def expertly(mode: str | None) -> Callable[[ReferenceEngine], None]:
+    """As ``compiling``, with channels-last networks and Adam in one launch that can be captured."""
+
+    def prepare(engine: ReferenceEngine) -> None:
+        for name, network in (("adam_d", engine.discriminator), ("adam_g", engine.generator)):
+            network.to(memory_format=torch.channels_last)
+            (group,) = getattr(engine, name).param_groups
+            parameters = list(network.parameters())
+            adam = torch.optim.Adam(
+                parameters, group["lr"], group["betas"], group["eps"], fused=True,
+                capturable=parameters[0].is_cuda,
+            )  # fmt: skip
+            setattr(engine, name, adam)
+        compiling(mode)(engine)
 
     return prepare

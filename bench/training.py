@@ -2,17 +2,16 @@
 
     python -m bench.training --presets mnist celeba
 
-Each subject (see subjects.py) first shows that its losses are right. Then rounds of all subjects of
-a preset take turns, A B C A B C, so that whatever slows the machine down slows all of them; a ratio
-is the median over the rounds of two neighbours' times. Warm-up is apart. Prints a table and brings
-bench/results/DEVICE.json up to date, preset by preset, each with what it was measured on; but not
-where only some of the subjects run.
+Each subject (see subjects.py) has a process of its own, and first shows that its losses are right.
+Then rounds of all subjects of a preset take turns, A B C A B C, so that whatever slows the machine
+down slows all of them; a ratio is the median over the rounds of two neighbours' times. Warm-up is
+apart. Prints a table and brings bench/results/DEVICE.json up to date, preset by preset, each with
+what it was measured on; but not where only some of the subjects run.
 """
 
 from __future__ import annotations
 
 import argparse
-import gc
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,7 +21,7 @@ import torch
 
 from bench import harness, machine
 from bench.floor import measure_rates
-from bench.processes import measure_command, measure_training, peak_memory
+from bench.processes import measure_command, measure_training
 from bench.steps import add_floor, measure_steps
 from bench.subjects import Subject, all_subjects, amp_type
 from bench.table import remarks_of, table_of
@@ -77,19 +76,10 @@ def measure(options: argparse.Namespace, device: torch.device, subjects: list[Su
     result: dict[str, Any] = {"presets": {}} | ({} if path is None else harness.read_results(path))
     failed = False
     for preset in options.presets:
-        measured = measure_steps(preset, subjects, options.rounds, device, half, options.tiny)
+        measured = measure_steps(
+            preset, subjects, options.rounds, device, options.amp_dtype, options.tiny
+        )
         add_floor(measured, preset, rates, half, options.tiny)
-        gc.collect()
-        torch._dynamo.reset()  # frees what was compiled, with the memory of its graphs
-        if device.type == "cuda":
-            torch.cuda.empty_cache()
-        if not options.no_memory:
-            flags = ["--device", options.device, "--amp-dtype", options.amp_dtype]
-            for name in ("reference", "ours", "ours-amp"):
-                if "seconds" in measured["subjects"].get(name, {}):
-                    measured["subjects"][name]["memory"] = peak_memory(
-                        preset, name, flags + ["--tiny"] * options.tiny
-                    )
         result["presets"][preset] = {"on": on, **measured}
         console.print(table_of(preset, measured))
         for remark in remarks_of(measured):
@@ -101,6 +91,8 @@ def measure(options: argparse.Namespace, device: torch.device, subjects: list[Su
         flags = ["--device", options.device]
         if half is not None:
             flags += ["--amp", "--amp-dtype", options.amp_dtype]
+        if device.type == "cuda":
+            flags.append("--compile")  # as in a long run
         first = measure_command(flags, repeats=2)
         training = measure_training(options.command, flags)
         result["command"] = {"on": on, "flags": flags, "to_first_iteration": first, **training}
@@ -121,7 +113,6 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--only", nargs="+", metavar="SUBJECT", help="writes no results file")
-    parser.add_argument("--no-memory", action="store_true", help="don't measure peak memory")
     parser.add_argument(
         "--command", type=int, default=0, metavar="ITERATIONS",
         help="also time the command to its first iteration, and training for so many iterations",

@@ -48,6 +48,7 @@ def report() -> list[Check]:
         ("device", _device),
         ("--amp", _amp),
         ("triton", _triton),
+        ("--compile", _compile),
         ("dali", _dali),
         ("native module", _native),
         ("tensorboard", _tensorboard),
@@ -192,6 +193,18 @@ def _triton() -> Check:
     except Exception as error:
         return Check("triton", "off", f"{version} does not work: {_one_line(error)}", in_torch)
     return Check("triton", "ok", f"{version}, compiles for {target.backend} {target.arch}")
+
+
+def _compile() -> Check:
+    from fastinfogan.compiling import PAYS_FROM, missing
+    from fastinfogan.device import pick_device
+
+    device = pick_device("auto")
+    on_gpu = device.type == "cuda"
+    if lacks := missing(device):
+        return Check("--compile", "missing", lacks, "uncompiled" if on_gpu else "refused")
+    unasked = f"from {PAYS_FROM:,} iterations on" if on_gpu else "never"
+    return Check("--compile", "ok", f"works on {device}; unasked {unasked}")
 
 
 def _dali() -> Check:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
+from fastinfogan import compiling
 from fastinfogan import device as devices
 from fastinfogan.config import RunConfig
 from fastinfogan.errors import UserError
@@ -22,6 +23,7 @@ class Plan:
         half: what ``--amp`` computes the passes in; None computes in float32.
         emulated: the device has no arithmetic for ``half``, and is slower with it.
         compile: torch.compile what lies between the kernels.
+        uncompiled: why not, on a GPU where nobody has said; "" otherwise.
         graphs: record iterations as CUDA graphs and replay those.
     """
 
@@ -29,6 +31,7 @@ class Plan:
     half: torch.dtype | None = None
     emulated: bool = False
     compile: bool = False
+    uncompiled: str = ""
     graphs: bool = False
 
     @property
@@ -45,14 +48,19 @@ class Plan:
         return (
             f"{devices.describe_device(self.device)}, {arithmetic}"
             + ", compiled (the first iteration takes longer)" * self.compile
+            + f", not compiled ({self.uncompiled})" * bool(self.uncompiled)
             + ", CUDA graphs" * self.graphs
         )
 
 
-def make_plan(run: RunConfig) -> Plan:
+def make_plan(run: RunConfig, iterations: int) -> Plan:
     """Decide for this machine what ``run`` leaves open.
 
     The reference engine stays plain: no half precision, nothing compiled, no graphs.
+
+    Args:
+        run: where and how to run.
+        iterations: of the whole run: a short one isn't compiled unasked.
 
     Raises:
         UserError: something asked for that this machine can't do, naming its flag.
@@ -64,12 +72,19 @@ def make_plan(run: RunConfig) -> Plan:
     if run.engine == "reference":
         return Plan(device)
     half = half_type(device, run.amp_dtype) if run.amp else None
+    lacks, uncompiled = compiling.missing(device), ""
+    if run.compile and lacks:
+        raise UserError(f"--compile: {lacks}; --no-compile works without")
+    if run.compile is None and on_gpu:
+        uncompiled = compiling.why_not(device, iterations)
     return Plan(
         device,
         half=half,
         emulated=half is not None and not on_gpu and not devices.cpu_has_bfloat16(),
-        compile=on_gpu if run.compile is None else run.compile,
-        graphs=on_gpu if run.cuda_graphs is None else run.cuda_graphs,
+        compile=on_gpu and not uncompiled if run.compile is None else run.compile,
+        uncompiled=uncompiled,
+        # Plain ops wait for the device where they draw images, which can't be recorded.
+        graphs=on_gpu and not lacks if run.cuda_graphs is None else run.cuda_graphs,
     )
 
 

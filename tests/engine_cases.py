@@ -30,7 +30,8 @@ def tiny(preset, *, codes=None, batch=6, **optim):
 
 def build(kind, config, dtype, device=CPU):
     if kind is FastEngine:
-        engine = kind(config, replace(make_plan(config.run), device=device), dtype)
+        plan = make_plan(config.run, config.optim.iterations)
+        engine = kind(config, replace(plan, device=device), dtype)
     else:
         engine = kind(config, device)
         engine.generator.to(dtype)

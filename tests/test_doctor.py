@@ -41,7 +41,8 @@ def fake_package(tmp_path, monkeypatch):
 def test_report_covers_every_part_in_single_lines():
     checks = doctor.report()
     assert [check.name for check in checks] == [
-        "python", "torch", "device", "--amp", "triton", "dali", "native module", "tensorboard",
+        "python", "torch", "device", "--amp", "triton", "--compile", "dali", "native module",
+        "tensorboard",
         *(f"dataset {name}" for name in data.DATASETS),
     ]  # fmt: skip
     for check in checks:
@@ -86,6 +87,15 @@ def test_gpu_that_does_not_work_is_named_with_the_way_out(monkeypatch):
     assert checks["triton"].status in ("off", "missing")
     line = doctor.what_will_run(list(checks.values()))
     assert line.startswith("with --device cpu, training on the CPU in float32 with ")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="what is said without a GPU")
+def test_compiling_without_a_compiler_is_missing(monkeypatch):
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    detail = "there is no C++ compiler (no-such-compiler; CXX names another)"
+    assert found()["--compile"] == Check("--compile", "missing", detail, "refused")
+    monkeypatch.setenv("CXX", sys.executable)  # a command that is there
+    assert found()["--compile"] == Check("--compile", "ok", "works on cpu; unasked never")
 
 
 @pytest.mark.gpu

@@ -1,6 +1,8 @@
 """Feeds: the two kinds give the same batches, ranks share them out, and waiting is noticed."""
 
 import threading
+import weakref
+from collections import deque
 from dataclasses import replace
 
 import numpy as np
@@ -168,3 +170,39 @@ def test_a_run_streams_the_same_and_resumes_mid_epoch_bit_for_bit(tmp_path, narr
     tensors = [load_file(run.folder / name) for run in (whole, parts)]
     assert tensors[0].keys() == tensors[1].keys()
     assert all(torch.equal(tensors[0][key], tensors[1][key]) for key in tensors[0])
+
+
+class StandIn:
+    """A GPU's stream, and the events that it records."""
+
+    def __init__(self):
+        self.done = []
+
+    def record_event(self):
+        event = StandIn()
+        event.synchronize = lambda: self.done.append(event)
+        return event
+
+
+def test_rows_are_kept_until_the_gpu_has_taken_them(data, monkeypatch):
+    """Not by record_stream: after a failed recording of a CUDA graph its memory may stay taken."""
+    made = []
+
+    class OnGpu(StreamedFeed):
+        def _make(self, iteration):
+            rows = torch.full((8, 6, 5, 3), iteration, dtype=torch.uint8)
+            made.append((iteration, weakref.ref(rows)))
+            return rows
+
+    feed, stream = OnGpu(data, batches()), StandIn()
+    feed.device, feed._taken = torch.device("cuda"), deque()
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: stream)
+    monkeypatch.setattr(torch.Tensor, "record_stream", lambda *_: pytest.fail("record_stream"))
+    feed.seek(0)
+    for prepared in range(1, 3 * streamed.AHEAD):
+        feed.prepare()
+        assert int(feed._rows[0, 0, 0, 0]) == prepared - 1
+        assert len(stream.done) == max(0, prepared - streamed.AHEAD)
+        alive = {iteration for iteration, rows in made if rows() is not None}
+        gone = set(range(prepared)) - alive
+        assert gone == set(range(len(stream.done)))

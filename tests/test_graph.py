@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
-from engine_cases import tiny
+from engine_cases import batch_of, tiny
 from safetensors.torch import load_file
 
 from fastinfogan.config import ModelConfig, OptimConfig, RunConfig, TrainConfig
@@ -85,6 +86,9 @@ class Counter:
     def prepare(self):
         self.events.append("prepare")
 
+    def alone(self):
+        self.events.append("alone")
+
 
 # Fewer than the warm-up, the warm-up in two parts, and every mix of long and short graphs.
 CHUNKS = [3, 20, 1, 10, 25, 20, 7]
@@ -92,19 +96,20 @@ CHUNKS = [3, 20, 1, 10, 25, 20, 7]
 
 def test_every_iteration_runs_once_whatever_the_chunks(monkeypatch):
     counter, told = Counter(monkeypatch), []
-    captured = Captured(counter.iterate, None, told.append)
+    captured = Captured(counter.iterate, None, told.append, keep_to_one_stream=counter.alone)
     for done, chunk in zip(np.cumsum(CHUNKS), CHUNKS, strict=True):
         captured.run(chunk)
         assert counter.ran == done
     left = [sum(CHUNKS[:2]) - WARMUP, *CHUNKS[2:]]
     assert counter.replays == sum(n // LENGTHS[0] + n % LENGTHS[0] for n in left)
     assert told == []
+    assert "alone" not in counter.events
 
 
 def test_what_the_host_hands_over_comes_before_every_iteration(monkeypatch):
     """Then no graph holds more than one iteration."""
     counter = Counter(monkeypatch)
-    captured = Captured(counter.iterate, counter.prepare)
+    captured = Captured(counter.iterate, counter.prepare, keep_to_one_stream=counter.alone)
     captured.run(WARMUP + 12)
     assert counter.events == ["prepare", "iterate"] * (WARMUP + 12)
     assert counter.ran == WARMUP + 12
@@ -114,13 +119,30 @@ def test_what_the_host_hands_over_comes_before_every_iteration(monkeypatch):
 def test_failing_to_record_says_why_and_training_goes_on(monkeypatch):
     """Torch raises a second, less telling error, and leaves its own stream current."""
     counter, told = Counter(monkeypatch, fails=True), []
-    captured = Captured(counter.iterate, None, told.append)
+    captured = Captured(counter.iterate, None, told.append, keep_to_one_stream=counter.alone)
     captured.run(40)
     captured.run(2)
+    # After it nothing may run beside something else: torch would keep such memory for good.
+    assert counter.events == [*["iterate"] * WARMUP, "alone", *["iterate"] * (42 - WARMUP)]
     assert counter.ran == 42
     assert counter.replays == 0
     assert counter.stream == "current"
     assert told == ["no CUDA graphs, recording failed: operation not permitted"]
+
+
+@pytest.mark.usefixtures("narrow_presets")
+def test_an_engine_keeps_to_one_stream_when_told_to(monkeypatch):
+    """Before, G makes the images for its own update on another one."""
+    Counter(monkeypatch)
+    config = tiny("mnist", batch=4)
+    engine = build_engine(config, make_plan(replace(config.run, device="cpu"), iterations=2))
+    engine._side, beside = torch.cuda.Stream(), []
+    monkeypatch.setattr(torch.cuda, "stream", lambda s: beside.append(s) or nullcontext())
+    engine.step(batch_of(config, 0, torch.float32))
+    assert beside == [engine._side]
+    engine.keep_to_one_stream()
+    engine.step(batch_of(config, 1, torch.float32))
+    assert len(beside) == 1
 
 
 def test_eager_prepares_before_it_iterates():
@@ -131,7 +153,7 @@ def test_eager_prepares_before_it_iterates():
 
 def run_on_gpu(kind, config, streamed, stops):
     """State and metrics after ``sum(stops)`` iterations in chunks of these lengths."""
-    plan, told = make_plan(replace(config.run, device="cuda:0")), []
+    plan, told = make_plan(replace(config.run, device="cuda:0"), iterations=100), []
     engine = build_engine(config, plan)
     random = np.random.default_rng(0)
     images = random.integers(0, 256, (100, *config.architecture.image_shape[1:], 1), dtype=np.uint8)
@@ -141,6 +163,8 @@ def run_on_gpu(kind, config, streamed, stops):
     )
     draws, window = Draws(config, feed, plan.input_dtype), Window(config.spec, plan.device)
     draws.seek(0)
+    if kind is Captured:
+        kind = partial(Captured, keep_to_one_stream=engine.keep_to_one_stream)
     runner = kind(lambda: window.add(engine.step(draws.next())), feed.prepare, told.append)
     for stop in stops:
         runner.run(stop)
@@ -188,13 +212,20 @@ def test_captured_iterations_give_the_weights_of_uncaptured_ones(case, streamed)
 @pytest.mark.usefixtures("narrow_presets")
 @pytest.mark.parametrize("amp", [False, True])
 def test_a_run_continues_bit_for_bit_under_capture(tmp_path, amp):
-    """Through train and --resume, in the mode that a GPU has by default."""
+    """Through train and --resume, in the mode that a long run has on a GPU by default."""
 
     def config(out, iterations):
         return TrainConfig(
             model=ModelConfig("narrow-mnist"),
             optim=OptimConfig(iterations=iterations, batch_size=16),
-            run=RunConfig(out=tmp_path / out, device="cuda", sample_every=0, log_every=20, amp=amp),
+            run=RunConfig(
+                out=tmp_path / out,
+                device="cuda",
+                sample_every=0,
+                log_every=20,
+                amp=amp,
+                compile=True,
+            ),
         )
 
     whole = train(config("whole", 60))

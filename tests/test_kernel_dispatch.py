@@ -23,8 +23,9 @@ def test_auto_takes_the_reference_for_a_dtype_without_kernel():
     assert choose("op", "auto", X.half(), **DTYPES) == "reference"
 
 
-def test_auto_takes_the_reference_on_other_devices():
-    assert choose("op", "auto", X.to("meta"), **DTYPES) == "reference"
+def test_auto_decides_for_tensors_without_data_as_for_a_gpu():
+    assert choose("op", "auto", X.to("meta"), **DTYPES) == "triton"
+    assert choose("op", "auto", X.double().to("meta"), **DTYPES) == "reference"
 
 
 def test_auto_takes_the_reference_where_the_module_is_not_built(monkeypatch):

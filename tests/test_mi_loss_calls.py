@@ -136,3 +136,14 @@ def test_a_cuda_graph_replays_it():
 
 def test_eager_calls_do_not_go_through_the_dispatcher():
     assert op("mi_loss", "native", torch.zeros(4, 3)) is native.mi_loss
+
+
+def test_weights_first_asked_for_without_gradients_serve_with_them():
+    """They stay on the device for whoever asks next."""
+    _, q_params, values, codes, _ = inputs("cat3,uni", 4, torch.float32)
+    weights = (0.25, 0.125)
+    with torch.inference_mode():
+        first = mi_loss(q_params, values, codes, weights, impl="reference")[0]
+    total, _ = mi_loss(q_params.requires_grad_(), values, codes, weights, impl="reference")
+    total.backward()
+    assert torch.equal(total, first)

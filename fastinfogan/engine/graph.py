@@ -42,8 +42,15 @@ class Captured(Eager):
 
     Everything that an iteration changes (weights, moments, counters, sums of metrics) lives in
     tensors that it updates in place, so a replay is an iteration. Recording runs nothing. Warm-up
-    and recording share a stream: autograd remembers where a gradient was first accumulated. If
-    recording fails, the user is told why, and iterations run one by one.
+    and recording share a stream: autograd remembers where a gradient was first accumulated.
+
+    If recording fails, the user is told why, and iterations run one by one, on one stream: before
+    torch 2.13 the allocator believes from then on that a recording is under way, and never gives
+    out again what one stream has made and another one used.
+
+    Args:
+        iterate, prepare, tell: as for ``Eager``.
+        keep_to_one_stream: makes ``iterate`` use no stream but the current one.
     """
 
     def __init__(
@@ -51,8 +58,11 @@ class Captured(Eager):
         iterate: Callable[[], None],
         prepare: Callable[[], None] | None,
         tell: Tell = on_stderr,
+        *,
+        keep_to_one_stream: Callable[[], None],
     ) -> None:
         super().__init__(iterate, prepare, tell)
+        self._keep_to_one_stream = keep_to_one_stream
         self._stream = torch.cuda.Stream()
         self._warm = 0
         self._graphs: dict[int, torch.cuda.CUDAGraph] | None = None
@@ -99,6 +109,7 @@ class Captured(Eager):
             # Ending a broken recording raises once more; what broke it comes first.
             reason = str(error.__context__ or error).strip().partition("\n")[0]
             self.tell(f"no CUDA graphs, recording failed: {reason}")
+            self._keep_to_one_stream()
             return {}
         return graphs
 

@@ -78,6 +78,10 @@ class FastEngine:
         self.adam_d.publish()
         self.adam_g.publish()
 
+    def keep_to_one_stream(self) -> None:
+        """From now on do nothing beside something else."""
+        self._side = None
+
     def _alternating(self, batch: Batch) -> Losses:
         """D and Q learn from one draw of codes, then G from another."""
         objective, d = self.objective, self.adam_d.compute

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import math
 import signal
@@ -81,7 +82,7 @@ class Training:
 
     def __init__(self, config: TrainConfig, resumed: bool) -> None:
         self.config, self.resumed = config, resumed
-        self.plan = make_plan(config.run)
+        self.plan = make_plan(config.run, config.optim.iterations)
         self.out = config.run.out or Path("runs")  # until the run directory has its name
         if config.run.out and not resumed:
             refuse_existing(self.out)
@@ -98,7 +99,10 @@ class Training:
             fill = fill_of(self.data, config.architecture.output_range, self.plan.device)
         self.draws = Draws(config, self.feed, self.plan.input_dtype, fill)
         self.window = Window(config.spec, self.plan.device, config.optim.consistency > 0)
-        run_iterations = Captured if self.plan.graphs else Eager
+        run_iterations = Eager
+        if self.plan.graphs:
+            one_stream = self.engine.keep_to_one_stream
+            run_iterations = functools.partial(Captured, keep_to_one_stream=one_stream)
         self.iterations = run_iterations(self._iterate, self.feed.prepare, self.tell)
 
         standing = Standing()

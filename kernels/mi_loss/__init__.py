@@ -40,6 +40,7 @@ import fastinfogan.kernels.mi_loss.registration  # noqa: F401  (registers what o
 from fastinfogan.kernels.codes import HALF_LOG_TWO_PI, LOG_SIGMA_BOUND, Code
 from fastinfogan.kernels.dispatch import NATIVE_DTYPES, TRITON_DTYPES, Impl, accumulator, choose, op
 from fastinfogan.kernels.mi_loss.arguments import Terms, check, check_categories, read
+from fastinfogan.kernels.mi_loss.layout import weights_on_device
 
 Weights = Sequence[float]  # lambda per code
 
@@ -77,7 +78,11 @@ def mi_loss_reference(
             nll = (0.5 * error.square() + log_sigma + HALF_LOG_TWO_PI).mean()
         nlls.append(nll)
     nll = torch.stack(nlls)
-    return nll @ nll.new_tensor(weights), nll.detach()
+    # Dynamo follows Python, but not into a cache.
+    on_device = weights_on_device
+    if torch.compiler.is_compiling():
+        on_device = weights_on_device.__wrapped__
+    return nll @ on_device(tuple(weights), nll.dtype, nll.device), nll.detach()
 
 
 def d_loss_reference(

@@ -30,6 +30,15 @@ class Table(NamedTuple):
     counter: Tensor
 
 
+@functools.cache  # for good: a CUDA graph has the address
+def weights_on_device(
+    weights: tuple[float, ...], dtype: torch.dtype, device: torch.device
+) -> Tensor:
+    """Copied to the device once: a copy in every call would wait for the device."""
+    with torch.inference_mode(False):  # whoever asks first, the next one may want a gradient
+        return torch.tensor(weights, dtype=dtype, device=device)
+
+
 @functools.cache  # for good: a CUDA graph has the addresses
 def table_on_device(
     kinds: tuple[int, ...],
@@ -46,7 +55,7 @@ def table_on_device(
         first += width
     return Table(
         torch.tensor(rows, dtype=torch.int32, device=device),
-        torch.tensor((1.0, *weights), dtype=dtype, device=device),
+        weights_on_device((1.0, *weights), dtype, device),
         torch.zeros(1, dtype=torch.int32, device=device),
     )
 

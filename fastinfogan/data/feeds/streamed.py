@@ -49,7 +49,9 @@ class StreamedFeed:
         if self.device.type == "cuda":
             self._stream = torch.cuda.Stream(self.device)
             self._pinned = torch.empty(shape, dtype=torch.uint8, pin_memory=True)
-            self._taken: deque[torch.cuda.Event] = deque()  # when earlier batches were
+            # Earlier batches, and when they were taken. Kept here, their memory needs no
+            # record_stream, which may never give it back: see ``engine/graph.py``.
+            self._taken: deque[tuple[torch.cuda.Event, Tensor]] = deque()
         self._prepared, self._waited, self._since = 0, 0.0, time.monotonic()
         self.tell, self._told = tell, False
 
@@ -63,7 +65,9 @@ class StreamedFeed:
     def prepare(self) -> None:
         """Take the rows of the next batch; waits if they aren't ready yet."""
         if self.device.type == "cuda" and len(self._taken) == AHEAD:
-            self._taken.popleft().synchronize()  # else the host would run ahead of the GPU
+            taken, _ = self._taken[0]
+            taken.synchronize()  # else the host would run ahead of the GPU
+            self._taken.popleft()
         while len(self._pending) <= AHEAD:
             self._pending.append(self._worker.submit(self._make, self._iteration))
             self._iteration += 1
@@ -72,9 +76,7 @@ class StreamedFeed:
         self._watch(time.monotonic() - began)
         self._rows.copy_(rows)
         if self.device.type == "cuda":
-            stream = torch.cuda.current_stream(self.device)
-            rows.record_stream(stream)
-            self._taken.append(stream.record_event())
+            self._taken.append((torch.cuda.current_stream(self.device).record_event(), rows))
 
     def next(self) -> Tensor:
         """See ``feed.Feed``: the rows that ``prepare`` has taken."""

@@ -1,0 +1,186 @@
+"""The benchmark's subjects: each alone in its process, taking turns; baselines that are fair."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+
+from bench import steps, subjects
+from bench.processes import Apart
+from bench.runner import config_of
+from bench.subjects import REFERENCE, Subject, all_subjects
+from fastinfogan.engine.build import build_engine
+from fastinfogan.plan import Plan
+
+CPU = torch.device("cpu")
+TINY = ("--device", "cpu", "--tiny")
+
+
+@pytest.fixture(autouse=True)
+def _presets(narrow_presets):
+    pass
+
+
+@pytest.fixture
+def stand_ins(monkeypatch):
+    """Subjects' processes stand in: seconds of an iteration by name; what was asked, in order."""
+    seconds, asked = {}, []
+
+    class StandIn:
+        def __init__(self, preset, name, flags):
+            asked.append(f"start {name}")
+            self.name = name
+            self.began = {"sums": [], "told": [], "memory": {"peak_bytes": 1}}
+
+        def timed(self, count):
+            asked.append(self.name)
+            left = seconds[self.name]
+            if isinstance(left, list):
+                if not left:
+                    raise RuntimeError("its process ended with exit code -11: no message")
+                return left.pop(0), 0.0
+            return left, 0.0
+
+        def close(self):
+            asked.append(f"end {self.name}")
+
+    class Parity:
+        def __init__(self, *arguments):
+            pass
+
+        def check(self, subject, sums, half):
+            pass
+
+    monkeypatch.setattr(steps, "Apart", StandIn)
+    monkeypatch.setattr(steps, "Parity", Parity)
+    return seconds, asked
+
+
+def measured(names, rounds=2):
+    known = {s.name: s for s in all_subjects(torch.device("cuda"), "bfloat16")}
+    return steps.measure_steps("mnist", [known[name] for name in names], rounds, CPU)
+
+
+def test_subjects_have_processes_of_their_own_and_take_turns(stand_ins):
+    seconds, asked = stand_ins
+    seconds |= {"reference": 4.0, "ours": 1.0}
+    measured(seconds)
+    turns = ["reference", "ours"]
+    assert asked[:2] == ["start reference", "start ours"]
+    assert asked[2:-2] == turns * 3  # one to see how long a round is, then two rounds
+    assert sorted(asked[-2:]) == ["end ours", "end reference"]
+
+
+def test_ours_is_held_against_the_fastest_of_the_compiled_baselines(stand_ins):
+    seconds, _ = stand_ins
+    seconds |= {
+        "reference": 12.0, "reference-tf32": 1.5, "reference-compile": 8.0,
+        "reference-autocast-reduce-overhead": 4.0, "reference-expert": 3.0, "ours": 1.0,
+        "no-graphs": 0.5,
+    }  # fmt: skip
+    found = measured(seconds)
+    assert found["best_compiled"] == "reference-expert"
+    assert found["subjects"]["ours"]["ratio_to"]["best_compiled"]["median"] == 3.0
+    assert found["subjects"]["ours"]["ratio_to"]["reference"]["median"] == 12.0
+    assert "best_compiled" not in found["subjects"]["reference-expert"]["ratio_to"]
+
+
+def test_a_subject_that_breaks_between_rounds_costs_the_others_nothing(stand_ins):
+    seconds, _ = stand_ins
+    seconds |= {"reference": 4.0, "reference-expert": [3.0, 3.0], "ours": 1.0}
+    found = measured(seconds)["subjects"]
+    assert found["reference-expert"]["failed"].endswith("exit code -11: no message")
+    assert "seconds" not in found["reference-expert"]
+    assert found["ours"]["seconds"]["n"] == 2
+    assert found["ours"]["ratio_to"].keys() == {"reference"}
+
+
+def test_a_process_runs_what_it_is_asked_for_and_says_why_it_ended():
+    apart = Apart("mnist", "ours", (*TINY, "--optim", '{"consistency": 1.0}'))
+    try:
+        began = apart.began
+        assert len(began["sums"]) == 2 + 3 + 1  # with consistency's
+        assert math.isfinite(sum(began["sums"]))
+        assert began["memory"]["peak_bytes"] > began["memory"]["before_bytes"] > 0
+        assert began["warm_up_s"] >= began["first_iteration_s"] > 0
+        assert all(0 < seconds < 60 for seconds in apart.timed(2))
+        apart._process.kill()
+        with pytest.raises(RuntimeError, match="its process ended with exit code -9"):
+            apart.timed(2)
+    finally:
+        apart.close()
+
+
+def test_baselines_on_a_gpu():
+    """Float32 with and without TF32, half precision, each compiled; and what an expert writes."""
+    found = {s.name: s for s in all_subjects(torch.device("cuda"), "bfloat16")}
+    references = {name: s for name, s in found.items() if name.startswith("reference")}
+    assert not any(s.obstacle for s in references.values())
+    assert {name: (s.amp, s.tf32, s.compiled) for name, s in references.items()} == {
+        "reference": (False, False, False),
+        "reference-tf32": (False, True, False),
+        "reference-autocast": (True, False, False),
+        "reference-compile": (False, False, True),
+        "reference-reduce-overhead": (False, False, True),
+        "reference-autocast-reduce-overhead": (True, False, True),
+        "reference-expert": (True, True, True),
+    }
+    assert references.keys() < {*steps.BASELINES}
+
+
+def settings():
+    cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
+    return (cudnn.allow_tf32, matmul.allow_tf32, cudnn.benchmark, cudnn.deterministic)
+
+
+def test_switches_of_baselines_hold_inside_their_steps_alone(monkeypatch):
+    """As ``build_engine`` sets them before."""
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
+    monkeypatch.setattr(torch.backends.cudnn, "deterministic", True)
+    before = settings()
+    found = {s.name: s for s in all_subjects(torch.device("cuda"), "bfloat16")}
+    with found["reference-tf32"].around():
+        assert settings() == (True, True, False, True)
+    assert settings() == before
+    with subjects.tf32(), subjects.tuned():
+        assert settings() == (True, True, True, False)
+    assert settings() == before
+
+
+def reference_engine():
+    config = config_of("celeba", tiny=True)
+    return build_engine(replace(config, run=replace(config.run, **dict(REFERENCE))), Plan(CPU))
+
+
+def test_an_expert_lays_networks_out_for_cudnn_and_fuses_adam(monkeypatch):
+    monkeypatch.setattr(subjects, "compiling", lambda mode: lambda engine: None)
+    plain, expert = reference_engine(), reference_engine()
+    subjects.expertly("reduce-overhead")(expert)
+    for name in ("adam_d", "adam_g"):
+        before, after = (getattr(engine, name).param_groups[0] for engine in (plain, expert))
+        for key in ("lr", "betas", "eps"):
+            assert after[key] == before[key]
+        assert after["fused"] and not after["capturable"]  # capturable on a GPU
+        assert len(after["params"]) == len(before["params"])
+    for network in (expert.generator, expert.discriminator):
+        weights = [p for p in network.parameters() if p.dim() == 4]
+        assert weights
+        assert all(p.is_contiguous(memory_format=torch.channels_last) for p in weights)
+
+
+@pytest.mark.slow
+def test_an_expert_s_baseline_trains():
+    """Its first losses are right; minutes of compiling."""
+    known = {s.name: s for s in all_subjects(CPU)}
+    found = steps.measure_steps("mnist", [known["reference-expert"]], 1, CPU, tiny=True)
+    assert found["subjects"]["reference-expert"]["seconds"]["median"] > 0
+
+
+def test_a_subject_unknown_to_its_process_is_recorded():
+    """With the last line of the process that couldn't begin."""
+    found = steps.measure_steps("mnist", [Subject("none", "")], 1, CPU, tiny=True)
+    assert found["subjects"]["none"]["failed"].endswith("exit code 1: KeyError: 'none'")
+    assert found["best_compiled"] is None

@@ -1,0 +1,132 @@
+"""What a run does where nobody has said: compiling, and CUDA graphs; a GPU stands in."""
+
+from __future__ import annotations
+
+import sysconfig
+from types import SimpleNamespace
+from typing import get_type_hints
+
+import pytest
+import torch
+
+from fastinfogan import device
+from fastinfogan.compiling import PAYS_FROM
+from fastinfogan.config import RunConfig
+from fastinfogan.errors import UserError
+from fastinfogan.kernels import triton_module, triton_needs
+from fastinfogan.kernels.dispatch import TRITON_DTYPES, choose
+from fastinfogan.plan import make_plan
+
+CUDA = torch.device("cuda", 0)
+
+
+@pytest.fixture
+def gpu(monkeypatch):
+    """A GPU, and a machine with all that Triton needs."""
+    monkeypatch.setattr(device, "pick_device", lambda name: CUDA)
+    monkeypatch.setattr(device, "describe_device", lambda device: "a GPU")
+    monkeypatch.setattr(triton_needs, "MISSING", "")
+
+
+@pytest.mark.usefixtures("gpu")
+def test_a_long_run_on_a_gpu_is_compiled_and_a_short_one_is_not_and_says_so():
+    plan = make_plan(RunConfig(), PAYS_FROM)
+    assert plan.compile and plan.graphs and not plan.uncompiled
+    assert plan.describe() == (
+        "a GPU, float32, compiled (the first iteration takes longer), CUDA graphs"
+    )
+    plan = make_plan(RunConfig(), PAYS_FROM - 1)
+    assert not plan.compile and plan.graphs
+    assert plan.describe() == (
+        "a GPU, float32, not compiled (19,999 iterations would save less than it takes; "
+        "--compile does it anyway), CUDA graphs"
+    )
+
+
+def test_help_names_the_length():
+    """It does without torch, and so can't ask."""
+    assert f"from {PAYS_FROM} iterations on" in str(
+        get_type_hints(RunConfig, include_extras=True)["compile"]
+    )
+
+
+@pytest.mark.usefixtures("gpu")
+@pytest.mark.parametrize("asked", [True, False])
+def test_what_was_asked_for_is_done_whatever_the_length(asked):
+    for iterations in (10, 10**6):
+        plan = make_plan(RunConfig(compile=asked), iterations)
+        assert plan.compile == asked
+        assert not plan.uncompiled
+
+
+@pytest.mark.usefixtures("gpu")
+def test_without_a_compiler_a_run_on_a_gpu_says_what_is_missing_and_goes_on(monkeypatch):
+    monkeypatch.setattr(triton_needs, "MISSING", "there is no C compiler")
+    plan = make_plan(RunConfig(), 10**6)
+    assert not plan.compile and not plan.graphs
+    assert plan.describe() == (
+        "a GPU, float32, not compiled (there is no C compiler; the kernels run as plain PyTorch)"
+    )
+    with pytest.raises(UserError) as caught:
+        make_plan(RunConfig(compile=True), 10**6)
+    assert str(caught.value) == "--compile: there is no C compiler; --no-compile works without"
+    # Triton's kernels couldn't be called, either.
+    on_gpu = SimpleNamespace(device=CUDA, dtype=torch.float32, is_cuda=True, is_meta=False)
+    kinds = {"native": (torch.float32,), "triton": TRITON_DTYPES}
+    monkeypatch.setattr(triton_module, "INTERPRETED", False)
+    monkeypatch.setattr(triton_module, "INSTALLED", True)
+    assert choose("op", "auto", on_gpu, **kinds) == "reference"
+    with pytest.raises(RuntimeError, match="op: impl='triton' can't run: there is no C compiler"):
+        choose("op", "triton", on_gpu, **kinds)
+    monkeypatch.setattr(triton_needs, "MISSING", "")
+    assert choose("op", "auto", on_gpu, **kinds) == "triton"
+
+
+def test_on_a_cpu_nothing_is_compiled_unasked_and_a_missing_compiler_is_named(monkeypatch):
+    assert make_plan(RunConfig(device="cpu"), 10**6).uncompiled == ""
+    assert not make_plan(RunConfig(device="cpu"), 10**6).compile
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    assert not make_plan(RunConfig(device="cpu"), 10**6).compile
+    named = r"--compile: there is no C\+\+ compiler \(no-such-compiler; CXX names another\); "
+    with pytest.raises(UserError, match=named):
+        make_plan(RunConfig(device="cpu", compile=True), 10**6)
+
+
+@pytest.fixture
+def machine(tmp_path, monkeypatch):
+    """A folder of commands that is all of PATH, and one of headers; Triton is installed."""
+    commands, headers = tmp_path / "bin", tmp_path / "include"
+    commands.mkdir()
+    headers.mkdir()
+    (headers / "Python.h").touch()
+    monkeypatch.setenv("PATH", str(commands))
+    monkeypatch.delenv("CC", raising=False)
+    monkeypatch.setattr(sysconfig, "get_paths", lambda scheme: {"include": str(headers)})
+    monkeypatch.setattr(triton_needs, "INSTALLED", True)
+    return SimpleNamespace(commands=commands, headers=headers)
+
+
+def command(folder, name):
+    path = folder / name
+    path.touch()
+    path.chmod(0o755)
+    return path
+
+
+def test_what_triton_lacks_is_said_one_thing_after_the_other(machine, monkeypatch):
+    none = "there is no C compiler (gcc, clang, or what CC names)"
+    assert triton_needs.find_missing() == none
+    clang = command(machine.commands, "clang")
+    assert triton_needs.find_missing() == ""
+    clang.unlink()
+    other = command(machine.headers, "cc-1")
+    monkeypatch.setenv("CC", str(other))
+    assert triton_needs.find_missing() == ""
+    (machine.headers / "Python.h").unlink()
+    assert triton_needs.find_missing() == (
+        f"Python's headers are not installed (no Python.h in {machine.headers})"
+    )
+    other.unlink()
+    assert triton_needs.find_missing() == f"CC is {str(other)!r}, which is no command"
+    monkeypatch.setattr(triton_needs, "INSTALLED", False)
+    assert triton_needs.find_missing() == "Triton is not installed"
