@@ -55,7 +55,8 @@ def choose(
 ) -> Impl:
     """The implementation that runs ``op`` on ``tensor``: never "auto".
 
-    "auto" takes Triton on CUDA, native on the CPU, and the reference where that one can't run.
+    "auto" takes Triton on CUDA, native on the CPU, and the reference where that one can't run. For
+    tensors without data (meta) it decides as for CUDA: what a GPU would run can be counted.
 
     Args:
         op: the public function's name, for messages.
@@ -71,9 +72,9 @@ def choose(
     if impl == "auto":
         if _plain:
             return "reference"
-        fastest: Impl = "triton" if tensor.is_cuda else "native"
+        fastest: Impl = "triton" if tensor.is_cuda or tensor.is_meta else "native"
         # An interpreted kernel is for tests: correct, and slower than anything.
-        slow = fastest == "triton" and triton_module.INTERPRETED
+        slow = tensor.is_cuda and triton_module.INTERPRETED
         return "reference" if slow or _obstacle(fastest, tensor, dtypes[fastest]) else fastest
     if impl == "reference":
         return impl
