@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from bench.floor import work_of
+from bench.launches import all_launches
 from bench.predict import __main__ as command
 from bench.predict import library, ours, report, sass
 from bench.predict.iteration import count
@@ -193,6 +194,10 @@ def test_adam_moves_thirty_bytes_a_parameter(monkeypatch):
     assert total == 1024 * 1001
     assert work.moved == 26 * total + 2 * sum(sizes)
     assert microseconds([work]) == [round(0.8 + 1e6 * work.moved / 3e12, 2)]
+
+
+def test_every_kernel_has_its_entry():
+    assert {ours.name_of(launch) for launch in all_launches()} == set(ours.KERNELS)
 
 
 def test_a_kernel_whose_loops_are_not_known_is_named(monkeypatch):

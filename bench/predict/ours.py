@@ -64,6 +64,7 @@ KERNELS = {
     "gather": Kernel("images indices", "result"),
     "latents": Kernel("seed offset table", "inputs values"),
     "mi_loss": Kernel("q_params logits values table weights", "grads means total"),
+    "order": Kernel("positions seed", "indices"),
     "warp_forward": Kernel("x maps fill", "y"),
     # A pixel of an image looks at 4 x 4 pixels of the result, if the change is small.
     "warp_backward": Kernel("dy maps", "dx", lambda a, loops: [4] * loops),
