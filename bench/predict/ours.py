@@ -34,7 +34,7 @@ class Kernel:
 
 def _rows(a: Arguments, loops: int) -> list[float]:
     """One loop, over a part's rows."""
-    return [math.ceil(a["rows_per_part"] / a["BLOCK_ROWS"])] * loops
+    return [math.ceil(a["rows_per_part"] / a["BLOCK_ROWS"])]
 
 
 def _parts(a: Arguments) -> float:
