@@ -71,28 +71,16 @@ def measure(
     Raises:
         RuntimeError: there is no Triton, or it interprets.
     """
-    if not triton_module.INSTALLED:
-        raise RuntimeError("compile_gate: Triton is not installed; it comes with torch on Linux")
-    if triton_module.INTERPRETED:
-        raise RuntimeError("compile_gate: TRITON_INTERPRET=1 is set; without it kernels compile")
-    import triton
-    from triton.backends.compiler import GPUTarget
-    from triton.compiler import ASTSource
-
-    for kernel, args, constants in all_launches() if chosen is None else chosen:
-        signature, attributes, values = specialize(kernel, args, constants)
-        options = {name: v for name, v in constants.items() if name not in kernel.arg_names}
+    require_compiler("compile_gate")
+    for launch in all_launches() if chosen is None else chosen:
+        values = {**specialize(launch)[2], **options_of(launch)}
         for capability in SHARED_LIMIT:
-            compiled = triton.compile(
-                ASTSource(kernel, signature, values, attributes),
-                target=GPUTarget("cuda", capability, 32),
-                options=options,
-            )
-            registers, spilled = _resources(compiled.asm["cubin"])
+            compiled = compile_launch(launch, capability)
+            registers, spilled = resources(compiled.asm["cubin"])
             yield Usage(
-                kernel=kernel.__name__.strip("_").removesuffix("_kernel"),
-                dtype=str(args[0].dtype).removeprefix("torch."),
-                constants=_describe(values, options),
+                kernel=name_of(launch),
+                dtype=str(launch.args[0].dtype).removeprefix("torch."),
+                constants=_describe(values),
                 capability=capability,
                 registers=registers,
                 spilled=spilled,
@@ -100,23 +88,73 @@ def measure(
             )
 
 
-def _describe(values: dict[str, Any], options: dict[str, Any]) -> str:
-    shown = {name: value for name, value in {**values, **options}.items() if value is not None}
+def require_compiler(program: str) -> None:
+    """Refuse where kernels can't be compiled.
+
+    Args:
+        program: whose error it would be.
+
+    Raises:
+        RuntimeError: there is no Triton, or it interprets.
+    """
+    if not triton_module.INSTALLED:
+        raise RuntimeError(f"{program}: Triton is not installed; it comes with torch on Linux")
+    if triton_module.INTERPRETED:
+        raise RuntimeError(f"{program}: TRITON_INTERPRET=1 is set; without it kernels compile")
+
+
+def compile_launch(launch: Launch, capability: int) -> Any:
+    """What Triton makes of a launch for a compute capability (times 10), with no GPU needed."""
+    import triton
+    from triton.backends.compiler import GPUTarget
+    from triton.compiler import ASTSource
+
+    signature, attributes, values = specialize(launch)
+    return triton.compile(
+        ASTSource(launch.kernel, signature, values, attributes),
+        target=GPUTarget("cuda", capability, 32),
+        options=options_of(launch),
+    )
+
+
+def options_of(launch: Launch) -> dict[str, Any]:
+    """Of a launch's constants Triton's own, such as ``num_warps``."""
+    names = launch.kernel.arg_names
+    return {name: value for name, value in launch.constants.items() if name not in names}
+
+
+def name_of(launch: Launch) -> str:
+    """The kernel's name, for people."""
+    return launch.kernel.__name__.strip("_").removesuffix("_kernel")
+
+
+def _describe(values: dict[str, Any]) -> str:
+    shown = {name: value for name, value in values.items() if value is not None}
     return " ".join(
         f"{name}={f'({len(value)})' if isinstance(value, tuple) else f'{+value:.6g}'}"
         for name, value in shown.items()
     )
 
 
-def _resources(cubin: bytes) -> tuple[int, int]:
-    """Registers per thread, and bytes of local memory, by NVIDIA's own tool."""
+def dump(cubin: bytes, what: str) -> str:
+    """What cuobjdump, NVIDIA's own tool, prints of a compiled kernel.
+
+    Args:
+        cubin: the kernel.
+        what: the tool's option, e.g. "-sass".
+    """
     from triton import knobs
 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "kernel.cubin")
         path.write_bytes(cubin)
-        command = [knobs.nvidia.cuobjdump.path, "--dump-resource-usage", path]
-        text = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+        command = [knobs.nvidia.cuobjdump.path, what, path]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
+def resources(cubin: bytes) -> tuple[int, int]:
+    """Registers per thread, and bytes of local memory."""
+    text = dump(cubin, "--dump-resource-usage")
     found = {name: int(n) for name, n in re.findall(r"(REG|STACK|LOCAL):(\d+)", text)}
     return found["REG"], found["STACK"] + found["LOCAL"]
 

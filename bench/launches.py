@@ -22,6 +22,7 @@ from fastinfogan.kernels.jitter import MOST
 from fastinfogan.kernels.latents import latents
 from fastinfogan.kernels.mi_loss import d_loss, g_loss, mi_loss
 from fastinfogan.kernels.philox import STREAM_FAKE
+from fastinfogan.kernels.triton_module import Launch
 from fastinfogan.kernels.warp import draw_maps, warp
 from fastinfogan.model.latent_spec import LatentSpec, make_spec
 from fastinfogan.model.networks import Discriminator, Generator
@@ -31,8 +32,6 @@ BATCH = 128
 FOLDER_SIZES = (16, 32, 64, 128)  # --image-size of the preset "folder", which has one of its own
 # How many images there are: Triton compiles multiples of 16 and other numbers apart.
 IMAGE_COUNTS = (60_000, 73_257)
-
-Launch = tuple[Any, tuple[Any, ...], dict[str, Any]]  # kernel, arguments, compile-time constants
 
 
 # -- What the presets and datasets ask for -------------------------------------------------------
@@ -196,16 +195,20 @@ def all_launches() -> list[Launch]:
         for dtype in DTYPES:
             run(dtype)
     different = {}
-    for kernel, args, constants in triton_module.recorded:
-        signature, attributes, values = specialize(kernel, args, constants)
-        key = (kernel.__name__, *signature.items(), *attributes, *values.items())
-        different.setdefault(key, (kernel, args, constants))
+    for launch in triton_module.recorded:
+        different.setdefault(key_of(launch), launch)
     triton_module.recorded.clear()
     return list(different.values())
 
 
+def key_of(launch: Launch) -> tuple[Any, ...]:
+    """What two launches have in common for which Triton compiles the same."""
+    signature, attributes, values = specialize(launch)
+    return (launch.kernel.__name__, *signature.items(), *attributes, *values.items())
+
+
 def specialize(
-    kernel: Any, args: tuple[Any, ...], constants: dict[str, Any]
+    launch: Launch,
 ) -> tuple[dict[str, Any], dict[tuple[int, ...], list[list[Any]]], dict[str, Any]]:
     """Types, what is divisible by 16, and compile-time values, as Triton's launcher has them."""
     pointers = {
@@ -233,12 +236,13 @@ def specialize(
             attributes[path] = divisible
         return "i32" if value < 2**31 else "i64"
 
-    for i, (name, value) in enumerate(zip(kernel.arg_names, args, strict=False)):
+    names = launch.kernel.arg_names
+    for i, (name, value) in enumerate(zip(names, launch.args, strict=False)):
         if value is None or (type(value) is int and value == 1):
             signature[name], values[name] = "constexpr", value
         else:
             signature[name] = type_of(value, (i,))
-    for name, value in constants.items():
-        if name in kernel.arg_names:
+    for name, value in launch.constants.items():
+        if name in names:
             signature[name], values[name] = "constexpr", value
     return signature, attributes, values

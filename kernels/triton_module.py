@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -19,6 +19,15 @@ INSTALLED = triton is not None
 INTERPRETED = INSTALLED and triton.knobs.runtime.interpret
 
 Argument = torch.Tensor | tuple[torch.Tensor, ...] | float | None  # of a kernel
+
+
+class Launch(NamedTuple):
+    """One launch, as ``launch`` was asked for it."""
+
+    kernel: Any
+    grid: tuple[int, ...]  # programs per axis
+    args: tuple[Argument, ...]
+    constants: dict[str, float | tuple[int, ...]]  # compile-time arguments, and Triton's own
 
 
 def jit(function: Callable[..., None]) -> Any:
@@ -46,14 +55,21 @@ def launch(
     # a * b + c in one rounding, which Triton 3.10 will no longer do unasked.
     constants["enable_fp_fusion"] = True
     if args[0].is_meta:
-        recorded.append((kernel, args, constants))
+        # Not the tensors themselves: autograd copies a gradient that somebody else holds.
+        recorded.append(Launch(kernel, grid, tuple(map(_detached, args)), constants))
     else:
         with torch.cuda.device_of(args[0]):  # Triton goes by the current device
             kernel[grid](*args, **constants)
 
 
-# What was launched on tensors without data: kernel, arguments, compile-time constants.
-recorded: list[tuple[Any, tuple[Argument, ...], dict[str, float | tuple[int, ...]]]] = []
+# What was launched on tensors without data.
+recorded: list[Launch] = []
+
+
+def _detached(value: Argument) -> Argument:
+    if isinstance(value, tuple):
+        return tuple(part.detach() for part in value)
+    return value.detach() if isinstance(value, torch.Tensor) else value
 
 
 def power_of_two(n: int) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -98,3 +99,21 @@ def test_kernels_work_where_there_is_no_triton(tmp_path):
     command = [sys.executable, "-c", code]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert done.stdout == "bn_act: impl='triton' can't run: Triton is not installed\n", done.stderr
+
+
+def test_recorded_launches_hold_no_tensor():
+    """Autograd would copy a gradient that is held, and a count of launches would see the copy."""
+    x, count = torch.empty(4, device="meta"), sys.getrefcount
+    held = count(x)
+    triton_module.launch("kernel", (2, 3), x, (x, x), 1.0, BLOCK=4)
+    launch = triton_module.recorded.pop()
+    assert count(x) == held
+    assert (launch.kernel, launch.grid, launch.args[2]) == ("kernel", (2, 3), 1.0)
+    assert launch.args[0].shape == launch.args[1][1].shape == (4,)
+
+
+def test_auto_takes_the_reference_on_other_devices():
+    elsewhere = SimpleNamespace(
+        device=torch.device("mps"), dtype=X.dtype, is_cuda=False, is_meta=False
+    )
+    assert choose("op", "auto", elsewhere, **DTYPES) == "reference"

@@ -128,7 +128,7 @@ def test_images_are_those_of_the_datasets_and_of_folders_of_any_size():
 def test_launches_are_recorded_once_per_thing_to_compile():
     seen = launches.all_launches()
     assert triton_module.recorded == []
-    kernels = {kernel.__name__ for kernel, _, _ in seen}
+    kernels = {launch.kernel.__name__ for launch in seen}
     assert kernels == {
         "bn_act_partials_kernel",
         "bn_act_forward_kernel",
@@ -145,5 +145,5 @@ def test_launches_are_recorded_once_per_thing_to_compile():
         "_warp_forward_kernel",
         "_warp_backward_kernel",
     }
-    dtypes = {args[0].dtype for _, args, _ in seen} - {torch.int64}  # order's
+    dtypes = {launch.args[0].dtype for launch in seen} - {torch.int64}  # order's
     assert dtypes == {torch.float32, torch.bfloat16, torch.float16}

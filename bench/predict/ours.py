@@ -1,0 +1,152 @@
+"""What a launch of our Triton kernels costs: bytes, instructions, and loads that wait."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from bench.compile_gate import compile_launch, dump, name_of, resources
+from bench.launches import key_of
+from bench.predict import h100, sass
+from bench.predict.work import Work
+from fastinfogan.kernels.triton_module import Launch
+
+Arguments = dict[str, Any]  # of a launch by name, without _ptr; constants too
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """What can't be read off a kernel's code.
+
+    Attributes:
+        read, written: names of the tensors that a launch moves at least, each once.
+        trips: from the arguments and the number of loops in the machine code to the trips of each,
+            in a program as most are.
+    """
+
+    read: str
+    written: str
+    trips: Callable[[Arguments, int], list[float]] = lambda a, loops: [1] * loops
+
+
+def _rows(a: Arguments, loops: int) -> list[float]:
+    """One loop, over a part's rows."""
+    return [math.ceil(a["rows_per_part"] / a["BLOCK_ROWS"])]
+
+
+def _parts(a: Arguments) -> float:
+    return math.ceil(a["parts"] / a["BLOCK_PARTS"])
+
+
+# Where a loop's length depends on numbers on the device, it is a typical one.
+KERNELS = {
+    "adam": Kernel("params grads exp_avg exp_avg_sq", "params exp_avg exp_avg_sq copy"),
+    "bn_act_partials": Kernel("x", "partials", _rows),
+    # The first loop is every program's; the others, for running statistics, are one program's.
+    "bn_act_forward": Kernel(
+        "x partials weight bias running_mean running_var",
+        "y stats running_mean running_var",
+        lambda a, loops: [_parts(a), *[0] * (loops - 1)],
+    ),
+    "bn_act_backward_partials": Kernel("dy x weight bias stats", "partials", _rows),
+    # The last loop is every program's; those before, for the weights' gradients, one program's.
+    "bn_act_backward": Kernel(
+        "dy x weight bias stats partials",
+        "dx dweight dbias",
+        lambda a, loops: [*[0] * (loops - 1), _parts(a)],
+    ),
+    "consistency": Kernel("q_copy q_image table", "grads loss"),
+    "draw": Kernel("images", "result"),
+    "draw_maps": Kernel("seed offset", "maps"),
+    "gather": Kernel("images indices", "result"),
+    "latents": Kernel("seed offset table", "inputs values"),
+    "mi_loss": Kernel("q_params logits values table weights", "grads means total"),
+    "order": Kernel("positions seed", "indices"),
+    "warp_forward": Kernel("x maps fill", "y"),
+    # A pixel of an image looks at 4 x 4 pixels of the result, if the change is small.
+    "warp_backward": Kernel("dy maps", "dx", lambda a, loops: [4] * loops),
+}
+
+
+def work_of(launch: Launch) -> Work:
+    """What a launch costs.
+
+    Raises:
+        KeyError: the kernel has no entry in ``KERNELS``.
+        ValueError: its machine code has other loops than its entry says.
+    """
+    name = name_of(launch)
+    code, registers, shared = _compiled(_Keyed(key_of(launch), launch))
+    arguments = arguments_of(launch)
+    try:
+        instructions, waits = code.executed(KERNELS[name].trips(arguments, len(code.loops)))
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}; see KERNELS in bench/predict/ours.py") from None
+    warps, programs = launch.constants.get("num_warps", 4), math.prod(launch.grid)
+    each = -(-programs // h100.SMS)  # programs of the SM that gets the most
+    rounds = -(-each // _resident(warps, registers, shared))
+    return Work(
+        kernel=name,
+        shape="x".join(map(str, launch.grid)),
+        moved=moved_by(name, arguments),
+        issue_s=h100.cycles(each * warps * instructions / h100.ISSUED),
+        chain_s=h100.cycles(rounds * waits * h100.LATENCY),
+        ours=True,
+    )
+
+
+def arguments_of(launch: Launch) -> Arguments:
+    """A launch's arguments and constants by name, without _ptr."""
+    names = (name.removesuffix("_ptr") for name in launch.kernel.arg_names)
+    return {**dict(zip(names, launch.args, strict=False)), **launch.constants}
+
+
+def moved_by(name: str, arguments: Arguments) -> int:
+    """Bytes that a launch moves at least; of all images those of the batch."""
+    kernel, total = KERNELS[name], 0
+    for wanted in (*kernel.read.split(), *kernel.written.split()):
+        value = arguments[wanted]
+        for tensor in value if isinstance(value, tuple) else (value,):
+            if tensor is not None:
+                like = arguments["result"] if wanted == "images" else tensor
+                total += like.numel() * tensor.element_size()
+    return total
+
+
+def _resident(warps: int, registers: int, shared: int) -> int:
+    """Programs that an SM runs at a time."""
+    each = -(-registers // 8) * 8 * 32 * warps
+    return max(
+        1,
+        min(
+            h100.PROGRAMS,
+            h100.WARPS // warps,
+            h100.REGISTERS // each,
+            h100.SHARED_BYTES // (shared + h100.SHARED_RESERVED),
+        ),
+    )
+
+
+@dataclass(frozen=True)
+class _Keyed:
+    """A launch, equal to others for which Triton compiles the same."""
+
+    key: tuple[Any, ...]
+    launch: Launch
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Keyed) and self.key == other.key
+
+    def __hash__(self) -> int:
+        return hash(self.key[0])
+
+
+@functools.cache
+def _compiled(keyed: _Keyed) -> tuple[sass.Code, int, int]:
+    """Code, registers of a thread, and bytes of shared memory."""
+    compiled = compile_launch(keyed.launch, 90)
+    cubin = compiled.asm["cubin"]
+    return sass.parse(dump(cubin, "-sass")), resources(cubin)[0], compiled.metadata.shared

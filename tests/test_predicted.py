@@ -1,0 +1,320 @@
+"""The cost model: its counts and its arithmetic, by hand; and the gate that it is."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from bench.floor import work_of
+from bench.launches import all_launches
+from bench.predict import __main__ as command
+from bench.predict import library, ours, report, sass
+from bench.predict.iteration import count
+from bench.predict.work import Work
+from fastinfogan.config import preset_config
+from fastinfogan.kernels import triton_module
+from fastinfogan.kernels.adam import adam, offsets
+from fastinfogan.kernels.bn_act import bn_act
+
+ROOT = Path(__file__).resolve().parent.parent
+aten = torch.ops.aten
+pytestmark = pytest.mark.skipif(not triton_module.INSTALLED, reason="Triton is not installed")
+
+
+def empty(*shape, dtype=torch.bfloat16, **options):
+    return torch.empty(shape, dtype=dtype, device="meta", **options)
+
+
+def microseconds(works):
+    return [round(1e6 * work.seconds, 2) for work in works]
+
+
+# -- What an iteration launches ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("preset", command.PRESETS)
+def test_no_preset_launches_more_than_is_committed(preset):
+    """The FLOP of its products are those that the floor counts from the preset's rows."""
+    found = count(preset, torch.bfloat16, update="alternating")
+    committed = command.committed()[preset]
+    assert found.launches <= committed["launches"]
+    assert len(found.ours) <= committed["launches_ours"]
+    assert sum(work.flop for work in found.library) == work_of(preset_config(preset)).flop
+    assert triton_module.recorded == []
+
+
+def test_what_is_counted_differs_with_the_precision_and_the_update():
+    half = count("mnist", torch.bfloat16)
+    full = count("mnist", None)
+    once = count("mnist", torch.bfloat16, update="simultaneous")
+    assert half.ours[0].args[0].dtype == torch.bfloat16
+    assert full.ours[0].args[0].dtype == torch.float32
+    # No channels are padded in float32; and a second pass of G and D is left out.
+    assert full.launches < half.launches
+    assert once.launches < half.launches
+
+
+def test_gradients_are_not_copied_because_they_are_counted():
+    """Autograd copies a gradient that somebody else holds, too."""
+    assert "copy" not in {work.kernel for work in count("mnist").library}
+
+
+# -- The library's launches, by hand -------------------------------------------------------------
+
+
+def test_a_large_product_is_worked_off_in_tiles():
+    """4096 x 4096 x 4096: 32 x 16 tiles of 128 x 256 take four rounds of 132.
+
+    A tile has 2 x 128 x 256 x 4096 FLOP, at 70 % of 4,096 a cycle: 93,623 cycles or 53.35 µs. Four
+    of them, 1 µs to fill and 0.8 µs for the node: 215.19 µs.
+    """
+    a = empty(4096, 4096)
+    works = library.launches_of(aten.mm.default, (a, a), a)
+    assert microseconds(works) == [215.19]
+    assert (works[0].flop, works[0].moved) == (2 * 4096**3, 3 * 2 * 4096**2)
+    assert works[0].bound == "arithmetic"
+
+
+def test_a_product_with_few_tiles_is_cut_along_k():
+    """128 x 128 x 4096: the tile alone would keep one SM busy for 30 µs, 129 idle."""
+    a, b, out = empty(128, 4096), empty(4096, 128), empty(128, 128)
+    product, parts = library.launches_of(aten.mm.default, (a, b), out)
+    assert parts.kernel == "product, sum of parts"
+    assert parts.moved == 16 * 4 * 128 * 128  # float32, of 16 parts
+    # 4 tiles of 64 x 64 in each part, at 40 %: 1,280 cycles.
+    assert microseconds([product]) == [round(0.8 + 1.0 + 1e6 * 1280 / 1.755e9, 2)]
+
+
+def test_an_image_s_convolution_is_padded_and_slow():
+    """64 maps of 14 x 14 from 28 x 28 x 1, 128 images: as 8 channels at 5 % of the peak."""
+    x, weight = (empty(128, 1, 28, 28), empty(64, 1, 4, 4))
+    out, bias = empty(128, 64, 14, 14), empty(64)
+    args = (x, weight, bias, [2, 2], [1, 1], [1, 1], False, [0, 0], 1)
+    padding, convolution, added = library.launches_of(aten.convolution.default, args, out)
+    assert padding.moved == 9 * 2 * 128 * 784
+    assert convolution.flop == 2 * 16 * 64 * 128 * 196
+    expected = 0.8 + 1.0 + 1e6 * 8 * convolution.flop / (0.05 * 4096 * 132 * 1.755e9)
+    assert microseconds([convolution]) == [round(expected, 2)]
+    assert added.moved == 2 * 2 * out.numel()
+    assert added.bound == "bytes"
+
+
+def test_views_and_allocations_launch_nothing():
+    x = empty(4, 6)
+    for function, args, out in (
+        (aten.t.default, (x,), x.t()),
+        (aten.split.Tensor, (x, 2), x.split(2)),
+        (aten.new_empty.default, (x, [3]), empty(3)),
+    ):
+        assert library.launches_of(function, args, out) == []
+    assert len(library.launches_of(aten.add.Tensor, (x, x), x)) == 1
+    assert library.launches_of(aten.copy_.default, (x, x), x)[0].moved == 2 * 48
+    assert len(library.launches_of(aten.constant_pad_nd.default, (x, [1, 1]), empty(4, 8))) == 2
+
+
+# -- Our kernels, by hand ------------------------------------------------------------------------
+
+
+def recorded(run, kernel):
+    """The launch of a kernel."""
+    triton_module.recorded.clear()
+    run()
+    found = [x for x in triton_module.recorded if ours.name_of(x) == kernel]
+    triton_module.recorded.clear()
+    return found[0]
+
+
+def run_bn_act():
+    """A group of 25,088 rows and 64 channels: the first map of ``mnist``, 128 images of 14 x 14."""
+    x = empty(128, 64, 14, 14).to(memory_format=torch.channels_last)
+    numbers = [empty(64, dtype=torch.float32) for _ in range(4)]
+    bn_act(x, *numbers, 0.1, impl="triton")
+
+
+def code_of(monkeypatch, code, registers=64):
+    monkeypatch.setattr(ours, "_compiled", lambda keyed: (code, registers, 1024))
+
+
+LOAD, OTHER = "LDG.E R2, desc[UR4][R2.64]", "FADD R1, R1, R2"
+
+
+def test_bn_act_s_partials_wait_for_one_load_after_another(monkeypatch):
+    """64 programs for 132 SMs: each goes through 392 rows in 25 steps of 16 and waits in each.
+
+    26 x 500 cycles are 7.41 µs; 0.8 for the node: 8.21 µs. The bytes, 3.2 MB and 49 KB of partials,
+    take 1.09 µs, so the ideal is 2 µs.
+    """
+    code = sass.Code(((0, OTHER), (16, LOAD), (32, OTHER), (48, "EXIT")), ((16, 32),))
+    code_of(monkeypatch, code)
+    work = ours.work_of(recorded(run_bn_act, "bn_act_partials"))
+    assert work.shape == "1x64x1"
+    assert work.moved == 2 * 25_088 * 64 + 4 * 64 * 3 * 64
+    assert microseconds([work]) == [8.21]
+    assert work.bound == "latency"
+    assert work.issue_s == pytest.approx((2 + 25 * 2) * 4 / 4 / 1.755e9)
+    assert round(1e6 * work.ideal_s, 2) == 2.0
+
+
+def test_every_program_of_bn_act_adds_up_all_parts_again(monkeypatch):
+    """1,568 programs, 12 on the fullest SM; 64 parts, 8 at a time, at 263 instructions; 323 more.
+
+    12 x (8 x 263 + 323) cycles, as four warps are issued in one: 16.6 µs, and the node's 0.8.
+    """
+    straight = [(16 * i, OTHER) for i in range(323)]
+    loop = [(16 * i, OTHER) for i in range(323, 323 + 263)]
+    code_of(monkeypatch, sass.Code((*straight, *loop), ((loop[0][0], loop[-1][0]),)))
+    work = ours.work_of(recorded(run_bn_act, "bn_act_forward"))
+    assert work.shape == "1x1568x1"
+    assert microseconds([work]) == [round(0.8 + 1e6 * 12 * (8 * 263 + 323) / 1.755e9, 2)]
+    assert work.bound == "instructions"
+    assert work.ratio > report.MOST_RATIO
+
+
+def test_adam_moves_thirty_bytes_a_parameter(monkeypatch):
+    """A million and 24 parameters in segments of 1,024, gradients of 2 bytes: 28 bytes each."""
+    sizes = (1024 * 1000, 24)
+    total = offsets(sizes)[1]
+
+    def run():
+        flat = [empty(total, dtype=torch.float32) for _ in range(3)]
+        number = empty(1, dtype=torch.int64)
+        grads = [empty(size) for size in sizes]
+        adam(
+            flat[0], grads, *flat[1:], number, empty(1, dtype=torch.float32),
+            beta1=0.5, beta2=0.999, eps=1e-8, copy=empty(total), impl="triton",
+        )  # fmt: skip
+
+    code_of(monkeypatch, sass.Code(((0, OTHER),), ()))
+    work = ours.work_of(recorded(run, "adam"))
+    assert total == 1024 * 1001
+    assert work.moved == 26 * total + 2 * sum(sizes)
+    assert microseconds([work]) == [round(0.8 + 1e6 * work.moved / 3e12, 2)]
+
+
+def test_every_kernel_has_its_entry():
+    assert {ours.name_of(launch) for launch in all_launches()} == set(ours.KERNELS)
+
+
+def test_a_kernel_whose_loops_are_not_known_is_named(monkeypatch):
+    code_of(monkeypatch, sass.Code(((0, OTHER), (16, OTHER)), ((0, 16),)))
+    monkeypatch.setitem(ours.KERNELS, "bn_act_forward", ours.Kernel("x", "y", lambda a, n: []))
+    with pytest.raises(ValueError, match="bn_act_forward: 0 numbers of trips for 1 loops; see KER"):
+        ours.work_of(recorded(run_bn_act, "bn_act_forward"))
+
+
+def test_programs_that_an_sm_runs_at_a_time():
+    assert ours._resident(4, 32, 0) == 16  # 64 warps
+    assert ours._resident(4, 57, 0) == 8  # 65,536 registers, 64 a thread
+    assert ours._resident(4, 32, 57_000) == 4  # shared memory
+    assert ours._resident(1, 16, 0) == 32
+
+
+MACHINE_CODE = """
+        /*0000*/                   LDC R1, c[0x0][0x28] ;       /* 0x00000a00ff017b82 */
+                                                                /* 0x000fe20000000800 */
+        /*0010*/                   LDG.E R3, desc[UR4][R2.64] ; /* 0x0000000402037981 */
+        /*0020*/                   FADD R4, R4, R3 ;            /* 0x0000000304047221 */
+        /*0030*/               @P0 BRA 0x10 ;                   /* 0xfffffffc00240947 */
+        /*0040*/               @P1 BRA 0x90 ;                   /* 0x0000000000240947 */
+        /*0050*/                   FADD R4, R4, R3 ;            /* 0x0000000304047221 */
+        /*0060*/                   LDG.E R3, desc[UR4][R2.64] ; /* 0x0000000402037981 */
+        /*0070*/               @P0 BRA 0x60 ;                   /* 0xfffffffc00240947 */
+        /*0080*/                   FADD R4, R4, R3 ;            /* 0x0000000304047221 */
+        /*0090*/                   STG.E desc[UR4][R2.64], R4 ; /* 0x0000000402007986 */
+        /*00a0*/                   EXIT ;                       /* 0x000000000000794d */
+        /*00b0*/                   BRA 0xb0 ;                   /* 0xfffffffc00fc7947 */
+        /*00c0*/                   NOP ;                        /* 0x0000000000007918 */
+"""
+
+
+def test_machine_code_is_read_loop_by_loop():
+    code = sass.parse(MACHINE_CODE)
+    assert len(code.instructions) == 12
+    assert code.loops == ((0x10, 0x30), (0x60, 0x70))
+    # 7 in no loop, 3 and 2 in the loops; waits: once, and in each trip.
+    assert code.executed([5, 2]) == (7 + 15 + 4, 1 + 5 + 2)
+    # The second loop is left out with the two around it.
+    assert code.executed([5, 0]) == (5 + 15, 1 + 5)
+
+
+# -- The gate ------------------------------------------------------------------------------------
+
+
+def work(us, ours=True):
+    """A launch of a kernel whose ideal is 2 µs."""
+    return Work("kernel", "1", 0, issue_s=1e-6 * (us - 0.8), ours=ours)
+
+
+def test_the_gate_takes_no_more_launches_and_no_slower_kernel():
+    committed = report.summary([work(3.9), work(2.0)], 128)
+    assert report.faults("p", committed, committed) == []
+    assert report.faults("p", report.summary([work(3.0)], 128), committed) == []
+    more = report.summary([work(2.0)] * 3, 128)
+    assert report.faults("p", more, committed) == ["p: 3 launches, 2 before"]
+    slower = report.summary([work(4.2), work(2.0)], 128)
+    assert report.faults("p", slower, committed) == [
+        "p: kernel takes 2.1 times its ideal; 2.0 is allowed"
+    ]
+    library = report.summary([work(9.0, ours=False), work(2.0)], 128)
+    assert report.faults("p", library, committed) == []
+
+
+def test_what_is_known_to_be_slow_may_not_become_slower():
+    known = report.summary([work(8.0)], 128)
+    assert known["over_twice_ideal"] == {"kernel": 4.0}
+    assert report.faults("p", report.summary([work(8.6)], 128), known) == []
+    assert report.faults("p", report.summary([work(9.0)], 128), known) == [
+        "p: kernel takes 4.5 times its ideal; 4.4 is allowed"
+    ]
+
+
+def test_the_page_s_tables_are_those_of_the_results_file():
+    page = command.DOCS.read_text()
+    assert command.with_tables(page, command.committed()) == page
+
+
+def run(*command):
+    """In another process: this one's kernels are interpreted, and can't be compiled."""
+    environment = os.environ | {"TRITON_INTERPRET": "0"}
+    return subprocess.run(
+        [sys.executable, *command], cwd=ROOT, env=environment, capture_output=True, text=True
+    )
+
+
+def test_the_largest_launches_of_mnist_are_within_what_is_committed():
+    code = """if True:
+        import math, torch
+        from bench.predict import __main__ as command, ours, report
+        from bench.predict.iteration import count
+        largest = {}
+        for launch in sorted(count("mnist").ours, key=lambda launch: math.prod(launch.grid)):
+            largest[ours.name_of(launch)] = launch
+        found = report.summary([ours.work_of(launch) for launch in largest.values()], 128)
+        print(*sorted(largest))
+        print(report.faults("mnist", found, command.committed()["mnist"]))
+    """
+    done = run("-c", code)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == [
+        "adam bn_act_backward bn_act_backward_partials bn_act_forward bn_act_partials draw latents "
+        "mi_loss",
+        "[]",
+    ]
+
+
+@pytest.mark.slow
+def test_the_command_finds_nothing_that_grew():
+    done = run("-m", "bench.predict")
+    assert done.returncode == 0, done.stderr
+    assert len([line for line in done.stdout.splitlines() if ", 128 |" in line]) == 4
+
+
+def test_the_command_refuses_where_kernels_are_interpreted(capsys, monkeypatch):
+    monkeypatch.setattr(triton_module, "INTERPRETED", True)
+    assert command.main([]) == 2
+    assert capsys.readouterr().err.startswith("error: predict: TRITON_INTERPRET=1 is set")
