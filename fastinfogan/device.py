@@ -1,12 +1,14 @@
-"""Devices: pick the one that ``--device`` names, ask what it has, wait for it."""
+"""Devices: pick the one that ``--device`` names, ask what it has, wait for it, copy from it."""
 
 from __future__ import annotations
 
 import os
 import platform
 import sys
+from collections.abc import Mapping
 
 import torch
+from torch import Tensor
 
 from fastinfogan.errors import UserError
 from fastinfogan.sizes import counted
@@ -89,3 +91,24 @@ def wait(device: torch.device) -> None:
     """Return once the device has done all that it was given."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
+
+
+def on_host(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Copies in the computer's memory, which are whole on return.
+
+    Each is laid out as its tensor is, so that nothing but bytes moves; from a GPU at the bus's full
+    speed, which takes pinned memory. Its stream runs nothing else meanwhile: a copy on the device
+    first would spare it a few milliseconds, for as much of its memory again.
+
+    Args:
+        tensors: on any devices.
+    """
+    copies = {
+        name: torch.empty_like(tensor, device="cpu", pin_memory=tensor.is_cuda).copy_(
+            tensor, non_blocking=True
+        )
+        for name, tensor in tensors.items()
+    }
+    for device in {tensor.device for tensor in tensors.values()}:
+        wait(device)
+    return copies

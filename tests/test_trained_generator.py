@@ -17,11 +17,10 @@ from fastinfogan.errors import UserError
 from fastinfogan.model.networks import Generator
 from fastinfogan.plan import Plan
 from fastinfogan.results.generator import TrainedGenerator
-from fastinfogan.results.grid import tile
+from fastinfogan.results.grid import save_pngs, tile
 from fastinfogan.results.pictures import to_uint8, traversal
 from fastinfogan.results.run import open_generator
-from fastinfogan.training.average import Average
-from fastinfogan.training.checkpoint import Progress, save_checkpoint
+from fastinfogan.training.checkpoint import Progress, engine_state, save_checkpoint
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +97,7 @@ def test_traversals_follow_the_labels(trained):
 
 
 def test_pictures_of_every_code(trained, tmp_path):
-    trained.save_pictures(tmp_path / "pictures", "_7")
+    save_pngs(tmp_path / "pictures", trained.pictures(), "_7")
     assert sorted(path.name for path in (tmp_path / "pictures").iterdir()) == [
         "samples_7.png", "traversal_c1_cat10_7.png", "traversal_c2_uni_7.png",
         "traversal_c3_bern_7.png",
@@ -114,7 +113,7 @@ def test_open_takes_a_file_or_a_run_directory(tmp_path):
     run.mkdir()
     (run / "config.json").write_text(json.dumps(to_dict(config)))
     progress = Progress(3, 0, 0, 0, 0, 0.0, config.fingerprint(), "")
-    save_checkpoint(run / "checkpoints", engine, Average(engine, 0), torch.zeros(3), progress)
+    save_checkpoint(run / "checkpoints", engine_state(engine), progress)
     for source in (path, run):
         opened = open_generator(source)
         with torch.no_grad():

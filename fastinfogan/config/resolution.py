@@ -115,7 +115,10 @@ def _check_ranges(config: TrainConfig) -> None:
         ("--beta2", optim.beta2, 0 <= optim.beta2 < 1, "0 or more and below 1 works"),
         ("--seed", run.seed, 0 <= run.seed < 2**63, "0 to 2^63 - 1 works"),
         *(
-            (flag, every, least <= every < 2**63, f"{least} or more works, up to 2^63 - 1")
+            (
+                flag, every, every is None or least <= every < 2**63,
+                f"{least} or more works, up to 2^63 - 1",
+            )
             for flag, every, least in (
                 ("--log-every", run.log_every, 1),
                 ("--sample-every", run.sample_every, 0),

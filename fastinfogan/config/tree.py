@@ -139,12 +139,14 @@ class RunConfig:
     most expensive things."""
     log_every: int = 20
     """Iterations between lines of metrics.jsonl."""
-    sample_every: int = 250
-    """Iterations between pictures; 0 leaves only the ones at the end."""
+    sample_every: Annotated[int | None, unset_as("COUNT", "by time")] = None
+    """Iterations between pictures; 0 leaves only the ones at the end. By time as for
+    --checkpoint-every."""
     evaluate_every: int = 0
     """Iterations between evaluations against labels, for metrics.jsonl; 0 leaves only the end's."""
-    checkpoint_every: int = 250
-    """Iterations between checkpoints; the two newest are kept."""
+    checkpoint_every: Annotated[int | None, unset_as("COUNT", "by time")] = None
+    """Iterations between checkpoints; the two newest are kept. By time: after a minute, or fifty
+    times as long as saving takes."""
 
     def __post_init__(self) -> None:
         if self.out is not None:

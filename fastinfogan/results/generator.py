@@ -29,6 +29,7 @@ from fastinfogan.results.pictures import (
 )
 
 MOST_BYTES = 2**32  # of images in a file
+SAMPLES = 128  # images in a picture of samples
 
 
 @dataclass(frozen=True)
@@ -182,7 +183,7 @@ class TrainedGenerator:
     def save_samples(
         self,
         path: Path | str,
-        count: int = 128,
+        count: int = SAMPLES,
         *,
         seed: int = 0,
         fixed: Mapping[int | str, float] | None = None,
@@ -215,8 +216,7 @@ class TrainedGenerator:
             return
         by_index = self._by_index(fixed).items()
         pinned = "".join(f", {self.spec.names[i]} = {v:g}" for i, v in by_index)
-        grid = tile(images, columns=min(count, 16))
-        save_png(path, label_grid(grid, f"samples of seed {seed}{pinned}"))
+        save_png(path, _under_caption(images, f"samples of seed {seed}{pinned}"))
 
     def _most_in_memory(self) -> int:
         """How many images with their latents can be written at once: they are held three times."""
@@ -224,14 +224,17 @@ class TrainedGenerator:
         free = free_memory(torch.device("cpu"))
         return max(1, min(MOST_BYTES, free // 4) // of_each)
 
-    def save_pictures(self, folder: Path, suffix: str = "") -> None:
-        """Write samples.png, and traversal_CODE.png for every code.
+    def pictures(self) -> dict[str, np.ndarray]:
+        """A grid of samples, "samples", and the traversal of every code, "traversal_CODE".
 
-        Args:
-            folder: where; it is made if need be.
-            suffix: goes before the dot of each name.
+        Returns:
+            Name -> uint8 (height, width, C).
         """
-        folder.mkdir(parents=True, exist_ok=True)
-        self.save_samples(folder / f"samples{suffix}.png")
+        drawn = {"samples": _under_caption(self.sample(SAMPLES), "samples of seed 0")}
         for code, name in enumerate(self.spec.names):
-            save_png(folder / f"traversal_{name}{suffix}.png", self.traverse(code))
+            drawn[f"traversal_{name}"] = self.traverse(code)
+        return drawn
+
+
+def _under_caption(images: np.ndarray, caption: str) -> np.ndarray:
+    return label_grid(tile(images, columns=min(len(images), 16)), caption)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -86,6 +86,19 @@ def save_png(path: Path | str, image: np.ndarray) -> None:
     buffer = BytesIO()
     _to_pillow(image).save(buffer, format="png")
     atomic_write(Path(path), buffer.getvalue())
+
+
+def save_pngs(folder: Path, images: Mapping[str, np.ndarray], suffix: str = "") -> None:
+    """Write images as PNG.
+
+    Args:
+        folder: where; it is made if need be.
+        images: name of a file, without its ending -> as for ``save_png``.
+        suffix: goes after each name.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, image in images.items():
+        save_png(folder / f"{name}{suffix}.png", image)
 
 
 def _to_pillow(image: np.ndarray) -> Any:

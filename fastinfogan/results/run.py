@@ -17,6 +17,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -33,6 +34,7 @@ from fastinfogan.results.eval_mode import in_eval_mode
 from fastinfogan.results.evaluate import Evaluation, evaluate
 from fastinfogan.results.generator import TrainedGenerator
 from fastinfogan.results.generator_file import export_generator, load_generator
+from fastinfogan.results.grid import save_pngs
 from fastinfogan.results.summary import read_summary
 from fastinfogan.tell import Tell, on_stderr
 from fastinfogan.training.checkpoint import load_newest
@@ -117,15 +119,10 @@ class Run:
         )
         return path
 
-    def save_pictures(self, folder: Path, suffix: str = "") -> None:
-        """Write a grid of samples, and a traversal of every code, as PNG.
-
-        Args:
-            folder: where; it is made if need be.
-            suffix: goes before the dot of each name.
-        """
+    def pictures(self) -> dict[str, np.ndarray]:
+        """Name -> a grid of samples, and the traversals of all codes: uint8 (height, width, C)."""
         with in_eval_mode(self.generator):
-            self.trained_generator().save_pictures(folder, suffix)
+            return self.trained_generator().pictures()
 
     def trained_generator(self) -> TrainedGenerator:
         """The generator and what it takes to use it, for which it must be in eval mode."""
@@ -155,7 +152,7 @@ class Run:
         evaluation = self.evaluation = self.evaluate(data)
         self.code_to_label = evaluation.code_to_label
         self.export()
-        self.save_pictures(self.folder)
+        save_pngs(self.folder, self.pictures())
         spec = self.config.spec
         metrics = read_metrics(self.folder / "metrics.jsonl", spec)
         if metrics:  # somebody may have removed them

@@ -17,6 +17,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from fastinfogan.device import on_host
 from fastinfogan.engine.build import Engine
 from fastinfogan.model.weights import restore_weights, weights
 
@@ -63,14 +64,16 @@ class Average:
             torch._foreach_lerp_(self._means, self._learning, 1 - (1 - 1 / horizon) ** EVERY)
 
     def state(self) -> dict[str, Tensor]:
-        """What a checkpoint keeps: nothing where nothing is averaged."""
+        """What a checkpoint keeps, copied: nothing where nothing is averaged."""
         if not self._length:
             return {}
-        return {
-            f"average.{name}.{key}": tensor.cpu().clone(memory_format=torch.contiguous_format)
-            for name in ("generator", "discriminator")
-            for key, tensor in weights(getattr(self, name)).items()
-        }
+        return on_host(
+            {
+                f"average.{name}.{key}": tensor
+                for name in ("generator", "discriminator")
+                for key, tensor in weights(getattr(self, name)).items()
+            }
+        )
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
         """Take what ``state`` gave."""

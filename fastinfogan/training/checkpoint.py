@@ -13,21 +13,23 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import safetensors.numpy
 import safetensors.torch
 import torch
 from torch import Tensor, nn
 
+from fastinfogan.device import on_host
 from fastinfogan.engine.build import Engine
 from fastinfogan.errors import TrainingDiverged, UserError
 from fastinfogan.files import atomic_write, sync_folder
 from fastinfogan.json_files import parse_json
 from fastinfogan.model.weights import restore_weights, weights
-from fastinfogan.training.average import Average
 
 KEEP = 2
 _NAME = re.compile(r"step_(\d{8,})\.json")
@@ -59,26 +61,33 @@ class Progress:
 
     def digest(self, content: bytes) -> str:
         """SHA-256 of this and of the tensors that go with it."""
-        described = json.dumps(asdict(self), sort_keys=True).encode()
-        return hashlib.sha256(described + content).hexdigest()
+        digest = hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode())
+        digest.update(content)
+        return digest.hexdigest()
 
 
-def save_checkpoint(
-    folder: Path, engine: Engine, average: Average, window: Tensor, progress: Progress
-) -> Path:
+def save_checkpoint(folder: Path, tensors: Mapping[str, Tensor], progress: Progress) -> Path:
     """Save a checkpoint, and remove all but the newest two.
 
+    Beside a training it takes one core: numpy's operations run in the thread that asks for them,
+    where torch's would start as many threads as training has.
+
+    Args:
+        folder: of the checkpoints; it is made if need be.
+        tensors: all that is to be kept, on the CPU.
+        progress: where the run stood when they were copied.
+
     Raises:
-        TrainingDiverged: a weight is NaN or infinite; nothing is written.
+        TrainingDiverged: a weight or a moment is NaN or infinite; nothing is written.
     """
-    tensors = {**engine_state(engine), **average.state()}
-    for name, tensor in tensors.items():
-        if not torch.isfinite(tensor).all():
+    arrays = {name: np.asarray(tensor.numpy(), order="C") for name, tensor in tensors.items()}
+    for name, array in arrays.items():
+        if name != "window" and not np.isfinite(array).all():
             raise TrainingDiverged(f"iteration {progress.iteration}: {name} is not finite")
     folder.mkdir(exist_ok=True)
     sync_folder(folder.parent)
     path = folder / f"step_{progress.iteration:08d}.safetensors"
-    content = safetensors.torch.save({**tensors, "window": window.cpu()})
+    content = safetensors.numpy.save(arrays)
     atomic_write(path, content)
     described = {**asdict(progress), "sha256": progress.digest(content)}
     atomic_write(path.with_suffix(".json"), json.dumps(described, indent=2).encode())
@@ -135,7 +144,7 @@ def set_aside(path: Path) -> None:
 
 
 def engine_state(engine: Engine) -> dict[str, Tensor]:
-    """Weights, buffers and optimiser moments under stable names, contiguous, on the CPU."""
+    """Weights, buffers and optimiser moments under stable names, copied to the CPU."""
     state: dict[str, Tensor] = {}
     for prefix, network in (
         ("generator", engine.generator),
@@ -149,11 +158,7 @@ def engine_state(engine: Engine) -> dict[str, Tensor]:
                 state[f"{prefix}.{name}.{key}"] = tensor
     if engine.loss_scale is not None:
         state["loss_scale"] = engine.loss_scale.state()
-    # Copies: in the engine some share memory.
-    return {
-        name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
-        for name, tensor in state.items()
-    }
+    return on_host({name: tensor.detach() for name, tensor in state.items()})
 
 
 def restore_engine_state(engine: Engine, state: dict[str, Tensor]) -> None:

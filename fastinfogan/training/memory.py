@@ -21,14 +21,17 @@ def fitting(config: TrainConfig, device: torch.device) -> str:
 def fitting_batch(config: TrainConfig, device: torch.device) -> int:
     """A batch that should fit in the device's memory: a power of two below the one that doesn't.
 
-    Counts weights, gradients and moments (20 bytes a parameter with a half-precision copy), and for
-    each image the outputs of every layer, their gradients, and as much again for what libraries
-    need on the way.
+    Counts weights, gradients and moments (20 bytes a parameter with a half-precision copy), their
+    means, and for each image the outputs of every layer, their gradients, and as much again for
+    what libraries need on the way. A checkpoint that is being written is there twice, copied and as
+    a file's content, but never on a GPU.
     """
     memory = total_memory(device)
     rows = config.architecture.rows(config.spec)
     layers = [layer for stack in rows.values() for layer in stack]
-    fixed = 20 * sum(row.parameters(before) for row, before, _ in layers)
+    means = 4 if config.optim.average else 0
+    saving = 2 * (12 + means) if device.type == "cpu" else 0
+    fixed = (20 + means + saving) * sum(row.parameters(before) for row, before, _ in layers)
     # D sees a real and a fake image for every one that G makes.
     outputs = sum(
         math.prod(after) * (1 if name == "generator" else 2)

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
 from types import FrameType
 from typing import Any
 
 
 class Clock:
-    """Seconds spent in a run, over all its sessions, and the speed of training alone.
+    """Seconds spent in a run, over all its sessions, and its speed: by the clock on the wall.
 
     Args:
         before: seconds spent in earlier sessions.
@@ -30,19 +28,12 @@ class Clock:
         return time.monotonic() - self._origin
 
     def lap(self, iteration: int, batch_size: int) -> dict[str, float]:
-        """``images_per_s`` since the last lap, pauses left out, and ``seconds`` in all."""
+        """``images_per_s`` since the last lap, pauses included, and ``seconds`` in all."""
         now = time.monotonic()
         seconds, self._lap = now - self._lap, now
         images = (iteration - self._started_at) * batch_size
         self._started_at = iteration
         return {"images_per_s": round(images / seconds, 1), "seconds": round(self.total, 2)}
-
-    @contextlib.contextmanager
-    def paused(self) -> Iterator[None]:
-        """What runs inside doesn't count in the next lap's speed."""
-        before = time.monotonic()
-        yield
-        self._lap += time.monotonic() - before
 
 
 # What asks a run to save and stop: people, shutdowns, terminals that close, and batch systems that

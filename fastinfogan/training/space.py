@@ -18,6 +18,7 @@ from fastinfogan.training.directory import CONFIG
 
 ROW_BYTES = 1000  # of metrics.jsonl, with TensorBoard's of the same
 PICTURE_IMAGES = 128  # in a grid of samples; a traversal has about as many
+BY_TIME = 250  # iterations between pictures where time decides: a guess
 PACKED = 0.25  # bytes of a PNG a pixel's byte, at least
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -37,15 +38,14 @@ def check_space(out: Path, config: TrainConfig, engine: Engine, done: int) -> No
     checkpoint = _checkpoint_bytes(engine, config.optim.average > 0)
     left = config.optim.iterations - done
     there = min(KEEP, len(list_checkpoints(out / "checkpoints")))
-    times = {name: left // every if every > 0 else 0 for name, every in (
-        ("rows", config.run.log_every), ("pictures", config.run.sample_every),
-    )}  # fmt: skip
+    sample_every = BY_TIME if config.run.sample_every is None else config.run.sample_every
+    pictures = left // sample_every if sample_every else 0
     picture = PACKED * PICTURE_IMAGES * math.prod(config.architecture.image_shape)
     needed = round(
         (KEEP + 1 - there) * checkpoint  # one is written before another goes
         + sum(t.nbytes for t in weights(engine.generator).values())
-        + times["rows"] * ROW_BYTES
-        + (times["pictures"] + 1) * (1 + len(config.spec.codes)) * picture
+        + left // config.run.log_every * ROW_BYTES
+        + (pictures + 1) * (1 + len(config.spec.codes)) * picture
     )
     free = free_bytes(out)
     if free is not None and free < needed:

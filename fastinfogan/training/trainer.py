@@ -13,7 +13,7 @@ from typing import Any
 from fastinfogan.config import TrainConfig, resolve, to_dict
 from fastinfogan.data.feeds.feed import Batches
 from fastinfogan.data.feeds.open_feed import open_feed
-from fastinfogan.device import describe_device, wait
+from fastinfogan.device import describe_device, on_host, wait
 from fastinfogan.engine.build import build_engine
 from fastinfogan.engine.draws import Draws, fill_of
 from fastinfogan.engine.graph import Captured, Eager
@@ -24,11 +24,13 @@ from fastinfogan.plan import make_plan
 from fastinfogan.results.changes import save_changes
 from fastinfogan.results.eval_mode import in_eval_mode
 from fastinfogan.results.evaluate import clusterings
+from fastinfogan.results.grid import save_pngs
 from fastinfogan.results.run import Run, read_config
 from fastinfogan.tell import lasting_output, on_stderr
 from fastinfogan.training.average import Average
 from fastinfogan.training.checkpoint import (
     Progress,
+    engine_state,
     list_checkpoints,
     remove_stale,
     save_checkpoint,
@@ -41,9 +43,12 @@ from fastinfogan.training.memory import fitting
 from fastinfogan.training.metrics import MetricsLog, Window
 from fastinfogan.training.profile import AFTER, ITERATIONS, traced
 from fastinfogan.training.resume import Standing, continued_config, restore
+from fastinfogan.training.saving import Rhythm, Saver, Work
 from fastinfogan.training.session import Clock, Signals, is_orphan
 from fastinfogan.training.space import check_space, unwritable
 from fastinfogan.training.status import open_status
+
+LOOK = 250  # iterations, at most, between looks at the clock and at signals
 
 
 def train(config: TrainConfig | None = None, resume: Path | str | None = None) -> Run:
@@ -113,6 +118,7 @@ class Training:
         self.draws.seek(self.iteration)
         total = config.optim.iterations
         self.trace_at = min(self.iteration + AFTER, total - 1) if config.run.profile else None
+        self.saver = Saver()
         self.status = open_status(total, self.iteration)
 
     def run(self) -> Run:
@@ -125,6 +131,13 @@ class Training:
                 return self._train()
             except OSError as error:
                 raise unwritable(self.out, error) from None
+            except (MemoryError, RuntimeError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                raise UserError(
+                    f"--batch-size {self._batch_size}: {self.plan.device} has too little "
+                    f"memory; {fitting(self.config, self.plan.device)}"
+                ) from None
 
     def _train(self) -> Run:
         settings, total = self.config.run, self.config.optim.iterations
@@ -134,11 +147,13 @@ class Training:
             Signals() as signals,
             self.status as status,
             MetricsLog(self.out, self.iteration, last_row, self.config.spec, self.tell) as log,
+            self.saver,
         ):
             clock = Clock(self.standing.seconds, self.iteration)
             for line in self._introduction():
                 status.line(line)
             watch = Watch(self.config, self.data, self.out / "metrics.jsonl", self.tell)
+            pictures, checkpoints = Rhythm(settings.sample_every), Rhythm(settings.checkpoint_every)
             while True:
                 finished = self.iteration == total
                 if signals.received is None and is_orphan():
@@ -150,29 +165,29 @@ class Training:
                 evaluate = self._due(settings.evaluate_every)
                 due = finished or evaluate or self.iteration % settings.log_every == 0
                 if self.window.count and due:
-                    row = {**self._means(), **clock.lap(self.iteration, self._batch_size)}
+                    row = self._means()
                     self.window.reset()
                     if evaluate:
-                        with clock.paused():
-                            row["evaluation"] = self._evaluation()
+                        row["evaluation"] = self._evaluation()
+                    row |= clock.lap(self.iteration, self._batch_size)
                     log.write(row)
                     status.metrics(row)
                     watch.see(row)
 
-                # Pictures and checkpoint: the clock stands still for them.
-                draw = not stopping and self._due(settings.sample_every)
-                save = stopping or self._due(settings.checkpoint_every)
+                # Pictures and checkpoint: copied here, written beside the iterations to come.
+                self.saver.look()
+                draw = not stopping and pictures.due(self.iteration)
+                save = stopping or checkpoints.due(self.iteration)
                 if draw or save:
-                    wait(self.plan.device)  # iterations under way are not part of the pause
-                    with clock.paused():
-                        watch.look(run.generator)
-                        if draw:
-                            run.save_pictures(self.out / "pictures", f"_{self.iteration:08d}")
-                        if save and self.iteration > saved_at:
-                            log.sync()  # the rows that the checkpoint counts
-                            self._save(clock)
-                            saved_at = self.iteration
+                    watch.look(run.generator)
+                    self.saver.wait()  # so that there is one copy at most
+                    if draw:
+                        self.saver.start(pictures.timed(lambda: self._drawn(run)))
+                    if save and self.iteration > saved_at:
+                        self.saver.start(checkpoints.timed(lambda: self._copied(clock, log)))
+                        saved_at = self.iteration
                 if stopping:
+                    self.saver.wait()
                     break
 
                 # Step: until there is something else to do; with a trace once, if asked for.
@@ -237,6 +252,7 @@ class Training:
         means = {"iteration": self.iteration, **self.window.means()}
         for name in ("d_loss", "g_loss", "mi"):
             if not math.isfinite(means[name]):
+                self.saver.wait()
                 kept = list_checkpoints(self.out / "checkpoints")
                 raise TrainingDiverged(
                     f"iteration {self.iteration}: {name} is {means[name]}; "
@@ -246,7 +262,7 @@ class Training:
                 )
         return means
 
-    # -- Checkpoint ------------------------------------------------------------------------------
+    # -- Saving ----------------------------------------------------------------------------------
 
     def _open_run(self) -> Run:
         """Write into the run directory what it is from."""
@@ -259,25 +275,33 @@ class Training:
         remove_stale(self.out / "checkpoints")  # of a session that was killed while saving
         return Run(self.out, config, self.average.generator, self.average.discriminator)
 
-    def _save(self, clock: Clock) -> None:
+    def _drawn(self, run: Run) -> Work:
+        """Pictures of now, and the work of writing them."""
+        images, suffix = run.pictures(), f"_{self.iteration:08d}"
+        return lambda: save_pngs(self.out / "pictures", images, suffix)
+
+    def _copied(self, clock: Clock, log: MetricsLog) -> Work:
+        """A copy of where the run stands now, and the work of making a checkpoint of it."""
         if self.window.count:
             self._means()
-        save_checkpoint(
-            self.out / "checkpoints",
-            self.engine,
-            self.average,
-            self.window.sums,
-            Progress(
-                iteration=self.iteration,
-                seed=self.config.run.seed,
-                data_position=self.iteration * self._batch_size,
-                latent_offset=self.draws.latent_offset(self.iteration),
-                window_count=self.window.count,
-                seconds=clock.total,
-                config_fingerprint=self.config.fingerprint(),
-                data_fingerprint=self.data.fingerprint,
-            ),
+        window = on_host({"window": self.window.sums})
+        tensors = {**engine_state(self.engine), **self.average.state(), **window}
+        progress = Progress(
+            iteration=self.iteration,
+            seed=self.config.run.seed,
+            data_position=self.iteration * self._batch_size,
+            latent_offset=self.draws.latent_offset(self.iteration),
+            window_count=self.window.count,
+            seconds=clock.total,
+            config_fingerprint=self.config.fingerprint(),
+            data_fingerprint=self.data.fingerprint,
         )
+
+        def work() -> None:
+            log.sync()  # the rows that the checkpoint counts
+            save_checkpoint(self.out / "checkpoints", tensors, progress)
+
+        return work
 
     # -- Step ------------------------------------------------------------------------------------
 
@@ -294,22 +318,11 @@ class Training:
         while self.iteration < end:
             until = self.average.until_next(self.iteration)
             some = min(until or count, end - self.iteration)
-            self._run(some)
+            self.iterations.run(some)
             self.iteration += some
             self.window.count += some
             if some == until:
                 self.average.update(self.iteration)
-
-    def _run(self, count: int) -> None:
-        try:
-            self.iterations.run(count)
-        except (MemoryError, RuntimeError) as error:
-            if not is_out_of_memory(error):
-                raise
-            raise UserError(
-                f"--batch-size {self._batch_size}: {self.plan.device} has too little "
-                f"memory; {fitting(self.config, self.plan.device)}"
-            ) from None
 
     def _trace(self) -> None:
         """Iterations with the profiler on, and what it found."""
@@ -326,16 +339,10 @@ class Training:
     def _until_next_stop(self) -> int:
         """Iterations until the loop has something else to do."""
         run, at = self.config.run, self.iteration
-        ends = [
-            (at // every + 1) * every
-            for every in (
-                run.log_every,
-                run.sample_every,
-                run.checkpoint_every,
-                run.evaluate_every,
-            )
-            if every > 0
-        ]
+        everies = (
+            LOOK, run.log_every, run.sample_every, run.checkpoint_every, run.evaluate_every,
+        )  # fmt: skip
+        ends = [(at // every + 1) * every for every in everies if every]
         if self.trace_at is not None and self.trace_at > at:
             ends.append(self.trace_at)
         return min(*ends, self.config.optim.iterations) - at

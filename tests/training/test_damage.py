@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import types
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from fastinfogan import cli
 from fastinfogan.config import preset_config
 from fastinfogan.errors import TrainingDiverged, UserError
 from fastinfogan.results.run import load_run
-from fastinfogan.training import checkpoint
+from fastinfogan.training import checkpoint, memory
 from fastinfogan.training.checkpoint import list_checkpoints
 from fastinfogan.training.memory import fitting_batch
 from fastinfogan.training.trainer import train
@@ -178,3 +179,13 @@ def test_the_batch_that_is_proposed_fits_the_memory(monkeypatch, gigabytes, fits
     properties = types.SimpleNamespace(total_memory=gigabytes * 1e9)
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: properties)
     assert fitting_batch(preset_config("celeba"), torch.device("cuda")) == fits
+
+
+@pytest.mark.parametrize(("average", "fits"), [(0, {"cuda": 64, "cpu": 32}), (100, {"cpu": 8})])
+def test_what_is_copied_for_a_checkpoint_counts(monkeypatch, average, fits):
+    """Twice weights and moments, with means if there are any: never in the memory of a GPU."""
+    config = preset_config("celeba")
+    config = replace(config, optim=replace(config.optim, average=average))
+    monkeypatch.setattr(memory, "total_memory", lambda device: 300e6)
+    for device, batch in fits.items():
+        assert fitting_batch(config, torch.device(device)) == batch
