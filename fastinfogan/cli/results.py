@@ -31,12 +31,18 @@ class Evaluate:
     """Print JSON instead of text."""
 
     def __call__(self) -> int:
+        from fastinfogan.data import find_dataset
         from fastinfogan.results.evaluation_text import format_evaluation
         from fastinfogan.results.run import load_run
 
         samples = within(1, MOST_SAMPLES, self.samples, "--samples")
         run = load_run(self.run)
         if self.data_dir is not None:
+            if find_dataset(run.config.data.dataset).built_in:
+                raise UserError(
+                    f"--data-dir {self.data_dir}: this run learned from {run.config.data.dataset}, "
+                    "whose images come with the installation; leave it out"
+                )
             data = replace(run.config.data, data_dir=self.data_dir)
             run.config = replace(run.config, data=data)
         evaluation = run.evaluate(samples=samples)

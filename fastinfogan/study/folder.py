@@ -22,6 +22,7 @@ from fastinfogan.config import (
     TrainConfig,
     differences,
     flag_of,
+    other_experiment,
     resolve,
     to_dict,
 )
@@ -126,6 +127,10 @@ def open_study(
         UserError: the folder can't be made or written (of a finished study it needn't), holds
             something else, or a study of another configuration.
     """
+    if folder is not None and (folder / FILE).exists():
+        saved = read_study(folder).config
+        if (name := other_experiment(saved, config)) is not None:
+            raise _another(folder, name, saved, config)
     config = resolve(config).kept_in(None)  # absolute: runs are started from elsewhere
     config = replace(config, run=replace(config.run, seed=0))
     stem = Path("studies") / f"{config.data.dataset}-{datetime.now():%Y%m%d-%H%M%S}"
@@ -254,10 +259,15 @@ def _refuse_others(folder: Path) -> None:
 
 def _refuse_another(folder: Path, saved: TrainConfig, wanted: TrainConfig) -> None:
     """Refuse to go on with a study of another configuration."""
-    for name, (before, after) in differences(saved, wanted).items():
+    for name in differences(saved, wanted):
         if name not in RESUMABLE_CHANGES or name == "optim.iterations":
-            flag = flag_of(name)
-            raise UserError(
-                f"{flag} {after}: the study in {folder} was started with {before}; leave "
-                f"{flag} out, or begin another study with --out"
-            )
+            raise _another(folder, name, saved, wanted)
+
+
+def _another(folder: Path, name: str, saved: TrainConfig, wanted: TrainConfig) -> UserError:
+    before, after = differences(saved, wanted)[name]
+    flag = flag_of(name)
+    return UserError(
+        f"{flag} {after}: the study in {folder} was started with {before}; leave "
+        f"{flag} out, or begin another study with --out"
+    )
