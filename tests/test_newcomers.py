@@ -7,6 +7,8 @@ import os
 import shutil
 
 import pytest
+from image_files import write
+from PIL import Image
 
 from fastinfogan.cli import main
 from fastinfogan.config import TrainConfig
@@ -182,3 +184,26 @@ def test_what_is_no_json_is_not_told_in_the_words_of_the_parser(
     said.append(error_line(capsys, "sample", file))
     assert "fastinfogan export RUN writes such a file anew" in said[-1]
     assert all(f"it isn't JSON, at line {lines}" in one and "char" not in one for one in said)
+
+
+@pytest.mark.parametrize("change", ["one more", "another"])
+def test_going_on_with_other_images_says_how_many_there_are_and_what_works(
+    tmp_path, own_cache, capsys, change
+):
+    images, run = tmp_path / "images", tmp_path / "run"
+    write(images, 16)
+    options = ("--device", "cpu", "--batch-size", "8", "--image-size", "28", "--channels", "1")
+    arguments = ["--dataset", "folder", "--data-dir", str(images), "--preset", "mnist-mlp"]
+    command = ["train", *arguments, *options, "--iterations", "2", "--out", str(run)]
+    assert main(command) == 0
+    first = sorted(images.rglob("*.*"))[0]
+    if change == "another":
+        Image.new("RGB", (40, 40), "red").save(first)
+    else:
+        shutil.copy(first, first.with_stem("more"))
+    capsys.readouterr()
+    assert main(["train", "--resume", str(run), "--iterations", "4"]) == 2
+    said = capsys.readouterr().err.splitlines()[-1]
+    count = 17 if change == "one more" else 16
+    assert f"--data-dir {images}: its {count} images are not the images that the run in" in said
+    assert "put back what was there, or start a new run with --out" in said

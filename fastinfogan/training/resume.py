@@ -19,6 +19,7 @@ from fastinfogan.engine.build import Engine
 from fastinfogan.errors import UserError
 from fastinfogan.results.run import read_config
 from fastinfogan.results.summary import read_summary
+from fastinfogan.sizes import counted
 from fastinfogan.training.average import Average
 from fastinfogan.training.checkpoint import (
     list_checkpoints,
@@ -101,9 +102,12 @@ def restore(
     if progress.config_fingerprint != config.fingerprint():
         raise UserError(f"{folder}: its checkpoints are of another config.json")
     if progress.data_fingerprint != data.fingerprint:
+        where = config.data.data_dir
+        flag = f"--dataset {config.data.dataset}" if where is None else f"--data-dir {where}"
         raise UserError(
-            f"--data-dir {config.data.data_dir}: these are not the images that the run in "
-            f"{out} was started with"
+            f"{flag}: its {counted(len(data), 'image')} are not the images that the run in {out} "
+            "was started with: their number, pixels, order or labels differ; put back what was "
+            "there, or start a new run with --out"
         )
     wanted, done = config.optim.iterations, progress.iteration
     # A run that was cut short after its last iteration still has to be finished.
