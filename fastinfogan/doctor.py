@@ -8,7 +8,6 @@ from __future__ import annotations
 import importlib
 import os
 import platform
-import shutil
 import sys
 import warnings
 from collections.abc import Callable, Iterator
@@ -17,6 +16,7 @@ from importlib import metadata
 from typing import Literal
 
 from fastinfogan.errors import UserError
+from fastinfogan.printable import columns
 from fastinfogan.sizes import counted
 
 Status = Literal["ok", "missing", "off"]
@@ -89,10 +89,7 @@ def main() -> int:
     from rich.text import Text
 
     checks = report()
-    # A file or a pipe has no width to keep to: there each check is one line, for grep. Nor can a
-    # terminal of a few columns show a table.
-    wide = sys.stdout.isatty() and shutil.get_terminal_size().columns >= 40
-    console = Console(highlight=False, width=None if wide else 1000)
+    console = Console(highlight=False, width=columns())
     colours = {"ok": "green", "missing": "yellow", "off": "yellow"}
     table = Table(box=None, pad_edge=False)
     for heading in ("part", "status", "found", "consequence"):
@@ -100,8 +97,11 @@ def main() -> int:
     for check in checks:
         status = Text(check.status, style=colours[check.status])
         table.add_row(check.name, status, Text(check.detail), Text(check.consequence))
-    console.print(table)
-    console.print(Text(f"What will run: {what_will_run(checks)}"))
+    with console.capture() as shown:
+        console.print(table)
+    for line in shown.get().splitlines():  # filled up with spaces to the table's width
+        print(line.rstrip())
+    print(f"What will run: {what_will_run(checks)}")
     return 0 if any(check.name == "torch" and check.status == "ok" for check in checks) else 1
 
 

@@ -28,11 +28,18 @@ def parse_json(content: bytes, shape: Any = Any) -> Any:
         value = json.loads(content)
     except UnicodeDecodeError as error:
         raise ValueError(f"byte {error.start} is no text") from None
+    except json.JSONDecodeError as error:
+        raise ValueError(no_json(error)) from None
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
     if (problem := misfit(value, shape)) is not None:
         raise ValueError(problem)
     return value
+
+
+def no_json(error: json.JSONDecodeError) -> str:
+    """What to call text that can't be parsed: the parser's words are about its own state."""
+    return f"it isn't JSON, at line {error.lineno}"
 
 
 def misfit(value: Any, shape: Any, where: str = "") -> str | None:

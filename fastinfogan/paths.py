@@ -14,6 +14,17 @@ def quoted(path: Path) -> str:
     return shlex.quote(str(path))
 
 
+def with_ending(path: Path, *endings: str) -> Path:
+    """The path of a file to write, if its name ends as what is written should.
+
+    Raises:
+        UserError: it ends otherwise; a program that goes by the name would misread the file.
+    """
+    if path.suffix not in endings:
+        raise UserError(f"--output {path}: names ending in {' and '.join(endings)} work")
+    return path
+
+
 def expanded(path: Path | str) -> Path:
     """The path, with a leading ``~`` or ``~NAME`` replaced by that home folder.
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import shutil
 
+COLUMNS = 100  # of text that goes to a file or a pipe, unless the variable COLUMNS says otherwise
 LONGEST = 400  # characters of a word: a path may well be long
 
 
@@ -20,6 +22,11 @@ def printable(text: str, most: int | None = None) -> str:
     if most is None:
         return re.sub(rf"\S{{{LONGEST + 1},}}", _cut, _visible(text))
     return _without_middle(_visible(_without_middle(text, most)), most)
+
+
+def columns() -> int:
+    """How wide a page of text may be: the terminal's columns, or a file's; 40 at least."""
+    return max(40, shutil.get_terminal_size((COLUMNS, 24)).columns)
 
 
 def _visible(text: str) -> str:

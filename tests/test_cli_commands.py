@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -175,10 +176,20 @@ def test_a_damaged_checkpoint_is_not_passed_over_in_silence(small_run, folder, c
     assert err.count("\n") == 1 and newest.name in err and "damaged" in err
 
 
-def test_datasets_lists_every_one(capsys):
+@pytest.mark.parametrize("columns", [None, 70])
+def test_datasets_lists_every_one_no_wider_than_a_page(capsys, monkeypatch, columns):
+    monkeypatch.delenv("COLUMNS", raising=False)
+    monkeypatch.setattr(
+        os, "get_terminal_size", lambda *args: os.terminal_size((0, 0))
+    )  # as of a pipe
+    if columns is not None:
+        monkeypatch.setenv("COLUMNS", str(columns))
     assert main(["datasets"]) == 0
     out = capsys.readouterr().out
     assert all(name in out for name in DATASETS)
+    for line in out.splitlines():
+        assert line == line.rstrip()
+        assert len(line) <= (columns or 100) or " " not in line.strip()  # a long address
 
 
 def test_a_folder_of_images_end_to_end(folder):

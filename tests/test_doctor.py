@@ -108,17 +108,34 @@ def test_with_a_gpu_it_is_named():
     assert doctor.what_will_run(list(checks.values())).startswith(f"training on cuda:0 ({name})")
 
 
-def test_table_is_plain_text_outside_a_terminal(capsys, monkeypatch):
+@pytest.mark.parametrize("columns", [None, 80, 140])
+def test_table_is_plain_text_outside_a_terminal(capsys, monkeypatch, columns):
     monkeypatch.delenv("FORCE_COLOR", raising=False)
+    monkeypatch.delenv("COLUMNS", raising=False)
+    monkeypatch.setattr(
+        os, "get_terminal_size", lambda *args: os.terminal_size((0, 0))
+    )  # as of a pipe
+    if columns is not None:
+        monkeypatch.setenv("COLUMNS", str(columns))
     assert doctor.main() == 0
     heading, *rows, last = capsys.readouterr().out.splitlines()
     assert "\x1b" not in "".join(rows)
-    column = heading.index("status")
+    assert max(map(len, rows)) <= (columns or 100)
+    assert not [row for row in (heading, *rows) if row != row.rstrip()]
+    starts = [heading.index(word) for word in ("part", "status", "found", "consequence")]
+    cells: list[list[str]] = []
+    for row in rows:  # as pages would wrap them, and put together again
+        own = [row[a:b] for a, b in zip(starts, [*starts[1:], None], strict=True)]
+        if own[0].strip():
+            cells.append([""] * 4)
+        cells[-1] = [
+            whole + "".join(part.split()) for whole, part in zip(cells[-1], own, strict=True)
+        ]
     checks = doctor.report()
-    assert len(rows) == len(checks)  # one line each, however long
-    for row, check in zip(rows, checks, strict=True):
-        assert row[:column].strip() == check.name
-        assert row[column:].startswith(check.status)
+    assert cells == [
+        ["".join(text.split()) for text in (c.name, c.status, c.detail, c.consequence)]
+        for c in checks
+    ]
     assert last == f"What will run: {doctor.what_will_run(checks)}"
 
 
@@ -178,7 +195,7 @@ def test_broken_torch_is_reported_and_fails(tmp_path):
     code = "import sys; from fastinfogan import doctor; sys.exit(doctor.main())"
     done = subprocess.run(
         [sys.executable, "-c", code],
-        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        env={**os.environ, "PYTHONPATH": str(tmp_path), "COLUMNS": "200"},
         cwd=tmp_path,  # not the checkout, whose ./fastinfogan would hide the installed one
         capture_output=True,
         text=True,

@@ -1,6 +1,8 @@
 """Folders: which formats are read, and what is said of all that is not."""
 
 import importlib
+import os
+import subprocess
 import sys
 import types
 from pathlib import Path
@@ -98,7 +100,7 @@ def test_other_files_are_counted_by_suffix(tmp_path, own_cache):
     assert all(f"\n  {note}" in told for note in notes)
     (root / "more.heic").write_bytes(b"?")  # it makes no other images, but another summary
     found = load(root)
-    assert found.seconds is None and "1 .heic (pip install pillow-heif" in found.notes[0]
+    assert found.seconds is None and "1 .heic (pip install -e '.[heic]'" in found.notes[0]
     ready, line = dataset_status("folder", root)
     assert ready and "6 image files" in line and "3 .cr2, 1 .heic" in line and "csv" not in line
 
@@ -109,9 +111,22 @@ def test_a_folder_of_formats_that_are_not_read_says_which(tmp_path):
     (tmp_path / "x.svg").write_bytes(b"<svg/>")
     message = error_of(load_images, "folder", tmp_path)
     assert message.startswith(f"--data-dir {str(tmp_path)!r} holds no image files (jpg, ")
-    assert "3 .heic (pip install pillow-heif reads them), 1 .svg" in message
+    assert "3 .heic (pip install -e '.[heic]' reads them), 1 .svg" in message
     ready, line = dataset_status("folder", tmp_path)
     assert not ready and "3 .heic" in line
+
+
+def test_a_jpeg_that_is_called_heic_is_read_without_the_package(tmp_path, own_cache):
+    for name, kind in (("a.heic", "JPEG"), ("b.HEIC", "PNG"), ("c.hif", "JPEG")):
+        save(tmp_path / "images" / name, flat([70] * 3), format=kind)
+    heic = b"\0\0\0\x18ftypheic" + bytes(100)
+    (tmp_path / "images" / "real.heic").write_bytes(heic)
+    found = load(tmp_path / "images")
+    assert found.data.images.shape[0] == 3 and (abs(found.data.images - 70.0) < 3).all()
+    assert "1 .heic (pip install -e '.[heic]' reads them)" in found.notes[0]
+    (tmp_path / "images" / "called.jpg").write_bytes(heic)
+    told = describe(load(tmp_path / "images"))
+    assert "called.jpg" in told and "a HEIC image; pip install -e '.[heic]' reads them" in told
 
 
 def test_heic_is_read_where_its_package_is(tmp_path, own_cache, monkeypatch, fresh_formats):
@@ -132,6 +147,18 @@ def test_heic_is_read_where_its_package_is(tmp_path, own_cache, monkeypatch, fre
     save(tmp_path / "images" / "x.heic", flat([70] * 3), format="PNG")
     assert (load(tmp_path / "images").data.images == 70).all()
     assert "HEIF" in formats.decoders("x.png")
+
+
+def test_heic_is_named_where_its_package_is(tmp_path):
+    """The package is looked for when the program starts."""
+    (tmp_path / "pillow_heif.py").touch()
+    code = "from fastinfogan.data.ingest.formats import EXPECTED; print(EXPECTED)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        cwd=tmp_path, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert ", avif, heic, ppm" in done.stdout
+    assert (", heic" in formats.EXPECTED) == formats.readable("heic")
 
 
 def test_without_a_decoder_a_format_is_counted(tmp_path, own_cache, monkeypatch, fresh_formats):

@@ -50,8 +50,8 @@ def test_what_does_not_fit_is_named(change, says):
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        (b"", "Expecting value"),
-        (b'{"count": 3', "Expecting"),
+        (b"", "it isn't JSON, at line 1"),
+        (b'{"count": 3,\n', "it isn't JSON, at line 2"),
         (b'{"count": "\xff"}', "no text"),
         (b"[" * 100_000, "nested too deeply"),
         (b"1" * 5_000, "digits"),

@@ -78,7 +78,7 @@ def extra(tensors, header):
         (without("format_version"), "no 'format_version'"),
         (without("latent_spec"), "no 'latent_spec'"),
         (without("training_config"), "no 'training_config'"),
-        (edited("architecture", "[", ""), "Extra data|Expecting"),
+        (edited("architecture", "[", ""), "it isn't JSON, at line 1"),
         (edited("architecture", '"slope": 0.0', '"slope": 0.2'), "architecture can't be built"),
         (edited("architecture", '"kind": "fc"', '"kind": "attention"'), "can't be built|unpack"),
         (edited("architecture", '["height", "width", "channel"]', '["channel"]'), "architecture"),

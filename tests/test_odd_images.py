@@ -223,3 +223,10 @@ def test_images_smaller_than_asked_are_counted(tmp_path, own_cache, decoder, cap
     assert "are smaller" not in describe(load(tmp_path, size=16))
     assert main(["ingest", "--data-dir", str(tmp_path), "--image-size", "64"]) == 0
     assert "10 images are smaller than 64x64" in capsys.readouterr().out
+
+
+def test_one_image_smaller_than_asked_is_one(tmp_path, own_cache):
+    for number, size in enumerate((16, 32)):
+        (tmp_path / f"{number}.png").write_bytes(encode(photo(number, size, size), "PNG"))
+    said = "1 image is smaller than 32x32 pixels and was enlarged"
+    assert told_of(tmp_path, image_size=32)[1] == said

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
 import tyro
 
-from fastinfogan.errors import UserError, range_works
+from fastinfogan.errors import UserError, range_works, why
+from fastinfogan.paths import with_ending
 
 RunPath = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
 SourcePath = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN|FILE")]
@@ -20,11 +23,22 @@ def within(least: int, most: int, value: int, flag: str) -> int:
     return value
 
 
-def output_file(path: Path) -> Path:
-    """The value of ``--output``, if a file can be written there."""
+def output_file(path: Path, *endings: str) -> Path:
+    """The value of ``--output``, if a file that is called so can be written there."""
     if path.is_dir() or not path.parent.is_dir():
         raise UserError(f"--output {path}: name a file in a folder that exists")
-    return path
+    return with_ending(path, *endings)
+
+
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Inside, a file that can't be written is a mistake in ``--output``, given or not."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"{path} can't be written: {why(error)}; --output names another place"
+        ) from None
 
 
 def valid_seed(value: int) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -9,7 +10,7 @@ from typing import Annotated
 import tyro
 
 from fastinfogan.config import unset_as
-from fastinfogan.printable import printable
+from fastinfogan.printable import columns, printable
 
 
 @dataclass(frozen=True)
@@ -24,9 +25,18 @@ class Datasets:
 
         for name, dataset in DATASETS.items():
             ready, detail = dataset_status(name, self.data_dir)
-            print(f"{name:<15}{'ready' if ready else 'needs files':<13}{dataset.summary}")
-            print(f"{'':<28}{printable(detail)}")
+            first = f"{name:<15}{'ready' if ready else 'needs files':<13}"
+            print(_indented(dataset.summary, first))
+            print(_indented(printable(detail), " " * len(first)))
         return 0
+
+
+def _indented(text: str, first: str) -> str:
+    """Text after what its first line begins with, no wider than the page; words stay whole."""
+    return textwrap.fill(
+        text, columns(), initial_indent=first, subsequent_indent=" " * len(first),
+        break_long_words=False, break_on_hyphens=False,
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -91,6 +91,13 @@ REMARKS = {
     "n-classes": "as in --codes cat10,uni,uni",
     "num-classes": "as in --codes cat10,uni,uni",
 }
+# Nothing stands in for these.
+_NO_WORKERS = "it has no worker processes; OMP_NUM_THREADS in the environment sets torch's threads"
+ABSENT = dict.fromkeys(
+    "workers num-workers n-workers nworkers dataloader-workers data-workers loader-workers "
+    "threads num-threads n-threads cpus num-cpus".split(),
+    _NO_WORKERS,
+)
 _MEANS = {  # what is typed -> what can be meant, in the order of the tables
     table: {
         word: [name for name, words in rows.items() if word in words.split()]
@@ -118,6 +125,8 @@ def instead_of_option(typed: str, command: str, options: Mapping[str, Collection
     word = typed.lower().replace("_", "-")
     own = options[command]
     intended = [name for name in (word, *_MEANS["options"].get(word, ())) if name in own]
+    if not intended and word in ABSENT:
+        return f"no option of {command}: {ABSENT[word]}"
     if not intended:
         elsewhere = [name for name, theirs in options.items() if word in theirs]
         if elsewhere:

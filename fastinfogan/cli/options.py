@@ -243,6 +243,8 @@ def mistake(name: str, commands: Mapping[str, type], arguments: Sequence[str], s
                 return f"{flag} {word}: it takes no value; {flag} alone works"
             if not option.fits(word):
                 return f"{flag} {word}: {option.takes}"
+        if option.name == "compare" and len(words) < option.values:
+            return f"{' '.join([flag, *words])}: two studies are needed, as in {flag} A B"
         if len(words) < option.values and words != ["None"]:
             return f"{flag}: {option.takes if not words else 'a value is missing'}"
     wanted = positionals_of(command)

@@ -9,10 +9,11 @@ from typing import Annotated
 
 import tyro
 
-from fastinfogan.cli.arguments import RunPath, SourcePath, output_file, valid_seed, within
+from fastinfogan.cli.arguments import RunPath, SourcePath, output_file, valid_seed, within, writing
 from fastinfogan.config import unset_as
 from fastinfogan.errors import UserError
 
+LOW, HIGH = -2.0, 2.0  # of a continuous code in a traversal
 MOST_SAMPLES = 1_000_000  # their codes are kept until they have all been seen
 
 
@@ -30,12 +31,18 @@ class Evaluate:
     """Print JSON instead of text."""
 
     def __call__(self) -> int:
+        from fastinfogan.data import find_dataset
         from fastinfogan.results.evaluation_text import format_evaluation
         from fastinfogan.results.run import load_run
 
         samples = within(1, MOST_SAMPLES, self.samples, "--samples")
         run = load_run(self.run)
         if self.data_dir is not None:
+            if find_dataset(run.config.data.dataset).built_in:
+                raise UserError(
+                    f"--data-dir {self.data_dir}: this run learned from {run.config.data.dataset}, "
+                    "whose images come with the installation; leave it out"
+                )
             data = replace(run.config.data, data_dir=self.data_dir)
             run.config = replace(run.config, data=data)
         evaluation = run.evaluate(samples=samples)
@@ -62,10 +69,12 @@ class Sample:
     def __call__(self) -> int:
         from fastinfogan.results.run import open_generator
 
-        output, seed = output_file(self.output), valid_seed(self.seed)
+        output = output_file(self.output, ".png", ".npz")
+        seed = valid_seed(self.seed)
         generator = open_generator(self.source)
         fixed = generator.parse_codes(self.set)
-        generator.save_samples(output, self.count, seed=seed, fixed=fixed)
+        with writing(output):
+            generator.save_samples(output, self.count, seed=seed, fixed=fixed)
         print(self.output)
         return 0
 
@@ -86,9 +95,9 @@ class Traverse:
     """Samples of noise."""
     columns: int = 10
     """Values of a continuous code."""
-    low: float = -2.0
+    low: Annotated[float | None, unset_as("FLOAT", str(LOW))] = None
     """First value of a continuous code."""
-    high: float = 2.0
+    high: Annotated[float | None, unset_as("FLOAT", str(HIGH))] = None
     """Last value of a continuous code."""
     seed: int = 0
     """Of noise and codes."""
@@ -97,6 +106,8 @@ class Traverse:
         from fastinfogan.results.grid import save_png
         from fastinfogan.results.run import open_generator
 
+        if self.output is not None:
+            output_file(self.output, ".png")
         seed = valid_seed(self.seed)
         generator = open_generator(self.source)
         fixed = generator.parse_codes(self.set)
@@ -109,18 +120,23 @@ class Traverse:
                 raise UserError(f"--set {self.set}: sets every code, and none is left to vary")
             if self.output is not None and len(codes) > 1:
                 raise UserError(f"--output {self.output}: name the code that it shows with --code")
+        for flag, value in (("--low", self.low), ("--high", self.high)):
+            if value is not None and all(generator.spec.codes[code].is_discrete for code in codes):
+                shown = ", ".join(names[code] for code in codes)
+                raise UserError(f"{flag} {value:g}: it is for continuous codes; not for {shown}")
         for code in codes:
             picture = generator.traverse(
                 code,
                 rows=self.rows,
                 columns=self.columns,
-                low=self.low,
-                high=self.high,
+                low=LOW if self.low is None else self.low,
+                high=HIGH if self.high is None else self.high,
                 seed=seed,
                 fixed=fixed,
             )
             output = self.output or Path(f"traversal_{names[code]}.png")
-            save_png(output_file(output), picture)
+            with writing(output_file(output, ".png")):
+                save_png(output, picture)
             print(output)
         return 0
 
@@ -138,7 +154,9 @@ class Export:
         from fastinfogan.results.run import load_run
 
         if self.output is not None:
-            output_file(self.output)
+            output_file(self.output, ".safetensors")
         run = load_run(self.run)
-        print(run.export(self.output))
+        with writing(self.output or self.run / "generator.safetensors"):
+            path = run.export(self.output)
+        print(path)
         return 0

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from fastinfogan.cli.arguments import within
 from fastinfogan.cli.loading import loading
@@ -13,7 +14,7 @@ from fastinfogan.cores import usable_cores
 from fastinfogan.errors import UserError, why
 from fastinfogan.paths import quoted
 from fastinfogan.sizes import counted
-from fastinfogan.tell import lasting_output
+from fastinfogan.tell import lasting_output, on_stderr
 
 if TYPE_CHECKING:
     from fastinfogan.study.folder import Study as StudyFolder
@@ -33,7 +34,8 @@ class Study(TrainConfig):
     jobs: Annotated[int | None, unset_as("COUNT", "a core each; 1 on a GPU")] = None
     """Runs at a time. On a CPU two with one thread each finish sooner than one after the other."""
     only: Annotated[int | None, unset_as("K", "all")] = None
-    """Train the K-th of the seeds alone, from 0: for a batch system's array."""
+    """Train the K-th of the seeds alone, from 0: for a batch system's array. Needs --out, which
+    the array's tasks share."""
     compare: Annotated[tuple[Path, Path] | None, unset_as("A B", "none")] = None
     """Train nothing: put two studies side by side, with a test of significance."""
 
@@ -53,6 +55,10 @@ class Study(TrainConfig):
             import fastinfogan.study.collect  # noqa: F401  what takes its time
             from fastinfogan.study.folder import open_study, parse_seeds
 
+        if self.only is not None and self.run.out is None:
+            raise UserError(
+                f"--only {self.only}: --only needs --out: the array's tasks share one study"
+            )
         if self.run.seed != 0:
             raise UserError(f"--seed {self.run.seed}: a study has several, with --seeds")
         seeds = None if self.seeds is None else parse_seeds(self.seeds)
@@ -75,7 +81,7 @@ class Study(TrainConfig):
         from fastinfogan.study.folder import read_study
         from fastinfogan.study.jobs import run_seeds
         from fastinfogan.study.progress import shown_progress
-        from fastinfogan.study.report import plot_errors, table
+        from fastinfogan.study.report import table
 
         folder, chosen = study.folder, study.seeds
         if self.only is not None:
@@ -90,7 +96,7 @@ class Study(TrainConfig):
                 )
             found = collect(study)
             print(table(read_study(folder), found))
-            if plot_errors({study.config.data.dataset: found}, folder / "errors.png"):
+            if _drawn({study.config.data.dataset: found}, folder / "errors.png"):
                 print(f"every seed's error over the iterations: {folder / 'errors.png'}")
             if stopped is not None:
                 print(
@@ -107,25 +113,38 @@ class Study(TrainConfig):
 
 
 def _compare(a: Path, b: Path) -> int:
-    from fastinfogan.study.collect import collect, compare
+    from fastinfogan.study.collect import compare, looked_at
     from fastinfogan.study.folder import read_study
-    from fastinfogan.study.report import comparison, plot_errors, table
+    from fastinfogan.study.report import comparison, table
 
-    found = {}
-    for folder in (a, b):
-        study = read_study(folder)
-        found[str(folder)] = collect(study)
-        print(f"{folder}: {table(study, found[str(folder)])}")
-    if len(found) < 2:
+    if a.absolute() == b.absolute():
         raise UserError(f"--compare {a} {b}: these are the same study")
-    for folder, one in found.items():
+    studies = {str(folder): read_study(folder) for folder in (a, b)}
+    found = {name: looked_at(study) for name, study in studies.items()}
+    for name, one in found.items():
         if not one["seeds"]:
-            raise UserError(f"--compare {folder}: none of its seeds is finished")
+            raise UserError(f"--compare {name}: none of its seeds is finished")
+    for name, one in found.items():
+        print(f"{name}: {table(studies[name], one)}")
     print(comparison((str(a), str(b)), compare(*found.values())))
     picture = a / "compared.png"
-    if plot_errors(found, picture):
+    if _drawn(found, picture):
         print(picture)
     return 0
+
+
+def _drawn(studies: Mapping[str, Mapping[str, Any]], picture: Path) -> bool:
+    """Draw the studies' errors, where there is something to draw and the folder takes it."""
+    from fastinfogan.study.folder import is_unwritable
+    from fastinfogan.study.report import plot_errors
+
+    try:
+        return plot_errors(studies, picture)
+    except OSError as error:
+        if not is_unwritable(error):
+            raise
+        on_stderr(f"{picture} isn't drawn: {why(error)}")
+        return False
 
 
 def _on_gpu(name: str) -> bool:

@@ -18,7 +18,7 @@ from fastinfogan.config.layers import (
 )
 from fastinfogan.config.presets import PRESETS, Preset, folder_architecture
 from fastinfogan.config.resolution import preset_config, resolve
-from fastinfogan.config.serialization import differences, flag_of, from_dict
+from fastinfogan.config.serialization import differences, flag_of, from_dict, other_experiment
 from fastinfogan.config.tree import (
     RESUMABLE_CHANGES,
     DataConfig,
@@ -34,6 +34,6 @@ __all__ = [
     "ADAM_EPS", "INIT_STD", "KERNEL", "LEAK", "NORM_EPS", "NORM_MOMENTUM", "PRESETS",
     "RESUMABLE_CHANGES", "SLOPES", "Activation", "Architecture", "DataConfig", "Layer",
     "ModelConfig", "OptimConfig", "Preset", "RunConfig", "Shape", "TrainConfig", "conv",
-    "differences", "fc", "flag_of", "folder_architecture", "from_dict", "preset_config", "resolve",
-    "to_dict", "unset_as", "upconv",
+    "differences", "fc", "flag_of", "folder_architecture", "from_dict", "other_experiment",
+    "preset_config", "resolve", "to_dict", "unset_as", "upconv",
 ]  # fmt: skip

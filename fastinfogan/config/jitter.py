@@ -11,6 +11,7 @@ from fastinfogan.kernels.jitter import MOST, Jitter
 # Of what moves in pictures of digits; colour images vary in light as well.
 GREY = "rotation=0.3,scale=0.15,shear=0.2,shift=0.08"
 COLOUR = f"{GREY},brightness=0.2,contrast=0.2"
+_EXAMPLES = dict(item.split("=") for item in f"{COLOUR},flip=1".split(","))
 AUGMENT_SHARE = 0.5  # of the ranges of --jitter, for what D sees with --augment
 
 
@@ -37,6 +38,8 @@ def parse_jitter(text: str) -> Jitter:
             fits, works = number in (0.0, 1.0), "0 and 1 work"
         else:
             fits, works = 0.0 <= number <= most, f"0 to {most:g} works"
+        if not value:
+            works += f", as in {name}={_EXAMPLES[name]}"
         if not fits:
             raise UserError(f"--jitter {item!r}: {works}")
         ranges[name] = number

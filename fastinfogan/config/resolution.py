@@ -154,8 +154,15 @@ def _check_ranges(config: TrainConfig) -> None:
 
 
 def _fitting(shape: Shape) -> str:
-    names = [name for name, row in PRESETS.items() if row.architecture.image_shape == shape]
+    names = [name for name in PRESETS if _fits(name, shape)]
     return f"presets that fit: {', '.join(names)}" if names else "no preset fits"
+
+
+def _fits(preset: str, shape: Shape) -> bool:
+    try:
+        return architecture_of(preset, shape[1], shape[0]).image_shape == shape
+    except UserError:  # of folder, which is built for some sizes
+        return False
 
 
 def _times(shape: Shape) -> str:

@@ -33,6 +33,18 @@ def differences(saved: TrainConfig, wanted: TrainConfig) -> dict[str, tuple[Any,
     return {key: (before[key], after[key]) for key in before if before[key] != after[key]}
 
 
+def other_experiment(saved: TrainConfig, wanted: TrainConfig) -> str | None:
+    """The dotted field by which an unresolved configuration can't be that of ``saved``.
+
+    These two decide what all others may be: what is wrong with the others is said after this.
+    """
+    for part, name in (("data", "dataset"), ("model", "preset")):
+        before, after = (getattr(getattr(config, part), name) for config in (saved, wanted))
+        if after not in (None, before):
+            return f"{part}.{name}"
+    return None
+
+
 def flag_of(name: str) -> str:
     """The option that sets a dotted field, as it is typed."""
     return "--" + name.split(".")[1].replace("_", "-")

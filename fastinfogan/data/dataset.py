@@ -52,6 +52,7 @@ class Dataset:
         load: reads the images into memory; raises UserError. None: the images are ingested.
         source: finds the files to ingest; raises UserError. None: the images are loaded.
         stretches: whether its images may be scans, for ``--stretch``.
+        built_in: whether its images come with the installation, and there is no ``--data-dir``.
     """
 
     name: str
@@ -64,6 +65,7 @@ class Dataset:
     load: Callable[[LoadRequest], ImageData] | None = None
     source: Callable[[LoadRequest], Source] | None = None
     stretches: bool = False
+    built_in: bool = False
 
     def check_stretch(self, stretch: int | None) -> None:
         """Refuse to stretch what isn't grey files of any kind, or to a number of bits not in 1..16.

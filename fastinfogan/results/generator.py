@@ -16,7 +16,7 @@ from fastinfogan.device import free_memory
 from fastinfogan.errors import UserError, range_works
 from fastinfogan.files import atomic_write
 from fastinfogan.model.latent_spec import Latents, LatentSpec
-from fastinfogan.paths import expanded
+from fastinfogan.paths import expanded, with_ending
 from fastinfogan.results.grid import label_grid, save_png, tile
 from fastinfogan.results.pictures import (
     MOST_IMAGES,
@@ -201,9 +201,7 @@ class TrainedGenerator:
             UserError: the name ends otherwise, there are too many images for it, there is no such
                 code, or it can't take its value.
         """
-        path = expanded(path)
-        if path.suffix not in (".png", ".npz"):
-            raise UserError(f"--output {path}: names ending in .png and .npz work")
+        path = with_ending(expanded(path), ".png", ".npz")
         most = MOST_IMAGES if path.suffix == ".png" else self._most_in_memory()
         if not 1 <= count <= most:
             raise UserError(f"--count {count}: {range_works(1, most)} in a {path.suffix}")

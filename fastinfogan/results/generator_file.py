@@ -157,7 +157,12 @@ def _in_order(content: bytes) -> bytes:
 def _metadata(content: bytes) -> dict[str, str]:
     """What the file's header says beside names and places of tensors."""
     size = int.from_bytes(content[:8], "little")
-    header = parse_json(content[8 : 8 + size], {"__metadata__?": {str: str}})
+    try:
+        header = parse_json(content[8 : 8 + size], {"__metadata__?": {str: str}})
+    except ValueError as error:
+        raise ValueError(
+            f"its header can't be read: {error}; fastinfogan export RUN writes such a file anew"
+        ) from None
     return header.get("__metadata__", {})
 
 

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from fastinfogan.config import KERNEL, NORM_EPS, SLOPES, Activation, Architecture, Layer
+from fastinfogan.json_files import no_json
 from fastinfogan.model.latent_spec import LatentSpec, make_spec
 
 FORMAT_VERSION = "1"
@@ -163,6 +164,8 @@ def read_json(header: Mapping[str, str], key: str, kind: type) -> Any:
         value = json.loads(text, parse_constant=_no_number, object_pairs_hook=_no_pair_twice)
     except RecursionError:
         raise ValueError(f"its {key} is nested too deeply") from None
+    except json.JSONDecodeError as error:
+        raise ValueError(f"its {key} can't be read: {no_json(error)}") from None
     except ValueError as error:
         raise ValueError(f"its {key} is no JSON: {error}") from None
     if type(value) is not kind:

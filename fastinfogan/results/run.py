@@ -26,9 +26,10 @@ from fastinfogan.data import ImageData, Split, load_images
 from fastinfogan.errors import UserError, one_line
 from fastinfogan.files import atomic_write
 from fastinfogan.json_files import parse_json
+from fastinfogan.lock import holder
 from fastinfogan.model.networks import Discriminator, Generator
 from fastinfogan.model.weights import restore_weights
-from fastinfogan.paths import expanded
+from fastinfogan.paths import expanded, quoted
 from fastinfogan.results.curves import plot_curves
 from fastinfogan.results.eval_mode import in_eval_mode
 from fastinfogan.results.evaluate import Evaluation, evaluate
@@ -37,8 +38,9 @@ from fastinfogan.results.generator_file import export_generator, load_generator
 from fastinfogan.results.grid import save_pngs
 from fastinfogan.results.summary import read_summary
 from fastinfogan.tell import Tell, on_stderr
-from fastinfogan.training.checkpoint import load_newest
+from fastinfogan.training.checkpoint import list_checkpoints, load_newest
 from fastinfogan.training.collapse import Sign
+from fastinfogan.training.directory import LOCK
 from fastinfogan.training.metrics import read_metrics
 
 
@@ -210,6 +212,13 @@ def load_run(folder: Path | str, device: torch.device | str = "cpu", tell: Tell 
     """
     folder = expanded(folder)
     config = read_config(folder)
+    if not list_checkpoints(folder / "checkpoints"):
+        owner = holder(folder / LOCK)
+        if owner is not None:
+            raise UserError(f"{folder}: {owner} trains it, and there is no checkpoint yet")
+        raise UserError(
+            f"{folder}: it has no checkpoint; fastinfogan train --resume {quoted(folder)} makes one"
+        )
     state, progress, damaged = load_newest(folder / "checkpoints")
     if progress.config_fingerprint != config.fingerprint():
         raise UserError(f"{folder}: its checkpoints are of another config.json")
@@ -256,10 +265,29 @@ def read_config(folder: Path) -> TrainConfig:
     try:
         tree = parse_json(path.read_bytes())
     except (FileNotFoundError, NotADirectoryError):
-        raise UserError(f"{folder} is no run directory: it has no config.json") from None
-    except (OSError, ValueError) as error:
+        raise UserError(f"{folder} is no run directory: {_instead(folder)}") from None
+    except OSError as error:
         raise UserError(f"{path} can't be read: {one_line(error)}") from None
+    except ValueError as error:
+        raise UserError(
+            f"{path} can't be read: {one_line(error)}; put back a copy, or start a new run"
+        ) from None
     return resolved_config(tree, path)
+
+
+def _instead(folder: Path) -> str:
+    """What something is that is taken for a run directory, and what works with it."""
+    if folder.is_file() and folder.suffix == ".safetensors":
+        return "a generator alone has no Q; sample and traverse take it"
+    if folder.is_dir():
+        try:
+            inside = [path.parent for path in folder.glob("*/config.json")]
+        except OSError:
+            inside = []
+        if inside:
+            what = "a study" if (folder / "study.json").exists() else "a folder with runs"
+            return f"it is {what}; name a run inside, such as {min(inside)}"
+    return "it has no config.json"
 
 
 def resolved_config(tree: Any, path: Path) -> TrainConfig:

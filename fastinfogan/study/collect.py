@@ -14,10 +14,12 @@ from fastinfogan.data import ImageData
 from fastinfogan.errors import UserError
 from fastinfogan.results.eval_mode import in_eval_mode
 from fastinfogan.results.run import images_of, load_run
+from fastinfogan.sizes import counted
 from fastinfogan.study import choice
 from fastinfogan.study.folder import (
     Study,
     best_clustering,
+    is_unwritable,
     known_rows,
     locked,
     read_study,
@@ -36,15 +38,39 @@ def collect(study: Study, tell: Tell = on_stderr) -> dict[str, Any]:
         study: whose.
         tell: gets a line for what is damaged.
     """
-    with locked(study.folder, tell):
-        # Others may have let seeds join meanwhile.
-        seeds = {*study.seeds, *read_study(study.folder).seeds}
-        found = _collected(replace(study, seeds=tuple(sorted(seeds))), tell)
+    try:
+        with locked(study.folder, tell):
+            # Others may have let seeds join meanwhile.
+            seeds = {*study.seeds, *read_study(study.folder).seeds}
+            study = replace(study, seeds=tuple(sorted(seeds)))
+            found, _ = _collected(study, tell)
+            write_study(study, found)
+            return found
+    except OSError as error:
+        if not is_unwritable(error):
+            raise
+    return looked_at(study, tell)
+
+
+def looked_at(study: Study, tell: Tell = on_stderr) -> dict[str, Any]:
+    """What ``collect`` would return, and nothing written: others' studies can be looked at.
+
+    Args:
+        study: whose.
+        tell: gets a line for what is damaged, and for runs that study.json doesn't have.
+    """
+    found, new = _collected(study, tell)
+    if new:
+        tell(
+            f"{study.folder}: {counted(new, 'run')} looked at now, which study.json doesn't have; "
+            "it stays as it is"
+        )
     return found
 
 
-def _collected(study: Study, tell: Tell) -> dict[str, Any]:
-    known = known_rows(study, tell)
+def _collected(study: Study, tell: Tell) -> tuple[dict[str, Any], int]:
+    """What is found of a study, and how many runs were looked at for it."""
+    new, known = 0, known_rows(study, tell)
     seeds: dict[int, dict[str, Any]] = {}
     spec = study.config.spec
     scored = any(spec.codes[i].has_categories for i in spec.regularized)
@@ -63,6 +89,7 @@ def _collected(study: Study, tell: Tell) -> dict[str, Any]:
             except UserError as error:  # a damaged run is no reason to lose sight of the others
                 tell(f"seed {seed} is left out: {error}")
                 continue
+            new += 1
         seeds[seed] = row
     numbers = {seed: row["numbers"] for seed, row in seeds.items()}
     scores, errors = (
@@ -77,8 +104,7 @@ def _collected(study: Study, tell: Tell) -> dict[str, Any]:
         "chosen_by": choice.CHOSEN_BY,
         "rank_correlation": choice.rank_correlation(scores, errors),
     }
-    write_study(study, found)
-    return found
+    return found, new
 
 
 def row_of(

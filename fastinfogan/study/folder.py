@@ -8,6 +8,7 @@ errors.png             every seed's error over the iterations
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import re
 from collections.abc import Iterator, Mapping
@@ -21,6 +22,7 @@ from fastinfogan.config import (
     TrainConfig,
     differences,
     flag_of,
+    other_experiment,
     resolve,
     to_dict,
 )
@@ -41,6 +43,7 @@ ROW = {
 }  # fmt: skip
 MOST_SEEDS = 10_000
 SEEDS = (0, 1, 2, 3, 4)  # of a study that isn't told
+_UNWRITABLE = (errno.EROFS, errno.EACCES, errno.EPERM)
 _RANGE = re.compile(r"(\d+)(?:-(\d+))?")
 
 
@@ -121,9 +124,13 @@ def open_study(
         tell: gets a line if there is something to say.
 
     Raises:
-        UserError: the folder can't be made, holds something else, or a study of another
-            configuration.
+        UserError: the folder can't be made or written (of a finished study it needn't), holds
+            something else, or a study of another configuration.
     """
+    if folder is not None and (folder / FILE).exists():
+        saved = read_study(folder).config
+        if (name := other_experiment(saved, config)) is not None:
+            raise _another(folder, name, saved, config)
     config = resolve(config).kept_in(None)  # absolute: runs are started from elsewhere
     config = replace(config, run=replace(config.run, seed=0))
     stem = Path("studies") / f"{config.data.dataset}-{datetime.now():%Y%m%d-%H%M%S}"
@@ -134,17 +141,47 @@ def open_study(
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"--out {folder or stem} can't be made: {why(error)}") from None
-    with locked(folder, tell):
-        remove_leftovers(folder)
-        found: dict[str, Any] = {}
-        if (folder / FILE).exists():
-            saved = read_study(folder)
-            _refuse_another(folder, saved.config, config)
-            seeds = tuple(sorted({*saved.seeds, *(seeds or ())}))
-            found = read_json(folder / FILE).get("found", {})
-        study = Study(folder, config, SEEDS if seeds is None else seeds)
-        write_study(study, found)
+    try:
+        with locked(folder, tell):
+            remove_leftovers(folder)
+            study = _joined(folder, config, seeds, tell)
+            known = (folder / FILE).exists()
+            write_study(study, read_json(folder / FILE).get("found", {}) if known else {})
+    except OSError as error:
+        if not is_unwritable(error):
+            raise
+        study = _joined(folder, config, seeds, tell)
+        if any(study.summary(seed) is None for seed in study.seeds):
+            raise UserError(f"--out {folder} can't be written to: {why(error)}") from None
+        tell(f"{folder} can't be written to ({why(error)}); all is trained, and only looked at")
     return study
+
+
+def _joined(folder: Path, config: TrainConfig, seeds: tuple[int, ...] | None, tell: Tell) -> Study:
+    """The study that is there with the seeds that are asked for, or a new one."""
+    if (folder / FILE).exists():
+        saved = read_study(folder)
+        _refuse_another(folder, saved.config, config)
+        if seeds is not None and {*seeds} < {*saved.seeds}:
+            tell(f"the study has seeds {_spoken(saved.seeds)}; --seeds takes none away")
+        seeds = tuple(sorted({*saved.seeds, *(seeds or ())}))
+    return Study(folder, config, SEEDS if seeds is None else seeds)
+
+
+def _spoken(seeds: tuple[int, ...]) -> str:
+    """Ascending seeds in words: "0 to 2, 5"."""
+    runs: list[list[int]] = []
+    for seed in seeds:
+        if runs and seed == runs[-1][-1] + 1:
+            runs[-1].append(seed)
+        else:
+            runs.append([seed])
+    return ", ".join(f"{run[0]} to {run[-1]}" if run[1:] else str(run[0]) for run in runs)
+
+
+def is_unwritable(error: OSError) -> bool:
+    """Whether an error says that its folder is there to be read, and not to be written to."""
+    return error.errno in _UNWRITABLE
 
 
 @contextlib.contextmanager
@@ -222,10 +259,15 @@ def _refuse_others(folder: Path) -> None:
 
 def _refuse_another(folder: Path, saved: TrainConfig, wanted: TrainConfig) -> None:
     """Refuse to go on with a study of another configuration."""
-    for name, (before, after) in differences(saved, wanted).items():
+    for name in differences(saved, wanted):
         if name not in RESUMABLE_CHANGES or name == "optim.iterations":
-            flag = flag_of(name)
-            raise UserError(
-                f"{flag} {after}: the study in {folder} was started with {before}; leave "
-                f"{flag} out, or begin another study with --out"
-            )
+            raise _another(folder, name, saved, wanted)
+
+
+def _another(folder: Path, name: str, saved: TrainConfig, wanted: TrainConfig) -> UserError:
+    before, after = differences(saved, wanted)[name]
+    flag = flag_of(name)
+    return UserError(
+        f"{flag} {after}: the study in {folder} was started with {before}; leave "
+        f"{flag} out, or begin another study with --out"
+    )

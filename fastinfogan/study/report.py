@@ -8,24 +8,29 @@ from pathlib import Path
 from typing import Any
 
 from fastinfogan.files import atomic_write
+from fastinfogan.sizes import counted
 from fastinfogan.study.folder import Study
 
 SHARES = ("error", "majority")  # shown in per cent; the smaller the better
+FEWEST_RANKED = 5  # seeds: of fewer, a rank correlation says nothing
 SMALLER_IS_BETTER = (*SHARES, "seconds")
 
 
 def table(study: Study, found: Mapping[str, Any]) -> str:
     """Mean, standard deviation, best and worst of every number, and the choice without labels."""
     done = len(found["seeds"])
+    of = f"{study.config.optim.iterations:,} iterations of {study.config.data.dataset}"
+    if not done:
+        return f"none of {counted(len(study.seeds), 'seed')} is finished, {of}"
     lines = [
-        f"{done} of {len(study.seeds)} seeds, {study.config.optim.iterations:,} iterations of "
-        f"{study.config.data.dataset}",
+        f"{done} of {counted(len(study.seeds), 'seed')}, {of}",
         f"  {'':<22}{'mean':>10}{'std':>10}{'best':>10}{'worst':>10}",
     ]
     for name, s in found["statistics"].items():
         ends = (s["min"], s["max"]) if name in SMALLER_IS_BETTER else (s["max"], s["min"])
-        cells = "".join(f"{_shown(name, value):>10}" for value in (s["mean"], s["std"], *ends))
-        lines.append(f"  {name:<22}{cells}")
+        mean, std, *ends = (_shown(name, value) for value in (s["mean"], s["std"], *ends))
+        cells = (mean, std if s["n"] > 1 else "-", *ends)
+        lines.append(f"  {name:<22}{''.join(f'{cell:>10}' for cell in cells)}")
     collapsed = found["collapsed"]
     lines.append(f"  collapsed: {', '.join(map(str, collapsed)) if collapsed else 'none'}")
     if found["chosen"] is not None:
@@ -34,9 +39,13 @@ def table(study: Study, found: Mapping[str, Any]) -> str:
         lines.append(
             f"  chosen without labels, by {found['chosen_by']}: seed {found['chosen']}{error}"
         )
-    if found["rank_correlation"] is not None:
+    ranked = sum(
+        {found["chosen_by"], "error"} <= row["numbers"].keys() for row in found["seeds"].values()
+    )
+    if found["rank_correlation"] is not None and ranked >= FEWEST_RANKED:
         lines.append(
-            f"  its rank correlation with the error (-1 is best): {found['rank_correlation']:.2f}"
+            f"  its rank correlation with the error over {ranked} seeds (-1 is best): "
+            f"{found['rank_correlation']:.2f}"
         )
     return "\n".join(lines)
 

@@ -6,12 +6,20 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-from fastinfogan.config import RESUMABLE_CHANGES, TrainConfig, differences, flag_of, resolve
+from fastinfogan.config import (
+    RESUMABLE_CHANGES,
+    TrainConfig,
+    differences,
+    flag_of,
+    other_experiment,
+    resolve,
+)
 from fastinfogan.data import ImageData
 from fastinfogan.engine.build import Engine
 from fastinfogan.errors import UserError
 from fastinfogan.results.run import read_config
 from fastinfogan.results.summary import read_summary
+from fastinfogan.sizes import counted
 from fastinfogan.training.average import Average
 from fastinfogan.training.checkpoint import (
     list_checkpoints,
@@ -46,18 +54,25 @@ def continued_config(folder: Path, config: TrainConfig | None) -> TrainConfig:
         UserError: there is no run, or something asked for would make it another run.
     """
     saved = read_config(folder)
+    if config is not None and (name := other_experiment(saved, config)) is not None:
+        raise _cannot_change(folder, name, saved, config)
     config = resolve(config) if config is not None else saved
     if config.run.out not in (None, saved.run.out, folder):
         raise UserError(f"--out {config.run.out}: a continued run stays in {folder}; leave it out")
     config = replace(config, run=replace(config.run, out=folder))
-    for name, (before, after) in differences(saved, config).items():
+    for name in differences(saved, config):
         if name not in RESUMABLE_CHANGES:
-            flag = flag_of(name)
-            raise UserError(
-                f"{flag} {after}: the run in {folder} was started with {before}, and {name} can't "
-                f"change on the way; leave {flag} out or start a new run"
-            )
+            raise _cannot_change(folder, name, saved, config)
     return config
+
+
+def _cannot_change(folder: Path, name: str, saved: TrainConfig, wanted: TrainConfig) -> UserError:
+    before, after = differences(saved, wanted)[name]
+    flag = flag_of(name)
+    return UserError(
+        f"{flag} {after}: the run in {folder} was started with {before}, and {name} can't "
+        f"change on the way; leave {flag} out or start a new run"
+    )
 
 
 def restore(
@@ -87,9 +102,12 @@ def restore(
     if progress.config_fingerprint != config.fingerprint():
         raise UserError(f"{folder}: its checkpoints are of another config.json")
     if progress.data_fingerprint != data.fingerprint:
+        where = config.data.data_dir
+        flag = f"--dataset {config.data.dataset}" if where is None else f"--data-dir {where}"
         raise UserError(
-            f"--data-dir {config.data.data_dir}: these are not the images that the run in "
-            f"{out} was started with"
+            f"{flag}: its {counted(len(data), 'image')} are not the images that the run in {out} "
+            "was started with: their number, pixels, order or labels differ; put back what was "
+            "there, or start a new run with --out"
         )
     wanted, done = config.optim.iterations, progress.iteration
     # A run that was cut short after its last iteration still has to be finished.

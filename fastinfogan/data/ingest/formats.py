@@ -29,7 +29,9 @@ _BY_SUFFIX = ("DIB", "TGA", "PCX")
 # What Pillow may have been built without: format -> what it calls the library.
 _LIBRARIES = {"WEBP": "webp", "AVIF": "avif", "JPEG2000": "jpg_2000"}
 _HEIF_PACKAGE = "pillow_heif"
-HEIF_HINT = "pip install pillow-heif reads them"
+HEIF_HINT = "pip install -e '.[heic]' reads them"
+# What stands at the beginning of HEIC files, from the fifth byte on.
+_HEIF_STARTS = tuple(b"ftyp" + brand.encode() for brand in "heic heix heim heis hevc hevx".split())
 
 _FORMAT_OF = {suffix: name for name, suffixes in FORMATS.items() for suffix in suffixes}
 # Pictures that nothing here reads: worth a word where a folder holds no others.
@@ -37,7 +39,6 @@ _UNREAD = frozenset(
     "ai arw cr2 cr3 dcm dds dng emf eps exr fit fits hdr icns ico indd jxl jxr nef nii orf pfm "
     "psd raf raw rw2 sgi svg svgz tfrecord wmf xcf".split()
 )
-EXPECTED = "image files (jpg, png, webp, gif, tiff, bmp, avif, ppm and others)"
 
 
 def suffix_of(name: str) -> str:
@@ -51,6 +52,32 @@ def suffix_of(name: str) -> str:
 def readable(suffix: str) -> bool:
     """Whether files with that suffix (of ``suffix_of``) are images that can be read here."""
     return suffix in _FORMAT_OF and _has_decoder(_FORMAT_OF[suffix])
+
+
+def readable_by_content(suffix: str, path: str) -> bool:
+    """Whether a file whose suffix is that of a format without decoder here is of another one.
+
+    Telephones and those who rename files call a JPEG .heic.
+    """
+    if suffix not in _FORMAT_OF:
+        return False
+    from PIL import Image
+
+    try:
+        with Image.open(path, formats=_decoders()):
+            return True
+    except Exception:  # of a dozen kinds
+        return False
+
+
+def check_heif(data: bytes) -> None:
+    """Refuse what is HEIC, whatever it is called, where nothing here reads that.
+
+    Raises:
+        ValueError: it is, and what would read it.
+    """
+    if data[4:12] in _HEIF_STARTS and not _has_decoder("HEIF"):
+        raise ValueError(f"a HEIC image; {HEIF_HINT}")
 
 
 def is_picture(suffix: str) -> bool:
@@ -96,3 +123,7 @@ def _has_decoder(name: str) -> bool:
     library = _LIBRARIES[name]
     known = {*features.modules, *features.codecs}  # by this version of Pillow
     return library in known and bool(features.check(library))
+
+
+_HEIC = ", heic" if _has_decoder("HEIF") else ""
+EXPECTED = f"image files (jpg, png, webp, gif, tiff, bmp, avif{_HEIC}, ppm and others)"

@@ -10,7 +10,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 from fastinfogan.data.data_dir import require_directory
-from fastinfogan.data.ingest.formats import EXPECTED, hint, is_picture, readable, suffix_of
+from fastinfogan.data.ingest.formats import (
+    EXPECTED,
+    hint,
+    is_picture,
+    readable,
+    readable_by_content,
+    suffix_of,
+)
 from fastinfogan.errors import why
 from fastinfogan.sizes import counted
 
@@ -104,7 +111,7 @@ def list_images(root: Path) -> Listing:
         for entry in content:  # kept lean: there may be hundreds of thousands
             name = entry.name
             suffix = suffix_of(name)
-            image = readable(suffix)
+            image = readable(suffix) or readable_by_content(suffix, entry.path)
             if name[0] == ".":
                 hidden += image
                 continue

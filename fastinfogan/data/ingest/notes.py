@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from fastinfogan.sizes import counted
+
 SMALL = "small"  # the square that is kept has fewer pixels a side than the result
 DARK_BITS = 14  # 16-bit values that use no more come out at a quarter of full brightness at most
 
@@ -26,7 +28,10 @@ def lines(notes: Mapping[str, int], size: int) -> Iterator[str]:
         size: pixels a side that was asked for.
     """
     if small := notes.get(SMALL):
-        yield f"{small:,} images are smaller than {size}x{size} pixels and were enlarged"
+        are, were = ("is", "was") if small == 1 else ("are", "were")
+        yield (
+            f"{counted(small, 'image')} {are} smaller than {size}x{size} pixels and {were} enlarged"
+        )
     for kind, note in (("grey", grey), ("colour", colour)):
         counts = {bits: notes.get(note(bits), 0) for bits in range(1, 17)}
         dark = [bits for bits in range(1, DARK_BITS + 1) if counts[bits]]

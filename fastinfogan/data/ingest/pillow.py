@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fastinfogan.data.ingest import notes, png
-from fastinfogan.data.ingest.formats import FORMATS, decoders
+from fastinfogan.data.ingest.formats import FORMATS, check_heif, decoders
 from fastinfogan.data.ingest.preprocess import REDUCE_TO, Preprocess
 from fastinfogan.errors import why
 
@@ -46,6 +46,7 @@ def decode(
         Exception: whatever Pillow raises for a bad file; ``reason`` puts it in words.
     """
     png.check_pixels(data)  # which Pillow overlooks
+    check_heif(data)
     noted: list[str] = []
     try:
         row = _decode(data, preprocess, noted, name)

@@ -70,4 +70,5 @@ DIGITS = Dataset(
     has_test_split=False,
     load=load_digits,
     status=digits_status,
+    built_in=True,
 )

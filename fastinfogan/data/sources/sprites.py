@@ -92,4 +92,5 @@ SPRITES = Dataset(
     has_test_split=False,
     load=load_sprites,
     status=sprites_status,
+    built_in=True,
 )
