@@ -34,8 +34,7 @@ class Study(TrainConfig):
     jobs: Annotated[int | None, unset_as("COUNT", "a core each; 1 on a GPU")] = None
     """Runs at a time. On a CPU two with one thread each finish sooner than one after the other."""
     only: Annotated[int | None, unset_as("K", "all")] = None
-    """Train the K-th of the seeds alone, from 0: for a batch system's array. Needs --out, which
-    the array's tasks share."""
+    """Train the K-th of the seeds alone, from 0: for a batch system's array. Needs --out."""
     compare: Annotated[tuple[Path, Path] | None, unset_as("A B", "none")] = None
     """Train nothing: put two studies side by side, with a test of significance."""
 

@@ -21,7 +21,7 @@ def table(study: Study, found: Mapping[str, Any]) -> str:
     done = len(found["seeds"])
     of = f"{study.config.optim.iterations:,} iterations of {study.config.data.dataset}"
     if not done:
-        return f"none of {counted(len(study.seeds), 'seed')} is finished, {of}"
+        return f"none of {counted(len(study.seeds), 'seed')} is finished: {of}"
     lines = [
         f"{done} of {counted(len(study.seeds), 'seed')}, {of}",
         f"  {'':<22}{'mean':>10}{'std':>10}{'best':>10}{'worst':>10}",
