@@ -94,14 +94,22 @@ def _spec_of(preset: Preset) -> LatentSpec:
 
 def _run_bn_act(dtype: torch.dtype) -> None:
     for rows, channels in bn_act_shapes():
-        for groups, training, running in (
-            (1, True, True), (2, True, True), (2, True, False), (1, False, True),
+        for groups, training, running, exchange in (
+            (1, True, True, None), (2, True, True, None), (2, True, False, None),
+            (1, False, True, None), (2, True, True, _of_two_ranks),
         ):  # fmt: skip
             x = _empty(rows * groups, channels, dtype=dtype).requires_grad_()
             weight, bias, mean, var = (_empty(channels) for _ in range(4))
             statistics = (mean, var) if running else (None, None)
-            y = bn_act(x, weight, bias, *statistics, 0.1, groups, training=training, impl="triton")
+            y = bn_act(
+                x, weight, bias, *statistics, 0.1, groups,
+                training=training, exchange=exchange, impl="triton",
+            )  # fmt: skip
             y.backward(_empty(rows * groups, channels, dtype=dtype))
+
+
+def _of_two_ranks(sums: torch.Tensor) -> torch.Tensor:
+    return torch.cat((sums, sums))
 
 
 def _run_adam(dtype: torch.dtype) -> None:

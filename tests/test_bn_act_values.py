@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from kernel_cases import PLACES, TARGETS, assert_as_close_as, need
 from tolerances import BN_ACT_64
 
-from fastinfogan.kernels.bn_act import bn_act, bn_act_reference
+from fastinfogan.kernels.bn_act import bn_act, bn_act_reference, triton
 
 
 @pytest.mark.parametrize(("impl", "device", "dtype"), TARGETS)
@@ -105,6 +105,17 @@ def test_native_results_do_not_depend_on_the_number_of_threads():
         torch.set_num_threads(threads)
     for other in results[1:]:
         assert all(torch.equal(a, b) for a, b in zip(results[0], other, strict=True))
+
+
+@pytest.mark.parametrize(("impl", "device"), PLACES[1:])
+def test_triton_s_tickets_start_at_zero_in_every_launch(impl, device):
+    """A launch that found another number would merge too early, or never."""
+    need(impl, device)
+    tensors = inputs((10, 33, 6, 6), torch.float32)  # 360 rows: three parts; three strips
+    first, second = (outputs(tensors, impl, device, slope=0.1) for _ in range(2))
+    assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+    assert triton.parts_of(360, 33) == 3
+    assert not triton._counters(tensors[0].to(device), 1).any()
 
 
 @settings(max_examples=60, deadline=None)

@@ -131,6 +131,7 @@ def test_launches_are_recorded_once_per_thing_to_compile():
     kernels = {launch.kernel.__name__ for launch in seen}
     assert kernels == {
         "bn_act_partials_kernel",
+        "bn_act_merge_kernel",
         "bn_act_forward_kernel",
         "bn_act_backward_partials_kernel",
         "bn_act_backward_kernel",

@@ -25,39 +25,43 @@ class Kernel:
         read, written: names of the tensors that a launch moves at least, each once.
         trips: from the arguments and the number of loops in the machine code to the trips of each,
             in a program as most are.
+        last: the same in the program that finishes last and merges what the others found, where
+            there is one.
     """
 
     read: str
     written: str
     trips: Callable[[Arguments, int], list[float]] = lambda a, loops: [1] * loops
+    last: Callable[[Arguments, int], list[float]] | None = None
 
 
 def _rows(a: Arguments, loops: int) -> list[float]:
-    """One loop, over a part's rows."""
-    return [math.ceil(a["rows_per_part"] / a["BLOCK_ROWS"])]
+    """A loop over a part's rows; the others are the last program's."""
+    return [math.ceil(a["rows_per_part"] / a["BLOCK_ROWS"]), *[0] * (loops - 1)]
 
 
-def _parts(a: Arguments) -> float:
-    return math.ceil(a["parts"] / a["BLOCK_PARTS"])
+def _rows_and_parts(a: Arguments, loops: int) -> list[float]:
+    """The same, and one over the parts of a group."""
+    return [*_rows(a, 1), math.ceil(len(a["partials"]) / a["BLOCK_PARTS"])]
+
+
+def _none(a: Arguments, loops: int) -> list[float]:
+    """Loops over groups, for running statistics or the weights' gradients: one program's."""
+    return [0] * loops
 
 
 # Where a loop's length depends on numbers on the device, it is a typical one.
 KERNELS = {
     "adam": Kernel("params grads exp_avg exp_avg_sq", "params exp_avg exp_avg_sq copy"),
-    "bn_act_partials": Kernel("x", "partials", _rows),
-    # The first loop is every program's; the others, for running statistics, are one program's.
+    "bn_act_partials": Kernel("x partials", "partials merged stats", _rows, _rows_and_parts),
+    "bn_act_merge": Kernel("partials", "merged stats"),
     "bn_act_forward": Kernel(
-        "x partials weight bias running_mean running_var",
-        "y stats running_mean running_var",
-        lambda a, loops: [_parts(a), *[0] * (loops - 1)],
+        "x weight bias running_mean running_var merged stats", "y running_mean running_var", _none
     ),
-    "bn_act_backward_partials": Kernel("dy x weight bias stats", "partials", _rows),
-    # The last loop is every program's; those before, for the weights' gradients, one program's.
-    "bn_act_backward": Kernel(
-        "dy x weight bias stats partials",
-        "dx dweight dbias",
-        lambda a, loops: [*[0] * (loops - 1), _parts(a)],
+    "bn_act_backward_partials": Kernel(
+        "dy x weight bias stats partials", "partials merged", _rows, _rows_and_parts
     ),
+    "bn_act_backward": Kernel("dy x weight bias stats merged", "dx dweight dbias", _none),
     "consistency": Kernel("q_copy q_image table", "grads loss"),
     "draw": Kernel("images", "result"),
     "draw_maps": Kernel("seed offset", "maps"),
@@ -81,19 +85,25 @@ def work_of(launch: Launch) -> Work:
     name = name_of(launch)
     code, registers, shared = _compiled(_Keyed(key_of(launch), launch))
     arguments = arguments_of(launch)
+    kernel, loops = KERNELS[name], len(code.loops)
     try:
-        instructions, waits = code.executed(KERNELS[name].trips(arguments, len(code.loops)))
+        instructions, waits = code.executed(kernel.trips(arguments, loops))
+        last, last_waits = code.executed((kernel.last or kernel.trips)(arguments, loops))
     except ValueError as error:
         raise ValueError(f"{name}: {error}; see KERNELS in bench/predict/ours.py") from None
     warps, programs = launch.constants.get("num_warps", 4), math.prod(launch.grid)
     each = -(-programs // h100.SMS)  # programs of the SM that gets the most
     rounds = -(-each // _resident(warps, registers, shared))
+    after = (last - instructions) * warps / h100.ISSUED + (last_waits - waits) * h100.LATENCY
+    if kernel.last:
+        after += h100.LATENCY  # for its ticket
     return Work(
         kernel=name,
         shape="x".join(map(str, launch.grid)),
         moved=moved_by(name, arguments),
         issue_s=h100.cycles(each * warps * instructions / h100.ISSUED),
         chain_s=h100.cycles(rounds * waits * h100.LATENCY),
+        last_s=h100.cycles(after),
         ours=True,
     )
 

@@ -1,7 +1,8 @@
 """A compiled kernel's machine code (SASS): how many instructions a warp runs, loop by loop.
 
 A loop is a branch back. What lies in no loop counts once, whether it is branched around or not (an
-upper bound), unless it is branched around together with a loop that doesn't run.
+upper bound), unless it is branched around together with a loop that doesn't run. An exit under a
+condition branches around all that follows.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 
 _LINE = re.compile(r"/\*([0-9a-f]{4,})\*/\s+(.*?);")
 _TARGET = re.compile(r"\bBRA\b.*\b0x([0-9a-f]+)")
+_EXIT = re.compile(r"@!?U?P\d+ EXIT\b")
 _LOAD = re.compile(r"\bLDG?\.")
 
 
@@ -58,9 +60,9 @@ class Code:
         return count, sum(waiting.values())
 
     def _skipped(self, loop: tuple[int, int]) -> tuple[int, int]:
-        """A loop with what the shortest branch around it leaves out."""
+        """A loop with what the longest branch around it leaves out."""
         around = [(at + 1, to - 1) for at, to in self.skips if at < loop[0] and loop[1] < to]
-        return min(around, key=lambda span: span[1] - span[0], default=loop)
+        return max(around, key=lambda span: span[1] - span[0], default=loop)
 
 
 def parse(text: str) -> Code:
@@ -70,4 +72,7 @@ def parse(text: str) -> Code:
     branches = [(at, int(to[1], 16)) for at, line in lines if (to := _TARGET.search(line))]
     # (A branch to itself stands behind the end.)
     loops = sorted(((to, at) for at, to in branches if to < at), key=lambda p: (p[0], -p[1]))
-    return Code(tuple(lines), tuple(loops), tuple((at, to) for at, to in branches if at < to))
+    end = max((at + 1 for at, _ in lines), default=0)
+    exits = [(at, end) for at, line in lines if _EXIT.match(line)]
+    skips = [*((at, to) for at, to in branches if at < to), *exits]
+    return Code(tuple(lines), tuple(loops), tuple(skips))

@@ -152,6 +152,10 @@ def bn_act(
 ) -> Tensor:
     """Batchnorm and (leaky) ReLU; for the backward it keeps x and two numbers per channel.
 
+    On a GPU the first call of a stream with a number of channels and groups makes its counters, so
+    make it before a CUDA graph is captured. Two graphs captured on one stream must not be replayed
+    at the same time.
+
     Args:
         x: (B, C) or (B, C, H, W), float32, bfloat16, float16 or float64. Any strides do;
             channels-last ones need no copy.
@@ -164,7 +168,8 @@ def bn_act(
         eps: added to the variance.
         training: normalise with the statistics of the batch, else with the running ones.
         exchange: for ranks that synchronise their statistics: gets this rank's partial sums,
-            (parts, 3, groups, C), and returns those of all ranks, concatenated along dimension 0.
+            (parts, 3, groups, C), one part on a GPU, and returns those of all ranks, concatenated
+            along dimension 0.
             Called once in the forward and once in the backward pass. Gradients of weight and bias
             stay those of the rank, to be averaged as any others.
         impl: see ``dispatch.choose``.
