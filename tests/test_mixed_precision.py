@@ -222,6 +222,9 @@ def test_compiled_iterations_equal_eager_ones_and_compile_once():
         strict=True,
     ):
         truth = getattr(right, name)
+        if name == "consistency":  # off in the paper's presets
+            assert ours is theirs is truth is None
+            continue
         allowed = (theirs - truth).abs().max() + EPS[torch.float32] * truth.abs().max()
         # g_loss comes after D's first Adam step, which turns rounding into whole steps of lr.
         if name != "g_loss":
