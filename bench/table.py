@@ -26,6 +26,7 @@ def table_of(preset: str, measured: dict[str, Any]) -> Table:
             continue
         seconds = result["seconds"]
         ratios = result["ratio_to"]
+        first = result.get("first_iteration_s")  # not where subjects warmed up side by side
         memory = result.get("memory", {}).get("peak_bytes")
         table.add_row(
             name,
@@ -37,7 +38,7 @@ def table_of(preset: str, measured: dict[str, Any]) -> Table:
                 for base in ("reference", "best_compiled", "ours")
             ),
             f"{result['floor_fraction']:.0%}",
-            f"{result['first_iteration_s']:.2f}",
+            "" if first is None else f"{first:.2f}",
             "" if memory is None else f"{memory / 1e6:,.0f}",
         )
     return table

@@ -77,8 +77,9 @@ def measure(options: argparse.Namespace, device: torch.device, subjects: list[Su
     failed = False
     for preset in options.presets:
         measured = measure_steps(
-            preset, subjects, options.rounds, device, options.amp_dtype, options.tiny
-        )
+            preset, subjects, options.rounds, device, options.amp_dtype, options.tiny,
+            options.together,
+        )  # fmt: skip
         add_floor(measured, preset, rates, half, options.tiny)
         result["presets"][preset] = {"on": on, **measured}
         console.print(table_of(preset, measured))
@@ -112,6 +113,10 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--presets", nargs="*", default=DEFAULT_PRESETS, metavar="NAME", help="none: no steps"
     )
     parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument(
+        "--together", type=int, default=1, metavar="COUNT",
+        help="subjects that warm up at a time: quicker, but their first iterations aren't timed",
+    )  # fmt: skip
     parser.add_argument("--only", nargs="+", metavar="SUBJECT", help="writes no results file")
     parser.add_argument(
         "--command", type=int, default=0, metavar="ITERATIONS",

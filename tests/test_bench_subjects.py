@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 from dataclasses import replace
 
 import pytest
@@ -33,7 +34,10 @@ def stand_ins(monkeypatch):
         def __init__(self, preset, name, flags):
             asked.append(f"start {name}")
             self.name = name
-            self.began = {"sums": [], "told": [], "memory": {"peak_bytes": 1}}
+            self.began = {
+                "sums": [], "told": [], "memory": {"peak_bytes": 1},
+                "first_iteration_s": 2.0, "warm_up_s": 3.0,
+            }  # fmt: skip
 
         def timed(self, count):
             asked.append(self.name)
@@ -59,9 +63,10 @@ def stand_ins(monkeypatch):
     return seconds, asked
 
 
-def measured(names, rounds=2):
+def measured(names, rounds=2, together=1):
     known = {s.name: s for s in all_subjects(torch.device("cuda"), "bfloat16")}
-    return steps.measure_steps("mnist", [known[name] for name in names], rounds, CPU)
+    subjects = [known[name] for name in names]
+    return steps.measure_steps("mnist", subjects, rounds, CPU, together=together)
 
 
 def test_subjects_have_processes_of_their_own_and_take_turns(stand_ins):
@@ -72,6 +77,25 @@ def test_subjects_have_processes_of_their_own_and_take_turns(stand_ins):
     assert asked[:2] == ["start reference", "start ours"]
     assert asked[2:-2] == turns * 3  # one to see how long a round is, then two rounds
     assert sorted(asked[-2:]) == ["end ours", "end reference"]
+
+
+def test_subjects_that_warm_up_side_by_side_take_turns_all_the_same(stand_ins, monkeypatch):
+    seconds, asked = stand_ins
+    seconds |= {"reference": 4.0, "ours": 1.0}
+    assert measured(seconds)["subjects"]["ours"]["warm_up_s"] == 3.0
+    asked.clear()
+    both_started = threading.Barrier(2, timeout=60)
+
+    class Waiting(steps.Apart):
+        def __init__(self, *arguments):
+            super().__init__(*arguments)
+            both_started.wait()
+
+    monkeypatch.setattr(steps, "Apart", Waiting)
+    found = measured(seconds, together=2)["subjects"]
+    assert sorted(asked[:2]) == ["start ours", "start reference"]
+    assert asked[2:-2] == ["reference", "ours"] * 3
+    assert not {"first_iteration_s", "warm_up_s"} & found["ours"].keys()
 
 
 def test_ours_is_held_against_the_fastest_of_the_compiled_baselines(stand_ins):
