@@ -92,6 +92,13 @@ def test_dry_run_shows_shapes_and_counts_and_does_nothing(folder, capsys):
     assert sorted(folder.rglob("*")) == before
 
 
+def test_dry_run_of_a_continued_run_is_refused_as_the_run_would_be(small_run, capsys):
+    assert main(["train", "--resume", str(small_run), "--iterations", "9", "--dry-run"]) == 0
+    assert "narrow-mnist" in capsys.readouterr().out
+    assert main(["train", "--resume", str(small_run), "--dataset", "celeba", "--dry-run"]) == 2
+    assert "--dataset celeba: the run in" in capsys.readouterr().err
+
+
 def test_evaluate_prints_errors_and_the_map(small_run, capsys):
     assert main(["evaluate", str(small_run), "--samples", "100"]) == 0
     text = capsys.readouterr().out

@@ -133,6 +133,7 @@ def test_what_cannot_be_parsed_exits_with_2(arguments, capsys):
         (["traverse", "RUN", "--set", "c1=0,c2=0,c3=0"], "none is left"),
         (["traverse", "RUN", "--rows", "0"], "--rows 0"),
         (["traverse", "RUN", "--low", "nan"], "--low nan"),
+        (["traverse", "RUN", "--code", "c1", "--columns", "4"], "--columns 4: it is for contin"),
         (["traverse", "RUN", "--high", "inf"], "--high inf"),
         (["evaluate", "nowhere"], "no run directory"),
         (["evaluate", "RUN", "--samples", "0"], "--samples 0"),

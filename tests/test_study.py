@@ -110,6 +110,10 @@ def test_only_trains_one_seed_and_anyone_collects(tmp_path, capsys):
     assert not (folder / "seed-5").exists() and (folder / "seed-6" / "summary.json").exists()
     assert main([*arguments, "--only", "2"]) == 2
     assert "--only 2: 0 to 1 work" in capsys.readouterr().err
+    new = [*arguments[:-1], str(tmp_path / "new")]
+    assert main([*new, "--only", "2"]) == 2
+    assert "--only 2: 0 to 1 work" in capsys.readouterr().err
+    assert not (tmp_path / "new").exists()
 
 
 def test_a_killed_study_goes_on_and_gives_what_an_undisturbed_one_does(tmp_path):

@@ -13,7 +13,7 @@ from fastinfogan.cli.arguments import RunPath, SourcePath, output_file, valid_se
 from fastinfogan.config import unset_as
 from fastinfogan.errors import UserError
 
-LOW, HIGH = -2.0, 2.0  # of a continuous code in a traversal
+COLUMNS, LOW, HIGH = 10, -2.0, 2.0  # of a continuous code in a traversal
 MOST_SAMPLES = 1_000_000  # their codes are kept until they have all been seen
 
 
@@ -93,7 +93,7 @@ class Traverse:
     """Codes to set by hand, e.g. c1=3."""
     rows: int = 10
     """Samples of noise."""
-    columns: int = 10
+    columns: Annotated[int | None, unset_as("INT", str(COLUMNS))] = None
     """Values of a continuous code."""
     low: Annotated[float | None, unset_as("FLOAT", str(LOW))] = None
     """First value of a continuous code."""
@@ -120,7 +120,8 @@ class Traverse:
                 raise UserError(f"--set {self.set}: sets every code, and none is left to vary")
             if self.output is not None and len(codes) > 1:
                 raise UserError(f"--output {self.output}: name the code that it shows with --code")
-        for flag, value in (("--low", self.low), ("--high", self.high)):
+        continuous = (("--columns", self.columns), ("--low", self.low), ("--high", self.high))
+        for flag, value in continuous:
             if value is not None and all(generator.spec.codes[code].is_discrete for code in codes):
                 shown = ", ".join(names[code] for code in codes)
                 raise UserError(f"{flag} {value:g}: it is for continuous codes; not for {shown}")
@@ -128,7 +129,7 @@ class Traverse:
             picture = generator.traverse(
                 code,
                 rows=self.rows,
-                columns=self.columns,
+                columns=COLUMNS if self.columns is None else self.columns,
                 low=LOW if self.low is None else self.low,
                 high=HIGH if self.high is None else self.high,
                 seed=seed,

@@ -66,7 +66,7 @@ class Study(TrainConfig):
         if self.jobs is not None:
             jobs = within(1, max(MOST_JOBS, cores), self.jobs, "--jobs")
         config = TrainConfig(self.data, self.model, self.optim, self.run)
-        study = open_study(self.run.out, config, seeds)
+        study = open_study(self.run.out, config, seeds, only=self.only)
         try:
             return self._run(study, jobs, cores)
         except OSError as error:
@@ -84,8 +84,7 @@ class Study(TrainConfig):
 
         folder, chosen = study.folder, study.seeds
         if self.only is not None:
-            only = within(0, len(study.seeds) - 1, self.only, "--only")
-            chosen = (study.seeds[only],)
+            chosen = (study.seeds[self.only],)
         jobs = min(jobs, len(chosen))
         with lasting_output(f"the study goes on, and leaves everything in {folder}"):
             print(f"{counted(len(chosen), 'seed')}, {jobs} at a time, in {folder}", flush=True)

@@ -39,6 +39,10 @@ class Train(TrainConfig):
         if self.dry_run:
             from fastinfogan.config.description import describe_config
 
+            if self.resume is not None:
+                from fastinfogan.training.resume import continued_config
+
+                config = continued_config(self.resume, config)
             print(describe_config(config))
             return 0
         with loading():

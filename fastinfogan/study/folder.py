@@ -26,7 +26,7 @@ from fastinfogan.config import (
     resolve,
     to_dict,
 )
-from fastinfogan.errors import UserError, why
+from fastinfogan.errors import UserError, range_works, why
 from fastinfogan.files import atomic_write, new_folder, remove_leftovers
 from fastinfogan.json_files import misfit, parse_json
 from fastinfogan.lock import exclusive
@@ -114,6 +114,7 @@ def open_study(
     config: TrainConfig,
     seeds: tuple[int, ...] | None,
     tell: Tell = on_stderr,
+    only: int | None = None,
 ) -> Study:
     """Begin a study, or go on with one; new seeds join those that are there.
 
@@ -122,15 +123,20 @@ def open_study(
         config: of all its runs but for seed and directory.
         seeds: to train; None: those that are there, or of a new study the first five.
         tell: gets a line if there is something to say.
+        only: the position, among the study's seeds, of the one that is to be trained.
 
     Raises:
-        UserError: the folder can't be made or written (of a finished study it needn't), holds
-            something else, or a study of another configuration.
+        UserError: there is no such position; the folder can't be made or written (of a finished
+            study it needn't), holds something else, or a study of another configuration.
     """
     if folder is not None and (folder / FILE).exists():
         saved = read_study(folder).config
         if (name := other_experiment(saved, config)) is not None:
             raise _another(folder, name, saved, config)
+    if only is not None:
+        last = len(_seeds_of(folder, seeds)) - 1
+        if not 0 <= only <= last:
+            raise UserError(f"--only {only}: {range_works(0, last)}")
     config = resolve(config).kept_in(None)  # absolute: runs are started from elsewhere
     config = replace(config, run=replace(config.run, seed=0))
     stem = Path("studies") / f"{config.data.dataset}-{datetime.now():%Y%m%d-%H%M%S}"
@@ -164,8 +170,14 @@ def _joined(folder: Path, config: TrainConfig, seeds: tuple[int, ...] | None, te
         _refuse_another(folder, saved.config, config)
         if seeds is not None and {*seeds} < {*saved.seeds}:
             tell(f"the study has seeds {_spoken(saved.seeds)}; --seeds takes none away")
-        seeds = tuple(sorted({*saved.seeds, *(seeds or ())}))
-    return Study(folder, config, SEEDS if seeds is None else seeds)
+    return Study(folder, config, _seeds_of(folder, seeds))
+
+
+def _seeds_of(folder: Path | None, seeds: tuple[int, ...] | None) -> tuple[int, ...]:
+    """All seeds of the study that is there, or of a new one, with those that are asked for."""
+    if folder is None or not (folder / FILE).exists():
+        return SEEDS if seeds is None else seeds
+    return tuple(sorted({*read_study(folder).seeds, *(seeds or ())}))
 
 
 def _spoken(seeds: tuple[int, ...]) -> str:

@@ -16,7 +16,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import numpy as np
 import safetensors.numpy
@@ -64,6 +64,9 @@ class Progress:
         digest = hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode())
         digest.update(content)
         return digest.hexdigest()
+
+
+_DESCRIBED = {**get_type_hints(Progress), "sha256": str}  # a checkpoint's JSON
 
 
 def save_checkpoint(folder: Path, tensors: Mapping[str, Tensor], progress: Progress) -> Path:
@@ -121,14 +124,14 @@ def load_newest(folder: Path) -> tuple[dict[str, Tensor], Progress, list[tuple[P
     damaged: list[tuple[Path, str]] = []
     for path in list_checkpoints(folder):
         try:
-            described = parse_json(path.with_suffix(".json").read_bytes())
+            described = parse_json(path.with_suffix(".json").read_bytes(), _DESCRIBED)
             content = path.read_bytes()
             digest = described.pop("sha256")
             progress = Progress(**described)
             if progress.digest(content) != digest:
                 raise ValueError("its bytes are not those that were written")
             return safetensors.torch.load(content), progress, damaged
-        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        except (OSError, ValueError, TypeError) as error:
             if isinstance(error, FileNotFoundError) and not path.with_suffix(".json").exists():
                 return load_newest(folder)  # the run is training, and has newer ones by now
             damaged.append((path, f"checkpoint {path.name} is damaged, passed over: {error}"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import types
 from dataclasses import replace
 from pathlib import Path
@@ -70,6 +71,17 @@ def test_a_damaged_checkpoint_is_passed_over_when_a_run_is_read(copy):
     (line,) = told
     assert line.startswith(f"checkpoint {newest.name} is damaged, passed over: ")
     assert newest.exists()  # reading changes nothing
+
+
+@pytest.mark.parametrize("lacks", ["sha256", "window_count"])
+def test_a_checkpoint_whose_json_lacks_something_says_what(copy, lacks):
+    newest = list_checkpoints(copy / "checkpoints")[0].with_suffix(".json")
+    described = json.loads(newest.read_text())
+    del described[lacks]
+    newest.write_text(json.dumps(described))
+    told = []
+    assert load_run(copy, tell=told.append).iteration == 5
+    assert told[0].startswith("checkpoint step_") and f" {lacks}" in told[0]
 
 
 def test_a_checkpoint_that_training_replaces_while_it_is_read_is_no_damage(copy, monkeypatch):
