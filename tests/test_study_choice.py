@@ -86,9 +86,11 @@ def test_a_run_is_scored_by_what_q_says_of_neighbours():
 
 
 def test_rank_correlation_is_minus_one_for_a_perfect_score():
-    errors = {0: 0.1, 1: 0.3, 2: 0.2}
-    assert choice.rank_correlation({0: 0.9, 1: 0.7, 2: 0.8}, errors) == pytest.approx(-1.0)
-    assert choice.rank_correlation({0: 0.7, 1: 0.9, 2: 0.8, 3: 0.1}, errors) == pytest.approx(1.0)
-    assert choice.rank_correlation({0: 0.9, 1: 0.9, 2: 0.9}, errors) is None  # tells none apart
-    assert choice.rank_correlation({0: 0.9, 1: 0.7}, errors) is None
-    assert choice.rank_correlation({0: 0.9, 1: 0.7, 2: 0.8}, dict.fromkeys(errors, 0.1)) is None
+    errors = {0: 0.1, 1: 0.3, 2: 0.2, 3: 0.4, 4: 0.5}
+    best = {0: 0.9, 1: 0.7, 2: 0.8, 3: 0.6, 4: 0.5}
+    worst = {seed: -score for seed, score in best.items()}
+    assert choice.rank_correlation(best, errors) == pytest.approx(-1.0)
+    assert choice.rank_correlation({**worst, 5: 0.1}, errors) == pytest.approx(1.0)
+    assert choice.rank_correlation(dict.fromkeys(best, 0.9), errors) is None  # tells none apart
+    assert choice.rank_correlation({seed: best[seed] for seed in range(4)}, errors) is None
+    assert choice.rank_correlation(best, dict.fromkeys(errors, 0.1)) is None

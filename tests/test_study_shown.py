@@ -129,7 +129,7 @@ def found_of(count):
         "collapsed": [],
         "chosen": 0 if count else None,
         "chosen_by": "neighbourhood",
-        "rank_correlation": -1.0 if count >= 3 else None,
+        "rank_correlation": -1.0 if count >= 5 else None,
     }
 
 

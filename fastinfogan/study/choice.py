@@ -28,6 +28,7 @@ from fastinfogan.results.eval_mode import eval_device
 
 CHOSEN_BY = "neighbourhood"
 NEIGHBOURS = 10
+FEWEST_RANKED = 5  # seeds: of fewer, a rank correlation says nothing
 MOST_IMAGES = 10_000
 CELLS = 16  # across an image, at most: fewer numbers, and strokes may lie a pixel apart
 _BLOCK = 500  # images whose distances are in memory at a time
@@ -114,12 +115,12 @@ def choose(scores: Mapping[int, float]) -> int | None:
 def rank_correlation(scores: Mapping[int, float], errors: Mapping[int, float]) -> float | None:
     """Spearman's rank correlation of the scores with the errors over the seeds: -1 is best.
 
-    None for fewer than three seeds that have both, and where all have the same.
+    None for fewer than five seeds that have both, and where all have the same.
     """
     from scipy.stats import spearmanr
 
     seeds = [s for s in scores if s in errors]
     ours, theirs = [scores[s] for s in seeds], [errors[s] for s in seeds]
-    if len(seeds) < 3 or len(set(ours)) == 1 or len(set(theirs)) == 1:
+    if len(seeds) < FEWEST_RANKED or len(set(ours)) == 1 or len(set(theirs)) == 1:
         return None
     return float(spearmanr(ours, theirs).statistic)

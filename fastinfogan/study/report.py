@@ -12,7 +12,6 @@ from fastinfogan.sizes import counted
 from fastinfogan.study.folder import Study
 
 SHARES = ("error", "majority")  # shown in per cent; the smaller the better
-FEWEST_RANKED = 5  # seeds: of fewer, a rank correlation says nothing
 SMALLER_IS_BETTER = (*SHARES, "seconds")
 
 
@@ -39,10 +38,9 @@ def table(study: Study, found: Mapping[str, Any]) -> str:
         lines.append(
             f"  chosen without labels, by {found['chosen_by']}: seed {found['chosen']}{error}"
         )
-    ranked = sum(
-        {found["chosen_by"], "error"} <= row["numbers"].keys() for row in found["seeds"].values()
-    )
-    if found["rank_correlation"] is not None and ranked >= FEWEST_RANKED:
+    if found["rank_correlation"] is not None:
+        both = {found["chosen_by"], "error"}
+        ranked = sum(both <= row["numbers"].keys() for row in found["seeds"].values())
         lines.append(
             f"  its rank correlation with the error over {ranked} seeds (-1 is best): "
             f"{found['rank_correlation']:.2f}"
