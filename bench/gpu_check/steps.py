@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import shutil
 import subprocess
 import time
 from collections.abc import Callable, Sequence
@@ -55,7 +56,7 @@ def environment(check: Check) -> dict[str, Any]:
     """Which GPU, which versions, which commit."""
     facts = json.loads(check.command(PYTHON, "-c", FACTS).splitlines()[-1])
     check.gpu = facts["hardware"].get("gpu")
-    if check.gpu is not None:
+    if check.gpu is not None and shutil.which("nvidia-smi"):
         check.command("nvidia-smi")
     return facts
 
