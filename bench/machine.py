@@ -19,15 +19,18 @@ ROOT = Path(__file__).resolve().parent.parent
 def describe(device: torch.device) -> dict[str, Any]:
     """Everything that a number needs beside it to be worth something."""
     status = _output("git", "status", "--porcelain", "--untracked-files=no", "--", *_CODE)
+    told = os.environ.get("BENCH_COMMIT")
     return {
         "hardware": hardware(device),
         "versions": {
             "python": platform.python_version(),
             **{name: _version(name) for name in ("torch", "triton", "fastinfogan")},
             "cuda": torch.version.cuda,
+            "gcc": _output("gcc", "-dumpfullversion"),
         },
-        "commit": _output("git", "rev-parse", "HEAD"),
-        "dirty": None if status is None else bool(status),  # None: no git at hand
+        # A checkout that was carried without its .git: whoever carried it says which it is.
+        "commit": told or _output("git", "rev-parse", "HEAD"),
+        "dirty": None if told or status is None else bool(status),  # None: nobody knows
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
     }
 

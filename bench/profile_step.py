@@ -1,6 +1,6 @@
 """Where an iteration of ours goes: every kernel, the gaps between them, the distance to the floor.
 
-    python -m bench.profile_step mnist --amp --out profile.json
+    python -m bench.profile_step mnist ours-amp --out profile.json
 
 On a GPU a few replays of the recorded iterations are traced. On a CPU there are no gaps to speak
 of, and the table has torch's operations, each without what it calls.
@@ -37,45 +37,62 @@ def timeline(events: Iterable[dict[str, Any]], iterations: int) -> dict[str, Any
     """What a device did in a number of iterations.
 
     Args:
-        events: of Chrome's trace format, with name, ts and dur, in µs.
+        events: of Chrome's trace format, with name, ts and dur, in µs, and args: of a kernel its
+            grid, block, registers, shared memory and occupancy, of all their stream.
         iterations: how many the events are of.
 
     Returns:
         In µs an iteration: ``span_us``, from the first event's start to the last one's end;
         ``busy_us``, the part of it in which something ran; ``gap_us``, the rest; ``overlap_us``,
-        what ran beside something else. Then ``kernels``, by name, the longest first, with their
-        share of all kernels' time; and the longest ``gaps``, in µs each.
+        what ran beside something else. Then ``kernels``, by name and what was launched, the longest
+        first, with their share of all kernels' time; and the longest ``gaps``, in µs each.
     """
     events = sorted(events, key=lambda event: event["ts"])
-    by_name: dict[str, list[float]] = {}
+    rows: dict[str, dict[str, Any]] = {}
     gaps: list[dict[str, Any]] = []
     busy, end, last = 0.0, None, ""
     for event in events:
         start, stop = event["ts"], event["ts"] + event["dur"]
-        by_name.setdefault(event["name"], []).append(event["dur"])
+        launched = launch_of(event)
+        row = rows.setdefault(json.dumps(launched), {**launched, "calls": 0, "us": 0.0})
+        row["calls"] += 1
+        row["us"] += event["dur"]
         if end is not None and start > end:
             gaps.append({"us": start - end, "after": last, "before": event["name"]})
         if end is None or stop > end:
             busy += stop - (start if end is None else max(start, end))
             end, last = stop, event["name"]
     span = end - events[0]["ts"] if events else 0.0
-    total = sum(map(sum, by_name.values()))
-    kernels = [
-        {
-            "name": name,
-            "calls": len(times) / iterations,
-            "us": sum(times) / iterations,
-            "share": sum(times) / total,
-        }
-        for name, times in by_name.items()
-    ]
+    total = sum(row["us"] for row in rows.values())
+    for row in rows.values():
+        row["share"] = row["us"] / total
+        row["calls"] /= iterations
+        row["us"] /= iterations
     return {
         "span_us": span / iterations,
         "busy_us": busy / iterations,
         "gap_us": (span - busy) / iterations,
         "overlap_us": (total - busy) / iterations,
-        "kernels": sorted(kernels, key=lambda kernel: -kernel["us"]),
+        "kernels": sorted(rows.values(), key=lambda row: -row["us"]),
         "gaps": sorted(gaps, key=lambda gap: -gap["us"])[:GAPS],
+    }
+
+
+def launch_of(event: dict[str, Any]) -> dict[str, Any]:
+    """A traced kernel's name and what it was launched with; a copy's has no grid.
+
+    ``occupancy`` is the share of an SM's warps that it fills, in percent, as the profiler estimates
+    it from registers, shared memory and the grid; ``registers`` are a thread's, ``shared`` bytes.
+    """
+    args = event.get("args", {})
+    return {
+        "name": event["name"],
+        "grid": args.get("grid"),
+        "block": args.get("block"),
+        "stream": args.get("stream"),
+        "registers": args.get("registers per thread"),
+        "shared": args.get("shared memory"),
+        "occupancy": args.get("est. achieved occupancy %"),
     }
 
 
@@ -104,19 +121,24 @@ def trace(runner: Runner, device: torch.device, iterations: int) -> dict[str, An
 def table_of(found: dict[str, Any]) -> Table:
     """The profile for people."""
     iteration, floor = found["iteration_us"], found["floor_us"]
-    title = f"{found['preset']}, {found['dtype']}: {iteration:,.0f} µs an iteration"
-    title += f", {iteration / floor:.2f} x the floor of {floor:,.0f} µs"
+    title = f"{found['preset']}, {found['subject']}, {found['dtype']}: {iteration:,.0f} µs"
+    title += f" an iteration, {iteration / floor:.2f} x the floor of {floor:,.0f} µs"
     if "gap_us" in found:
         title += f"; traced: busy {found['busy_us']:,.0f}, gaps {found['gap_us']:,.0f}"
         title += f", overlap {found['overlap_us']:,.0f} µs"
     table = Table(title=title, title_justify="left")
     table.add_column("kernel", overflow="ellipsis", no_wrap=True)
-    for heading in ("calls", "µs", "share"):
+    launched = ("grid", "stream", "registers", "occupancy") if "gap_us" in found else ()
+    for heading in (*launched, "calls", "µs", "µs each", "share"):
         table.add_column(heading, justify="right")
     for kernel in found["kernels"]:
+        how = [kernel[name] for name in launched]
+        how = ["x".join(map(str, h)) if isinstance(h, list) else f"{h}" for h in how]
+        calls, us = kernel["calls"], kernel["us"]
         table.add_row(
-            kernel["name"], f"{kernel['calls']:g}", f"{kernel['us']:,.1f}", f"{kernel['share']:.1%}"
-        )
+            kernel["name"], *(h.replace("None", "") for h in how), f"{calls:g}", f"{us:,.1f}",
+            f"{us / calls:,.2f}", f"{kernel['share']:.1%}",
+        )  # fmt: skip
     return table
 
 
@@ -146,6 +168,7 @@ def profile_of(
     found = {
         **machine.describe(device),
         "preset": preset,
+        "subject": subject.name,
         "dtype": name,
         "iteration_us": 1e6 * undisturbed,  # without the profiler
         "floor_us": 1e6 * rates.floor(work_of(config), name),
@@ -161,16 +184,17 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.profile_step", description=__doc__)
     harness.add_options(parser)
     parser.add_argument("preset", choices=PRESETS, metavar="PRESET")
-    parser.add_argument("--amp", action="store_true")
+    parser.add_argument("subject", nargs="?", default="ours", metavar="SUBJECT")
     parser.add_argument("--out", type=Path, metavar="FILE")
     options = parser.parse_args()
     device = pick_device(options.device)
     subjects = {s.name: s for s in all_subjects(device, options.amp_dtype)}
-    subject = subjects["ours-amp" if options.amp else "ours"]
-    if subject.obstacle:
-        print(f"--amp: {subject.obstacle}", file=sys.stderr)
+    subject = subjects.get(options.subject)
+    if subject is None or subject.obstacle:
+        why = subject.obstacle if subject else f"{', '.join(subjects)} work"
+        print(f"{options.subject}: {why}", file=sys.stderr)
         return 2
-    dtype = amp_type(device, options.amp_dtype) if options.amp else torch.float32
+    dtype = amp_type(device, options.amp_dtype) if subject.amp else torch.float32
     with harness.presets(options.tiny):
         found = profile_of(options.preset, subject, dtype, device, options.tiny)
     harness.console(width=160).print(table_of(found))

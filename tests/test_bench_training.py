@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 from dataclasses import replace
 
@@ -12,7 +11,7 @@ from narrow import narrow_presets
 from rich.console import Console
 from tolerances import TRAJECTORY_64
 
-from bench import additions, gpu_check
+from bench import additions, machine
 from bench.additions import ADDITIONS
 from bench.floor import Rates, Work, layer_flop, work_of
 from bench.harness import spread
@@ -104,58 +103,38 @@ def test_spread():
 
 
 def test_timeline_counts_what_runs_at_once_once():
-    """Two iterations: a (0-4) beside b (2-6), a gap of 3, then a (9-11)."""
+    """Two iterations: a (0-4) beside b (2-6), a gap of 3, then a (9-11) with another grid, a copy.
+
+    A kernel is known by its name and by what it was launched with.
+    """
+    launched = {"grid": [8, 1, 1], "block": [128, 1, 1], "stream": 7, "registers per thread": 40}
+    launched |= {"shared memory": 1024, "est. achieved occupancy %": 5, "correlation": 1}
+    larger = launched | {"grid": [9, 1, 1], "correlation": 2}
     events = [
-        {"name": "a", "ts": 0.0, "dur": 4.0},
-        {"name": "a", "ts": 9.0, "dur": 2.0},
-        {"name": "b", "ts": 2.0, "dur": 4.0},
+        {"name": "a", "ts": 0.0, "dur": 4.0, "args": launched},
+        {"name": "a", "ts": 9.0, "dur": 2.0, "args": larger},
+        {"name": "b", "ts": 2.0, "dur": 4.0, "args": launched},
+        {"name": "b", "ts": 11.0, "dur": 1.0, "args": launched | {"correlation": 3}},
+        {"name": "Memcpy DtoD", "ts": 12.0, "dur": 1.0, "args": {"stream": 7, "bytes": 64}},
     ]
     found = timeline(events, iterations=2)
-    assert (found["span_us"], found["busy_us"]) == (5.5, 4.0)
+    assert (found["span_us"], found["busy_us"]) == (6.5, 5.0)
     assert (found["gap_us"], found["overlap_us"]) == (1.5, 1.0)
     assert found["gaps"] == [{"us": 3.0, "after": "b", "before": "a"}]
-    assert found["kernels"] == [
-        {"name": "a", "calls": 1.0, "us": 3.0, "share": 0.6},
-        {"name": "b", "calls": 0.5, "us": 2.0, "share": 0.4},
-    ]
+    b, a, other, copy = found["kernels"]
+    assert [(k["name"], k["grid"], k["calls"], k["us"]) for k in (b, a)] == [
+        ("b", [8, 1, 1], 1.0, 2.5), ("a", [8, 1, 1], 0.5, 2.0),
+    ]  # fmt: skip
+    assert (other["grid"], other["us"], other["share"]) == ([9, 1, 1], 1.0, 2 / 12)
+    assert (copy["grid"], copy["stream"], copy["us"]) == (None, 7, 0.5)
+    assert (b["block"], b["stream"], b["registers"]) == ([128, 1, 1], 7, 40)
+    assert (b["shared"], b["occupancy"]) == (1024, 5)
 
 
-def test_learning_names_the_median_seed_and_the_worst():
-    """By the Hungarian error; of an even number the better one of the two in the middle."""
-    runs = [
-        {"seed": seed, "seconds": 10.0 + seed, "mi": 2.0 + seed / 10, "error": error}
-        for seed, error in enumerate((0.3, 0.1, 0.2, 0.9))
-    ]
-    found = gpu_check.learning_of(runs)
-    assert found["median_seed"] == 2
-    assert found["error"]["worst"] == 0.9
-    assert found["mi"]["worst"] == 2.0
-    assert found["seconds"]["mean"] == 11.5
-    assert found["seconds"]["std"] == pytest.approx((5 / 3) ** 0.5)  # of 10, 11, 12, 13
-
-
-def test_a_step_that_breaks_or_hangs_is_recorded(tmp_path, monkeypatch):
-    """A command with a wrong exit code, one that outlives its second, and a step without a GPU."""
-
-    def step(*command):
-        return lambda check: {"printed": check.command(*command)}
-
-    steps = {
-        "works": (step("echo", "fine"), 60, False),
-        "fails": (step("sh", "-c", "echo no such luck; exit 3"), 60, False),
-        "hangs": (step("sleep", "60"), 1, False),
-        "gpu": (step("echo"), 60, True),
-    }
-    monkeypatch.setattr(gpu_check, "STEPS", steps)
-    check = gpu_check.Check(argparse.Namespace(out=tmp_path, limit=None, rehearse=False))
-    found = {name: gpu_check.run_step(name, check) for name in steps}
-    assert {name: result["status"] for name, result in found.items()} == {
-        "works": "ok", "fails": "failed", "hangs": "too long", "gpu": "skipped",
-    }  # fmt: skip
-    assert found["works"]["printed"] == "fine\n"
-    assert found["fails"]["why"] == "Failed: exit code 3: no such luck"
-    assert found["gpu"]["why"] == "no GPU"
-    assert "no such luck" in (tmp_path / "report.txt").read_text()
+def test_a_commit_can_be_told(monkeypatch):
+    monkeypatch.setenv("BENCH_COMMIT", "abc")
+    on = machine.describe(CPU)
+    assert (on["commit"], on["dirty"]) == ("abc", None)
 
 
 def printed(table):

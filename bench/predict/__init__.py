@@ -4,20 +4,20 @@
 docs/performance.md again.
 
 One iteration of a preset runs on tensors without data; what it launches is counted. A launch costs
-the way from one node of a graph to the next, and the longest of
+the way from one node of a graph to the next, the least that any kernel takes, the longest of
 
     bytes / bandwidth of memory
     FLOP / a share of the peak                          (torch's and the libraries' launches)
     instructions / what the SMs issue                   (our Triton kernels)
-    latency of memory x loads that wait for each other  (our Triton kernels)
-    the least that any kernel takes
+    instructions and loads that wait for each other     (our Triton kernels)
 
-and an iteration costs the sum: nothing overlaps. Instructions are those of the machine code that
-Triton compiles for an H100. A kernel's *ideal* has nothing but bytes and the least in it.
+and what comes before or after all that: a product's first tiles, the program that finishes last.
+An iteration costs the sum: nothing overlaps. Instructions are those of the machine code that Triton
+compiles for an H100. A kernel's *ideal* has nothing but bytes and the least in it.
 
 What the model doesn't know: the second-level cache (all bytes count as memory's), launches that run
 beside each other (G's second pass, on its own stream), the fusing of torch.compile, clocks that
-sink under load, barriers, atomic operations, and which of their kernels cuDNN and cuBLAS take.
+sink under load, barriers, and which of their kernels cuDNN and cuBLAS take.
 
     h100        the GPU in numbers
     work        one launch: its time and its ideal
@@ -26,4 +26,5 @@ sink under load, barriers, atomic operations, and which of their kernels cuDNN a
     ours        what our Triton kernels move, and how often their loops run
     iteration   one iteration on tensors without data
     report      the results file and the tables
+    measured    the same beside a profile, class by class
 """

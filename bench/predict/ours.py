@@ -94,15 +94,16 @@ def work_of(launch: Launch) -> Work:
     warps, programs = launch.constants.get("num_warps", 4), math.prod(launch.grid)
     each = -(-programs // h100.SMS)  # programs of the SM that gets the most
     rounds = -(-each // _resident(warps, registers, shared))
-    after = (last - instructions) * warps / h100.ISSUED + (last_waits - waits) * h100.LATENCY
-    if kernel.last:
-        after += h100.LATENCY  # for its ticket
+    alone = instructions * h100.DEPENDENT + waits * h100.LATENCY
+    after = (last - instructions) * h100.DEPENDENT + (last_waits - waits) * h100.LATENCY
+    if any("MEMBAR" in text for _, text in code.instructions):  # every program draws a ticket
+        after += h100.FENCE
     return Work(
         kernel=name,
         shape="x".join(map(str, launch.grid)),
         moved=moved_by(name, arguments),
         issue_s=h100.cycles(each * warps * instructions / h100.ISSUED),
-        chain_s=h100.cycles(rounds * waits * h100.LATENCY),
+        chain_s=h100.cycles(rounds * alone),
         last_s=h100.cycles(after),
         ours=True,
     )

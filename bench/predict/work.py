@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from bench.predict.h100 import BYTES_PER_S, LEAST_S, NODE_S
+from bench.predict.h100 import BYTES_PER_S, NODE_S, START_S
 
 
 @dataclass(frozen=True)
@@ -18,9 +18,12 @@ class Work:
         flop: floating-point operations of products and convolutions; ours count as 0.
         arithmetic_s: seconds of those, at the assumed share of the peak.
         issue_s: seconds in which the SMs issue its instructions.
-        chain_s: seconds in which loads wait for each other.
-        last_s: seconds of the program that finishes last, alone, after all others.
+        chain_s: seconds in which its loads and instructions wait for each other.
+        last_s: seconds that come after or before all this: of the program that finishes last,
+            alone, or of a product whose first tiles are on their way.
         ours: a Triton kernel of this project.
+        node_s: seconds from the node before it, and to the one after it where that takes longer.
+        bytes_per_s: of the GPU's memory.
     """
 
     kernel: str
@@ -32,28 +35,35 @@ class Work:
     chain_s: float = 0.0
     last_s: float = 0.0
     ours: bool = False
+    node_s: float = NODE_S
+    bytes_per_s: float = BYTES_PER_S
 
     @property
     def seconds(self) -> float:
         """What the launch is predicted to add to an iteration."""
-        work = max(self.arithmetic_s, self.issue_s, self.chain_s, self.moved / BYTES_PER_S)
-        return self.ideal_s + max(0.0, work + self.last_s - self._least_s)
+        return self.node_s + self.kernel_s
+
+    @property
+    def kernel_s(self) -> float:
+        """Its own part of that, from its start to its end."""
+        work = max(self.arithmetic_s, self.issue_s, self.chain_s, self._bytes_s)
+        return START_S + work + self.last_s
 
     @property
     def ideal_s(self) -> float:
         """What it would add if it did no more than move its bytes."""
-        return NODE_S + self._least_s
+        return self.node_s + START_S + self._bytes_s
 
     @property
-    def _least_s(self) -> float:
-        return max(LEAST_S, self.moved / BYTES_PER_S)
+    def _bytes_s(self) -> float:
+        return self.moved / self.bytes_per_s
 
     @property
     def bound(self) -> str:
         """What takes longest."""
         terms = {
-            "a launch's least": LEAST_S,
-            "bytes": self.moved / BYTES_PER_S,
+            "a launch's least": START_S,
+            "bytes": self._bytes_s,
             "arithmetic": self.arithmetic_s,
             "instructions": self.issue_s,
             "latency": self.chain_s + self.last_s,

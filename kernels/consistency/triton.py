@@ -24,9 +24,7 @@ def _softmax(logits_ptr, tile, mask, here):
     shifted = logits - largest[:, None]
     e = tl.where(here, tl.exp(shifted), 0.0)
     total = tl.sum(e, 1)
-    # Divided as IEEE 754 has it: a product would become one operation with the difference of two,
-    # which then isn't 0 where they are equal.
-    return shifted, total, tl.div_rn(e, total[:, None])
+    return shifted, total, e / total[:, None]
 
 
 @jit
@@ -44,7 +42,11 @@ def _consistency_kernel(
     BLOCK_COLUMNS: tl.constexpr,
     BLOCK_PARTIALS: tl.constexpr,
 ):
-    """One program per code and part of the rows; the last to finish adds the parts up, in order."""
+    """One program per code and part of the rows; the last to finish adds the parts up, in order.
+
+    Where both sides are the same, loss and gradient are set to 0: what is computed needn't be, for
+    a compiler may fuse the last product of one side with the difference of both.
+    """
     part, code = tl.program_id(0), tl.program_id(1)
     codes = tl.num_programs(1)
     kind = tl.load(table_ptr + 3 * code)
@@ -62,19 +64,23 @@ def _consistency_kernel(
     if kind == _CATEGORICAL:
         shifted_p, sum_p, p = _softmax(q_image_ptr, tile, mask, here)
         shifted_q, sum_q, q = _softmax(q_copy_ptr, tile, mask, here)
-        distance = tl.sum(tl.where(here, p * (shifted_p - shifted_q), 0.0), 1)
-        kl += distance + tl.log(tl.div_rn(sum_q, sum_p))
-        tl.store(grads_ptr + tile, (q - p) / batch, mask=mask)
+        apart = tl.where(here, shifted_p - shifted_q, 0.0)
+        differ = tl.max((apart != 0.0).to(tl.int32), 1) != 0
+        distance = tl.sum(p * apart, 1)
+        kl += tl.where(differ, distance + tl.log(sum_q / sum_p), 0.0)
+        grads = tl.where(differ[:, None], (q - p) / batch, 0.0)
+        tl.store(grads_ptr + tile, grads, mask=mask)
     elif kind == _BERNOULLI:
         logit_p = tl.load(q_image_ptr + at, mask=inside, other=0.0).to(tl.float32)
         logit_q = tl.load(q_copy_ptr + at, mask=inside, other=0.0).to(tl.float32)
+        differ = logit_p - logit_q != 0.0
         # -log p = softplus(-logit), -log(1 - p) = softplus(logit)
         ones_p, not_p = softplus(-logit_p)
         ones_q, _ = softplus(-logit_q)
         zeros_p, p = softplus(logit_p)
         zeros_q, q = softplus(logit_q)
-        kl += p * (ones_q - ones_p) + not_p * (zeros_q - zeros_p)
-        tl.store(grads_ptr + at, (q - p) / batch, mask=inside)
+        kl += tl.where(differ, p * (ones_q - ones_p) + not_p * (zeros_q - zeros_p), 0.0)
+        tl.store(grads_ptr + at, tl.where(differ, (q - p) / batch, 0.0), mask=inside)
     else:  # it takes no part, but has columns all the same, unless it isn't regularised
         tl.store(grads_ptr + tile, tl.zeros((BLOCK_ROWS, BLOCK_COLUMNS), tl.float32), mask=mask)
     kl = tl.where(inside & ~(kl < 0.0), kl, 0.0)  # rounding may go below 0
