@@ -89,7 +89,7 @@ def timing(preset: str, check: Check) -> dict[str, Any]:
     subjects, sizes = (("reference", "ours"), ("--tiny",)) if check.rehearsal else (TIMED, ())
     check.command(
         PYTHON, "-m", "bench.training", "--presets", preset, "--only", *subjects,
-        "--rounds", check.options.rounds, *sizes, "--out", out,
+        "--rounds", check.options.rounds, "--together", len(subjects), *sizes, "--out", out,
     )  # fmt: skip
     measured = json.loads(out.read_text())["presets"][preset]["subjects"]
     return {
@@ -138,7 +138,7 @@ def steps_of(presets: Sequence[str]) -> dict[str, Step]:
     def of(preset: str) -> dict[str, Step]:
         return {
             f"profile-{preset}": Step(partial(profile, preset), 45, 120),
-            f"time-{preset}": Step(partial(timing, preset), 150, 300),
+            f"time-{preset}": Step(partial(timing, preset), 75, 300),
         }
 
     steps = {"environment": Step(environment, 10, 60, False), "smoke": Step(smoke, 25, 90)}
