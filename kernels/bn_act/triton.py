@@ -1,10 +1,7 @@
-"""bn_act on a GPU: the launchers of ``triton_sums.py`` and ``triton_apply.py``."""
+"""bn_act on a GPU: the launchers of its Triton kernels, and how many programs each gets."""
 
 from __future__ import annotations
 
-import functools
-
-import torch
 from torch import Tensor
 
 from fastinfogan.kernels.bn_act.layout import (
@@ -19,80 +16,117 @@ from fastinfogan.kernels.bn_act.triton_sums import (
     bn_act_merge_kernel,
     bn_act_partials_kernel,
 )
+from fastinfogan.kernels.bn_act.triton_whole import (
+    bn_act_whole_backward_kernel,
+    bn_act_whole_forward_kernel,
+)
 from fastinfogan.kernels.triton_module import launch, power_of_two
 
-_TILE = 2048  # numbers, 16 in each of 128 threads: two loads in flight of a half-precision tensor
-# Left alone, ptxas aims at 72 registers and spills; with leave to take 128 it stays below.
-_COMPILED = {"num_warps": 4, "maxnreg": 128}
-
-
-# Channels whose sums a program gathers: a sector of memory in half precision.
+# Up to so many rows a program has them all.
+_WHOLE_ROWS = 256
+# Channels of a program that has all rows or gathers sums: a sector of memory in half precision.
 _STRIP = 16
-_SUMS = {"BLOCK_CHANNELS": _STRIP, "BLOCK_PARTS": 64, **_COMPILED}
+# Numbers of a tensor that a thread has at a time; going back there are two tensors.
+_FORWARD, _BACKWARD = 32, 16
+# Programs that gather a group's sums, if each gets so many rows.
+_SUMS_PROGRAMS, _PART_ROWS, _MOST_PARTS = 128, 256, 64
+_SUMS_WARPS = 8
+_APPLY_CHANNELS = 32
+_APPLY_PROGRAMS = 528
+_APPLY_WARPS = 8
 
 
 def parts_of(rows: int, channels: int) -> int:
-    """The parts that the rows of a group are cut into.
+    """The parts that the rows of a group are cut into, none of them empty.
 
     By the group's shape alone: results don't depend on what else is in the batch.
     """
-    return max(1, min(128, 512 // _strips(channels), -(-rows * _STRIP // _TILE)))
+    if rows <= _WHOLE_ROWS:
+        return 1
+    return max(1, min(_MOST_PARTS, _SUMS_PROGRAMS // _strips(channels), rows // _PART_ROWS))
 
 
 def _strips(channels: int) -> int:
     return -(-channels // _STRIP)
 
 
-def _apply_constants(channels: int) -> dict[str, int]:
-    block_channels = max(16, min(64, power_of_two(channels)))
-    return {"BLOCK_ROWS": _TILE // block_channels, "BLOCK_CHANNELS": block_channels, **_COMPILED}
+def _strip_constants(rows: int, each: int) -> dict[str, int]:
+    """Of a program that gathers the sums of so many rows."""
+    warps = _SUMS_WARPS
+    if rows <= _WHOLE_ROWS:
+        each, warps = each // 2, 16
+    block_rows = min(power_of_two(rows), each * 32 * warps // _STRIP)
+    warps = max(4, block_rows * _STRIP // (each * 32))
+    return {
+        "BLOCK_ROWS": block_rows,
+        "BLOCK_CHANNELS": _STRIP,
+        "num_warps": warps,
+        "maxnreg": 128,
+    }
 
 
-def _apply_grid(x: Tensor, groups: int) -> tuple[int, int, int]:
+def _apply_geometry(
+    x: Tensor, groups: int, parts: int, each: int
+) -> tuple[tuple[int, int, int], int, dict[str, int]]:
+    """Grid, rows of a block, and constants; the first block is the one that applies nothing."""
     rows, channels = sizes_of(x, groups)
-    blocks = _apply_constants(channels)
-    return -(-channels // blocks["BLOCK_CHANNELS"]), -(-rows // blocks["BLOCK_ROWS"]), groups
+    block_rows = each * 32 * _APPLY_WARPS // _APPLY_CHANNELS
+    strips = -(-channels // _APPLY_CHANNELS)
+    tiles = -(-rows // block_rows)
+    blocks = min(tiles, max(1, _APPLY_PROGRAMS // strips))
+    rows_per_block = -(-tiles // blocks) * block_rows
+    constants = {
+        "BLOCK_ROWS": block_rows,
+        "BLOCK_CHANNELS": _APPLY_CHANNELS,
+        "BLOCK_PARTS": max(16, power_of_two(parts)),
+        "num_warps": _APPLY_WARPS,
+        "maxnreg": 128,
+    }
+    return (strips, 1 + -(-rows // rows_per_block), groups), rows_per_block, constants
 
 
-@functools.cache  # for good: a CUDA graph has the address
-def _counters_on_device(count: int, device: torch.device, stream: int) -> Tensor:
-    """Zeros between launches. Launches of one stream share them; streams do not."""
-    with torch.inference_mode(False):
-        return torch.zeros(count, dtype=torch.int32, device=device)
-
-
-def _counters(x: Tensor, groups: int) -> Tensor:
-    stream = torch.cuda.current_stream(x.device).cuda_stream if x.is_cuda else 0
-    return _counters_on_device(groups * _strips(x.shape[1]), x.device, stream)
-
-
-def _gather_forward(x: Tensor, stats: Tensor | None, groups: int, eps: float) -> Tensor:
-    """The sums of the forward pass, (1, 3, groups, channels), and statistics if asked for."""
+def _forward_sums(x: Tensor, groups: int) -> Tensor:
+    """The sums of the forward pass, of each part: (parts, 3, groups, channels)."""
     rows, channels = sizes_of(x, groups)
     parts = parts_of(rows, channels)
-    merged = empty_partials(x, groups, 1)
+    partials = empty_partials(x, groups, parts)
+    rows_per_part = -(-rows // parts)
     launch(
         bn_act_partials_kernel,
         (_strips(channels), parts, groups),
         x,
-        empty_partials(x, groups, parts),
-        _counters(x, groups),
-        merged,
-        stats,
+        partials,
         rows,
-        -(-rows // parts),
+        rows_per_part,
         channels,
         groups,
-        eps,
-        BLOCK_ROWS=_TILE // _STRIP,
-        **_SUMS,
+        **_strip_constants(rows_per_part, _FORWARD),
+    )
+    return partials
+
+
+def _merged(x: Tensor, groups: int, partials: Tensor, forward: bool) -> Tensor:
+    """All parts as one, (1, 3, groups, channels)."""
+    grid, _, constants = _apply_geometry(x, groups, len(partials), _FORWARD)
+    merged = empty_partials(x, groups, 1)
+    del constants["BLOCK_ROWS"]
+    launch(
+        bn_act_merge_kernel,
+        (grid[0], groups),
+        partials,
+        merged,
+        len(partials),
+        x.shape[1],
+        groups,
+        FORWARD=forward,
+        **constants,
     )
     return merged
 
 
 def bn_act_partials(x: Tensor, groups: int) -> Tensor:
     """The sums of the forward pass, merged: (1, 3, groups, channels)."""
-    return _gather_forward(x, None, groups, 0.0)
+    return _merged(x, groups, _forward_sums(x, groups), True)
 
 
 def bn_act_forward(
@@ -111,52 +145,62 @@ def bn_act_forward(
     """y, and (mean, 1 / sigma) per group and channel; gathers ``partials`` where they are None."""
     rows, channels = sizes_of(x, groups)
     y, stats = empty_results(x, groups)
-    merged = None
-    if training and partials is None:
-        merged = _gather_forward(x, stats, groups, eps)
-    elif training:
-        merged = empty_partials(x, groups, 1)
+    if training and partials is None and rows <= _WHOLE_ROWS:
         launch(
-            bn_act_merge_kernel,
-            (_strips(channels), groups),
-            partials,
-            merged,
+            bn_act_whole_forward_kernel,
+            (_strips(channels),),
+            x,
+            y,
+            weight,
+            bias,
+            running_mean,
+            running_var,
             stats,
-            partials.shape[0],
+            rows,
             channels,
             groups,
+            slope,
+            momentum,
             eps,
-            **_SUMS,
+            **_strip_constants(rows, _FORWARD),
         )
+        return y, stats
+    if training and partials is None:
+        partials = _forward_sums(x, groups)
+    parts = len(partials) if training else 0
+    grid, rows_per_block, constants = _apply_geometry(x, groups, parts, _FORWARD)
     launch(
         bn_act_forward_kernel,
-        _apply_grid(x, groups),
+        grid,
         x,
         y,
         weight,
         bias,
         running_mean,
         running_var,
-        merged,
+        partials,
         stats,
+        parts,
         rows,
+        rows_per_block,
         channels,
         groups,
         slope,
         momentum,
         eps,
-        **_apply_constants(channels),
+        **constants,
     )
     return y, stats
 
 
-def bn_act_backward_partials(
+def _backward_sums(
     dy: Tensor, x: Tensor, weight: Tensor, bias: Tensor, stats: Tensor, slope: float, groups: int
 ) -> Tensor:
-    """The sums of the backward pass, merged: (1, 3, groups, channels)."""
+    """The sums of the backward pass, of each part: (parts, 3, groups, channels)."""
     rows, channels = sizes_of(x, groups)
     parts = parts_of(rows, channels)
-    merged = empty_partials(x, groups, 1)
+    partials = empty_partials(x, groups, parts)
+    rows_per_part = -(-rows // parts)
     launch(
         bn_act_backward_partials_kernel,
         (_strips(channels), parts, groups),
@@ -165,18 +209,23 @@ def bn_act_backward_partials(
         weight,
         bias,
         stats,
-        empty_partials(x, groups, parts),
-        _counters(x, groups),
-        merged,
+        partials,
         rows,
-        -(-rows // parts),
+        rows_per_part,
         channels,
         groups,
         slope,
-        BLOCK_ROWS=_TILE // _STRIP,
-        **_SUMS,
+        **_strip_constants(rows_per_part, _BACKWARD),
     )
-    return merged
+    return partials
+
+
+def bn_act_backward_partials(
+    dy: Tensor, x: Tensor, weight: Tensor, bias: Tensor, stats: Tensor, slope: float, groups: int
+) -> Tensor:
+    """The sums of the backward pass, merged: (1, 3, groups, channels)."""
+    sums = _backward_sums(dy, x, weight, bias, stats, slope, groups)
+    return _merged(x, groups, sums, False)
 
 
 def bn_act_backward(
@@ -192,13 +241,38 @@ def bn_act_backward(
     training: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """dx, dweight, dbias; ``own`` are this rank's sums (None: gathers them), ``partials`` all's."""
-    if own is None:
-        own = bn_act_backward_partials(dy, x, weight, bias, stats, slope, groups)
     rows, channels = sizes_of(x, groups)
     dx, dweight, dbias = empty_gradients(x, weight, bias)
+    if own is None and rows <= _WHOLE_ROWS:
+        launch(
+            bn_act_whole_backward_kernel,
+            (_strips(channels),),
+            dy,
+            x,
+            dx,
+            weight,
+            bias,
+            stats,
+            dweight,
+            dbias,
+            rows,
+            channels,
+            groups,
+            slope,
+            TRAINING=training,
+            **_strip_constants(rows, _BACKWARD),
+        )
+        return dx, dweight, dbias
+    if own is None:
+        own = _backward_sums(dy, x, weight, bias, stats, slope, groups)
+    if partials is None:
+        partials = own
+    grid, rows_per_block, constants = _apply_geometry(
+        x, groups, max(len(own), len(partials)), _BACKWARD
+    )
     launch(
         bn_act_backward_kernel,
-        _apply_grid(x, groups),
+        grid,
         dy,
         x,
         dx,
@@ -206,14 +280,17 @@ def bn_act_backward(
         bias,
         stats,
         own,
-        own if partials is None else partials.sum(0),
+        partials,
         dweight,
         dbias,
+        len(own),
+        len(partials),
         rows,
+        rows_per_block,
         channels,
         groups,
         slope,
         TRAINING=training,
-        **_apply_constants(channels),
+        **constants,
     )
     return dx, dweight, dbias

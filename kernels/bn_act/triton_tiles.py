@@ -1,0 +1,224 @@
+"""What bn_act's Triton kernels share: where numbers lie, and sums over rows and over parts.
+
+Partials are sums over a part of the rows, as (count, mean, M2) going forward and as
+(count, sum of g, sum of g x_hat) going back, with g = dy act'(u). They are added in one order
+always: results are the same bits every time.
+"""
+
+from __future__ import annotations
+
+from fastinfogan.kernels.triton_module import jit, tl
+
+
+@jit
+def columns_of(strip, channels, BLOCK_CHANNELS: tl.constexpr):
+    """The channels of a strip, and which of them there are."""
+    columns = strip * BLOCK_CHANNELS + tl.arange(0, BLOCK_CHANNELS)
+    return columns, columns < channels
+
+
+@jit
+def start_of(group, first, rows, channels):
+    """Where row ``first`` of a group begins."""
+    return (tl.cast(group, tl.int64) * rows + first) * channels
+
+
+@jit
+def tile_of(channels, columns, inside, left, BLOCK_ROWS: tl.constexpr):
+    """A tile's numbers, as offsets from its first row, and which there are if ``left`` rows are."""
+    row = tl.arange(0, BLOCK_ROWS)
+    return row[:, None] * channels + columns[None, :], (row < left)[:, None] & inside[None, :]
+
+
+@jit
+def spread(
+    x_ptr,  # at a row's beginning, any float
+    left,
+    channels,
+    columns,
+    inside,
+    BLOCK_ROWS: tl.constexpr,
+    BLOCK_CHANNELS: tl.constexpr,
+):
+    """Mean and M2 of the next ``left`` rows, in one pass.
+
+    From the differences d to the first row: M2 = sum(d^2) - sum(d)^2 / n. The first row is one of
+    them, so M2 is sum(d)^2 / n^2 at least, and the subtraction costs a factor of n rounding errors
+    at the very worst, two or three where the first row is like the others.
+    """
+    zero = tl.load(x_ptr + columns, mask=inside, other=0.0).to(tl.float32)
+    total = tl.zeros((BLOCK_ROWS, BLOCK_CHANNELS), tl.float32)
+    squares = tl.zeros((BLOCK_ROWS, BLOCK_CHANNELS), tl.float32)
+    for begin in range(0, left, BLOCK_ROWS):
+        at, mask = tile_of(channels, columns, inside, left - begin, BLOCK_ROWS)
+        x = tl.load(x_ptr + at, mask=mask, other=0.0).to(tl.float32)
+        x_ptr += tl.cast(channels, tl.int64) * BLOCK_ROWS
+        d = tl.where(mask, x - zero[None, :], 0.0)
+        total += d
+        squares += d * d
+    total = tl.sum(total, 0)
+    return zero + total / left, tl.sum(squares, 0) - total * (total / left)
+
+
+@jit
+def gradients(
+    dy_ptr,  # at a row's beginning, any float
+    x_ptr,  # like dy
+    left,
+    channels,
+    columns,
+    inside,
+    mean,
+    rstd,
+    weight,
+    bias,
+    slope,
+    BLOCK_ROWS: tl.constexpr,
+    BLOCK_CHANNELS: tl.constexpr,
+):
+    """Sums of g and of g x_hat over the next ``left`` rows."""
+    total = tl.zeros((BLOCK_ROWS, BLOCK_CHANNELS), tl.float32)
+    product = tl.zeros((BLOCK_ROWS, BLOCK_CHANNELS), tl.float32)
+    for begin in range(0, left, BLOCK_ROWS):
+        at, mask = tile_of(channels, columns, inside, left - begin, BLOCK_ROWS)
+        x = tl.load(x_ptr + at, mask=mask, other=0.0)
+        dy = tl.load(dy_ptr + at, mask=mask, other=0.0)
+        x_ptr += tl.cast(channels, tl.int64) * BLOCK_ROWS
+        dy_ptr += tl.cast(channels, tl.int64) * BLOCK_ROWS
+        g, x_hat = gradient(dy, x, mean, rstd, weight, bias, slope)
+        total += g
+        product += g * x_hat  # 0 past the last row, where dy is
+    return tl.sum(total, 0), tl.sum(product, 0)
+
+
+@jit
+def gradient(dy, x, mean, rstd, weight, bias, slope):
+    """g and x_hat of a tile."""
+    x_hat = (x.to(tl.float32) - mean[None, :]) * rstd[None, :]
+    dy = dy.to(tl.float32)
+    return tl.where(x_hat * weight[None, :] + bias[None, :] > 0.0, dy, dy * slope), x_hat
+
+
+@jit
+def output(x, mean, rstd, weight, bias, slope):
+    """y of a tile."""
+    u = (x.to(tl.float32) - mean[None, :]) * rstd[None, :] * weight[None, :] + bias[None, :]
+    return tl.where(u > 0.0, u, u * slope)
+
+
+@jit
+def all_parts(
+    partials_ptr,  # (parts, 3, groups, channels) float32
+    parts,
+    group,
+    groups,
+    columns,
+    inside,
+    channels,
+    BLOCK_PARTS: tl.constexpr,
+):
+    """The three numbers of all parts of a group: (parts,) and twice (parts, channels)."""
+    plane = groups * channels
+    part = tl.arange(0, BLOCK_PARTS)
+    partials_ptr += group * channels
+    n = tl.load(partials_ptr + part * (3 * plane), mask=part < parts, other=0.0)  # one for all
+    at = partials_ptr + part[:, None] * (3 * plane) + columns[None, :]
+    mask = (part < parts)[:, None] & inside[None, :]
+    second = tl.load(at + plane, mask=mask, other=0.0)
+    third = tl.load(at + 2 * plane, mask=mask, other=0.0)
+    return n, second, third
+
+
+@jit
+def combined(
+    partials_ptr,  # (parts, 3, groups, channels) float32: count, mean, M2
+    parts,
+    group,
+    groups,
+    columns,
+    inside,
+    channels,
+    BLOCK_PARTS: tl.constexpr,
+):
+    """Count, mean and M2 of a group; as in ``spread``, from the differences to the first mean."""
+    n, mean, m2 = all_parts(
+        partials_ptr, parts, group, groups, columns, inside, channels, BLOCK_PARTS
+    )
+    zero = tl.load(partials_ptr + (groups + group) * channels + columns, mask=inside, other=0.0)
+    count = tl.sum(n, 0)
+    d = mean - zero[None, :]
+    total = tl.sum(n[:, None] * d, 0)
+    squares = tl.sum(m2 + n[:, None] * d * d, 0)
+    # A single part keeps its own, to the bit.
+    return count, zero + total / count, squares - total * (total / count)
+
+
+@jit
+def summed(
+    partials_ptr,  # (parts, 3, groups, channels) float32: count, sum of g, sum of g x_hat
+    parts,
+    group,
+    groups,
+    columns,
+    inside,
+    channels,
+    BLOCK_PARTS: tl.constexpr,
+):
+    """The three sums of a group."""
+    n, total, product = all_parts(
+        partials_ptr, parts, group, groups, columns, inside, channels, BLOCK_PARTS
+    )
+    return tl.sum(n, 0), tl.sum(total, 0), tl.sum(product, 0)
+
+
+@jit
+def write_three(
+    partials_ptr,  # (parts, 3, groups, channels) float32
+    part,
+    group,
+    groups,
+    columns,
+    inside,
+    channels,
+    first,
+    second,
+    third,
+):
+    """Store a group's three numbers of a part; the first, its count, is one for all channels."""
+    plane = groups * channels
+    out = partials_ptr + part * (3 * plane) + group * channels + columns
+    tl.store(out, tl.where(inside, tl.cast(first, tl.float32), 0.0), mask=inside)
+    tl.store(out + plane, second, mask=inside)
+    tl.store(out + 2 * plane, third, mask=inside)
+
+
+@jit
+def write_stats(
+    stats_ptr,  # (2, groups, channels) float32: mean, 1 / sigma
+    group,
+    groups,
+    columns,
+    inside,
+    channels,
+    mean,
+    rstd,
+):
+    """Store a group's statistics."""
+    out = stats_ptr + group * channels + columns
+    tl.store(out, mean, mask=inside)
+    tl.store(out + groups * channels, rstd, mask=inside)
+
+
+@jit
+def load_stats(
+    stats_ptr,  # (2, groups, channels) float32: mean, 1 / sigma
+    group,
+    groups,
+    columns,
+    inside,
+    channels,
+):
+    """A group's mean and 1 / sigma."""
+    at = stats_ptr + group * channels + columns
+    mean = tl.load(at, mask=inside, other=0.0)
+    return mean, tl.load(at + groups * channels, mask=inside, other=0.0)
