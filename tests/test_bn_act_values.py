@@ -109,11 +109,10 @@ def test_native_results_do_not_depend_on_the_number_of_threads():
 
 def test_the_parts_of_a_gpu_cover_all_rows_and_none_is_empty():
     """A program takes the first row of its part for granted."""
-    assert triton.parts_of(1296, 33) == 5 and triton.parts_of(648, 33) == 2  # the case above
+    assert triton.parts_of(1296, 33) == (5, 272) and triton.parts_of(648, 33) == (2, 336)
     for rows in (*range(1, 3000), 6272, 8191, 8192, 25_088, 100_003, 524_288):
         for channels in (1, 16, 17, 64, 256, 4096, 100_000):
-            parts = triton.parts_of(rows, channels)
-            each = -(-rows // parts)
+            parts, each = triton.parts_of(rows, channels)
             assert (parts - 1) * each < rows <= parts * each
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
 import torch
 
 from bench.floor import work_of
-from bench.launches import all_launches
+from bench.launches import all_launches, key_of
 from bench.predict import __main__ as command
 from bench.predict import library, ours, report, sass
 from bench.predict.iteration import count
@@ -46,6 +47,13 @@ def test_no_preset_launches_more_than_is_committed(preset):
     assert len(found.ours) <= committed["launches_ours"]
     assert sum(work.flop for work in found.library) == work_of(preset_config(preset)).flop
     assert triton_module.recorded == []
+
+
+@pytest.mark.parametrize("preset", command.PRESETS)
+def test_a_kernel_is_compiled_three_times_at_most(preset):
+    """For a preset in half precision: each costs the first iteration a second."""
+    kinds = Counter(key[0] for key in {key_of(launch) for launch in count(preset).ours})
+    assert max(kinds.values()) <= 3, kinds
 
 
 def test_what_is_counted_differs_with_the_precision_and_the_update():

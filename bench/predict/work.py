@@ -19,7 +19,6 @@ class Work:
         arithmetic_s: seconds of those, at the assumed share of the peak.
         issue_s: seconds in which the SMs issue its instructions.
         chain_s: seconds in which loads wait for each other.
-        last_s: seconds of the program that finishes last, alone, after all others.
         ours: a Triton kernel of this project.
     """
 
@@ -30,14 +29,13 @@ class Work:
     arithmetic_s: float = 0.0
     issue_s: float = 0.0
     chain_s: float = 0.0
-    last_s: float = 0.0
     ours: bool = False
 
     @property
     def seconds(self) -> float:
         """What the launch is predicted to add to an iteration."""
         work = max(self.arithmetic_s, self.issue_s, self.chain_s, self.moved / BYTES_PER_S)
-        return self.ideal_s + max(0.0, work + self.last_s - self._least_s)
+        return self.ideal_s + max(0.0, work - self._least_s)
 
     @property
     def ideal_s(self) -> float:
@@ -56,7 +54,7 @@ class Work:
             "bytes": self.moved / BYTES_PER_S,
             "arithmetic": self.arithmetic_s,
             "instructions": self.issue_s,
-            "latency": self.chain_s + self.last_s,
+            "latency": self.chain_s,
         }
         return max(terms, key=terms.__getitem__)
 

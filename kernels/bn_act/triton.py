@@ -29,21 +29,28 @@ _STRIP = 16
 # Numbers of a tensor that a thread has at a time; going back there are two tensors.
 _FORWARD, _BACKWARD = 32, 16
 # Programs that gather a group's sums, if each gets so many rows.
-_SUMS_PROGRAMS, _PART_ROWS, _MOST_PARTS = 128, 256, 64
+_SUMS_PROGRAMS, _PART_ROWS, _MOST_PARTS = 128, 256, 32
 _SUMS_WARPS = 8
 _APPLY_CHANNELS = 32
 _APPLY_PROGRAMS = 528
 _APPLY_WARPS = 8
 
 
-def parts_of(rows: int, channels: int) -> int:
-    """The parts that the rows of a group are cut into, none of them empty.
+def parts_of(rows: int, channels: int) -> tuple[int, int]:
+    """The parts that the rows of a group are cut into, none of them empty, and the rows of each.
 
     By the group's shape alone: results don't depend on what else is in the batch.
     """
     if rows <= _WHOLE_ROWS:
-        return 1
-    return max(1, min(_MOST_PARTS, _SUMS_PROGRAMS // _strips(channels), rows // _PART_ROWS))
+        return 1, _up(rows)
+    parts = min(_MOST_PARTS, _SUMS_PROGRAMS // _strips(channels), rows // _PART_ROWS)
+    each = _up(-(-rows // max(1, parts)))
+    return -(-rows // each), each
+
+
+def _up(rows: int) -> int:
+    """To a multiple of 16: Triton compiles other numbers apart."""
+    return -(-rows // 16) * 16
 
 
 def _strips(channels: int) -> int:
@@ -51,16 +58,15 @@ def _strips(channels: int) -> int:
 
 
 def _strip_constants(rows: int, each: int) -> dict[str, int]:
-    """Of a program that gathers the sums of so many rows."""
-    warps = _SUMS_WARPS
+    """Of a program that gathers sums, for the rows of a group."""
+    threads = 32 * _SUMS_WARPS
     if rows <= _WHOLE_ROWS:
-        each, warps = each // 2, 16
-    block_rows = min(power_of_two(rows), each * 32 * warps // _STRIP)
-    warps = max(4, block_rows * _STRIP // (each * 32))
+        each //= 2  # few rows: more threads for them
+        threads = max(128, power_of_two(rows) * _STRIP // each)
     return {
-        "BLOCK_ROWS": block_rows,
+        "BLOCK_ROWS": threads * each // _STRIP,
         "BLOCK_CHANNELS": _STRIP,
-        "num_warps": warps,
+        "num_warps": threads // 32,
         "maxnreg": 128,
     }
 
@@ -78,7 +84,7 @@ def _apply_geometry(
     constants = {
         "BLOCK_ROWS": block_rows,
         "BLOCK_CHANNELS": _APPLY_CHANNELS,
-        "BLOCK_PARTS": max(16, power_of_two(parts)),
+        "BLOCK_PARTS": max(_MOST_PARTS, power_of_two(parts)),
         "num_warps": _APPLY_WARPS,
         "maxnreg": 128,
     }
@@ -88,9 +94,8 @@ def _apply_geometry(
 def _forward_sums(x: Tensor, groups: int) -> Tensor:
     """The sums of the forward pass, of each part: (parts, 3, groups, channels)."""
     rows, channels = sizes_of(x, groups)
-    parts = parts_of(rows, channels)
+    parts, rows_per_part = parts_of(rows, channels)
     partials = empty_partials(x, groups, parts)
-    rows_per_part = -(-rows // parts)
     launch(
         bn_act_partials_kernel,
         (_strips(channels), parts, groups),
@@ -100,7 +105,7 @@ def _forward_sums(x: Tensor, groups: int) -> Tensor:
         rows_per_part,
         channels,
         groups,
-        **_strip_constants(rows_per_part, _FORWARD),
+        **_strip_constants(rows, _FORWARD),
     )
     return partials
 
@@ -115,7 +120,7 @@ def _merged(x: Tensor, groups: int, partials: Tensor, forward: bool) -> Tensor:
         (grid[0], groups),
         partials,
         merged,
-        len(partials),
+        partials.numel(),
         x.shape[1],
         groups,
         FORWARD=forward,
@@ -167,7 +172,9 @@ def bn_act_forward(
         return y, stats
     if training and partials is None:
         partials = _forward_sums(x, groups)
-    parts = len(partials) if training else 0
+    if not training:
+        partials = None
+    parts = 0 if partials is None else len(partials)
     grid, rows_per_block, constants = _apply_geometry(x, groups, parts, _FORWARD)
     launch(
         bn_act_forward_kernel,
@@ -180,7 +187,7 @@ def bn_act_forward(
         running_var,
         partials,
         stats,
-        parts,
+        0 if partials is None else partials.numel(),
         rows,
         rows_per_block,
         channels,
@@ -198,9 +205,8 @@ def _backward_sums(
 ) -> Tensor:
     """The sums of the backward pass, of each part: (parts, 3, groups, channels)."""
     rows, channels = sizes_of(x, groups)
-    parts = parts_of(rows, channels)
+    parts, rows_per_part = parts_of(rows, channels)
     partials = empty_partials(x, groups, parts)
-    rows_per_part = -(-rows // parts)
     launch(
         bn_act_backward_partials_kernel,
         (_strips(channels), parts, groups),
@@ -215,7 +221,7 @@ def _backward_sums(
         channels,
         groups,
         slope,
-        **_strip_constants(rows_per_part, _BACKWARD),
+        **_strip_constants(rows, _BACKWARD),
     )
     return partials
 
@@ -283,8 +289,8 @@ def bn_act_backward(
         partials,
         dweight,
         dbias,
-        len(own),
-        len(partials),
+        own.numel(),
+        partials.numel(),
         rows,
         rows_per_block,
         channels,

@@ -12,6 +12,7 @@ from fastinfogan.kernels.bn_act.triton_tiles import (
     combined,
     gradient,
     load_stats,
+    one_over_sigma,
     output,
     start_of,
     summed,
@@ -31,7 +32,7 @@ def bn_act_forward_kernel(
     running_var_ptr,  # (channels,) float32, or None
     partials_ptr,  # (parts, 3, groups, channels) float32: count, mean, M2; None in eval mode
     stats_ptr,  # (2, groups, channels) float32: mean, 1 / sigma
-    parts,
+    size,
     rows,
     rows_per_block,
     channels,
@@ -52,7 +53,7 @@ def bn_act_forward_kernel(
                 running_var_ptr,
                 partials_ptr,
                 stats_ptr,
-                parts,
+                size,
                 groups,
                 columns,
                 inside,
@@ -73,12 +74,12 @@ def bn_act_forward_kernel(
         bias = tl.load(bias_ptr + columns, mask=inside, other=0.0)
         if partials_ptr is not None:
             n, mean, m2 = combined(
-                partials_ptr, parts, group, groups, columns, inside, channels, BLOCK_PARTS
+                partials_ptr, size, group, groups, columns, inside, channels, BLOCK_PARTS
             )
-            rstd = 1.0 / tl.sqrt(m2 / n + eps)
+            rstd = one_over_sigma(m2, n, eps)
         else:
             mean = tl.load(running_mean_ptr + columns, mask=inside, other=0.0)
-            rstd = 1.0 / tl.sqrt(tl.load(running_var_ptr + columns, mask=inside, other=1.0) + eps)
+            rstd = tl.rsqrt(tl.load(running_var_ptr + columns, mask=inside, other=1.0) + eps)
         for begin in range(0, left, BLOCK_ROWS):
             mask = tile_of(channels, columns, inside, left - begin, BLOCK_ROWS)[1]
             later = tile_of(channels, columns, inside, left - begin - BLOCK_ROWS, BLOCK_ROWS)[1]
@@ -96,7 +97,7 @@ def _record(
     running_var_ptr,
     partials_ptr,
     stats_ptr,
-    parts,
+    size,
     groups,
     columns,
     inside,
@@ -112,18 +113,18 @@ def _record(
     if partials_ptr is not None:
         for group in range(groups):
             n, mean, m2 = combined(
-                partials_ptr, parts, group, groups, columns, inside, channels, BLOCK_PARTS
+                partials_ptr, size, group, groups, columns, inside, channels, BLOCK_PARTS
             )
-            rstd = 1.0 / tl.sqrt(m2 / n + eps)
+            rstd = one_over_sigma(m2, n, eps)
             write_stats(stats_ptr, group, groups, columns, inside, channels, mean, rstd)
             if running_mean_ptr is not None:
                 r_mean += momentum * (mean - r_mean)
-                r_var += momentum * (m2 / (n - 1.0) - r_var)
+                r_var += momentum * (m2 * (1.0 / (n - 1.0)) - r_var)
         if running_mean_ptr is not None:
             tl.store(running_mean_ptr + columns, r_mean, mask=inside)
             tl.store(running_var_ptr + columns, r_var, mask=inside)
     else:
-        rstd = 1.0 / tl.sqrt(r_var + eps)
+        rstd = tl.rsqrt(r_var + eps)
         write_stats(stats_ptr, 0, groups, columns, inside, channels, r_mean, rstd)
 
 
@@ -135,12 +136,12 @@ def bn_act_backward_kernel(
     weight_ptr,  # (channels,) float32
     bias_ptr,  # (channels,) float32
     stats_ptr,  # (2, groups, channels) float32: mean, 1 / sigma
-    own_ptr,  # (own_parts, 3, groups, channels) float32: count, sum of g, sum of g x_hat
+    own_ptr,  # (own_size, 3, groups, channels) float32: count, sum of g, sum of g x_hat
     partials_ptr,  # (parts, 3, groups, channels) float32, of all ranks
     dweight_ptr,  # (channels,) float32
     dbias_ptr,  # (channels,) float32
-    own_parts,
-    parts,
+    own_size,
+    size,
     rows,
     rows_per_block,
     channels,
@@ -159,7 +160,7 @@ def bn_act_backward_kernel(
             dweight = tl.zeros((BLOCK_CHANNELS,), tl.float32)
             for g in range(groups):
                 _, total, product = summed(
-                    own_ptr, own_parts, g, groups, columns, inside, channels, BLOCK_PARTS
+                    own_ptr, own_size, g, groups, columns, inside, channels, BLOCK_PARTS
                 )
                 dbias += total
                 dweight += product
@@ -182,9 +183,9 @@ def bn_act_backward_kernel(
         mean_gx = mean_g
         if TRAINING:
             n, total, product = summed(
-                partials_ptr, parts, group, groups, columns, inside, channels, BLOCK_PARTS
+                partials_ptr, size, group, groups, columns, inside, channels, BLOCK_PARTS
             )
-            mean_g, mean_gx = total / n, product / n
+            mean_g, mean_gx = total * (1.0 / n), product * (1.0 / n)
         for begin in range(0, left, BLOCK_ROWS):
             mask = tile_of(channels, columns, inside, left - begin, BLOCK_ROWS)[1]
             later = tile_of(channels, columns, inside, left - begin - BLOCK_ROWS, BLOCK_ROWS)[1]

@@ -81,7 +81,7 @@ def bn_act_backward_partials_kernel(
 def bn_act_merge_kernel(
     partials_ptr,  # (parts, 3, groups, channels) float32, of either pass
     merged_ptr,  # (1, 3, groups, channels) float32, the same of all parts
-    parts,
+    size,
     channels,
     groups,
     FORWARD: tl.constexpr,
@@ -93,8 +93,8 @@ def bn_act_merge_kernel(
     columns, inside = columns_of(tl.program_id(0), channels, BLOCK_CHANNELS)
     if FORWARD:
         n, a, b = combined(
-            partials_ptr, parts, group, groups, columns, inside, channels, BLOCK_PARTS
+            partials_ptr, size, group, groups, columns, inside, channels, BLOCK_PARTS
         )
     else:
-        n, a, b = summed(partials_ptr, parts, group, groups, columns, inside, channels, BLOCK_PARTS)
+        n, a, b = summed(partials_ptr, size, group, groups, columns, inside, channels, BLOCK_PARTS)
     write_three(merged_ptr, 0, group, groups, columns, inside, channels, n, a, b)

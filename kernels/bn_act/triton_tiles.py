@@ -57,7 +57,8 @@ def spread(
         total += d
         squares += d * d
     total = tl.sum(total, 0)
-    return zero + total / left, tl.sum(squares, 0) - total * (total / left)
+    d = total * (1.0 / left)
+    return zero + d, tl.sum(squares, 0) - total * d
 
 
 @jit
@@ -109,7 +110,7 @@ def output(x, mean, rstd, weight, bias, slope):
 @jit
 def all_parts(
     partials_ptr,  # (parts, 3, groups, channels) float32
-    parts,
+    size,  # its numbers
     group,
     groups,
     columns,
@@ -120,10 +121,12 @@ def all_parts(
     """The three numbers of all parts of a group: (parts,) and twice (parts, channels)."""
     plane = groups * channels
     part = tl.arange(0, BLOCK_PARTS)
-    partials_ptr += group * channels
-    n = tl.load(partials_ptr + part * (3 * plane), mask=part < parts, other=0.0)  # one for all
-    at = partials_ptr + part[:, None] * (3 * plane) + columns[None, :]
-    mask = (part < parts)[:, None] & inside[None, :]
+    start = part * (3 * plane)
+    there = start < size
+    start += group * channels
+    n = tl.load(partials_ptr + start, mask=there, other=0.0)  # one for all channels
+    at = partials_ptr + start[:, None] + columns[None, :]
+    mask = there[:, None] & inside[None, :]
     second = tl.load(at + plane, mask=mask, other=0.0)
     third = tl.load(at + 2 * plane, mask=mask, other=0.0)
     return n, second, third
@@ -132,7 +135,7 @@ def all_parts(
 @jit
 def combined(
     partials_ptr,  # (parts, 3, groups, channels) float32: count, mean, M2
-    parts,
+    size,
     group,
     groups,
     columns,
@@ -142,21 +145,21 @@ def combined(
 ):
     """Count, mean and M2 of a group; as in ``spread``, from the differences to the first mean."""
     n, mean, m2 = all_parts(
-        partials_ptr, parts, group, groups, columns, inside, channels, BLOCK_PARTS
+        partials_ptr, size, group, groups, columns, inside, channels, BLOCK_PARTS
     )
     zero = tl.load(partials_ptr + (groups + group) * channels + columns, mask=inside, other=0.0)
     count = tl.sum(n, 0)
     d = mean - zero[None, :]
     total = tl.sum(n[:, None] * d, 0)
     squares = tl.sum(m2 + n[:, None] * d * d, 0)
-    # A single part keeps its own, to the bit.
-    return count, zero + total / count, squares - total * (total / count)
+    d = total * (1.0 / count)
+    return count, zero + d, squares - total * d  # a single part keeps its own, to the bit
 
 
 @jit
 def summed(
     partials_ptr,  # (parts, 3, groups, channels) float32: count, sum of g, sum of g x_hat
-    parts,
+    size,
     group,
     groups,
     columns,
@@ -166,9 +169,15 @@ def summed(
 ):
     """The three sums of a group."""
     n, total, product = all_parts(
-        partials_ptr, parts, group, groups, columns, inside, channels, BLOCK_PARTS
+        partials_ptr, size, group, groups, columns, inside, channels, BLOCK_PARTS
     )
     return tl.sum(n, 0), tl.sum(total, 0), tl.sum(product, 0)
+
+
+@jit
+def one_over_sigma(m2, n, eps):
+    """1 / sigma of n numbers. (Dividing by n channel by channel would take a division each.)"""
+    return tl.rsqrt(m2 * (1.0 / n) + eps)
 
 
 @jit

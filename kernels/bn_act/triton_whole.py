@@ -10,6 +10,7 @@ from fastinfogan.kernels.bn_act.triton_tiles import (
     gradient,
     gradients,
     load_stats,
+    one_over_sigma,
     output,
     spread,
     start_of,
@@ -48,11 +49,11 @@ def bn_act_whole_forward_kernel(
         mean, m2 = spread(
             x_ptr + start, rows, channels, columns, inside, BLOCK_ROWS, BLOCK_CHANNELS
         )
-        rstd = 1.0 / tl.sqrt(m2 / rows + eps)
+        rstd = one_over_sigma(m2, rows, eps)
         write_stats(stats_ptr, group, groups, columns, inside, channels, mean, rstd)
         if running_mean_ptr is not None:
             r_mean += momentum * (mean - r_mean)
-            r_var += momentum * (m2 / (rows - 1.0) - r_var)
+            r_var += momentum * (m2 * (1.0 / (rows - 1.0)) - r_var)
         for begin in range(0, rows, BLOCK_ROWS):
             at, mask = tile_of(channels, columns, inside, rows - begin, BLOCK_ROWS)
             x = tl.load(x_ptr + start + at, mask=mask, other=0.0)
@@ -110,7 +111,7 @@ def bn_act_whole_backward_kernel(
         mean_g = tl.zeros((BLOCK_CHANNELS,), tl.float32)
         mean_gx = mean_g
         if TRAINING:
-            mean_g, mean_gx = total / rows, product / rows
+            mean_g, mean_gx = total * (1.0 / rows), product * (1.0 / rows)
         for begin in range(0, rows, BLOCK_ROWS):
             at, mask = tile_of(channels, columns, inside, rows - begin, BLOCK_ROWS)
             x = tl.load(x_ptr + start + at, mask=mask, other=0.0)
