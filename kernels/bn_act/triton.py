@@ -62,7 +62,7 @@ def _strip_constants(rows: int, each: int) -> dict[str, int]:
     threads = 32 * _SUMS_WARPS
     if rows <= _WHOLE_ROWS:
         each //= 2  # few rows: more threads for them
-        threads = max(128, power_of_two(rows) * _STRIP // each)
+        threads = max(128, min(512, power_of_two(rows) * _STRIP // each))
     return {
         "BLOCK_ROWS": threads * each // _STRIP,
         "BLOCK_CHANNELS": _STRIP,
