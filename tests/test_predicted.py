@@ -152,33 +152,51 @@ LOAD, OTHER = "LDG.E R2, desc[UR4][R2.64]", "FADD R1, R1, R2"
 
 
 def test_bn_act_s_partials_wait_for_one_load_after_another(monkeypatch):
-    """512 programs of 196 rows, in two steps of 128 each; the last merges 128 parts, 64 at a time.
+    """128 programs of 784 rows, in two steps of 512 each.
 
-    Each waits three times, 1,500 cycles, and the bytes, 3.2 MB and 98 KB of partials written and
-    read, take 1,995. Then the last one waits for its ticket and two loads and runs five
-    instructions: 1,505 cycles. With the node's 0.8 it is 2.79 µs; the ideal is 2.
+    Each waits three times, 1,500 cycles, and the bytes, 3.2 MB and 98 KB of partials, take 1,936.
     """
-    texts = [OTHER, LOAD, OTHER, "@P1 EXIT", LOAD, OTHER, "EXIT"]
+    texts = [OTHER, LOAD, OTHER, OTHER, "EXIT"]
     lines = tuple((16 * i, text) for i, text in enumerate(texts))
-    code_of(monkeypatch, sass.Code(lines, ((16, 32), (64, 80)), ((48, 97),)))
+    code_of(monkeypatch, sass.Code(lines, ((16, 32),)))
     work = ours.work_of(recorded(run_bn_act, "bn_act_partials"))
-    assert work.shape == "4x128x1"
-    assert work.moved == 2 * 25_088 * 64 + 2 * 4 * 128 * 3 * 64 + 4 * (3 + 2) * 64
-    assert work.issue_s == pytest.approx(4 * (1 + 2 * 2 + 1) / 1.755e9)
-    assert work.last_s == pytest.approx((5 + 3 * 500) / 1.755e9)
-    assert microseconds([work]) == [2.79]
-    assert work.bound == "latency"
-    assert round(1e6 * work.ideal_s, 2) == 2.0
+    assert work.shape == "4x32x1"
+    assert work.moved == 2 * 25_088 * 64 + 4 * 32 * 3 * 64
+    assert work.issue_s == pytest.approx(8 * (3 + 2 * 2) / 4 / 1.755e9)
+    assert work.chain_s == pytest.approx(3 * 500 / 1.755e9)
+    assert work.bound == "a launch's least"
+    assert microseconds([work]) == [2.0]
 
 
-def test_applying_takes_few_numbers_per_channel_and_no_partials(monkeypatch):
-    """784 programs, 6 on the fullest SM: 1,200 cycles are less than 6.4 MB take."""
-    code_of(monkeypatch, sass.Code(tuple((16 * i, OTHER) for i in range(200)), ()))
+def test_applying_loads_its_rows_and_the_partials_together(monkeypatch):
+    """198 programs of 256 rows and 32 channels, 2 on the fullest SM; one only has no rows."""
+    lines = tuple((16 * i, OTHER) for i in range(200))
+    code_of(monkeypatch, sass.Code(lines, ((16, 160), (320, 480))))
     work = ours.work_of(recorded(run_bn_act, "bn_act_forward"))
-    assert work.shape == "1x784x1"
-    assert work.moved == 2 * 2 * 25_088 * 64 + 4 * (4 + 3 + 4) * 64
+    assert work.shape == "2x99x1"
+    assert work.moved == 2 * 2 * 25_088 * 64 + 4 * (4 + 2 + 2 + 32 * 3) * 64
+    assert work.issue_s == pytest.approx(2 * 8 * (200 - 11) / 4 / 1.755e9)
+    assert work.chain_s == pytest.approx(500 / 1.755e9)
     assert work.bound == "bytes"
     assert work.ratio == 1.0
+
+
+def test_few_rows_take_one_launch_whose_loops_run_for_each_group(monkeypatch):
+    """64 programs of 16 channels, for each of two groups 128 rows twice, in one step."""
+
+    def run():
+        numbers = [empty(1024, dtype=torch.float32) for _ in range(4)]
+        x = empty(256, 1024).requires_grad_()
+        bn_act(x, *numbers, 0.1, 2, impl="triton").backward(empty(256, 1024))
+
+    texts = [OTHER, OTHER, LOAD, OTHER, LOAD, OTHER, "EXIT"]
+    lines = tuple((16 * i, text) for i, text in enumerate(texts))
+    code_of(monkeypatch, sass.Code(lines, ((16, 80), (32, 32), (64, 64))))
+    for kernel, passes in (("bn_act_whole_forward", 2), ("bn_act_whole_backward", 3)):
+        work = ours.work_of(recorded(run, kernel))
+        assert work.shape == "64"
+        assert passes * 2 * 256 * 1024 < work.moved < (passes + 0.1) * 2 * 256 * 1024
+        assert work.chain_s == pytest.approx((1 + 2 + 2) * 500 / 1.755e9)
 
 
 def test_adam_moves_thirty_bytes_a_parameter(monkeypatch):
@@ -311,8 +329,8 @@ def test_the_largest_launches_of_mnist_are_within_what_is_committed():
     done = run("-c", code)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == [
-        "adam bn_act_backward bn_act_backward_partials bn_act_forward bn_act_partials draw latents "
-        "mi_loss",
+        "adam bn_act_backward bn_act_backward_partials bn_act_forward bn_act_partials "
+        "bn_act_whole_backward bn_act_whole_forward draw latents mi_loss",
         "[]",
     ]
 
