@@ -22,18 +22,18 @@ from fastinfogan.kernels.bn_act.triton_whole import (
 )
 from fastinfogan.kernels.triton_module import launch, power_of_two
 
-# Up to so many rows a program has them all.
+# Up to so many rows a program has them all, in its registers.
 _WHOLE_ROWS = 256
 # Channels of a program that has all rows or gathers sums: a sector of memory in half precision.
 _STRIP = 16
-# Numbers of a tensor that a thread has at a time; going back there are two tensors.
-_FORWARD, _BACKWARD = 32, 16
+# Bytes that a thread loads at a time of all tensors, and of a program that has all rows.
+_BYTES, _WHOLE_FORWARD, _WHOLE_BACKWARD = 64, 32, 64
 # Programs that gather a group's sums, if each gets so many rows.
-_SUMS_PROGRAMS, _PART_ROWS, _MOST_PARTS = 128, 256, 32
+_SUMS_PROGRAMS, _PART_ROWS, _MOST_PARTS = 256, 256, 64
 _SUMS_WARPS = 8
 _APPLY_CHANNELS = 32
 _APPLY_PROGRAMS = 528
-_APPLY_WARPS = 8
+_APPLY_WARPS = 4
 
 
 def parts_of(rows: int, channels: int) -> tuple[int, int]:
@@ -57,26 +57,35 @@ def _strips(channels: int) -> int:
     return -(-channels // _STRIP)
 
 
-def _strip_constants(rows: int, each: int) -> dict[str, int]:
-    """Of a program that gathers sums, for the rows of a group."""
-    threads = 32 * _SUMS_WARPS
+def _strip_constants(rows: int, if_whole: int, *tensors: Tensor) -> dict[str, int]:
+    """Of a program that has all rows of a group, if they are few, or gathers the sums of a part."""
+    threads, each = 32 * _SUMS_WARPS, _each(_BYTES, tensors)
     if rows <= _WHOLE_ROWS:
-        each //= 2  # few rows: more threads for them
-        threads = max(128, min(512, power_of_two(rows) * _STRIP // each))
+        each = _each(if_whole, tensors)
+        threads = max(128, power_of_two(rows) * _STRIP // each)
     return {
         "BLOCK_ROWS": threads * each // _STRIP,
         "BLOCK_CHANNELS": _STRIP,
-        "num_warps": threads // 32,
-        "maxnreg": 128,
+        **_compiled(threads // 32),
     }
 
 
+def _each(at_a_time: int, tensors: tuple[Tensor, ...]) -> int:
+    """Numbers of each tensor that a thread loads at a time."""
+    return at_a_time // sum(tensor.element_size() for tensor in tensors)
+
+
+def _compiled(warps: int) -> dict[str, int]:
+    # Left alone, ptxas aims at 72 registers and spills; with leave to take 128 it stays below.
+    return {"num_warps": warps, "maxnreg": 128}
+
+
 def _apply_geometry(
-    x: Tensor, groups: int, parts: int, each: int
+    groups: int, parts: int, *tensors: Tensor
 ) -> tuple[tuple[int, int, int], int, dict[str, int]]:
     """Grid, rows of a block, and constants; the first block is the one that applies nothing."""
-    rows, channels = sizes_of(x, groups)
-    block_rows = each * 32 * _APPLY_WARPS // _APPLY_CHANNELS
+    rows, channels = sizes_of(tensors[0], groups)
+    block_rows = _each(_BYTES, tensors) * 32 * _APPLY_WARPS // _APPLY_CHANNELS
     strips = -(-channels // _APPLY_CHANNELS)
     tiles = -(-rows // block_rows)
     blocks = min(tiles, max(1, _APPLY_PROGRAMS // strips))
@@ -85,8 +94,7 @@ def _apply_geometry(
         "BLOCK_ROWS": block_rows,
         "BLOCK_CHANNELS": _APPLY_CHANNELS,
         "BLOCK_PARTS": max(_MOST_PARTS, power_of_two(parts)),
-        "num_warps": _APPLY_WARPS,
-        "maxnreg": 128,
+        **_compiled(_APPLY_WARPS),
     }
     return (strips, 1 + -(-rows // rows_per_block), groups), rows_per_block, constants
 
@@ -105,14 +113,14 @@ def _forward_sums(x: Tensor, groups: int) -> Tensor:
         rows_per_part,
         channels,
         groups,
-        **_strip_constants(rows, _FORWARD),
+        **_strip_constants(rows, _WHOLE_FORWARD, x),
     )
     return partials
 
 
 def _merged(x: Tensor, groups: int, partials: Tensor, forward: bool) -> Tensor:
     """All parts as one, (1, 3, groups, channels)."""
-    grid, _, constants = _apply_geometry(x, groups, len(partials), _FORWARD)
+    grid, _, constants = _apply_geometry(groups, len(partials), x)
     merged = empty_partials(x, groups, 1)
     del constants["BLOCK_ROWS"]
     launch(
@@ -167,7 +175,7 @@ def bn_act_forward(
             slope,
             momentum,
             eps,
-            **_strip_constants(rows, _FORWARD),
+            **_strip_constants(rows, _WHOLE_FORWARD, x),
         )
         return y, stats
     if training and partials is None:
@@ -175,7 +183,7 @@ def bn_act_forward(
     if not training:
         partials = None
     parts = 0 if partials is None else len(partials)
-    grid, rows_per_block, constants = _apply_geometry(x, groups, parts, _FORWARD)
+    grid, rows_per_block, constants = _apply_geometry(groups, parts, x)
     launch(
         bn_act_forward_kernel,
         grid,
@@ -221,7 +229,7 @@ def _backward_sums(
         channels,
         groups,
         slope,
-        **_strip_constants(rows, _BACKWARD),
+        **_strip_constants(rows, _WHOLE_BACKWARD, dy, x),
     )
     return partials
 
@@ -266,16 +274,14 @@ def bn_act_backward(
             groups,
             slope,
             TRAINING=training,
-            **_strip_constants(rows, _BACKWARD),
+            **_strip_constants(rows, _WHOLE_BACKWARD, dy, x),
         )
         return dx, dweight, dbias
     if own is None:
         own = _backward_sums(dy, x, weight, bias, stats, slope, groups)
     if partials is None:
         partials = own
-    grid, rows_per_block, constants = _apply_geometry(
-        x, groups, max(len(own), len(partials)), _BACKWARD
-    )
+    grid, rows_per_block, constants = _apply_geometry(groups, max(len(own), len(partials)), dy, x)
     launch(
         bn_act_backward_kernel,
         grid,

@@ -11,6 +11,7 @@ from fastinfogan.kernels.bn_act.triton_tiles import (
     columns_of,
     combined,
     gradient,
+    input_gradient,
     load_stats,
     one_over_sigma,
     output,
@@ -72,6 +73,7 @@ def bn_act_forward_kernel(
         x = tl.load(x_ptr + at, mask=mask, other=0.0)
         weight = tl.load(weight_ptr + columns, mask=inside, other=0.0)
         bias = tl.load(bias_ptr + columns, mask=inside, other=0.0)
+        tl.debug_barrier()  # else the compiler puts these loads off until the sums are there
         if partials_ptr is not None:
             n, mean, m2 = combined(
                 partials_ptr, size, group, groups, columns, inside, channels, BLOCK_PARTS
@@ -85,7 +87,7 @@ def bn_act_forward_kernel(
             later = tile_of(channels, columns, inside, left - begin - BLOCK_ROWS, BLOCK_ROWS)[1]
             x_ptr += tl.cast(channels, tl.int64) * BLOCK_ROWS
             following = tl.load(x_ptr + at, mask=later, other=0.0)
-            y = output(x, mean, rstd, weight, bias, slope)
+            y = output(x, mean, rstd * weight, bias, slope)
             tl.store(y_ptr + at, y.to(y_ptr.dtype.element_ty), mask=mask)
             y_ptr += tl.cast(channels, tl.int64) * BLOCK_ROWS
             x = following
@@ -179,13 +181,16 @@ def bn_act_backward_kernel(
         mean, rstd = load_stats(stats_ptr, group, groups, columns, inside, channels)
         weight = tl.load(weight_ptr + columns, mask=inside, other=0.0)
         bias = tl.load(bias_ptr + columns, mask=inside, other=0.0)
-        mean_g = tl.zeros((BLOCK_CHANNELS,), tl.float32)
-        mean_gx = mean_g
+        tl.debug_barrier()  # else the compiler puts these loads off until the sums are there
+        scale = weight * rstd
+        from_g = tl.zeros((BLOCK_CHANNELS,), tl.float32)
+        from_x = from_g
         if TRAINING:
             n, total, product = summed(
                 partials_ptr, size, group, groups, columns, inside, channels, BLOCK_PARTS
             )
-            mean_g, mean_gx = total * (1.0 / n), product * (1.0 / n)
+            from_g = total * (1.0 / n) * scale
+            from_x = product * (1.0 / n) * rstd * scale
         for begin in range(0, left, BLOCK_ROWS):
             mask = tile_of(channels, columns, inside, left - begin, BLOCK_ROWS)[1]
             later = tile_of(channels, columns, inside, left - begin - BLOCK_ROWS, BLOCK_ROWS)[1]
@@ -193,8 +198,8 @@ def bn_act_backward_kernel(
             dy_ptr += tl.cast(channels, tl.int64) * BLOCK_ROWS
             next_x = tl.load(x_ptr + at, mask=later, other=0.0)
             next_dy = tl.load(dy_ptr + at, mask=later, other=0.0)
-            g, x_hat = gradient(dy, x, mean, rstd, weight, bias, slope)
-            dx = (g - mean_g[None, :] - x_hat * mean_gx[None, :]) * (weight * rstd)[None, :]
+            g, d = gradient(dy, x, mean, scale, bias, slope)
+            dx = input_gradient(g, d, scale, from_g, from_x)
             tl.store(dx_ptr + at, dx.to(dx_ptr.dtype.element_ty), mask=mask)
             dx_ptr += tl.cast(channels, tl.int64) * BLOCK_ROWS
             x, dy = next_x, next_dy

@@ -40,24 +40,34 @@ def spread(
     BLOCK_ROWS: tl.constexpr,
     BLOCK_CHANNELS: tl.constexpr,
 ):
-    """Mean and M2 of the next ``left`` rows, in one pass.
-
-    From the differences d to the first row: M2 = sum(d^2) - sum(d)^2 / n. The first row is one of
-    them, so M2 is sum(d)^2 / n^2 at least, and the subtraction costs a factor of n rounding errors
-    at the very worst, two or three where the first row is like the others.
-    """
+    """Mean and M2 of the next ``left`` rows, in one pass."""
     zero = tl.load(x_ptr + columns, mask=inside, other=0.0).to(tl.float32)
     total = tl.zeros((BLOCK_ROWS, BLOCK_CHANNELS), tl.float32)
     squares = tl.zeros((BLOCK_ROWS, BLOCK_CHANNELS), tl.float32)
+    at, mask = tile_of(channels, columns, inside, left, BLOCK_ROWS)
+    x = tl.load(x_ptr + at, mask=mask, other=0.0)
     for begin in range(0, left, BLOCK_ROWS):
-        at, mask = tile_of(channels, columns, inside, left - begin, BLOCK_ROWS)
-        x = tl.load(x_ptr + at, mask=mask, other=0.0).to(tl.float32)
+        mask = tile_of(channels, columns, inside, left - begin, BLOCK_ROWS)[1]
+        later = tile_of(channels, columns, inside, left - begin - BLOCK_ROWS, BLOCK_ROWS)[1]
         x_ptr += tl.cast(channels, tl.int64) * BLOCK_ROWS
-        d = tl.where(mask, x - zero[None, :], 0.0)
+        following = tl.load(x_ptr + at, mask=later, other=0.0)
+        d = tl.where(mask, x.to(tl.float32) - zero[None, :], 0.0)
         total += d
         squares += d * d
+        x = following
+    return mean_and_m2(zero, total, squares, left)
+
+
+@jit
+def mean_and_m2(zero, total, squares, n):
+    """Of n rows, from tiles of the sums of d and of d^2, the differences from the first row.
+
+    M2 = sum(d^2) - sum(d)^2 / n. The first row is one of them, so M2 is sum(d)^2 / n^2 at least,
+    and the subtraction costs a factor of n rounding errors at the very worst, two or three where
+    the first row is like the others.
+    """
     total = tl.sum(total, 0)
-    d = total * (1.0 / left)
+    d = total * (1.0 / n)
     return zero + d, tl.sum(squares, 0) - total * d
 
 
@@ -80,31 +90,41 @@ def gradients(
     """Sums of g and of g x_hat over the next ``left`` rows."""
     total = tl.zeros((BLOCK_ROWS, BLOCK_CHANNELS), tl.float32)
     product = tl.zeros((BLOCK_ROWS, BLOCK_CHANNELS), tl.float32)
+    at, mask = tile_of(channels, columns, inside, left, BLOCK_ROWS)
+    x = tl.load(x_ptr + at, mask=mask, other=0.0)
+    dy = tl.load(dy_ptr + at, mask=mask, other=0.0)
     for begin in range(0, left, BLOCK_ROWS):
-        at, mask = tile_of(channels, columns, inside, left - begin, BLOCK_ROWS)
-        x = tl.load(x_ptr + at, mask=mask, other=0.0)
-        dy = tl.load(dy_ptr + at, mask=mask, other=0.0)
+        later = tile_of(channels, columns, inside, left - begin - BLOCK_ROWS, BLOCK_ROWS)[1]
         x_ptr += tl.cast(channels, tl.int64) * BLOCK_ROWS
         dy_ptr += tl.cast(channels, tl.int64) * BLOCK_ROWS
-        g, x_hat = gradient(dy, x, mean, rstd, weight, bias, slope)
-        total += g
-        product += g * x_hat  # 0 past the last row, where dy is
-    return tl.sum(total, 0), tl.sum(product, 0)
+        next_x = tl.load(x_ptr + at, mask=later, other=0.0)
+        next_dy = tl.load(dy_ptr + at, mask=later, other=0.0)
+        g, d = gradient(dy, x, mean, rstd * weight, bias, slope)
+        total += g  # 0 past the last row, where dy is
+        product += g * d
+        x, dy = next_x, next_dy
+    return tl.sum(total, 0), tl.sum(product, 0) * rstd
 
 
 @jit
-def gradient(dy, x, mean, rstd, weight, bias, slope):
-    """g and x_hat of a tile."""
-    x_hat = (x.to(tl.float32) - mean[None, :]) * rstd[None, :]
+def gradient(dy, x, mean, scale, bias, slope):
+    """g of a tile, and x - mean; scale is weight / sigma."""
+    d = x.to(tl.float32) - mean[None, :]
     dy = dy.to(tl.float32)
-    return tl.where(x_hat * weight[None, :] + bias[None, :] > 0.0, dy, dy * slope), x_hat
+    return tl.where(d * scale[None, :] + bias[None, :] > 0.0, dy, dy * slope), d
 
 
 @jit
-def output(x, mean, rstd, weight, bias, slope):
-    """y of a tile."""
-    u = (x.to(tl.float32) - mean[None, :]) * rstd[None, :] * weight[None, :] + bias[None, :]
+def output(x, mean, scale, bias, slope):
+    """y of a tile; scale is weight / sigma."""
+    u = (x.to(tl.float32) - mean[None, :]) * scale[None, :] + bias[None, :]
     return tl.where(u > 0.0, u, u * slope)
+
+
+@jit
+def input_gradient(g, d, scale, from_g, from_x):
+    """dx of a tile: scale (g - mean of g - x_hat times the mean of g x_hat), multiplied out."""
+    return g * scale[None, :] - from_g[None, :] - d * from_x[None, :]
 
 
 @jit
@@ -143,7 +163,7 @@ def combined(
     channels,
     BLOCK_PARTS: tl.constexpr,
 ):
-    """Count, mean and M2 of a group; as in ``spread``, from the differences to the first mean."""
+    """Count, mean and M2 of a group; as in ``mean_and_m2``, from the first part's mean."""
     n, mean, m2 = all_parts(
         partials_ptr, size, group, groups, columns, inside, channels, BLOCK_PARTS
     )

@@ -1,18 +1,15 @@
-"""bn_act's Triton kernels for few rows: a program has all rows of a strip, and one launch does all.
-
-The second pass over the rows finds them in the first-level cache.
-"""
+"""bn_act's Triton kernels for few rows: a program keeps all rows of a strip in its registers."""
 
 from __future__ import annotations
 
 from fastinfogan.kernels.bn_act.triton_tiles import (
     columns_of,
     gradient,
-    gradients,
+    input_gradient,
     load_stats,
+    mean_and_m2,
     one_over_sigma,
     output,
-    spread,
     start_of,
     tile_of,
     write_stats,
@@ -44,22 +41,20 @@ def bn_act_whole_forward_kernel(
     if running_mean_ptr is not None:
         r_mean = tl.load(running_mean_ptr + columns, mask=inside, other=0.0)
         r_var = tl.load(running_var_ptr + columns, mask=inside, other=0.0)
+    at, mask = tile_of(channels, columns, inside, rows, BLOCK_ROWS)
     for group in range(groups):
         start = start_of(group, 0, rows, channels)
-        mean, m2 = spread(
-            x_ptr + start, rows, channels, columns, inside, BLOCK_ROWS, BLOCK_CHANNELS
-        )
+        x = tl.load(x_ptr + start + at, mask=mask, other=0.0)
+        zero = tl.load(x_ptr + start + columns, mask=inside, other=0.0).to(tl.float32)
+        d = tl.where(mask, x.to(tl.float32) - zero[None, :], 0.0)
+        mean, m2 = mean_and_m2(zero, d, d * d, rows)
         rstd = one_over_sigma(m2, rows, eps)
         write_stats(stats_ptr, group, groups, columns, inside, channels, mean, rstd)
         if running_mean_ptr is not None:
             r_mean += momentum * (mean - r_mean)
             r_var += momentum * (m2 * (1.0 / (rows - 1.0)) - r_var)
-        for begin in range(0, rows, BLOCK_ROWS):
-            at, mask = tile_of(channels, columns, inside, rows - begin, BLOCK_ROWS)
-            x = tl.load(x_ptr + start + at, mask=mask, other=0.0)
-            y = output(x, mean, rstd, weight, bias, slope)
-            tl.store(y_ptr + start + at, y.to(y_ptr.dtype.element_ty), mask=mask)
-            start += tl.cast(channels, tl.int64) * BLOCK_ROWS
+        y = output(x, mean, rstd * weight, bias, slope)
+        tl.store(y_ptr + start + at, y.to(y_ptr.dtype.element_ty), mask=mask)
     if running_mean_ptr is not None:
         tl.store(running_mean_ptr + columns, r_mean, mask=inside)
         tl.store(running_var_ptr + columns, r_var, mask=inside)
@@ -88,37 +83,23 @@ def bn_act_whole_backward_kernel(
     bias = tl.load(bias_ptr + columns, mask=inside, other=0.0)
     dbias = tl.zeros((BLOCK_CHANNELS,), tl.float32)
     dweight = tl.zeros((BLOCK_CHANNELS,), tl.float32)
+    at, mask = tile_of(channels, columns, inside, rows, BLOCK_ROWS)
     for group in range(groups):
         start = start_of(group, 0, rows, channels)
         mean, rstd = load_stats(stats_ptr, group, groups, columns, inside, channels)
-        total, product = gradients(
-            dy_ptr + start,
-            x_ptr + start,
-            rows,
-            channels,
-            columns,
-            inside,
-            mean,
-            rstd,
-            weight,
-            bias,
-            slope,
-            BLOCK_ROWS,
-            BLOCK_CHANNELS,
-        )
+        x = tl.load(x_ptr + start + at, mask=mask, other=0.0)
+        dy = tl.load(dy_ptr + start + at, mask=mask, other=0.0)
+        scale = rstd * weight
+        g, d = gradient(dy, x, mean, scale, bias, slope)
+        total, product = tl.sum(g, 0), tl.sum(g * d, 0) * rstd
         dbias += total
         dweight += product
-        mean_g = tl.zeros((BLOCK_CHANNELS,), tl.float32)
-        mean_gx = mean_g
+        from_g = tl.zeros((BLOCK_CHANNELS,), tl.float32)
+        from_x = from_g
         if TRAINING:
-            mean_g, mean_gx = total * (1.0 / rows), product * (1.0 / rows)
-        for begin in range(0, rows, BLOCK_ROWS):
-            at, mask = tile_of(channels, columns, inside, rows - begin, BLOCK_ROWS)
-            x = tl.load(x_ptr + start + at, mask=mask, other=0.0)
-            dy = tl.load(dy_ptr + start + at, mask=mask, other=0.0)
-            g, x_hat = gradient(dy, x, mean, rstd, weight, bias, slope)
-            dx = (g - mean_g[None, :] - x_hat * mean_gx[None, :]) * (weight * rstd)[None, :]
-            tl.store(dx_ptr + start + at, dx.to(dx_ptr.dtype.element_ty), mask=mask)
-            start += tl.cast(channels, tl.int64) * BLOCK_ROWS
+            from_g = total * (1.0 / rows) * scale
+            from_x = product * (1.0 / rows) * rstd * scale
+        dx = input_gradient(g, d, scale, from_g, from_x)
+        tl.store(dx_ptr + start + at, dx.to(dx_ptr.dtype.element_ty), mask=mask)
     tl.store(dbias_ptr + columns, dbias, mask=inside)
     tl.store(dweight_ptr + columns, dweight, mask=inside)
