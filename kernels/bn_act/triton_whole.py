@@ -41,12 +41,12 @@ def bn_act_whole_forward_kernel(
     if running_mean_ptr is not None:
         r_mean = tl.load(running_mean_ptr + columns, mask=inside, other=0.0)
         r_var = tl.load(running_var_ptr + columns, mask=inside, other=0.0)
+    tl.debug_barrier()  # else the compiler puts these loads off until there are sums
     at, mask = tile_of(channels, columns, inside, rows, BLOCK_ROWS)
     for group in range(groups):
         start = start_of(group, 0, rows, channels)
         x = tl.load(x_ptr + start + at, mask=mask, other=0.0)
         zero = tl.load(x_ptr + start + columns, mask=inside, other=0.0).to(tl.float32)
-        tl.debug_barrier()  # else the compiler puts off what the sums don't need
         d = tl.where(mask, x.to(tl.float32) - zero[None, :], 0.0)
         mean, m2 = mean_and_m2(zero, d, d * d, rows)
         rstd = one_over_sigma(m2, rows, eps)
@@ -90,7 +90,6 @@ def bn_act_whole_backward_kernel(
         mean, rstd = load_stats(stats_ptr, group, groups, columns, inside, channels)
         x = tl.load(x_ptr + start + at, mask=mask, other=0.0)
         dy = tl.load(dy_ptr + start + at, mask=mask, other=0.0)
-        tl.debug_barrier()  # else the compiler puts off what the sums don't need
         scale = rstd * weight
         g, d = gradient(dy, x, mean, scale, bias, slope)
         total, product = tl.sum(g, 0), tl.sum(g * d, 0) * rstd
