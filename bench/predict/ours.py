@@ -42,10 +42,9 @@ def _block(a: Arguments, loops: int) -> list[float]:
     return [math.ceil(a["rows_per_block"] / a["BLOCK_ROWS"]), *[0] * (loops - 1)]
 
 
-def _whole(a: Arguments, loops: int) -> list[float]:
-    """Two loops over all rows of a group, in one over the groups if there are several."""
-    rows = math.ceil(a["rows"] / a["BLOCK_ROWS"])
-    return [a["groups"], rows, rows][3 - loops :]
+def _groups(a: Arguments, loops: int) -> list[float]:
+    """A loop over the groups if there are several."""
+    return [a["groups"]] * loops
 
 
 # Where a loop's length depends on numbers on the device, it is a typical one.
@@ -61,9 +60,9 @@ KERNELS = {
     "bn_act_backward_partials": Kernel("dy x weight bias stats", "partials", _part),
     "bn_act_backward": Kernel("dy x weight bias stats partials", "dx dweight dbias", _block),
     "bn_act_whole_forward": Kernel(
-        "x weight bias running_mean running_var", "y stats running_mean running_var", _whole
+        "x weight bias running_mean running_var", "y stats running_mean running_var", _groups
     ),
-    "bn_act_whole_backward": Kernel("dy x weight bias stats", "dx dweight dbias", _whole),
+    "bn_act_whole_backward": Kernel("dy x weight bias stats", "dx dweight dbias", _groups),
     "consistency": Kernel("q_copy q_image table", "grads loss"),
     "draw": Kernel("images", "result"),
     "draw_maps": Kernel("seed offset", "maps"),
