@@ -212,7 +212,10 @@ def all_launches() -> list[Launch]:
 def key_of(launch: Launch) -> tuple[Any, ...]:
     """What two launches have in common for which Triton compiles the same."""
     signature, attributes, values = specialize(launch)
-    return (launch.kernel.__name__, *signature.items(), *attributes, *values.items())
+    options = {name: launch.constants[name] for name in launch.constants if name not in values}
+    return (
+        launch.kernel.__name__, *signature.items(), *attributes, *values.items(), *options.items()
+    )  # fmt: skip
 
 
 def specialize(

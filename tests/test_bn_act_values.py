@@ -37,7 +37,7 @@ def test_parity_with_several_native_parts(dtype):
 
 
 @pytest.mark.parametrize(("impl", "device"), PLACES)
-@pytest.mark.parametrize("shape", [(10, 33, 5, 5), (6, 5)])
+@pytest.mark.parametrize("shape", [(16, 33, 9, 9), (6, 5)])
 def test_two_groups_equal_two_calls_exactly(impl, device, shape):
     need(impl, device)
     tensors = [t.to(device) for t in inputs(shape, torch.float32)]
@@ -107,15 +107,13 @@ def test_native_results_do_not_depend_on_the_number_of_threads():
         assert all(torch.equal(a, b) for a, b in zip(results[0], other, strict=True))
 
 
-@pytest.mark.parametrize(("impl", "device"), PLACES[1:])
-def test_triton_s_tickets_start_at_zero_in_every_launch(impl, device):
-    """A launch that found another number would merge too early, or never."""
-    need(impl, device)
-    tensors = inputs((10, 33, 6, 6), torch.float32)  # 360 rows: three parts; three strips
-    first, second = (outputs(tensors, impl, device, slope=0.1) for _ in range(2))
-    assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
-    assert triton.parts_of(360, 33) == 3
-    assert not triton._counters(tensors[0].to(device), 1).any()
+def test_the_parts_of_a_gpu_cover_all_rows_and_none_is_empty():
+    """A program takes the first row of its part for granted."""
+    assert triton.parts_of(1296, 33) == (5, 272) and triton.parts_of(648, 33) == (2, 336)
+    for rows in (*range(1, 3000), 6272, 8191, 8192, 25_088, 100_003, 524_288):
+        for channels in (1, 16, 17, 64, 256, 4096, 100_000):
+            parts, each = triton.parts_of(rows, channels)
+            assert (parts - 1) * each < rows <= parts * each
 
 
 @settings(max_examples=60, deadline=None)

@@ -135,6 +135,8 @@ def test_launches_are_recorded_once_per_thing_to_compile():
         "bn_act_forward_kernel",
         "bn_act_backward_partials_kernel",
         "bn_act_backward_kernel",
+        "bn_act_whole_forward_kernel",
+        "bn_act_whole_backward_kernel",
         "_adam_kernel",
         "_latents_kernel",
         "_gather_kernel",

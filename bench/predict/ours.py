@@ -25,43 +25,44 @@ class Kernel:
         read, written: names of the tensors that a launch moves at least, each once.
         trips: from the arguments and the number of loops in the machine code to the trips of each,
             in a program as most are.
-        last: the same in the program that finishes last and merges what the others found, where
-            there is one.
     """
 
     read: str
     written: str
     trips: Callable[[Arguments, int], list[float]] = lambda a, loops: [1] * loops
-    last: Callable[[Arguments, int], list[float]] | None = None
 
 
-def _rows(a: Arguments, loops: int) -> list[float]:
-    """A loop over a part's rows; the others are the last program's."""
-    return [math.ceil(a["rows_per_part"] / a["BLOCK_ROWS"]), *[0] * (loops - 1)]
+def _part(a: Arguments, loops: int) -> list[float]:
+    """A loop over a part's rows."""
+    return [math.ceil(a["rows_per_part"] / a["BLOCK_ROWS"])] * loops
 
 
-def _rows_and_parts(a: Arguments, loops: int) -> list[float]:
-    """The same, and one over the parts of a group."""
-    return [*_rows(a, 1), math.ceil(len(a["partials"]) / a["BLOCK_PARTS"])]
+def _block(a: Arguments, loops: int) -> list[float]:
+    """A loop over a block's rows; one over groups is that of the program that has no rows."""
+    return [math.ceil(a["rows_per_block"] / a["BLOCK_ROWS"]), *[0] * (loops - 1)]
 
 
-def _none(a: Arguments, loops: int) -> list[float]:
-    """Loops over groups, for running statistics or the weights' gradients: one program's."""
-    return [0] * loops
+def _groups(a: Arguments, loops: int) -> list[float]:
+    """A loop over the groups if there are several."""
+    return [a["groups"]] * loops
 
 
 # Where a loop's length depends on numbers on the device, it is a typical one.
 KERNELS = {
     "adam": Kernel("params grads exp_avg exp_avg_sq", "params exp_avg exp_avg_sq copy"),
-    "bn_act_partials": Kernel("x partials", "partials merged stats", _rows, _rows_and_parts),
-    "bn_act_merge": Kernel("partials", "merged stats"),
+    "bn_act_partials": Kernel("x", "partials", _part),
+    "bn_act_merge": Kernel("partials", "merged"),
     "bn_act_forward": Kernel(
-        "x weight bias running_mean running_var merged stats", "y running_mean running_var", _none
+        "x weight bias running_mean running_var partials",
+        "y stats running_mean running_var",
+        _block,
     ),
-    "bn_act_backward_partials": Kernel(
-        "dy x weight bias stats partials", "partials merged", _rows, _rows_and_parts
+    "bn_act_backward_partials": Kernel("dy x weight bias stats", "partials", _part),
+    "bn_act_backward": Kernel("dy x weight bias stats partials", "dx dweight dbias", _block),
+    "bn_act_whole_forward": Kernel(
+        "x weight bias running_mean running_var", "y stats running_mean running_var", _groups
     ),
-    "bn_act_backward": Kernel("dy x weight bias stats merged", "dx dweight dbias", _none),
+    "bn_act_whole_backward": Kernel("dy x weight bias stats", "dx dweight dbias", _groups),
     "consistency": Kernel("q_copy q_image table", "grads loss"),
     "draw": Kernel("images", "result"),
     "draw_maps": Kernel("seed offset", "maps"),
@@ -88,23 +89,20 @@ def work_of(launch: Launch) -> Work:
     kernel, loops = KERNELS[name], len(code.loops)
     try:
         instructions, waits = code.executed(kernel.trips(arguments, loops))
-        last, last_waits = code.executed((kernel.last or kernel.trips)(arguments, loops))
     except ValueError as error:
         raise ValueError(f"{name}: {error}; see KERNELS in bench/predict/ours.py") from None
     warps, programs = launch.constants.get("num_warps", 4), math.prod(launch.grid)
     each = -(-programs // h100.SMS)  # programs of the SM that gets the most
     rounds = -(-each // _resident(warps, registers, shared))
     alone = instructions * h100.DEPENDENT + waits * h100.LATENCY
-    after = (last - instructions) * h100.DEPENDENT + (last_waits - waits) * h100.LATENCY
-    if any("MEMBAR" in text for _, text in code.instructions):  # every program draws a ticket
-        after += h100.FENCE
+    draws_tickets = any("MEMBAR" in text for _, text in code.instructions)
     return Work(
         kernel=name,
         shape="x".join(map(str, launch.grid)),
         moved=moved_by(name, arguments),
         issue_s=h100.cycles(each * warps * instructions / h100.ISSUED),
         chain_s=h100.cycles(rounds * alone),
-        last_s=h100.cycles(after),
+        last_s=h100.cycles(h100.FENCE * draws_tickets),
         ours=True,
     )
 

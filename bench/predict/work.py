@@ -19,8 +19,8 @@ class Work:
         arithmetic_s: seconds of those, at the assumed share of the peak.
         issue_s: seconds in which the SMs issue its instructions.
         chain_s: seconds in which its loads and instructions wait for each other.
-        last_s: seconds that come after or before all this: of the program that finishes last,
-            alone, or of a product whose first tiles are on their way.
+        last_s: seconds that come after or before all this: of the ticket that every program draws,
+            or of a product whose first tiles are on their way.
         ours: a Triton kernel of this project.
         node_s: seconds from the node before it, and to the one after it where that takes longer.
         bytes_per_s: of the GPU's memory.

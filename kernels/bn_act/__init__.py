@@ -152,10 +152,6 @@ def bn_act(
 ) -> Tensor:
     """Batchnorm and (leaky) ReLU; for the backward it keeps x and two numbers per channel.
 
-    On a GPU the first call of a stream with a number of channels and groups makes its counters, so
-    make it before a CUDA graph is captured. Two graphs captured on one stream must not be replayed
-    at the same time.
-
     Args:
         x: (B, C) or (B, C, H, W), float32, bfloat16, float16 or float64. Any strides do;
             channels-last ones need no copy.
