@@ -23,3 +23,8 @@ def empty_large(small: Tensor, weight: Tensor, height: int, width: int) -> Tenso
 def empty_weight(large: Tensor, small: Tensor) -> Tensor:
     """What ``weight`` writes: (M, C, 4, 4)."""
     return empty_maps(large, small.shape[1], large.shape[1], TAPS, TAPS)
+
+
+def empty_bias(dy: Tensor, wanted: bool) -> Tensor:
+    """The bias's gradient, (O,), of the output's; without any numbers if it isn't wanted."""
+    return dy.new_empty(dy.shape[1] if wanted else 0)

@@ -1,0 +1,167 @@
+"""conv on a GPU: the launchers of ``triton_maps.py`` and ``triton_weight.py``.
+
+Patches are never made in memory: a program loads a tile of them at a time and multiplies it.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from fastinfogan.kernels.conv.layout import (
+    TAPS,
+    empty_bias,
+    empty_large,
+    empty_small,
+    empty_weight,
+)
+from fastinfogan.kernels.conv.tiles import (
+    Tile,
+    image_tile,
+    map_tile,
+    part_length,
+    sum_blocks,
+    weight_parts,
+    weight_tile,
+)
+from fastinfogan.kernels.conv.triton_maps import (
+    conv_down_kernel,
+    conv_up_image_kernel,
+    conv_up_kernel,
+)
+from fastinfogan.kernels.conv.triton_weight import conv_sum_kernel, conv_weight_kernel
+from fastinfogan.kernels.triton_module import launch
+
+DTYPES = (torch.bfloat16, torch.float16)  # float32 is the library's
+
+
+def conv_down(large: Tensor, weight: Tensor, bias: Tensor | None, stride: int) -> Tensor:
+    """The small map of a large one."""
+    small = empty_small(large, weight, stride)
+    pixels, features = _pixels(small), small.shape[1]
+    tile = map_tile(pixels, features, TAPS**2 * large.shape[1])
+    launch(
+        conv_down_kernel,
+        (-(-features // tile.columns), -(-pixels // tile.rows)),
+        large,
+        weight,
+        bias,
+        small,
+        pixels,
+        **_sizes(large, small),
+        STRIDE=stride,
+        BLOCK_PIXELS=tile.rows,
+        BLOCK_FEATURES=tile.columns,
+        BLOCK_K=tile.k,
+        **_compiled(tile),
+    )
+    return small
+
+
+def conv_up(
+    small: Tensor, weight: Tensor, bias: Tensor | None, stride: int, height: int, width: int
+) -> Tensor:
+    """The large map, of this height and width, of a small one."""
+    large = empty_large(small, weight, height, width)
+    places = small.shape[0] * -(-height // stride) * -(-width // stride)
+    features, channels = weight.shape[:2]
+    tensors = small, weight, bias, large, places
+    if stride == 2 and channels <= 4:
+        tile = image_tile(places, features)
+        launch(
+            conv_up_image_kernel,
+            (-(-places // tile.rows),),
+            *tensors,
+            **_sizes(large, small),
+            BLOCK_PIXELS=tile.rows,
+            BLOCK_K=tile.k,
+            **_compiled(tile),
+        )
+        return large
+    tile = map_tile(places * stride**2, channels, features)
+    launch(
+        conv_up_kernel,
+        (-(-channels // tile.columns) * stride**2, -(-places // tile.rows)),
+        *tensors,
+        **_sizes(large, small),
+        STRIDE=stride,
+        BLOCK_PIXELS=tile.rows,
+        BLOCK_CHANNELS=tile.columns,
+        BLOCK_K=tile.k,
+        **_compiled(tile),
+    )
+    return large
+
+
+def conv_weight(
+    large: Tensor, small: Tensor, stride: int, dy_is_large: bool, with_bias: bool
+) -> tuple[Tensor, Tensor]:
+    """The gradients of weight and bias; the latter is empty if it isn't asked for."""
+    dy = large if dy_is_large else small
+    weight, bias = empty_weight(large, small), empty_bias(dy, with_bias)
+    features, columns, pixels = weight.shape[0], TAPS**2 * large.shape[1], _pixels(small)
+    tile = weight_tile(features, columns)
+    per_part = part_length(pixels, weight_parts(tile, features, columns, pixels), tile.k)
+    parts = -(-pixels // per_part)
+    weights, biases = weight, bias
+    if parts > 1:
+        weights, biases = (
+            result.new_empty((parts, result.numel()), dtype=torch.float32)
+            for result in (weight, bias)
+        )
+    strip = min(64, max(16, dy.shape[1]))
+    strip = 1 << (strip - 1).bit_length()
+    strips = -(-bias.numel() // strip)
+    launch(
+        conv_weight_kernel,
+        (-(-features // tile.rows) * -(-columns // tile.columns) + strips, parts),
+        large,
+        small,
+        weights,
+        dy if with_bias else None,
+        biases if with_bias else None,
+        pixels,
+        per_part,
+        _pixels(dy),
+        part_length(_pixels(dy), parts, tile.k),
+        **_sizes(large, small),
+        STRIDE=stride,
+        OUTPUTS=dy.shape[1],
+        BLOCK_FEATURES=tile.rows,
+        BLOCK_N=tile.columns,
+        BLOCK_PIXELS=tile.k,
+        BLOCK_OUTPUTS=strip,
+        **_compiled(tile),
+    )
+    if parts > 1:
+        blocks = sum_blocks(parts)
+        launch(
+            conv_sum_kernel,
+            (-(-weight.numel() // blocks["BLOCK"]) + -(-bias.numel() // blocks["BLOCK"]),),
+            weights,
+            biases if with_bias else None,
+            weight,
+            bias,
+            parts,
+            weight.numel(),
+            bias.numel(),
+            **blocks,
+        )
+    return weight, bias
+
+
+def _pixels(maps: Tensor) -> int:
+    return maps.numel() // maps.shape[1]
+
+
+def _sizes(large: Tensor, small: Tensor) -> dict[str, int]:
+    _, channels, height, width = large.shape
+    _, features, rows, columns = small.shape
+    return {
+        "HEIGHT": height, "WIDTH": width, "CHANNELS": channels,
+        "ROWS": rows, "COLUMNS": columns, "FEATURES": features,
+    }  # fmt: skip
+
+
+def _compiled(tile: Tile) -> dict[str, int]:
+    return {"num_warps": tile.warps, "num_stages": tile.stages}
