@@ -13,7 +13,7 @@ from tolerances import SUMMATION_64
 from torch.nn import functional as F
 
 from fastinfogan.kernels import conv as module
-from fastinfogan.kernels.conv import conv, conv_reference, native, native_is_faster
+from fastinfogan.kernels.conv import conv, conv_reference, native, ours_is_faster
 from fastinfogan.kernels.dispatch import NATIVE
 
 # (batch, inputs, height, width), outputs, stride, transposed: why each is here.
@@ -86,7 +86,7 @@ def test_parity(why, impl, dtype):
 def test_parity_in_float64(why, impl, monkeypatch):
     """The three operations of the library as well, which the rule takes for some shapes only."""
     if impl == "library":
-        monkeypatch.setattr(module, "native_is_faster", lambda *shape: False)
+        monkeypatch.setattr(module, "ours_is_faster", lambda *shape: False)
         impl = "auto"
     tensors = inputs(CASES[why], torch.float64)
     expected = results(tensors, CASES[why], "reference")
@@ -229,7 +229,7 @@ def test_opcheck(stride, bias):
     biases = [torch.randn(6), torch.randn(3)] if bias else [None, None]
     torch.library.opcheck(ops.conv_down_native.default, (large, weight, biases[0], stride))
     torch.library.opcheck(ops.conv_up_native.default, (small, weight, biases[1], stride, 5, 4))
-    torch.library.opcheck(ops.conv_weight_native.default, (large, small, stride))
+    torch.library.opcheck(ops.conv_weight_native.default, (large, small, stride, False, bias))
 
 
 @pytest.mark.parametrize(
@@ -268,9 +268,9 @@ def test_the_rule(layer):
     (channels, size, image_channels, stride), natively = RULE[layer]
     large = (128, image_channels, size * stride, size * stride)
     for operation in ("down", "up", "weight"):
-        ours = native_is_faster(operation, torch.float32, large, channels, stride)
+        ours = ours_is_faster("native", operation, torch.float32, large, channels, stride)
         assert ours == (operation in natively)
-        assert native_is_faster(operation, torch.float64, large, channels, stride)
+        assert ours_is_faster("native", operation, torch.float64, large, channels, stride)
 
 
 @pytest.mark.parametrize("impl", ["reference", "native", "auto"])

@@ -1,15 +1,13 @@
-"""conv's three operations by torch's own convolutions, and the rule by which native ones run."""
+"""conv's three operations by torch's own convolutions."""
 
 from __future__ import annotations
-
-from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from fastinfogan.kernels.channels_last import channels_last
-from fastinfogan.kernels.conv.layout import TAPS, empty_weight
+from fastinfogan.kernels.conv.layout import bias_gradient, empty_weight
 
 
 def padded(large: Tensor, stride: int) -> Tensor:
@@ -33,8 +31,10 @@ def conv_up(
     return channels_last(F.conv_transpose2d(small, weight, bias, stride, 1, odd))
 
 
-def conv_weight(large: Tensor, small: Tensor, stride: int) -> Tensor:
-    """The gradient of the weight."""
+def conv_weight(
+    large: Tensor, small: Tensor, stride: int, dy_is_large: bool, with_bias: bool
+) -> tuple[Tensor, Tensor]:
+    """The gradients of weight and bias; the latter is empty if it isn't wanted."""
     grad = torch.ops.aten.convolution_backward(
         small,
         padded(large, stride),
@@ -48,32 +48,4 @@ def conv_weight(large: Tensor, small: Tensor, stride: int) -> Tensor:
         1,  # groups
         (False, True, False),  # of the three gradients, the weight's
     )[1]
-    return channels_last(grad)
-
-
-def native_is_faster(
-    operation: str, dtype: torch.dtype, large: Sequence[int], channels: int, stride: int
-) -> bool:
-    """Whether "auto" takes the native operation. By shapes alone: resuming takes the same path.
-
-    Measured over the presets' layers (docs/kernels.md has the table), with AVX-512:
-
-    * torch has no fast convolution in float64.
-    * Torch's are poor on small maps. But ``down`` needs a large weight to gain from that: it packs
-      the patches, which the direct convolution doesn't.
-    * ``up`` to an image's 1 or 3 channels is 3 to 5 times as fast; so is ``down`` from 1 channel,
-      since torch takes that for NCHW and puts out NCHW, which must be copied.
-
-    Args:
-        operation: "down", "up" or "weight".
-        dtype: of maps and weight.
-        large: shape of the large map.
-        channels: those of the small map.
-        stride: 1 or 2.
-    """
-    if dtype == torch.float64:
-        return True
-    _, image_channels, height, width = large
-    if (height // stride) * (width // stride) <= 16:
-        return operation != "down" or channels * image_channels * TAPS**2 >= 1 << 20
-    return image_channels <= {"down": 1, "up": 3, "weight": 0}[operation]
+    return channels_last(grad), bias_gradient(large if dy_is_large else small, with_bias)

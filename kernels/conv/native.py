@@ -13,10 +13,16 @@ import torch
 from torch import Tensor
 
 from fastinfogan.kernels.channels_last import pixel_matrix
-from fastinfogan.kernels.conv.layout import TAPS, empty_large, empty_small, empty_weight
+from fastinfogan.kernels.conv.layout import (
+    TAPS,
+    bias_gradient,
+    empty_large,
+    empty_small,
+    empty_weight,
+)
 from fastinfogan.kernels.dispatch import NATIVE, NATIVE_DTYPES, address
 
-DTYPES = (torch.float32, torch.float64)  # bfloat16 is the library's
+DTYPES = (torch.float32, torch.float64)  # half precision is the library's
 
 # Patches made at a time: in the last-level cache of most CPUs, and large enough that the matrix
 # product doesn't spend its time on packing the weight.
@@ -66,8 +72,10 @@ def conv_up(
     return large
 
 
-def conv_weight(large: Tensor, small: Tensor, stride: int) -> Tensor:
-    """The gradient of the weight."""
+def conv_weight(
+    large: Tensor, small: Tensor, stride: int, dy_is_large: bool, with_bias: bool
+) -> tuple[Tensor, Tensor]:
+    """The gradients of weight and bias; the latter is empty if it isn't wanted."""
     _, _, rows, columns = small.shape
     weight = empty_weight(large, small)
     matrix = _weight_matrix(weight)
@@ -80,7 +88,7 @@ def conv_weight(large: Tensor, small: Tensor, stride: int) -> Tensor:
             beta=float(images.start > 0),  # with 0 what was in memory is not even read
             out=matrix,
         )
-    return weight
+    return weight, bias_gradient(large if dy_is_large else small, with_bias)
 
 
 def _chunks(large: Tensor, rows: int, columns: int) -> Iterator[tuple[slice, Tensor]]:
