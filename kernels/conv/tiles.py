@@ -35,19 +35,21 @@ def map_tile(rows: int, columns: int, k: int) -> Tile:
     return Tile(64, min(wide, 64), deep)
 
 
-def weight_tile(rows: int, columns: int) -> Tile:
-    """Of a weight's gradient, (rows, columns)."""
+def weight_tile(rows: int, columns: int, pixels: int) -> Tile:
+    """Of a weight's gradient, (rows, pixels) (pixels, columns)."""
     return Tile(64, max(16, min(64, power_of_two(columns))), 64)
 
 
-def weight_parts(tile: Tile, rows: int, columns: int, pixels: int) -> int:
-    """Parts of the pixels whose products are made apart and then added up, at most."""
+def parts_of(tile: Tile, rows: int, columns: int, pixels: int) -> tuple[int, int]:
+    """Parts of the pixels whose products are made apart and then added up; pixels of a part."""
     tiles = -(-rows // tile.rows) * -(-columns // tile.columns)
-    return max(1, min(2 * SMS // tiles, pixels // (4 * tile.k)))
+    most = max(1, min(2 * SMS // tiles, pixels // (4 * tile.k)))
+    length = whole_loads(pixels, most, tile.k)
+    return -(-pixels // length), length
 
 
-def part_length(pixels: int, parts: int, k: int) -> int:
-    """Pixels of a part: so many loads of k."""
+def whole_loads(pixels: int, parts: int, k: int) -> int:
+    """Pixels of a part, in loads of k."""
     return -(-pixels // (parts * k)) * k
 
 

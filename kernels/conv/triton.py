@@ -19,10 +19,10 @@ from fastinfogan.kernels.conv.tiles import (
     Tile,
     image_tile,
     map_tile,
-    part_length,
+    parts_of,
     sum_blocks,
-    weight_parts,
     weight_tile,
+    whole_loads,
 )
 from fastinfogan.kernels.conv.triton_maps import (
     conv_down_kernel,
@@ -100,9 +100,8 @@ def conv_weight(
     dy = large if dy_is_large else small
     weight, bias = empty_weight(large, small), empty_bias(dy, with_bias)
     features, columns, pixels = weight.shape[0], TAPS**2 * large.shape[1], _pixels(small)
-    tile = weight_tile(features, columns)
-    per_part = part_length(pixels, weight_parts(tile, features, columns, pixels), tile.k)
-    parts = -(-pixels // per_part)
+    tile = weight_tile(features, columns, pixels)
+    parts, per_part = parts_of(tile, features, columns, pixels)
     weights, biases = weight, bias
     if parts > 1:
         weights, biases = (
@@ -123,7 +122,7 @@ def conv_weight(
         pixels,
         per_part,
         _pixels(dy),
-        part_length(_pixels(dy), parts, tile.k),
+        whole_loads(_pixels(dy), parts, tile.k),
         **_sizes(large, small),
         STRIDE=stride,
         OUTPUTS=dy.shape[1],
