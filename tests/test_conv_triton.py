@@ -165,6 +165,16 @@ def test_nothing_is_copied_on_the_way(channels, transposed):
     assert seen.names <= {"empty", "new_empty", "detach", "view", "permute"}
 
 
+def test_older_gpus_convolve_as_torch_does(monkeypatch):
+    """Before compute capability 8.0 Triton doesn't multiply on tensor cores."""
+    need("triton", "cpu")
+    monkeypatch.setattr(triton, "_multiplies", lambda device: False)
+    monkeypatch.setattr(triton, "launch", None)
+    for transposed in (False, True):
+        case = ((3, 5, 7, 9), 4, 2, transposed)
+        assert_right(inputs(case, torch.float16), case, "triton")
+
+
 def test_it_is_for_half_precision():
     need("triton", "cpu")
     x, weight, bias, _ = inputs(CASES["conv, grey images"], torch.float32)

@@ -11,7 +11,10 @@ from typing import Any
 from bench.compile_gate import compile_launch, dump, name_of, resources
 from bench.launches import key_of
 from bench.predict import h100, sass
+from bench.predict.h100 import HALF_FLOP
+from bench.predict.library import CONV_SHARE, TILES
 from bench.predict.work import Work
+from fastinfogan.kernels.conv.layout import TAPS
 from fastinfogan.kernels.triton_module import Launch
 
 Arguments = dict[str, Any]  # of a launch by name, without _ptr; constants too
@@ -27,12 +30,14 @@ class Kernel:
             in a program as most are.
         last: the same in the program that finishes last and merges what the others found, where
             there is one.
+        product: rows, columns and depth of what one program multiplies, where it does.
     """
 
     read: str
     written: str
     trips: Callable[[Arguments, int], list[float]] = lambda a, loops: [1] * loops
     last: Callable[[Arguments, int], list[float]] | None = None
+    product: Callable[[Arguments], tuple[int, int, int]] | None = None
 
 
 def _rows(a: Arguments, loops: int) -> list[float]:
@@ -50,6 +55,31 @@ def _none(a: Arguments, loops: int) -> list[float]:
     return [0] * loops
 
 
+def _down(a: Arguments) -> tuple[int, int, int]:
+    return a["BLOCK_PIXELS"], a["BLOCK_FEATURES"], TAPS**2 * a["CHANNELS"]
+
+
+def _up(a: Arguments) -> tuple[int, int, int]:
+    """A stride cuts the large map into phases, which see a part of the taps each."""
+    return a["BLOCK_PIXELS"], a["BLOCK_CHANNELS"], (TAPS // a["STRIDE"]) ** 2 * a["FEATURES"]
+
+
+def _up_image(a: Arguments) -> tuple[int, int, int]:
+    """All numbers of 2x2 pixels, which see 3x3."""
+    return a["BLOCK_PIXELS"], 16, 9 * a["FEATURES"]
+
+
+def _weight(a: Arguments) -> tuple[int, int, int]:
+    return a["BLOCK_FEATURES"], a["BLOCK_N"], a["per_part"]
+
+
+def _steps(
+    product: Callable[[Arguments], tuple[int, int, int]], step: str
+) -> Callable[[Arguments, int], list[float]]:
+    """Trips of a loop over the depth of a product; of the bias's strips as many, an upper bound."""
+    return lambda a, loops: [math.ceil(product(a)[2] / a[step])] * loops
+
+
 # Where a loop's length depends on numbers on the device, it is a typical one.
 KERNELS = {
     "adam": Kernel("params grads exp_avg exp_avg_sq", "params exp_avg exp_avg_sq copy"),
@@ -62,6 +92,19 @@ KERNELS = {
         "dy x weight bias stats partials", "partials merged", _rows, _rows_and_parts
     ),
     "bn_act_backward": Kernel("dy x weight bias stats merged", "dx dweight dbias", _none),
+    "conv_down": Kernel("large weight bias", "small", _steps(_down, "BLOCK_K"), product=_down),
+    "conv_up": Kernel("small weight bias", "large", _steps(_up, "BLOCK_K"), product=_up),
+    "conv_up_image": Kernel(
+        "small weight bias", "large", _steps(_up_image, "BLOCK_K"), product=_up_image
+    ),
+    "conv_weight": Kernel(
+        "large small", "weights biases", _steps(_weight, "BLOCK_PIXELS"), product=_weight
+    ),
+    "conv_sum": Kernel(
+        "weights biases",
+        "weight bias",
+        lambda a, loops: [math.ceil(a["parts"] / a["BLOCK_PARTS"])] * loops,
+    ),
     "consistency": Kernel("q_copy q_image table", "grads loss"),
     "draw": Kernel("images", "result"),
     "draw_maps": Kernel("seed offset", "maps"),
@@ -101,11 +144,32 @@ def work_of(launch: Launch) -> Work:
         kernel=name,
         shape="x".join(map(str, launch.grid)),
         moved=moved_by(name, arguments),
+        flop=flop_of(launch),
+        arithmetic_s=_product_s(kernel, arguments, each),
         issue_s=h100.cycles(each * warps * instructions / h100.ISSUED),
         chain_s=h100.cycles(rounds * waits * h100.LATENCY),
         last_s=h100.cycles(after),
         ours=True,
     )
+
+
+def flop_of(launch: Launch) -> int:
+    """Of a convolution, without what its tiles add to it; of other kernels none counts."""
+    arguments = arguments_of(launch)
+    if KERNELS[name_of(launch)].product is None:
+        return 0
+    return 2 * TAPS**2 * arguments["CHANNELS"] * arguments["small"].numel()
+
+
+def _product_s(kernel: Kernel, arguments: Arguments, programs: int) -> float:
+    """Seconds in which an SM multiplies for so many programs."""
+    if kernel.product is None:
+        return 0.0
+    rows, columns, depth = kernel.product(arguments)
+    area = min(rows, 128) * columns
+    share = max(share for r, c, share in TILES if r * c <= max(area, 64 * 64))
+    rate = HALF_FLOP * CONV_SHARE * share * min(1.0, area / (64 * 64))
+    return h100.cycles(programs * 2 * rows * columns * depth / rate)
 
 
 def arguments_of(launch: Launch) -> Arguments:

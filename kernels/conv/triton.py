@@ -1,13 +1,18 @@
 """conv on a GPU: the launchers of ``triton_maps.py`` and ``triton_weight.py``.
 
-Patches are never made in memory: a program loads a tile of them at a time and multiplies it.
+Patches are never made in memory: a program loads a tile of them at a time and multiplies it. That
+is for tensor cores as Triton drives them, from compute capability 8.0 on; on older GPUs torch's own
+convolutions do the same.
 """
 
 from __future__ import annotations
 
+import functools
+
 import torch
 from torch import Tensor
 
+from fastinfogan.kernels.conv import library
 from fastinfogan.kernels.conv.layout import (
     TAPS,
     empty_bias,
@@ -37,6 +42,8 @@ DTYPES = (torch.bfloat16, torch.float16)  # float32 is the library's
 
 def conv_down(large: Tensor, weight: Tensor, bias: Tensor | None, stride: int) -> Tensor:
     """The small map of a large one."""
+    if not _multiplies(large.device):
+        return library.conv_down(large, weight, bias, stride)
     small = empty_small(large, weight, stride)
     pixels, features = _pixels(small), small.shape[1]
     tile = map_tile(pixels, features, TAPS**2 * large.shape[1])
@@ -62,6 +69,8 @@ def conv_up(
     small: Tensor, weight: Tensor, bias: Tensor | None, stride: int, height: int, width: int
 ) -> Tensor:
     """The large map, of this height and width, of a small one."""
+    if not _multiplies(small.device):
+        return library.conv_up(small, weight, bias, stride, height, width)
     large = empty_large(small, weight, height, width)
     places = small.shape[0] * -(-height // stride) * -(-width // stride)
     features, channels = weight.shape[:2]
@@ -96,7 +105,9 @@ def conv_up(
 def conv_weight(
     large: Tensor, small: Tensor, stride: int, dy_is_large: bool, with_bias: bool
 ) -> tuple[Tensor, Tensor]:
-    """The gradients of weight and bias; the latter is empty if it isn't asked for."""
+    """The gradients of weight and bias; the latter is empty if it isn't wanted."""
+    if not _multiplies(large.device):
+        return library.conv_weight(large, small, stride, dy_is_large, with_bias)
     dy = large if dy_is_large else small
     weight, bias = empty_weight(large, small), empty_bias(dy, with_bias)
     features, columns, pixels = weight.shape[0], TAPS**2 * large.shape[1], _pixels(small)
@@ -147,6 +158,12 @@ def conv_weight(
             **blocks,
         )
     return weight, bias
+
+
+@functools.cache
+def _multiplies(device: torch.device) -> bool:
+    """Whether Triton uses the device's tensor cores."""
+    return device.type != "cuda" or torch.cuda.get_device_capability(device) >= (8, 0)
 
 
 def _pixels(maps: Tensor) -> int:
