@@ -180,4 +180,5 @@ def _sizes(large: Tensor, small: Tensor) -> dict[str, int]:
 
 
 def _compiled(tile: Tile) -> dict[str, int]:
-    return {"num_warps": tile.warps, "num_stages": tile.stages}
+    # Left alone, ptxas aims at fewer registers, for more programs at a time, and spills.
+    return {"num_warps": tile.warps, "num_stages": tile.stages, "maxnreg": 255}
