@@ -126,10 +126,10 @@ def register(
     schema: str,
     *,
     native: Callable[..., Any],
-    triton: Callable[..., Any],
+    triton: Callable[..., Any] | None = None,
     fake: Callable[..., Any],
 ) -> None:
-    """Register an op's two compiled implementations.
+    """Register an op's compiled implementations: two, or one if Triton has none.
 
     Args:
         schema: as ``torch.library`` has it: name, arguments, results.
@@ -141,6 +141,8 @@ def register(
         ("native", native, ("CPU",)),
         ("triton", triton, ("CUDA", "CPU") if triton_module.INTERPRETED else ("CUDA",)),
     ):
+        if function is None:
+            continue
         _launchers[f"{name}_{impl}"] = function
         # Kernels address memory by layout, so Inductor must not choose another.
         tags = (torch.Tag.needs_exact_strides, torch.Tag.pt2_compliant_tag)

@@ -30,13 +30,15 @@ class Kernel:
             in a program as most are.
         last: the same in the program that finishes last and merges what the others found, where
             there is one.
-        product: rows, columns and depth of what one program multiplies, where it does.
+        flop: of its matrix products, 2 for each product of two numbers.
+        product: rows, columns and depth of what one program multiplies, for its time.
     """
 
     read: str
     written: str
     trips: Callable[[Arguments, int], list[float]] = lambda a, loops: [1] * loops
     last: Callable[[Arguments, int], list[float]] | None = None
+    flop: Callable[[Arguments], int] = lambda a: 0
     product: Callable[[Arguments], tuple[int, int, int]] | None = None
 
 
@@ -53,6 +55,11 @@ def _rows_and_parts(a: Arguments, loops: int) -> list[float]:
 def _none(a: Arguments, loops: int) -> list[float]:
     """Loops over groups, for running statistics or the weights' gradients: one program's."""
     return [0] * loops
+
+
+def _conv_flop(a: Arguments) -> int:
+    """A convolution's, without what its tiles add to it."""
+    return 2 * TAPS**2 * a["CHANNELS"] * a["small"].numel()
 
 
 def _down(a: Arguments) -> tuple[int, int, int]:
@@ -73,11 +80,18 @@ def _weight(a: Arguments) -> tuple[int, int, int]:
     return a["BLOCK_FEATURES"], a["BLOCK_N"], a["per_part"]
 
 
-def _steps(
-    product: Callable[[Arguments], tuple[int, int, int]], step: str
-) -> Callable[[Arguments, int], list[float]]:
-    """Trips of a loop over the depth of a product; of the bias's strips as many, an upper bound."""
-    return lambda a, loops: [math.ceil(product(a)[2] / a[step])] * loops
+def _conv(
+    read: str,
+    written: str,
+    product: Callable[[Arguments], tuple[int, int, int]],
+    step: str = "BLOCK_K",
+) -> Kernel:
+    """A loop over the depth of a product; one over a bias's pixels counts as if it were as long."""
+
+    def trips(a: Arguments, loops: int) -> list[float]:
+        return [math.ceil(product(a)[2] / a[step])] * loops
+
+    return Kernel(read, written, trips, flop=_conv_flop, product=product)
 
 
 # Where a loop's length depends on numbers on the device, it is a typical one.
@@ -92,14 +106,10 @@ KERNELS = {
         "dy x weight bias stats partials", "partials merged", _rows, _rows_and_parts
     ),
     "bn_act_backward": Kernel("dy x weight bias stats merged", "dx dweight dbias", _none),
-    "conv_down": Kernel("large weight bias", "small", _steps(_down, "BLOCK_K"), product=_down),
-    "conv_up": Kernel("small weight bias", "large", _steps(_up, "BLOCK_K"), product=_up),
-    "conv_up_image": Kernel(
-        "small weight bias", "large", _steps(_up_image, "BLOCK_K"), product=_up_image
-    ),
-    "conv_weight": Kernel(
-        "large small", "weights biases", _steps(_weight, "BLOCK_PIXELS"), product=_weight
-    ),
+    "conv_down": _conv("large weight bias", "small", _down),
+    "conv_up": _conv("small weight bias", "large", _up),
+    "conv_up_image": _conv("small weight bias", "large", _up_image),
+    "conv_weight": _conv("large small", "weights biases", _weight, "BLOCK_PIXELS"),
     "conv_sum": Kernel(
         "weights biases",
         "weight bias",
@@ -154,11 +164,8 @@ def work_of(launch: Launch) -> Work:
 
 
 def flop_of(launch: Launch) -> int:
-    """Of a convolution, without what its tiles add to it; of other kernels none counts."""
-    arguments = arguments_of(launch)
-    if KERNELS[name_of(launch)].product is None:
-        return 0
-    return 2 * TAPS**2 * arguments["CHANNELS"] * arguments["small"].numel()
+    """What the matrix products of a launch compute."""
+    return KERNELS[name_of(launch)].flop(arguments_of(launch))
 
 
 def _product_s(kernel: Kernel, arguments: Arguments, programs: int) -> float:
