@@ -59,9 +59,9 @@ def bench_conv(benchmark, batch, layer, result, impl):
         """A function that computes the result."""
         leaf = {"y": None, "dx": x, "dweight": weight}[result]
         if leaf is None:
-            return lambda: conv(x, weight, None, stride, transposed, impl)
+            return lambda: conv(x, weight, None, stride, transposed, impl=impl)
         leaf.requires_grad_()
-        y = conv(x, weight, None, stride, transposed, impl)
+        y = conv(x, weight, None, stride, transposed, impl=impl)
         torch.manual_seed(1)
         dy = channels_last(torch.randn(y.shape).to(y.device, y.dtype))
         return lambda: torch.autograd.grad(y, leaf, dy, retain_graph=True)[0]

@@ -46,17 +46,17 @@ def inputs(case, dtype, seed=0, bias=True):
     return [x, weight, draw(outputs) if bias else None, draw(batch, outputs, *size)]
 
 
-def results(tensors, case, impl, dtype=None, device="cpu"):
+def results(tensors, case, impl, dtype=None, device="cpu", activation=1.0):
     """The four results by the order of NAMES, in ``dtype`` if given."""
     tensors = [t if t is None else t.detach().to(device, dtype or t.dtype) for t in tensors]
     leaves = [t.requires_grad_() for t in tensors[:3] if t is not None]
-    y = conv(*tensors[:3], *case[2:], impl=impl)
+    y = conv(*tensors[:3], *case[2:], activation, impl)
     return [y.detach(), *torch.autograd.grad(y, leaves, tensors[3])]
 
 
-def assert_right(tensors, case, impl, device="cpu"):
-    got = results(tensors, case, impl, device=device)
-    reference = results(tensors, case, "reference")
-    truth = results(tensors, case, "reference", torch.float64)
+def assert_right(tensors, case, impl, device="cpu", activation=1.0):
+    got = results(tensors, case, impl, None, device, activation)
+    reference = results(tensors, case, "reference", activation=activation)
+    truth = results(tensors, case, "reference", torch.float64, activation=activation)
     for result in zip(got, reference, truth, NAMES, strict=False):
         assert_as_close_as(*result)

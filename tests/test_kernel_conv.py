@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from fastinfogan.kernels import conv as module
 from fastinfogan.kernels.conv import conv, conv_reference, native, ours_is_faster
+from fastinfogan.kernels.conv.activation import LINEAR, SIGMOID
 from fastinfogan.kernels.dispatch import NATIVE
 
 TARGETS = [
@@ -42,6 +43,27 @@ def test_parity_in_float64(why, impl, monkeypatch):
         torch.testing.assert_close(got, right, rtol=SUMMATION_64, atol=SUMMATION_64)
         if got.dim() == 4:
             assert got.is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize("impl", ["native", "auto"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("activation", [0.0, 0.1, "sigmoid", "tanh"])
+@pytest.mark.parametrize("why", ["conv, grey images", "transposed, colour images"])
+def test_an_activation_is_that_of_torch_to_the_bit(why, activation, dtype, impl):
+    """As of one that follows in a call of its own, in place; and so are the gradients."""
+    if impl == "native" and dtype == torch.bfloat16:
+        pytest.skip("native has no bfloat16")
+    case, found = CASES[why], []
+    for inside in (True, False):
+        x, weight, bias, dy = inputs(case, dtype)
+        leaves = [t.requires_grad_() for t in (x, weight, bias)]
+        y = conv(*leaves, *case[2:], activation if inside else 1.0, impl=impl)
+        if not inside and isinstance(activation, float):
+            y = F.leaky_relu(y, activation, inplace=True)
+        elif not inside:
+            y = torch.sigmoid_(y) if activation == "sigmoid" else torch.tanh_(y)
+        found.append([y.detach(), *torch.autograd.grad(y, leaves, dy)])
+    assert all(map(torch.equal, *found))
 
 
 @pytest.mark.parametrize("images", [1, 2, 3, 4])
@@ -107,7 +129,7 @@ def test_gradcheck(stride, transposed):
     x, weight, bias, _ = inputs(case, torch.float64)
     leaves = [t.requires_grad_() for t in (x, weight, bias)]
     for impl in ("reference", "native"):
-        call = lambda *leaves, impl=impl: conv(*leaves, stride, transposed, impl)  # noqa: E731
+        call = lambda *leaves, impl=impl: conv(*leaves, stride, transposed, impl=impl)  # noqa: E731
         assert torch.autograd.gradcheck(call, leaves)
 
 
@@ -151,7 +173,7 @@ def test_only_what_is_asked_for_is_computed_and_kept(x_learns, weight_learns, tr
     weight.requires_grad_(weight_learns)
     kept = []
     with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t) or t, lambda t: t):
-        y = conv(x, weight, bias.requires_grad_(), 2, transposed, "native")
+        y = conv(x, weight, bias.requires_grad_(), 2, transposed, impl="native")
     assert [t.shape for t in kept] == [x.shape] * weight_learns + [weight.shape] * x_learns
     y.backward(dy)
     assert (x.grad is not None, weight.grad is not None) == (x_learns, weight_learns)
@@ -164,7 +186,8 @@ def test_the_output_may_be_changed_in_place():
     expected = None
     for impl, inplace in product(("reference", "native"), (False, True)):
         x, weight, bias = (t.clone().requires_grad_() for t in tensors[:3])
-        F.leaky_relu(conv(x, weight, bias, 2, False, impl), 0.1, inplace).square().sum().backward()
+        y = conv(x, weight, bias, 2, False, impl=impl)
+        F.leaky_relu(y, 0.1, inplace).square().sum().backward()
         expected = expected or [x.grad, weight.grad, bias.grad]
         for got, right in zip((x.grad, weight.grad, bias.grad), expected, strict=True):
             torch.testing.assert_close(got, right)
@@ -175,8 +198,11 @@ def test_opcheck(stride, bias):
     ops = torch.ops.fastinfogan
     large, weight, _, small = inputs(((2, 3, 5, 4), 6, stride, False), torch.float32)
     biases = [torch.randn(6), torch.randn(3)] if bias else [None, None]
-    torch.library.opcheck(ops.conv_down_native.default, (large, weight, biases[0], stride))
-    torch.library.opcheck(ops.conv_up_native.default, (small, weight, biases[1], stride, 5, 4))
+    follows = (SIGMOID, 1.0) if bias else (LINEAR, 1.0)
+    down = large, weight, biases[0], stride, *follows
+    up = small, weight, biases[1], stride, 5, 4, *follows
+    torch.library.opcheck(ops.conv_down_native.default, down)
+    torch.library.opcheck(ops.conv_up_native.default, up)
     torch.library.opcheck(ops.conv_weight_native.default, (large, small, stride, False, bias))
 
 
@@ -188,8 +214,8 @@ def test_compiles_into_one_graph(impl, backend):
     back = torch.randn(5, 3, 4, 4).contiguous(memory_format=torch.channels_last)
 
     def call(x, weight, bias, back):
-        y = conv(x, weight, bias, 2, False, impl)
-        return conv(y.relu_(), back, None, 1, True, impl).square().sum()
+        y = conv(x, weight, bias, 2, False, impl=impl)
+        return conv(y.relu_(), back, None, 1, True, impl=impl).square().sum()
 
     found = []
     for function in (call, torch.compile(call, fullgraph=True, backend=backend)):
@@ -233,6 +259,8 @@ def test_the_rule(layer):
         (dict(weight=torch.randn(5, 3, 3, 3)), "weight is (5, 3, 3, 3); its kernel must be 4x4"),
         (dict(weight=torch.randn(3, 5, 4, 4)), "it takes 5 channels, and x has 3"),
         (dict(transposed=True), "with transposed=True: it takes 5 channels, and x has 3"),
+        (dict(activation=-0.1), "activation=-0.1; 0 to 1 work"),
+        (dict(activation="relu"), "activation='relu'; a slope, sigmoid, tanh work"),
         (dict(bias=torch.randn(3)), "bias is (3,), and weight puts out 5 channels"),
         (
             dict(weight=torch.randn(5, 3, 4, 4).double()),

@@ -15,7 +15,8 @@ patches up into a large map. With x the input, y the output:
 
 so there are three operations: ``down`` from a large map to a small one, ``up`` from a small map to
 a large one, and ``weight``, dW from both, and with it the bias's gradient, which is the sum of dy
-over all pixels. (Lowering to matrix products: Chellapilla, Puri and Simard 2006.)
+over all pixels. An activation may follow, whose derivative is a function of the result. (Lowering
+to matrix products: Chellapilla, Puri and Simard 2006.)
 """
 
 from __future__ import annotations
@@ -31,6 +32,13 @@ from torch.nn import functional as F
 import fastinfogan.kernels.conv.registration  # noqa: F401  (registers what op() gives)
 from fastinfogan.kernels.channels_last import channels_last
 from fastinfogan.kernels.conv import native, triton
+from fastinfogan.kernels.conv.activation import (
+    LINEAR,
+    Activation,
+    activate_,
+    derived,
+    numbered,
+)
 from fastinfogan.kernels.conv.arguments import check
 from fastinfogan.kernels.conv.layout import bias_gradient
 from fastinfogan.kernels.conv.library import conv_down, conv_up, conv_weight, padded
@@ -39,7 +47,12 @@ from fastinfogan.kernels.dispatch import Impl, choose, op
 
 
 def conv_reference(
-    x: Tensor, weight: Tensor, bias: Tensor | None, stride: int, transposed: bool = False
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    stride: int,
+    transposed: bool = False,
+    activation: Activation = 1.0,
 ) -> Tensor:
     """The convolution in plain torch.
 
@@ -49,21 +62,31 @@ def conv_reference(
         bias: (O,) or None.
         stride: 1 or 2.
         transposed: the transposed convolution: maps grow.
+        activation: see ``conv``.
 
     Returns:
         (B, O, H / stride, W / stride), rounded down, or (B, O, H * stride, W * stride).
     """
     if not transposed:
-        return F.conv2d(padded(x, stride), weight, bias, stride, padding=stride - 1)
-    y = F.conv_transpose2d(x, weight, bias, stride, padding=1)
-    return y if stride == 2 else y[..., :-1, :-1]  # "same" crops two after, padding=1 only one
+        y = F.conv2d(padded(x, stride), weight, bias, stride, padding=stride - 1)
+    else:
+        y = F.conv_transpose2d(x, weight, bias, stride, padding=1)
+        y = y if stride == 2 else y[..., :-1, :-1]  # "same" crops two after, padding=1 only one
+    return activate_(y, *numbered(activation))
 
 
 _LIBRARY = {"down": conv_down, "up": conv_up, "weight": conv_weight}
 
+# Whose operations run, "native" or "triton", and whether always: else where they are faster.
+Chosen = tuple[Impl, bool]
+LINEARLY = LINEAR, 1.0  # an activation that is none
+
 
 class ConvFunction(torch.autograd.Function):
-    """Keeps x only for a gradient of the weight, and the weight only for one of x."""
+    """Keeps x only for a gradient of the weight, and the weight only for one of x.
+
+    And y only for an activation's derivative.
+    """
 
     @staticmethod
     def forward(
@@ -73,31 +96,39 @@ class ConvFunction(torch.autograd.Function):
         bias: Tensor | None,
         stride: int,
         transposed: bool,
-        impl: Impl,
-        always: bool,
+        activation: tuple[int, float],
+        chosen: Chosen,
     ) -> Tensor:
         x, weight = channels_last(x), channels_last(weight)
         wants_x, wants_weight, _ = ctx.needs_input_grad[:3]
-        ctx.save_for_backward(x if wants_weight else None, weight if wants_x else None)
-        ctx.settings = x.shape[2:], stride, transposed, (impl, always)
         if transposed:
             size = x.shape[2] * stride, x.shape[3] * stride
-            return _up((impl, always), x, weight, bias, stride, size)
-        return _down((impl, always), x, weight, bias, stride)
+            y = _up(chosen, x, weight, bias, stride, size, activation)
+        else:
+            y = _down(chosen, x, weight, bias, stride, activation)
+        ctx.save_for_backward(
+            x if wants_weight else None,
+            weight if wants_x else None,
+            None if activation[0] == LINEAR else y,
+        )
+        ctx.settings = x.shape[2:], stride, transposed, activation, chosen
+        return y
 
     @staticmethod
     @once_differentiable
     def backward(ctx, dy: Tensor) -> tuple[Tensor | None, ...]:
-        x, weight = ctx.saved_tensors
-        size, stride, transposed, chosen = ctx.settings
+        x, weight, y = ctx.saved_tensors
+        size, stride, transposed, activation, chosen = ctx.settings
         dy = channels_last(dy)  # .sum() hands down strides of 0
+        if y is not None:
+            dy = channels_last(derived(dy, y, *activation))
         wants_x, wants_weight, wants_bias = ctx.needs_input_grad[:3]
         dx = dweight = dbias = None
         if wants_x:
             if transposed:
-                dx = _down(chosen, dy, weight, None, stride)
+                dx = _down(chosen, dy, weight, None, stride, LINEARLY)
             else:
-                dx = _up(chosen, dy, weight, None, stride, size)
+                dx = _up(chosen, dy, weight, None, stride, size, LINEARLY)
         if wants_weight:
             large, small = (dy, x) if transposed else (x, dy)
             dweight, dbias = _weight(chosen, large, small, stride, transposed, wants_bias)
@@ -106,15 +137,16 @@ class ConvFunction(torch.autograd.Function):
         return dx, dweight, dbias if wants_bias else None, None, None, None, None
 
 
-# Whose operations run, "native" or "triton", and whether always: else where they are faster.
-Chosen = tuple[Impl, bool]
-
-
 def _down(
-    chosen: Chosen, large: Tensor, weight: Tensor, bias: Tensor | None, stride: int
+    chosen: Chosen,
+    large: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    stride: int,
+    activation: tuple[int, float],
 ) -> Tensor:
     run = _implementation("down", chosen, large, large.shape, weight.shape[0], stride)
-    return run(large, weight, bias, stride)
+    return run(large, weight, bias, stride, *activation)
 
 
 def _up(
@@ -124,10 +156,11 @@ def _up(
     bias: Tensor | None,
     stride: int,
     size: Sequence[int],
+    activation: tuple[int, float],
 ) -> Tensor:
     shape = small.shape[0], weight.shape[1], *size
     run = _implementation("up", chosen, small, shape, weight.shape[0], stride)
-    return run(small, weight, bias, stride, *size)
+    return run(small, weight, bias, stride, *size, *activation)
 
 
 def _weight(
@@ -157,6 +190,7 @@ def conv(
     bias: Tensor | None,
     stride: int,
     transposed: bool = False,
+    activation: Activation = 1.0,
     impl: Impl = "auto",
 ) -> Tensor:
     """A 4x4 convolution; for the backward it keeps what the gradients asked for need.
@@ -169,6 +203,8 @@ def conv(
         bias: (O,) of the same dtype, or None.
         stride: 1 or 2.
         transposed: the transposed convolution: maps grow.
+        activation: what follows: a slope below zero, 0 to 1 (0 is ReLU, 1 none at all), "sigmoid"
+            or "tanh".
         impl: see ``dispatch.choose``. "auto" takes, for each of the output and the two gradients,
             ours or torch's own by ``rule.ours_is_faster``.
 
@@ -180,8 +216,9 @@ def conv(
         ValueError: an argument is off: the message names it.
         RuntimeError: ``impl`` can't run here.
     """
-    check(x, weight, bias, stride, transposed)
+    check(x, weight, bias, stride, transposed, activation)
     runs = choose("conv", impl, x, native=native.DTYPES, triton=triton.DTYPES)
     if runs == "reference":
-        return channels_last(conv_reference(x, weight, bias, stride, transposed))
-    return ConvFunction.apply(x, weight, bias, stride, transposed, runs, impl != "auto")
+        return channels_last(conv_reference(x, weight, bias, stride, transposed, activation))
+    chosen = runs, impl != "auto"
+    return ConvFunction.apply(x, weight, bias, stride, transposed, numbered(activation), chosen)

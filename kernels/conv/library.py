@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from fastinfogan.kernels.channels_last import channels_last
+from fastinfogan.kernels.conv.activation import activate_
 from fastinfogan.kernels.conv.layout import bias_gradient, empty_weight
 
 
@@ -15,20 +16,31 @@ def padded(large: Tensor, stride: int) -> Tensor:
     return large if stride == 2 else F.pad(large, (1, 2, 1, 2))
 
 
-def conv_down(large: Tensor, weight: Tensor, bias: Tensor | None, stride: int) -> Tensor:
+def conv_down(
+    large: Tensor, weight: Tensor, bias: Tensor | None, stride: int, activation: int, slope: float
+) -> Tensor:
     """The small map of a large one."""
     small = F.conv2d(padded(large, stride), weight, bias, stride, padding=stride - 1)
-    return channels_last(small)
+    return activate_(channels_last(small), activation, slope)
 
 
 def conv_up(
-    small: Tensor, weight: Tensor, bias: Tensor | None, stride: int, height: int, width: int
+    small: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    stride: int,
+    height: int,
+    width: int,
+    activation: int,
+    slope: float,
 ) -> Tensor:
     """The large map, of this height and width, of a small one."""
     if stride == 1:  # "same" crops two after, padding=1 only one
-        return channels_last(F.conv_transpose2d(small, weight, bias, padding=1)[..., :-1, :-1])
-    odd = height % 2, width % 2  # the last row and column, which no patch may reach
-    return channels_last(F.conv_transpose2d(small, weight, bias, stride, 1, odd))
+        large = F.conv_transpose2d(small, weight, bias, padding=1)[..., :-1, :-1]
+    else:
+        odd = height % 2, width % 2  # the last row and column, which no patch may reach
+        large = F.conv_transpose2d(small, weight, bias, stride, 1, odd)
+    return activate_(channels_last(large), activation, slope)
 
 
 def conv_weight(

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from fastinfogan.kernels.channels_last import pixel_matrix
+from fastinfogan.kernels.conv.activation import activate_
 from fastinfogan.kernels.conv.layout import (
     TAPS,
     bias_gradient,
@@ -29,7 +30,9 @@ DTYPES = (torch.float32, torch.float64)  # half precision is the library's
 _CHUNK_BYTES = 4 << 20
 
 
-def conv_down(large: Tensor, weight: Tensor, bias: Tensor | None, stride: int) -> Tensor:
+def conv_down(
+    large: Tensor, weight: Tensor, bias: Tensor | None, stride: int, activation: int, slope: float
+) -> Tensor:
     """The small map of a large one."""
     small = empty_small(large, weight, stride)
     _, _, rows, columns = small.shape
@@ -41,11 +44,18 @@ def conv_down(large: Tensor, weight: Tensor, bias: Tensor | None, stride: int) -
             torch.mm(patches, matrix, out=y)
         else:
             torch.addmm(bias, patches, matrix, out=y)
-    return small
+    return activate_(small, activation, slope)
 
 
 def conv_up(
-    small: Tensor, weight: Tensor, bias: Tensor | None, stride: int, height: int, width: int
+    small: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    stride: int,
+    height: int,
+    width: int,
+    activation: int,
+    slope: float,
 ) -> Tensor:
     """The large map, of this height and width, of a small one."""
     _, _, rows, columns = small.shape
@@ -69,7 +79,7 @@ def conv_up(
             address(bias),
             y.data_ptr(),
         )
-    return large
+    return activate_(large, activation, slope)
 
 
 def conv_weight(

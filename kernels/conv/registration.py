@@ -7,11 +7,11 @@ from fastinfogan.kernels.conv.layout import empty_bias, empty_large, empty_small
 from fastinfogan.kernels.dispatch import register
 
 
-def _fake_down(large, weight, bias, stride):
+def _fake_down(large, weight, bias, stride, activation, slope):
     return empty_small(large, weight, stride)
 
 
-def _fake_up(small, weight, bias, stride, height, width):
+def _fake_up(small, weight, bias, stride, height, width, activation, slope):
     return empty_large(small, weight, height, width)
 
 
@@ -20,14 +20,15 @@ def _fake_weight(large, small, stride, dy_is_large, with_bias):
 
 
 register(
-    "conv_down(Tensor large, Tensor weight, Tensor? bias, int stride) -> Tensor",
+    "conv_down(Tensor large, Tensor weight, Tensor? bias, int stride, int activation, float slope) "
+    "-> Tensor",
     native=native.conv_down,
     triton=triton.conv_down,
     fake=lambda impl: _fake_down,
 )
 register(
-    "conv_up(Tensor small, Tensor weight, Tensor? bias, int stride, int height, int width) "
-    "-> Tensor",
+    "conv_up(Tensor small, Tensor weight, Tensor? bias, int stride, int height, int width, "
+    "int activation, float slope) -> Tensor",
     native=native.conv_up,
     triton=triton.conv_up,
     fake=lambda impl: _fake_up,

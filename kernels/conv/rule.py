@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 
 from fastinfogan.kernels.conv.layout import TAPS
+from fastinfogan.kernels.conv.tiles import SMS, WAVE, tiles
 from fastinfogan.kernels.dispatch import Impl
 
 
@@ -34,8 +35,15 @@ def ours_is_faster(
 
 
 def _triton_is_faster(operation: str, large: Sequence[int], channels: int, stride: int) -> bool:
-    """To be measured."""
-    return stride == 2
+    """Measured over the presets' layers on an H200 (docs/kernels.md has the table).
+
+    Everywhere but for ``down`` to few small pixels from many channels: of such a long sum cuDNN
+    makes parts, our programs are too few to keep a GPU busy.
+    """
+    batch, image_channels, height, width = large
+    pixels = batch * (height // stride) * (width // stride)
+    few = tiles(pixels, channels, 64, 64) < SMS - WAVE
+    return not (operation == "down" and few and image_channels * TAPS**2 >= 2048)
 
 
 def _native_is_faster(

@@ -40,10 +40,12 @@ from fastinfogan.kernels.triton_module import launch
 DTYPES = (torch.bfloat16, torch.float16)  # float32 is the library's
 
 
-def conv_down(large: Tensor, weight: Tensor, bias: Tensor | None, stride: int) -> Tensor:
+def conv_down(
+    large: Tensor, weight: Tensor, bias: Tensor | None, stride: int, activation: int, slope: float
+) -> Tensor:
     """The small map of a large one."""
     if not _multiplies(large.device):
-        return library.conv_down(large, weight, bias, stride)
+        return library.conv_down(large, weight, bias, stride, activation, slope)
     small = empty_small(large, weight, stride)
     pixels, features = _pixels(small), small.shape[1]
     tile = map_tile(pixels, features, TAPS**2 * large.shape[1])
@@ -55,8 +57,10 @@ def conv_down(large: Tensor, weight: Tensor, bias: Tensor | None, stride: int) -
         bias,
         small,
         pixels,
+        slope,
         **_sizes(large, small),
         STRIDE=stride,
+        ACTIVATION=activation,
         BLOCK_PIXELS=tile.rows,
         BLOCK_FEATURES=tile.columns,
         BLOCK_K=tile.k,
@@ -66,22 +70,30 @@ def conv_down(large: Tensor, weight: Tensor, bias: Tensor | None, stride: int) -
 
 
 def conv_up(
-    small: Tensor, weight: Tensor, bias: Tensor | None, stride: int, height: int, width: int
+    small: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    stride: int,
+    height: int,
+    width: int,
+    activation: int,
+    slope: float,
 ) -> Tensor:
     """The large map, of this height and width, of a small one."""
     if not _multiplies(small.device):
-        return library.conv_up(small, weight, bias, stride, height, width)
+        return library.conv_up(small, weight, bias, stride, height, width, activation, slope)
     large = empty_large(small, weight, height, width)
     places = small.shape[0] * -(-height // stride) * -(-width // stride)
     features, channels = weight.shape[:2]
-    tensors = small, weight, bias, large, places
+    arguments = small, weight, bias, large, places, slope
     if stride == 2 and channels <= 4:
         tile = image_tile(places, features)
         launch(
             conv_up_image_kernel,
             (-(-places // tile.rows),),
-            *tensors,
+            *arguments,
             **_sizes(large, small),
+            ACTIVATION=activation,
             BLOCK_PIXELS=tile.rows,
             BLOCK_K=tile.k,
             **_compiled(tile),
@@ -91,9 +103,10 @@ def conv_up(
     launch(
         conv_up_kernel,
         (-(-channels // tile.columns) * stride**2, -(-places // tile.rows)),
-        *tensors,
+        *arguments,
         **_sizes(large, small),
         STRIDE=stride,
+        ACTIVATION=activation,
         BLOCK_PIXELS=tile.rows,
         BLOCK_CHANNELS=tile.columns,
         BLOCK_K=tile.k,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fastinfogan.kernels.conv.triton_patches import multiply, patches, place
+from fastinfogan.kernels.conv.triton_patches import activate, multiply, patches, place
 from fastinfogan.kernels.triton_module import jit, tl
 
 
@@ -13,6 +13,7 @@ def conv_down_kernel(
     bias_ptr,  # or None
     small_ptr,
     pixels,  # of the small maps of all images
+    slope,
     HEIGHT: tl.constexpr,  # of the large map
     WIDTH: tl.constexpr,
     CHANNELS: tl.constexpr,
@@ -20,6 +21,7 @@ def conv_down_kernel(
     COLUMNS: tl.constexpr,
     FEATURES: tl.constexpr,
     STRIDE: tl.constexpr,
+    ACTIVATION: tl.constexpr,
     BLOCK_PIXELS: tl.constexpr,
     BLOCK_FEATURES: tl.constexpr,
     BLOCK_K: tl.constexpr,
@@ -49,6 +51,7 @@ def conv_down_kernel(
         total = multiply(a, tl.trans(w), total)
     if bias_ptr is not None:
         total += tl.load(bias_ptr + n, there, other=0.0).to(tl.float32)[None, :]
+    total = activate(total, slope, ACTIVATION)
     small_ptr += tile.to(tl.int64) * (BLOCK_PIXELS * FEATURES)
     at = tl.arange(0, BLOCK_PIXELS)[:, None] * FEATURES + n[None, :]
     tl.store(small_ptr + at, total.to(small_ptr.dtype.element_ty), inside[:, None] & there[None, :])
@@ -61,6 +64,7 @@ def conv_up_kernel(
     bias_ptr,  # or None
     large_ptr,
     places,  # pixels of one parity of all images
+    slope,
     HEIGHT: tl.constexpr,  # of the large map
     WIDTH: tl.constexpr,
     CHANNELS: tl.constexpr,
@@ -68,6 +72,7 @@ def conv_up_kernel(
     COLUMNS: tl.constexpr,
     FEATURES: tl.constexpr,
     STRIDE: tl.constexpr,
+    ACTIVATION: tl.constexpr,
     BLOCK_PIXELS: tl.constexpr,
     BLOCK_CHANNELS: tl.constexpr,
     BLOCK_K: tl.constexpr,
@@ -113,6 +118,7 @@ def conv_up_kernel(
         total = multiply(a, tl.load(weight_ptr + at, of_w, other=0.0), total)
     if bias_ptr is not None:
         total += tl.load(bias_ptr + n, there, other=0.0).to(tl.float32)[None, :]
+    total = activate(total, slope, ACTIVATION)
     y, x = row * STRIDE + py, column * STRIDE + px
     inside &= (y < HEIGHT) & (x < WIDTH)
     at = (((image * HEIGHT + y) * WIDTH + x) * CHANNELS)[:, None] + n[None, :]
@@ -126,12 +132,14 @@ def conv_up_image_kernel(
     bias_ptr,  # or None
     large_ptr,
     places,  # quadruples of pixels of all images
+    slope,
     HEIGHT: tl.constexpr,  # of the large map
     WIDTH: tl.constexpr,
     CHANNELS: tl.constexpr,
     ROWS: tl.constexpr,  # of the small map
     COLUMNS: tl.constexpr,
     FEATURES: tl.constexpr,
+    ACTIVATION: tl.constexpr,
     BLOCK_PIXELS: tl.constexpr,
     BLOCK_K: tl.constexpr,
 ):
@@ -173,6 +181,7 @@ def conv_up_image_kernel(
         total = multiply(a, tl.load(weight_ptr + at, of_w, other=0.0), total)
     if bias_ptr is not None:
         total += tl.load(bias_ptr + channel, there, other=0.0).to(tl.float32)[None, :]
+    total = activate(total, slope, ACTIVATION)
     y, x = (row * 2)[:, None] + py[None, :], (column * 2)[:, None] + px[None, :]
     mask = inside[:, None] & there[None, :] & (y < HEIGHT) & (x < WIDTH)
     at = ((image * HEIGHT)[:, None] + y) * WIDTH + x

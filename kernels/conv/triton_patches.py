@@ -1,10 +1,14 @@
-"""What conv's Triton kernels share: patches of the large map, and products of tiles."""
+"""What conv's Triton kernels share: patches of the large map, products of tiles, activations."""
 
 from __future__ import annotations
 
+from fastinfogan.kernels.conv import activation
 from fastinfogan.kernels.triton_module import INTERPRETED, constexpr, jit, tl
 
 _INTERPRETED = constexpr(INTERPRETED)
+_SLOPE = constexpr(activation.SLOPE)
+_SIGMOID = constexpr(activation.SIGMOID)
+_TANH = constexpr(activation.TANH)
 
 
 @jit
@@ -13,6 +17,20 @@ def multiply(a, b, total):
     if _INTERPRETED:  # it takes the bits of bfloat16 for integers
         a, b = a.to(tl.float32), b.to(tl.float32)
     return tl.dot(a, b, total)
+
+
+@jit
+def activate(u, slope, ACTIVATION: tl.constexpr):
+    """Of a float32 tile."""
+    if ACTIVATION == _SLOPE:
+        u = tl.where(u > 0.0, u, u * slope)
+    elif ACTIVATION == _SIGMOID:
+        u = 1.0 / (1.0 + tl.exp(-u))
+    elif ACTIVATION == _TANH:
+        e = tl.exp(-2.0 * tl.abs(u))
+        magnitude = (1.0 - e) / (1.0 + e)
+        u = tl.where(u < 0.0, -magnitude, magnitude)
+    return u
 
 
 @jit
