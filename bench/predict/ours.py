@@ -11,7 +11,7 @@ from typing import Any
 from bench.compile_gate import compile_launch, dump, name_of, resources
 from bench.launches import key_of
 from bench.predict import h100, sass
-from bench.predict.h100 import HALF_FLOP
+from bench.predict.h100 import HALF_FLOP, SMS
 from bench.predict.library import CONV_SHARE, TILES
 from bench.predict.work import Work
 from fastinfogan.kernels.conv.layout import TAPS
@@ -156,6 +156,7 @@ def work_of(launch: Launch) -> Work:
         moved=moved_by(name, arguments),
         flop=flop_of(launch),
         arithmetic_s=_product_s(kernel, arguments, each),
+        least_arithmetic_s=h100.cycles(flop_of(launch) / (SMS * HALF_FLOP * TILES[0][2])),
         issue_s=h100.cycles(each * warps * instructions / h100.ISSUED),
         chain_s=h100.cycles(rounds * waits * h100.LATENCY),
         last_s=h100.cycles(after),
@@ -173,7 +174,7 @@ def _product_s(kernel: Kernel, arguments: Arguments, programs: int) -> float:
     if kernel.product is None:
         return 0.0
     rows, columns, depth = kernel.product(arguments)
-    area = min(rows, 128) * columns
+    area = rows * columns
     share = max(share for r, c, share in TILES if r * c <= max(area, 64 * 64))
     rate = HALF_FLOP * CONV_SHARE * share * min(1.0, area / (64 * 64))
     return h100.cycles(programs * 2 * rows * columns * depth / rate)

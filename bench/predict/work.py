@@ -20,6 +20,7 @@ class Work:
         issue_s: seconds in which the SMs issue its instructions.
         chain_s: seconds in which loads wait for each other.
         last_s: seconds of the program that finishes last, alone, after all others.
+        least_arithmetic_s: seconds of those at the share that the largest products reach.
         ours: a Triton kernel of this project.
     """
 
@@ -31,6 +32,7 @@ class Work:
     issue_s: float = 0.0
     chain_s: float = 0.0
     last_s: float = 0.0
+    least_arithmetic_s: float = 0.0
     ours: bool = False
 
     @property
@@ -41,12 +43,12 @@ class Work:
 
     @property
     def ideal_s(self) -> float:
-        """What it would add if it did no more than move its bytes."""
+        """What it would add if it did no more than move its bytes, or than multiply."""
         return NODE_S + self._least_s
 
     @property
     def _least_s(self) -> float:
-        return max(LEAST_S, self.moved / BYTES_PER_S)
+        return max(LEAST_S, self.moved / BYTES_PER_S, self.least_arithmetic_s)
 
     @property
     def bound(self) -> str:

@@ -44,9 +44,9 @@ def map_tile(rows: int, columns: int, k: int) -> Tile:
     if columns >= 256 and tiles(rows, columns, 128, 256) >= SMS - WAVE:
         return Tile(128, 256, deep, 8, 3)
     found = tiles(rows, columns, 128, 128)
-    if found >= 2 * SMS - WAVE:
-        return Tile(128, 128, deep, 8, 3)
-    return Tile(128, 128, deep, 4, 4) if found >= SMS - WAVE else Tile(64, 64, deep, 4, 4)
+    if found < SMS - WAVE:
+        return Tile(64, 64, deep, 4, 4)
+    return Tile(128, 128, deep, 8, 3 if found >= 2 * SMS - WAVE else 4)
 
 
 def image_tile(places: int, features: int) -> Tile:
