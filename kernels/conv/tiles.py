@@ -31,8 +31,11 @@ class Tile(NamedTuple):
     stages: int = 3
 
 
-def map_tile(rows: int, columns: int, k: int) -> Tile:
-    """Of a product that makes maps, (rows, k) (k, columns)."""
+def map_tile(rows: int, columns: int, k: int, widest: int = 256) -> Tile:
+    """Of a product that makes maps, (rows, k) (k, columns).
+
+    ``up``, which keeps track of more, spills registers where it is wider than 128.
+    """
     wide = max(16, min(128, power_of_two(columns)))
     if k <= 64:  # all of it at a time
         deep = max(16, power_of_two(k))
@@ -41,7 +44,7 @@ def map_tile(rows: int, columns: int, k: int) -> Tile:
     if wide < 128:
         large = tiles(rows, columns, 128, wide) >= 2 * SMS - WAVE
         return Tile(128, wide, deep, 8, 4) if large else Tile(64, wide, deep, 4, 4)
-    if columns >= 256 and tiles(rows, columns, 128, 256) >= SMS - WAVE:
+    if columns >= widest > 128 and tiles(rows, columns, 128, 256) >= SMS - WAVE:
         return Tile(128, 256, deep, 8, 3)
     found = tiles(rows, columns, 128, 128)
     if found < SMS - WAVE:

@@ -99,7 +99,7 @@ def conv_up(
             **_compiled(tile),
         )
         return large
-    tile = map_tile(places * stride**2, channels, features)
+    tile = map_tile(places * stride**2, channels, features, widest=128)
     launch(
         conv_up_kernel,
         (-(-channels // tile.columns) * stride**2, -(-places // tile.rows)),
