@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from fastinfogan.config import KERNEL, PRESETS, Layer, Preset, Shape, folder_architecture
+from fastinfogan.config import KERNEL, PRESETS, SLOPES, Layer, Preset, Shape, folder_architecture
 from fastinfogan.data import DATASETS
 from fastinfogan.kernels import triton_module
 from fastinfogan.kernels.adam import adam, offsets
@@ -132,15 +132,17 @@ def _run_conv(dtype: torch.dtype) -> None:
     for before, layer in conv_layers():
         up = layer.kind == "upconv"
         ends = (before[0], layer.features) if up else (layer.features, before[0])
+        follows = 1.0 if layer.norm else SLOPES.get(layer.activation, layer.activation)
         for batch in (BATCH, 2 * BATCH):  # D looks at real and generated images at once
-            x, weight = (
-                _empty(*shape, dtype=dtype).contiguous(memory_format=torch.channels_last)
-                for shape in ((batch, *before), (*ends, KERNEL, KERNEL))
-            )
-            bias = _empty(layer.features, dtype=dtype).requires_grad_() if layer.bias else None
-            leaves = x.requires_grad_(), weight.requires_grad_(), bias
-            y = conv(*leaves, layer.stride, up, impl="triton")
-            y.backward(torch.empty_like(y))
+            for wants_x in (True, False):  # of images D in its own update does not
+                x, weight = (
+                    _empty(*shape, dtype=dtype).contiguous(memory_format=torch.channels_last)
+                    for shape in ((batch, *before), (*ends, KERNEL, KERNEL))
+                )
+                bias = _empty(layer.features, dtype=dtype).requires_grad_() if layer.bias else None
+                leaves = x.requires_grad_(wants_x), weight.requires_grad_(), bias
+                y = conv(*leaves, layer.stride, up, follows, impl="triton")
+                y.backward(torch.empty_like(y))
 
 
 def _run_adam(dtype: torch.dtype) -> None:

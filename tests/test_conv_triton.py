@@ -55,6 +55,20 @@ def test_activations(why, activation, device):
     assert_right(tensors, CASES[why], "triton", device, activation)
 
 
+@pytest.mark.parametrize("device", PLACES)
+def test_a_first_layer_derives_its_slope_with_the_weights_gradient(device):
+    """The same bits as with a gradient of the images, which need that of the maps in memory."""
+    need("triton", device)
+    case = TILED["conv, several parts of the weight's gradient"]
+    found = []
+    for wants_x in (True, False):
+        x, weight, bias, dy = (t.to(device) for t in inputs(case, torch.float16))
+        leaves = weight.requires_grad_(), bias.requires_grad_()
+        y = conv(x.requires_grad_(wants_x), *leaves, 2, False, 0.1, "triton")
+        found.append(torch.autograd.grad(y, leaves, dy))
+    assert all(map(torch.equal, *found))
+
+
 @settings(max_examples=12, deadline=None)
 @given(
     batch=st.integers(1, 4),
@@ -133,7 +147,8 @@ def test_opcheck(stride, bias, device):
     torch.library.opcheck(ops.conv_down_triton.default, down)
     torch.library.opcheck(ops.conv_up_triton.default, up)
     for dy_is_large in (False, True):
-        arguments = large, small, stride, dy_is_large, bias
+        y = None if dy_is_large else small
+        arguments = large, small, y, 0.1, stride, dy_is_large, bias
         torch.library.opcheck(ops.conv_weight_triton.default, arguments)
 
 
@@ -181,6 +196,11 @@ def test_nothing_is_copied_on_the_way(channels, transposed):
         torch.autograd.grad(conv(*leaves, 2, transposed, impl="triton"), leaves, dy)
     triton_module.recorded.clear()
     assert seen.names <= {"empty", "new_empty", "detach", "view", "permute"}
+    with _Seen() as seen:  # as D's first layer does in its own update
+        torch.autograd.grad(
+            conv(x.detach(), *leaves[1:], 2, transposed, 0.1, "triton").sum(), leaves[1:]
+        )
+    assert ("leaky_relu_backward" in seen.names) == transposed
 
 
 # Layers: (batch, large channels, large size, small channels, stride): what cuDNN does.

@@ -48,16 +48,17 @@ def test_parity_in_float64(why, impl, monkeypatch):
 @pytest.mark.parametrize("impl", ["native", "auto"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("activation", [0.0, 0.1, "sigmoid", "tanh"])
+@pytest.mark.parametrize("wants_x", [True, False])
 @pytest.mark.parametrize("why", ["conv, grey images", "transposed, colour images"])
-def test_an_activation_is_that_of_torch_to_the_bit(why, activation, dtype, impl):
+def test_an_activation_is_that_of_torch_to_the_bit(why, wants_x, activation, dtype, impl):
     """As of one that follows in a call of its own, in place; and so are the gradients."""
     if impl == "native" and dtype == torch.bfloat16:
         pytest.skip("native has no bfloat16")
     case, found = CASES[why], []
     for inside in (True, False):
         x, weight, bias, dy = inputs(case, dtype)
-        leaves = [t.requires_grad_() for t in (x, weight, bias)]
-        y = conv(*leaves, *case[2:], activation if inside else 1.0, impl=impl)
+        leaves = [t.requires_grad_() for t in ((x, weight, bias) if wants_x else (weight, bias))]
+        y = conv(x, weight, bias, *case[2:], activation if inside else 1.0, impl=impl)
         if not inside and isinstance(activation, float):
             y = F.leaky_relu(y, activation, inplace=True)
         elif not inside:
@@ -203,7 +204,9 @@ def test_opcheck(stride, bias):
     up = small, weight, biases[1], stride, 5, 4, *follows
     torch.library.opcheck(ops.conv_down_native.default, down)
     torch.library.opcheck(ops.conv_up_native.default, up)
-    torch.library.opcheck(ops.conv_weight_native.default, (large, small, stride, False, bias))
+    torch.library.opcheck(
+        ops.conv_weight_native.default, (large, small, small, 0.1, stride, False, bias)
+    )
 
 
 @pytest.mark.parametrize(

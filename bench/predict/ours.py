@@ -109,7 +109,7 @@ KERNELS = {
     "conv_down": _conv("large weight bias", "small", _down),
     "conv_up": _conv("small weight bias", "large", _up),
     "conv_up_image": _conv("small weight bias", "large", _up_image),
-    "conv_weight": _conv("large small", "weights biases", _weight, "BLOCK_PIXELS"),
+    "conv_weight": _conv("large small y", "weights biases", _weight, "BLOCK_PIXELS"),
     "conv_sum": Kernel(
         "weights biases",
         "weight bias",

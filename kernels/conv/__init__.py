@@ -34,6 +34,7 @@ from fastinfogan.kernels.channels_last import channels_last
 from fastinfogan.kernels.conv import native, triton
 from fastinfogan.kernels.conv.activation import (
     LINEAR,
+    SLOPE,
     Activation,
     activate_,
     derived,
@@ -120,9 +121,11 @@ class ConvFunction(torch.autograd.Function):
         x, weight, y = ctx.saved_tensors
         size, stride, transposed, activation, chosen = ctx.settings
         dy = channels_last(dy)  # .sum() hands down strides of 0
-        if y is not None:
-            dy = channels_last(derived(dy, y, *activation))
         wants_x, wants_weight, wants_bias = ctx.needs_input_grad[:3]
+        # Where the weight's gradient is all, as in D's first layer, its launch derives the slope.
+        inside = wants_weight and not (wants_x or transposed) and activation[0] == SLOPE
+        if y is not None and not inside:
+            dy, y = channels_last(derived(dy, y, *activation)), None
         dx = dweight = dbias = None
         if wants_x:
             if transposed:
@@ -131,7 +134,8 @@ class ConvFunction(torch.autograd.Function):
                 dx = _up(chosen, dy, weight, None, stride, size, LINEARLY)
         if wants_weight:
             large, small = (dy, x) if transposed else (x, dy)
-            dweight, dbias = _weight(chosen, large, small, stride, transposed, wants_bias)
+            more = y, activation[1], stride, transposed, wants_bias
+            dweight, dbias = _weight(chosen, large, small, *more)
         elif wants_bias:
             dbias = bias_gradient(dy, True)
         return dx, dweight, dbias if wants_bias else None, None, None, None, None
@@ -164,10 +168,17 @@ def _up(
 
 
 def _weight(
-    chosen: Chosen, large: Tensor, small: Tensor, stride: int, dy_is_large: bool, with_bias: bool
+    chosen: Chosen,
+    large: Tensor,
+    small: Tensor,
+    y: Tensor | None,
+    slope: float,
+    stride: int,
+    dy_is_large: bool,
+    with_bias: bool,
 ) -> tuple[Tensor, Tensor]:
     run = _implementation("weight", chosen, large, large.shape, small.shape[1], stride)
-    return run(large, small, stride, dy_is_large, with_bias)
+    return run(large, small, y, slope, stride, dy_is_large, with_bias)
 
 
 def _implementation(

@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from fastinfogan.kernels.channels_last import channels_last
-from fastinfogan.kernels.conv.activation import activate_
+from fastinfogan.kernels.conv.activation import SLOPE, activate_, derived
 from fastinfogan.kernels.conv.layout import bias_gradient, empty_weight
 
 
@@ -44,9 +44,17 @@ def conv_up(
 
 
 def conv_weight(
-    large: Tensor, small: Tensor, stride: int, dy_is_large: bool, with_bias: bool
+    large: Tensor,
+    small: Tensor,
+    y: Tensor | None,
+    slope: float,
+    stride: int,
+    dy_is_large: bool,
+    with_bias: bool,
 ) -> tuple[Tensor, Tensor]:
     """The gradients of weight and bias; the latter is empty if it isn't wanted."""
+    if y is not None:
+        small = derived(small, y, SLOPE, slope)
     grad = torch.ops.aten.convolution_backward(
         small,
         padded(large, stride),

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from fastinfogan.kernels.channels_last import pixel_matrix
-from fastinfogan.kernels.conv.activation import activate_
+from fastinfogan.kernels.conv.activation import SLOPE, activate_, derived
 from fastinfogan.kernels.conv.layout import (
     TAPS,
     bias_gradient,
@@ -83,9 +83,17 @@ def conv_up(
 
 
 def conv_weight(
-    large: Tensor, small: Tensor, stride: int, dy_is_large: bool, with_bias: bool
+    large: Tensor,
+    small: Tensor,
+    y: Tensor | None,
+    slope: float,
+    stride: int,
+    dy_is_large: bool,
+    with_bias: bool,
 ) -> tuple[Tensor, Tensor]:
     """The gradients of weight and bias; the latter is empty if it isn't wanted."""
+    if y is not None:
+        small = derived(small, y, SLOPE, slope)
     _, _, rows, columns = small.shape
     weight = empty_weight(large, small)
     matrix = _weight_matrix(weight)

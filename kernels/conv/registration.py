@@ -15,7 +15,7 @@ def _fake_up(small, weight, bias, stride, height, width, activation, slope):
     return empty_large(small, weight, height, width)
 
 
-def _fake_weight(large, small, stride, dy_is_large, with_bias):
+def _fake_weight(large, small, y, slope, stride, dy_is_large, with_bias):
     return empty_weight(large, small), empty_bias(large if dy_is_large else small, with_bias)
 
 
@@ -34,8 +34,8 @@ register(
     fake=lambda impl: _fake_up,
 )
 register(
-    "conv_weight(Tensor large, Tensor small, int stride, bool dy_is_large, bool with_bias) "
-    "-> (Tensor, Tensor)",
+    "conv_weight(Tensor large, Tensor small, Tensor? y, float slope, int stride, bool dy_is_large, "
+    "bool with_bias) -> (Tensor, Tensor)",
     native=native.conv_weight,
     triton=triton.conv_weight,
     fake=lambda impl: _fake_weight,

@@ -116,11 +116,17 @@ def conv_up(
 
 
 def conv_weight(
-    large: Tensor, small: Tensor, stride: int, dy_is_large: bool, with_bias: bool
+    large: Tensor,
+    small: Tensor,
+    y: Tensor | None,
+    slope: float,
+    stride: int,
+    dy_is_large: bool,
+    with_bias: bool,
 ) -> tuple[Tensor, Tensor]:
     """The gradients of weight and bias; the latter is empty if it isn't wanted."""
     if not _multiplies(large.device):
-        return library.conv_weight(large, small, stride, dy_is_large, with_bias)
+        return library.conv_weight(large, small, y, slope, stride, dy_is_large, with_bias)
     dy = large if dy_is_large else small
     weight, bias = empty_weight(large, small), empty_bias(dy, with_bias)
     features, columns, pixels = weight.shape[0], TAPS**2 * large.shape[1], _pixels(small)
@@ -140,6 +146,7 @@ def conv_weight(
         (-(-features // tile.rows) * -(-columns // tile.columns) + strips, parts),
         large,
         small,
+        y,
         weights,
         dy if with_bias else None,
         biases if with_bias else None,
@@ -147,6 +154,7 @@ def conv_weight(
         per_part,
         _pixels(dy),
         whole_loads(_pixels(dy), parts, tile.k),
+        slope,
         **_sizes(large, small),
         STRIDE=stride,
         OUTPUTS=dy.shape[1],

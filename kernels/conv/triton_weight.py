@@ -11,14 +11,25 @@ from fastinfogan.kernels.triton_module import jit, tl
 
 
 @jit
+def _derived(dy, y_ptr, at, mask, slope):
+    """The gradient before a slope, from that behind it; the same where none is given."""
+    if y_ptr is not None:
+        y = tl.load(y_ptr + at, mask, other=0.0)
+        dy = tl.where(y > 0.0, dy, (dy.to(tl.float32) * slope).to(dy.dtype))
+    return dy
+
+
+@jit
 def _weight_tile(
     large_ptr,
     small_ptr,
+    y_ptr,
     out_ptr,
     tile,
     begin,
     end,
     per_part,
+    slope,
     HEIGHT: tl.constexpr,
     WIDTH: tl.constexpr,
     CHANNELS: tl.constexpr,
@@ -38,6 +49,8 @@ def _weight_tile(
     first_image = begin // (ROWS * COLUMNS)
     large_ptr += first_image.to(tl.int64) * (HEIGHT * WIDTH * CHANNELS)
     small_ptr += begin.to(tl.int64) * FEATURES
+    if y_ptr is not None:
+        y_ptr += begin.to(tl.int64) * FEATURES
     total = tl.zeros((BLOCK_FEATURES, BLOCK_N), tl.float32)
     for start in range(0, per_part, BLOCK_PIXELS):
         here = start + tl.arange(0, BLOCK_PIXELS)
@@ -47,7 +60,8 @@ def _weight_tile(
             HEIGHT, WIDTH, CHANNELS, STRIDE, BLOCK_N,
         )  # fmt: skip
         at = here[:, None] * FEATURES + m[None, :]
-        a = tl.load(small_ptr + at, inside[:, None] & there[None, :], other=0.0)
+        mask = inside[:, None] & there[None, :]
+        a = _derived(tl.load(small_ptr + at, mask, other=0.0), y_ptr, at, mask, slope)
         total = multiply(tl.trans(a), b, total)
     n = first + tl.arange(0, BLOCK_N)
     at = m[:, None] * (16 * CHANNELS) + n[None, :]
@@ -58,10 +72,12 @@ def _weight_tile(
 @jit
 def _bias_strip(
     dy_ptr,
+    y_ptr,
     out_ptr,
     strip,
     begin,
     end,
+    slope,
     OUTPUTS: tl.constexpr,
     BLOCK_OUTPUTS: tl.constexpr,
 ):
@@ -70,12 +86,15 @@ def _bias_strip(
     n = strip * BLOCK_OUTPUTS + tl.arange(0, BLOCK_OUTPUTS)
     there = n < OUTPUTS
     dy_ptr += begin.to(tl.int64) * OUTPUTS
+    if y_ptr is not None:
+        y_ptr += begin.to(tl.int64) * OUTPUTS
     sums = tl.zeros((BLOCK_PIXELS, BLOCK_OUTPUTS), tl.float32)
     for start in range(0, end - begin, BLOCK_PIXELS):
         here = start + tl.arange(0, BLOCK_PIXELS)
         mask = (here < end - begin)[:, None] & there[None, :]
         at = here[:, None] * OUTPUTS + n[None, :]
-        sums += tl.load(dy_ptr + at, mask, other=0.0).to(tl.float32)
+        dy = _derived(tl.load(dy_ptr + at, mask, other=0.0), y_ptr, at, mask, slope)
+        sums += dy.to(tl.float32)
     tl.store(out_ptr + n, tl.sum(sums, 0).to(out_ptr.dtype.element_ty), there)
 
 
@@ -83,6 +102,7 @@ def _bias_strip(
 def conv_weight_kernel(
     large_ptr,
     small_ptr,
+    y_ptr,  # like small, the result of a slope whose derivative dy, small, lacks; or None
     weights_ptr,  # (parts, FEATURES, 16 CHANNELS): float32, or the result itself
     dy_ptr,  # the map, small or large, whose pixels the bias's gradient adds up; or None
     biases_ptr,  # (parts, OUTPUTS), likewise
@@ -90,6 +110,7 @@ def conv_weight_kernel(
     per_part,
     dy_pixels,
     dy_per_part,
+    slope,
     HEIGHT: tl.constexpr,  # of the large map
     WIDTH: tl.constexpr,
     CHANNELS: tl.constexpr,
@@ -112,7 +133,7 @@ def conv_weight_kernel(
         end = tl.minimum(begin + per_part, pixels)
         out_ptr = weights_ptr + part.to(tl.int64) * (FEATURES * 16 * CHANNELS)
         _weight_tile(
-            large_ptr, small_ptr, out_ptr, tile, begin, end, per_part,
+            large_ptr, small_ptr, y_ptr, out_ptr, tile, begin, end, per_part, slope,
             HEIGHT, WIDTH, CHANNELS, ROWS, COLUMNS, FEATURES, STRIDE,
             BLOCK_FEATURES, BLOCK_N, BLOCK_PIXELS,
         )  # fmt: skip
@@ -120,7 +141,8 @@ def conv_weight_kernel(
         begin = part * dy_per_part
         end = tl.minimum(begin + dy_per_part, dy_pixels)
         out_ptr = biases_ptr + part * OUTPUTS
-        _bias_strip(dy_ptr, out_ptr, tile - TILES, begin, end, OUTPUTS, BLOCK_OUTPUTS)
+        strip = tile - TILES
+        _bias_strip(dy_ptr, y_ptr, out_ptr, strip, begin, end, slope, OUTPUTS, BLOCK_OUTPUTS)
 
 
 @jit
