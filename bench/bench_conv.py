@@ -3,8 +3,8 @@
     pytest bench/bench_conv.py --benchmark-group-by=param:layer,param:result
 
 Each timing follows a check of the results. "reference" is torch's convolution, asked for one
-gradient at a time; "auto" takes the better one by a rule (docs/kernels.md). Float32, on the CPU:
-elsewhere there is nothing but torch's.
+gradient at a time; "auto" takes the better one by a rule (docs/kernels.md). In float32 on the CPU,
+in bfloat16 on a GPU.
 """
 
 from __future__ import annotations
@@ -13,6 +13,9 @@ import pytest
 import torch
 from kernel_cases import assert_as_close_as
 
+from bench.harness import DEVICE, FUSED
+from fastinfogan.device import wait
+from fastinfogan.kernels.channels_last import channels_last
 from fastinfogan.kernels.conv import conv
 
 # (inputs, outputs, size of the input, stride, transposed), and how many batches go through at once.
@@ -35,11 +38,12 @@ LAYERS = {
     "folder 64 D conv4": ((256, 512, 8, 2, False), 1),
     "folder 64 G upconv4": ((64, 3, 32, 2, True), 1),
 }
+DTYPE = torch.bfloat16 if DEVICE.type == "cuda" else torch.float32
 RESULTS = ("y", "dx", "dweight")
 WARMUP = 2
 
 
-@pytest.mark.parametrize("impl", ["reference", "native", "auto"])
+@pytest.mark.parametrize("impl", ["reference", FUSED, "auto"])
 @pytest.mark.parametrize("result", RESULTS)
 @pytest.mark.parametrize("layer", LAYERS)
 def bench_conv(benchmark, batch, layer, result, impl):
@@ -47,7 +51,7 @@ def bench_conv(benchmark, batch, layer, result, impl):
     torch.manual_seed(0)
     ends = (inputs, outputs) if transposed else (outputs, inputs)
     x, weight = (
-        t.contiguous(memory_format=torch.channels_last)
+        channels_last(t.to(DEVICE, DTYPE))
         for t in (torch.randn(batch * batches, inputs, size, size), torch.randn(*ends, 4, 4))
     )
 
@@ -55,17 +59,22 @@ def bench_conv(benchmark, batch, layer, result, impl):
         """A function that computes the result."""
         leaf = {"y": None, "dx": x, "dweight": weight}[result]
         if leaf is None:
-            return lambda: conv(x, weight, None, stride, transposed, impl)
+            return lambda: conv(x, weight, None, stride, transposed, impl=impl)
         leaf.requires_grad_()
-        y = conv(x, weight, None, stride, transposed, impl)
+        y = conv(x, weight, None, stride, transposed, impl=impl)
         torch.manual_seed(1)
-        dy = torch.randn(y.shape).to(y.dtype).contiguous(memory_format=torch.channels_last)
+        dy = channels_last(torch.randn(y.shape).to(y.device, y.dtype))
         return lambda: torch.autograd.grad(y, leaf, dy, retain_graph=True)[0]
 
-    run = build(x.clone(), weight.clone(), impl)
+    def run():
+        result = call()
+        wait(DEVICE)
+        return result
+
+    call = build(x.clone(), weight.clone(), impl)
     # Parity first: a benchmark of a wrong result is worth nothing.
     plain = build(x.clone(), weight.clone(), "reference")()
-    truth = build(x.double(), weight.double(), "reference")()
+    truth = build(x.double(), weight.double(), "reference")().cpu()
     assert_as_close_as(run(), plain, truth, f"{impl}, {result}")
 
     benchmark.pedantic(run, rounds=10 if batch == 128 else 1, warmup_rounds=WARMUP)

@@ -25,6 +25,10 @@ from fastinfogan.kernels import triton_module
 # specifications per compute capability, "maximum amount of shared memory per thread block").
 SHARED_LIMIT = {75: 65_536, 80: 166_912, 90: 232_448, 100: 232_448, 120: 101_376}
 
+# Where kernels run that multiply matrices: before, Triton doesn't use tensor cores.
+LEAST_FOR_PRODUCTS = 80
+PRODUCTS = {"conv_down", "conv_up", "conv_up_image", "conv_weight"}
+
 
 @dataclass(frozen=True)
 class Usage:
@@ -75,6 +79,8 @@ def measure(
     for launch in all_launches() if chosen is None else chosen:
         values = {**specialize(launch)[2], **options_of(launch)}
         for capability in SHARED_LIMIT:
+            if name_of(launch) in PRODUCTS and capability < LEAST_FOR_PRODUCTS:
+                continue
             compiled = compile_launch(launch, capability)
             registers, spilled = resources(compiled.asm["cubin"])
             yield Usage(

@@ -6,17 +6,20 @@ that what is recorded is what a GPU would be asked for: the same arguments, bloc
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 
-from fastinfogan.config import PRESETS, Preset, folder_architecture
+from fastinfogan.config import KERNEL, PRESETS, SLOPES, Layer, Preset, Shape, folder_architecture
 from fastinfogan.data import DATASETS
 from fastinfogan.kernels import triton_module
 from fastinfogan.kernels.adam import adam, offsets
 from fastinfogan.kernels.bn_act import bn_act
 from fastinfogan.kernels.codes import MAX_CATEGORIES, MAX_CODES, Code
 from fastinfogan.kernels.consistency import consistency
+from fastinfogan.kernels.conv import conv
+from fastinfogan.kernels.conv import triton as conv_triton
 from fastinfogan.kernels.gather import draw, gather, order
 from fastinfogan.kernels.jitter import MOST
 from fastinfogan.kernels.latents import latents
@@ -39,18 +42,29 @@ IMAGE_COUNTS = (60_000, 73_257)
 
 def bn_act_shapes() -> list[tuple[int, int]]:
     """(rows x pixels of one group, channels) of every normalised layer at batch 128."""
+    found = set()
+    for layer, _, shape in _layers(FOLDER_SIZES):
+        # A fully connected layer is normalised before it becomes a map.
+        pixels = 1 if layer.kind == "fc" else shape[1] * shape[2]
+        if layer.norm:
+            found.add((BATCH * pixels, layer.features))
+    return sorted(found)
+
+
+def conv_layers() -> list[tuple[Shape, Layer]]:
+    """Every convolution of the presets, with the shape of its input without the batch."""
+    found = {(before, layer) for layer, before, _ in _layers(()) if layer.kind != "fc"}
+    return sorted(found, key=str)
+
+
+def _layers(folder_sizes: tuple[int, ...]) -> Iterator[tuple[Layer, Shape, Shape]]:
+    """Of all presets, and of folders of these sizes, with the shapes of input and output."""
     tables = [(preset.architecture, _spec_of(preset)) for preset in PRESETS.values()]
     spec = _spec_of(PRESETS["folder"])
-    tables += [(folder_architecture(size, 3), spec) for size in FOLDER_SIZES]
-    found = set()
+    tables += [(folder_architecture(size, 3), spec) for size in folder_sizes]
     for architecture, codes in tables:
         for stack in architecture.rows(codes).values():
-            for layer, _, shape in stack:
-                # A fully connected layer is normalised before it becomes a map.
-                pixels = 1 if layer.kind == "fc" else shape[1] * shape[2]
-                if layer.norm:
-                    found.add((BATCH * pixels, layer.features))
-    return sorted(found)
+            yield from stack
 
 
 def adam_sizes() -> tuple[int, ...]:
@@ -110,6 +124,25 @@ def _run_bn_act(dtype: torch.dtype) -> None:
 
 def _of_two_ranks(sums: torch.Tensor) -> torch.Tensor:
     return torch.cat((sums, sums))
+
+
+def _run_conv(dtype: torch.dtype) -> None:
+    if dtype not in conv_triton.DTYPES:
+        return
+    for before, layer in conv_layers():
+        up = layer.kind == "upconv"
+        ends = (before[0], layer.features) if up else (layer.features, before[0])
+        follows = 1.0 if layer.norm else SLOPES.get(layer.activation, layer.activation)
+        for batch in (BATCH, 2 * BATCH):  # D looks at real and generated images at once
+            for wants_x in (True, False):  # of images D in its own update does not
+                x, weight = (
+                    _empty(*shape, dtype=dtype).contiguous(memory_format=torch.channels_last)
+                    for shape in ((batch, *before), (*ends, KERNEL, KERNEL))
+                )
+                bias = _empty(layer.features, dtype=dtype).requires_grad_() if layer.bias else None
+                leaves = x.requires_grad_(wants_x), weight.requires_grad_(), bias
+                y = conv(*leaves, layer.stride, up, follows, impl="triton")
+                y.backward(torch.empty_like(y))
 
 
 def _run_adam(dtype: torch.dtype) -> None:
@@ -187,6 +220,7 @@ def _number() -> torch.Tensor:
 
 RUNS = (
     _run_bn_act,
+    _run_conv,
     _run_adam,
     _run_latents,
     _run_gather,

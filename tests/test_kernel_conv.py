@@ -1,4 +1,4 @@
-"""conv: every implementation against the float64 reference; its rule, its memory, its errors."""
+"""conv on the CPU: against the float64 reference; its rule, its memory, its errors."""
 
 from __future__ import annotations
 
@@ -6,73 +6,22 @@ from itertools import product
 
 import pytest
 import torch
+from conv_cases import CASES, assert_right, inputs, results
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from kernel_cases import assert_as_close_as
 from tolerances import SUMMATION_64
 from torch.nn import functional as F
 
 from fastinfogan.kernels import conv as module
-from fastinfogan.kernels.conv import conv, conv_reference, native, native_is_faster
+from fastinfogan.kernels.conv import conv, conv_reference, native, ours_is_faster
+from fastinfogan.kernels.conv.activation import LINEAR, SIGMOID
 from fastinfogan.kernels.dispatch import NATIVE
 
-# (batch, inputs, height, width), outputs, stride, transposed: why each is here.
-CASES = {
-    "conv, grey images": ((4, 1, 8, 8), 5, 2, False),
-    "conv, colour images": ((4, 3, 8, 6), 5, 2, False),
-    "conv, odd sizes: a row and a column that nothing sees": ((3, 5, 7, 9), 4, 2, False),
-    "conv, one image, full vectors and a tail": ((1, 35, 4, 4), 33, 2, False),
-    "conv, the smallest map": ((2, 3, 2, 2), 4, 2, False),
-    "conv, 3x3: the same output as 2x2": ((2, 3, 3, 3), 4, 2, False),
-    "conv, one channel out": ((2, 3, 4, 4), 1, 2, False),
-    "conv, stride 1": ((2, 5, 5, 6), 7, 1, False),
-    "conv, stride 1, grey": ((2, 1, 5, 4), 3, 1, False),
-    "conv, stride 1, 1x1 maps: both memory formats at once": ((3, 4, 1, 1), 5, 1, False),
-    "transposed, grey images": ((4, 5, 4, 4), 1, 2, True),
-    "transposed, colour images": ((4, 5, 4, 3), 3, 2, True),
-    "transposed, 1x1 maps": ((2, 7, 1, 1), 6, 2, True),
-    "transposed, odd sizes, full vectors and a tail": ((2, 9, 3, 5), 70, 2, True),
-    "transposed, one channel in: both memory formats at once": ((3, 1, 4, 4), 5, 2, True),
-    "transposed, stride 1": ((2, 6, 5, 4), 5, 1, True),
-    "transposed, stride 1, grey": ((2, 6, 3, 4), 1, 1, True),
-    "transposed, stride 1, 1x1 maps": ((2, 6, 1, 1), 5, 1, True),
-}
-NAMES = ("y", "dx", "dweight", "dbias")
 TARGETS = [
     ("native", torch.float32),
     ("auto", torch.float32),
     ("auto", torch.bfloat16),
 ]
-
-
-def inputs(case, dtype, seed=0, bias=True):
-    """x, weight, bias, dy: as rounded to ``dtype``."""
-    (batch, channels, height, width), outputs, stride, transposed = case
-    random = torch.Generator().manual_seed(seed)
-
-    def draw(*size):
-        drawn = torch.randn(*size, generator=random).to(dtype)
-        return drawn.contiguous(memory_format=torch.channels_last) if len(size) == 4 else drawn
-
-    size = (height * stride, width * stride) if transposed else (height // stride, width // stride)
-    ends = (channels, outputs) if transposed else (outputs, channels)
-    x, weight = draw(batch, channels, height, width), draw(*ends, 4, 4)
-    return [x, weight, draw(outputs) if bias else None, draw(batch, outputs, *size)]
-
-
-def results(tensors, case, impl, dtype=None):
-    """The four results by the order of NAMES, in ``dtype`` if given."""
-    tensors = [t if t is None else t.detach().to(dtype or t.dtype) for t in tensors]
-    leaves = [t.requires_grad_() for t in tensors[:3] if t is not None]
-    y = conv(*tensors[:3], *case[2:], impl=impl)
-    return [y.detach(), *torch.autograd.grad(y, leaves, tensors[3])]
-
-
-def assert_right(tensors, case, impl):
-    got, reference = results(tensors, case, impl), results(tensors, case, "reference")
-    truth = results(tensors, case, "reference", torch.float64)
-    for result in zip(got, reference, truth, NAMES, strict=False):
-        assert_as_close_as(*result)
 
 
 @pytest.mark.parametrize(("impl", "dtype"), TARGETS)
@@ -86,7 +35,7 @@ def test_parity(why, impl, dtype):
 def test_parity_in_float64(why, impl, monkeypatch):
     """The three operations of the library as well, which the rule takes for some shapes only."""
     if impl == "library":
-        monkeypatch.setattr(module, "native_is_faster", lambda *shape: False)
+        monkeypatch.setattr(module, "ours_is_faster", lambda *shape: False)
         impl = "auto"
     tensors = inputs(CASES[why], torch.float64)
     expected = results(tensors, CASES[why], "reference")
@@ -94,6 +43,28 @@ def test_parity_in_float64(why, impl, monkeypatch):
         torch.testing.assert_close(got, right, rtol=SUMMATION_64, atol=SUMMATION_64)
         if got.dim() == 4:
             assert got.is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize("impl", ["native", "auto"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("activation", [0.0, 0.1, "sigmoid", "tanh"])
+@pytest.mark.parametrize("wants_x", [True, False])
+@pytest.mark.parametrize("why", ["conv, grey images", "transposed, colour images"])
+def test_an_activation_is_that_of_torch_to_the_bit(why, wants_x, activation, dtype, impl):
+    """As of one that follows in a call of its own, in place; and so are the gradients."""
+    if impl == "native" and dtype == torch.bfloat16:
+        pytest.skip("native has no bfloat16")
+    case, found = CASES[why], []
+    for inside in (True, False):
+        x, weight, bias, dy = inputs(case, dtype)
+        leaves = [t.requires_grad_() for t in ((x, weight, bias) if wants_x else (weight, bias))]
+        y = conv(x, weight, bias, *case[2:], activation if inside else 1.0, impl=impl)
+        if not inside and isinstance(activation, float):
+            y = F.leaky_relu(y, activation, inplace=True)
+        elif not inside:
+            y = torch.sigmoid_(y) if activation == "sigmoid" else torch.tanh_(y)
+        found.append([y.detach(), *torch.autograd.grad(y, leaves, dy)])
+    assert all(map(torch.equal, *found))
 
 
 @pytest.mark.parametrize("images", [1, 2, 3, 4])
@@ -159,7 +130,7 @@ def test_gradcheck(stride, transposed):
     x, weight, bias, _ = inputs(case, torch.float64)
     leaves = [t.requires_grad_() for t in (x, weight, bias)]
     for impl in ("reference", "native"):
-        call = lambda *leaves, impl=impl: conv(*leaves, stride, transposed, impl)  # noqa: E731
+        call = lambda *leaves, impl=impl: conv(*leaves, stride, transposed, impl=impl)  # noqa: E731
         assert torch.autograd.gradcheck(call, leaves)
 
 
@@ -203,7 +174,7 @@ def test_only_what_is_asked_for_is_computed_and_kept(x_learns, weight_learns, tr
     weight.requires_grad_(weight_learns)
     kept = []
     with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t) or t, lambda t: t):
-        y = conv(x, weight, bias.requires_grad_(), 2, transposed, "native")
+        y = conv(x, weight, bias.requires_grad_(), 2, transposed, impl="native")
     assert [t.shape for t in kept] == [x.shape] * weight_learns + [weight.shape] * x_learns
     y.backward(dy)
     assert (x.grad is not None, weight.grad is not None) == (x_learns, weight_learns)
@@ -216,7 +187,8 @@ def test_the_output_may_be_changed_in_place():
     expected = None
     for impl, inplace in product(("reference", "native"), (False, True)):
         x, weight, bias = (t.clone().requires_grad_() for t in tensors[:3])
-        F.leaky_relu(conv(x, weight, bias, 2, False, impl), 0.1, inplace).square().sum().backward()
+        y = conv(x, weight, bias, 2, False, impl=impl)
+        F.leaky_relu(y, 0.1, inplace).square().sum().backward()
         expected = expected or [x.grad, weight.grad, bias.grad]
         for got, right in zip((x.grad, weight.grad, bias.grad), expected, strict=True):
             torch.testing.assert_close(got, right)
@@ -227,9 +199,14 @@ def test_opcheck(stride, bias):
     ops = torch.ops.fastinfogan
     large, weight, _, small = inputs(((2, 3, 5, 4), 6, stride, False), torch.float32)
     biases = [torch.randn(6), torch.randn(3)] if bias else [None, None]
-    torch.library.opcheck(ops.conv_down_native.default, (large, weight, biases[0], stride))
-    torch.library.opcheck(ops.conv_up_native.default, (small, weight, biases[1], stride, 5, 4))
-    torch.library.opcheck(ops.conv_weight_native.default, (large, small, stride))
+    follows = (SIGMOID, 1.0) if bias else (LINEAR, 1.0)
+    down = large, weight, biases[0], stride, *follows
+    up = small, weight, biases[1], stride, 5, 4, *follows
+    torch.library.opcheck(ops.conv_down_native.default, down)
+    torch.library.opcheck(ops.conv_up_native.default, up)
+    torch.library.opcheck(
+        ops.conv_weight_native.default, (large, small, small, 0.1, stride, False, bias)
+    )
 
 
 @pytest.mark.parametrize(
@@ -240,8 +217,8 @@ def test_compiles_into_one_graph(impl, backend):
     back = torch.randn(5, 3, 4, 4).contiguous(memory_format=torch.channels_last)
 
     def call(x, weight, bias, back):
-        y = conv(x, weight, bias, 2, False, impl)
-        return conv(y.relu_(), back, None, 1, True, impl).square().sum()
+        y = conv(x, weight, bias, 2, False, impl=impl)
+        return conv(y.relu_(), back, None, 1, True, impl=impl).square().sum()
 
     found = []
     for function in (call, torch.compile(call, fullgraph=True, backend=backend)):
@@ -268,9 +245,9 @@ def test_the_rule(layer):
     (channels, size, image_channels, stride), natively = RULE[layer]
     large = (128, image_channels, size * stride, size * stride)
     for operation in ("down", "up", "weight"):
-        ours = native_is_faster(operation, torch.float32, large, channels, stride)
+        ours = ours_is_faster("native", operation, torch.float32, large, channels, stride)
         assert ours == (operation in natively)
-        assert native_is_faster(operation, torch.float64, large, channels, stride)
+        assert ours_is_faster("native", operation, torch.float64, large, channels, stride)
 
 
 @pytest.mark.parametrize("impl", ["reference", "native", "auto"])
@@ -285,6 +262,8 @@ def test_the_rule(layer):
         (dict(weight=torch.randn(5, 3, 3, 3)), "weight is (5, 3, 3, 3); its kernel must be 4x4"),
         (dict(weight=torch.randn(3, 5, 4, 4)), "it takes 5 channels, and x has 3"),
         (dict(transposed=True), "with transposed=True: it takes 5 channels, and x has 3"),
+        (dict(activation=-0.1), "activation=-0.1; 0 to 1 work"),
+        (dict(activation="relu"), "activation='relu'; a slope, sigmoid, tanh work"),
         (dict(bias=torch.randn(3)), "bias is (3,), and weight puts out 5 channels"),
         (
             dict(weight=torch.randn(5, 3, 4, 4).double()),

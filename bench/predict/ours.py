@@ -11,7 +11,10 @@ from typing import Any
 from bench.compile_gate import compile_launch, dump, name_of, resources
 from bench.launches import key_of
 from bench.predict import h100, sass
+from bench.predict.h100 import HALF_FLOP, SMS
+from bench.predict.library import TILES
 from bench.predict.work import Work
+from fastinfogan.kernels.conv.layout import TAPS
 from fastinfogan.kernels.triton_module import Launch
 
 Arguments = dict[str, Any]  # of a launch by name, without _ptr; constants too
@@ -25,11 +28,15 @@ class Kernel:
         read, written: names of the tensors that a launch moves at least, each once.
         trips: from the arguments and the number of loops in the machine code to the trips of each,
             in a program as most are.
+        flop: of its matrix products, 2 for each product of two numbers.
+        product: rows, columns and depth of what one program multiplies, for its time.
     """
 
     read: str
     written: str
     trips: Callable[[Arguments, int], list[float]] = lambda a, loops: [1] * loops
+    flop: Callable[[Arguments], int] = lambda a: 0
+    product: Callable[[Arguments], tuple[int, int, int]] | None = None
 
 
 def _part(a: Arguments, loops: int) -> list[float]:
@@ -45,6 +52,43 @@ def _block(a: Arguments, loops: int) -> list[float]:
 def _groups(a: Arguments, loops: int) -> list[float]:
     """A loop over the groups if there are several."""
     return [a["groups"]] * loops
+
+
+def _conv_flop(a: Arguments) -> int:
+    """A convolution's, without what its tiles add to it."""
+    return 2 * TAPS**2 * a["CHANNELS"] * a["small"].numel()
+
+
+def _down(a: Arguments) -> tuple[int, int, int]:
+    return a["BLOCK_PIXELS"], a["BLOCK_FEATURES"], TAPS**2 * a["CHANNELS"]
+
+
+def _up(a: Arguments) -> tuple[int, int, int]:
+    """A stride cuts the large map into phases, which see a part of the taps each."""
+    return a["BLOCK_PIXELS"], a["BLOCK_CHANNELS"], (TAPS // a["STRIDE"]) ** 2 * a["FEATURES"]
+
+
+def _up_image(a: Arguments) -> tuple[int, int, int]:
+    """All numbers of 2x2 pixels, which see 3x3."""
+    return a["BLOCK_PIXELS"], 16, 9 * a["FEATURES"]
+
+
+def _weight(a: Arguments) -> tuple[int, int, int]:
+    return a["BLOCK_FEATURES"], a["BLOCK_N"], a["per_part"]
+
+
+def _conv(
+    read: str,
+    written: str,
+    product: Callable[[Arguments], tuple[int, int, int]],
+    step: str = "BLOCK_K",
+) -> Kernel:
+    """A loop over the depth of a product; one over a bias's pixels counts as if it were as long."""
+
+    def trips(a: Arguments, loops: int) -> list[float]:
+        return [math.ceil(product(a)[2] / a[step])] * loops
+
+    return Kernel(read, written, trips, flop=_conv_flop, product=product)
 
 
 # Where a loop's length depends on numbers on the device, it is a typical one.
@@ -63,6 +107,15 @@ KERNELS = {
         "x weight bias running_mean running_var", "y stats running_mean running_var", _groups
     ),
     "bn_act_whole_backward": Kernel("dy x weight bias stats", "dx dweight dbias", _groups),
+    "conv_down": _conv("large weight bias", "small", _down),
+    "conv_up": _conv("small weight bias", "large", _up),
+    "conv_up_image": _conv("small weight bias", "large", _up_image),
+    "conv_weight": _conv("large small y", "weights biases", _weight, "BLOCK_PIXELS"),
+    "conv_sum": Kernel(
+        "weights biases",
+        "weight bias",
+        lambda a, loops: [math.ceil(a["parts"] / a["BLOCK_PARTS"])] * loops,
+    ),
     "consistency": Kernel("q_copy q_image table", "grads loss"),
     "draw": Kernel("images", "result"),
     "draw_maps": Kernel("seed offset", "maps"),
@@ -100,11 +153,30 @@ def work_of(launch: Launch) -> Work:
         kernel=name,
         shape="x".join(map(str, launch.grid)),
         moved=moved_by(name, arguments),
+        flop=flop_of(launch),
+        arithmetic_s=_product_s(kernel, arguments, each),
+        least_arithmetic_s=h100.cycles(flop_of(launch) / (SMS * HALF_FLOP * TILES[0][2])),
         issue_s=h100.cycles(each * warps * instructions / h100.ISSUED),
         chain_s=h100.cycles(rounds * alone),
         last_s=h100.cycles(h100.FENCE * draws_tickets),
         ours=True,
     )
+
+
+def flop_of(launch: Launch) -> int:
+    """What the matrix products of a launch compute."""
+    return KERNELS[name_of(launch)].flop(arguments_of(launch))
+
+
+def _product_s(kernel: Kernel, arguments: Arguments, programs: int) -> float:
+    """Seconds in which an SM multiplies for so many programs."""
+    if kernel.product is None:
+        return 0.0
+    rows, columns, depth = kernel.product(arguments)
+    area = rows * columns
+    share = max(share for r, c, share in TILES if r * c <= max(area, 64 * 64))
+    rate = HALF_FLOP * share * min(1.0, area / (64 * 64))
+    return h100.cycles(programs * 2 * rows * columns * depth / rate)
 
 
 def arguments_of(launch: Launch) -> Arguments:

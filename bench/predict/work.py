@@ -15,12 +15,13 @@ class Work:
         kernel: its name: of ours, or what the library's is for.
         shape: its grid or sizes, for people.
         moved: bytes read and written, each once.
-        flop: floating-point operations of products and convolutions; ours count as 0.
+        flop: floating-point operations of products and convolutions.
         arithmetic_s: seconds of those, at the assumed share of the peak.
         issue_s: seconds in which the SMs issue its instructions.
         chain_s: seconds in which its loads and instructions wait for each other.
         last_s: seconds that come after or before all this: of the ticket that every program draws,
             or of a product whose first tiles are on their way.
+        least_arithmetic_s: seconds of the arithmetic at the share that the largest products reach.
         ours: a Triton kernel of this project.
         node_s: seconds from the node before it, and to the one after it where that takes longer.
         bytes_per_s: of the GPU's memory.
@@ -34,6 +35,7 @@ class Work:
     issue_s: float = 0.0
     chain_s: float = 0.0
     last_s: float = 0.0
+    least_arithmetic_s: float = 0.0
     ours: bool = False
     node_s: float = NODE_S
     bytes_per_s: float = BYTES_PER_S
@@ -51,8 +53,8 @@ class Work:
 
     @property
     def ideal_s(self) -> float:
-        """What it would add if it did no more than move its bytes."""
-        return self.node_s + START_S + self._bytes_s
+        """What it would add if it did no more than move its bytes, or than multiply."""
+        return self.node_s + START_S + max(self._bytes_s, self.least_arithmetic_s)
 
     @property
     def _bytes_s(self) -> float:

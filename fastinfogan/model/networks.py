@@ -50,8 +50,12 @@ class Block(nn.Module):
             # Maps are flattened in memory order (height, width, channel): a view, not a copy.
             x = self.op(x if x.dim() == 2 else x.permute(0, 2, 3, 1).flatten(1))
         else:
-            x = conv(x, self.op.weight, self.op.bias, row.stride, row.kind == "upconv")
-        x = self._activate(x, groups, statistics)
+            # What has no batchnorm behind it leaves the convolution with its activation.
+            follows = 1.0 if row.norm else _SLOPES.get(row.activation, row.activation)
+            up = row.kind == "upconv"
+            x = conv(x, self.op.weight, self.op.bias, row.stride, up, follows)
+        if row.norm or row.kind == "fc":
+            x = self._activate(x, groups, statistics)
         if row.shape is not None:
             channels, height, width = row.shape
             x = x.view(-1, height, width, channels).permute(0, 3, 1, 2)

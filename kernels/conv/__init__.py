@@ -14,13 +14,15 @@ patches up into a large map. With x the input, y the output:
     dW                dy^T patches(x)              x^T patches(dy)
 
 so there are three operations: ``down`` from a large map to a small one, ``up`` from a small map to
-a large one, and ``weight``, dW from both. (Lowering to matrix products: Chellapilla, Puri and
-Simard 2006.)
+a large one, and ``weight``, dW from both, and with it the bias's gradient, which is the sum of dy
+over all pixels. An activation may follow, whose derivative is a function of the result. (Lowering
+to matrix products: Chellapilla, Puri and Simard 2006.)
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -28,21 +30,30 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 import fastinfogan.kernels.conv.registration  # noqa: F401  (registers what op() gives)
-from fastinfogan.kernels.channels_last import channels_last, pixel_matrix
-from fastinfogan.kernels.conv.arguments import check
-from fastinfogan.kernels.conv.library import (
-    conv_down,
-    conv_up,
-    conv_weight,
-    native_is_faster,
-    padded,
+from fastinfogan.kernels.channels_last import channels_last
+from fastinfogan.kernels.conv import native, triton
+from fastinfogan.kernels.conv.activation import (
+    LINEAR,
+    SLOPE,
+    Activation,
+    activate_,
+    derived,
+    numbered,
 )
-from fastinfogan.kernels.conv.native import DTYPES
+from fastinfogan.kernels.conv.arguments import check
+from fastinfogan.kernels.conv.layout import bias_gradient
+from fastinfogan.kernels.conv.library import conv_down, conv_up, conv_weight, padded
+from fastinfogan.kernels.conv.rule import ours_is_faster
 from fastinfogan.kernels.dispatch import Impl, choose, op
 
 
 def conv_reference(
-    x: Tensor, weight: Tensor, bias: Tensor | None, stride: int, transposed: bool = False
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    stride: int,
+    transposed: bool = False,
+    activation: Activation = 1.0,
 ) -> Tensor:
     """The convolution in plain torch.
 
@@ -52,21 +63,31 @@ def conv_reference(
         bias: (O,) or None.
         stride: 1 or 2.
         transposed: the transposed convolution: maps grow.
+        activation: see ``conv``.
 
     Returns:
         (B, O, H / stride, W / stride), rounded down, or (B, O, H * stride, W * stride).
     """
     if not transposed:
-        return F.conv2d(padded(x, stride), weight, bias, stride, padding=stride - 1)
-    y = F.conv_transpose2d(x, weight, bias, stride, padding=1)
-    return y if stride == 2 else y[..., :-1, :-1]  # "same" crops two after, padding=1 only one
+        y = F.conv2d(padded(x, stride), weight, bias, stride, padding=stride - 1)
+    else:
+        y = F.conv_transpose2d(x, weight, bias, stride, padding=1)
+        y = y if stride == 2 else y[..., :-1, :-1]  # "same" crops two after, padding=1 only one
+    return activate_(y, *numbered(activation))
 
 
 _LIBRARY = {"down": conv_down, "up": conv_up, "weight": conv_weight}
 
+# Whose operations run, "native" or "triton", and whether always: else where they are faster.
+Chosen = tuple[Impl, bool]
+LINEARLY = LINEAR, 1.0  # an activation that is none
+
 
 class ConvFunction(torch.autograd.Function):
-    """Keeps x only for a gradient of the weight, and the weight only for one of x."""
+    """Keeps x only for a gradient of the weight, and the weight only for one of x.
+
+    And y only for an activation's derivative.
+    """
 
     @staticmethod
     def forward(
@@ -76,59 +97,101 @@ class ConvFunction(torch.autograd.Function):
         bias: Tensor | None,
         stride: int,
         transposed: bool,
-        impl: Impl,
+        activation: tuple[int, float],
+        chosen: Chosen,
     ) -> Tensor:
         x, weight = channels_last(x), channels_last(weight)
         wants_x, wants_weight, _ = ctx.needs_input_grad[:3]
-        ctx.save_for_backward(x if wants_weight else None, weight if wants_x else None)
-        ctx.settings = x.shape[2:], stride, transposed, impl
         if transposed:
-            return _up(impl, x, weight, bias, stride, (x.shape[2] * stride, x.shape[3] * stride))
-        return _down(impl, x, weight, bias, stride)
+            size = x.shape[2] * stride, x.shape[3] * stride
+            y = _up(chosen, x, weight, bias, stride, size, activation)
+        else:
+            y = _down(chosen, x, weight, bias, stride, activation)
+        ctx.save_for_backward(
+            x if wants_weight else None,
+            weight if wants_x else None,
+            None if activation[0] == LINEAR else y,
+        )
+        ctx.settings = x.shape[2:], stride, transposed, activation, chosen
+        return y
 
     @staticmethod
     @once_differentiable
     def backward(ctx, dy: Tensor) -> tuple[Tensor | None, ...]:
-        x, weight = ctx.saved_tensors
-        size, stride, transposed, impl = ctx.settings
+        x, weight, y = ctx.saved_tensors
+        size, stride, transposed, activation, chosen = ctx.settings
         dy = channels_last(dy)  # .sum() hands down strides of 0
+        wants_x, wants_weight, wants_bias = ctx.needs_input_grad[:3]
+        # Where the weight's gradient is all, as in D's first layer, its launch derives the slope.
+        inside = wants_weight and not (wants_x or transposed) and activation[0] == SLOPE
+        if y is not None and not inside:
+            dy, y = channels_last(derived(dy, y, *activation)), None
         dx = dweight = dbias = None
-        if ctx.needs_input_grad[0]:
+        if wants_x:
             if transposed:
-                dx = _down(impl, dy, weight, None, stride)
+                dx = _down(chosen, dy, weight, None, stride, LINEARLY)
             else:
-                dx = _up(impl, dy, weight, None, stride, size)
-        if ctx.needs_input_grad[1]:
+                dx = _up(chosen, dy, weight, None, stride, size, LINEARLY)
+        if wants_weight:
             large, small = (dy, x) if transposed else (x, dy)
-            dweight = _weight(impl, large, small, stride)
-        if ctx.needs_input_grad[2]:
-            dbias = pixel_matrix(dy).sum(0)
-        return dx, dweight, dbias, None, None, None
+            more = y, activation[1], stride, transposed, wants_bias
+            dweight, dbias = _weight(chosen, large, small, *more)
+        elif wants_bias:
+            dbias = bias_gradient(dy, True)
+        return dx, dweight, dbias if wants_bias else None, None, None, None, None
 
 
-def _down(impl: Impl, large: Tensor, weight: Tensor, bias: Tensor | None, stride: int) -> Tensor:
-    run = _implementation("down", impl, large, large.shape, weight.shape[0], stride)
-    return run(large, weight, bias, stride)
+def _down(
+    chosen: Chosen,
+    large: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    stride: int,
+    activation: tuple[int, float],
+) -> Tensor:
+    run = _implementation("down", chosen, large, large.shape, weight.shape[0], stride)
+    return run(large, weight, bias, stride, *activation)
 
 
 def _up(
-    impl: Impl, small: Tensor, weight: Tensor, bias: Tensor | None, stride: int, size: torch.Size
+    chosen: Chosen,
+    small: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    stride: int,
+    size: Sequence[int],
+    activation: tuple[int, float],
 ) -> Tensor:
     shape = small.shape[0], weight.shape[1], *size
-    run = _implementation("up", impl, small, shape, weight.shape[0], stride)
-    return run(small, weight, bias, stride, *size)
+    run = _implementation("up", chosen, small, shape, weight.shape[0], stride)
+    return run(small, weight, bias, stride, *size, *activation)
 
 
-def _weight(impl: Impl, large: Tensor, small: Tensor, stride: int) -> Tensor:
-    run = _implementation("weight", impl, large, large.shape, small.shape[1], stride)
-    return run(large, small, stride)
+def _weight(
+    chosen: Chosen,
+    large: Tensor,
+    small: Tensor,
+    y: Tensor | None,
+    slope: float,
+    stride: int,
+    dy_is_large: bool,
+    with_bias: bool,
+) -> tuple[Tensor, Tensor]:
+    run = _implementation("weight", chosen, large, large.shape, small.shape[1], stride)
+    return run(large, small, y, slope, stride, dy_is_large, with_bias)
 
 
 def _implementation(
-    operation: str, impl: Impl, tensor: Tensor, large: Sequence[int], channels: int, stride: int
-) -> Callable[..., Tensor]:
-    if impl == "native" or native_is_faster(operation, tensor.dtype, large, channels, stride):
-        return op(f"conv_{operation}", "native", tensor)
+    operation: str,
+    chosen: Chosen,
+    tensor: Tensor,
+    large: Sequence[int],
+    channels: int,
+    stride: int,
+) -> Callable[..., Any]:
+    impl, always = chosen
+    if always or ours_is_faster(impl, operation, tensor.dtype, large, channels, stride):
+        return op(f"conv_{operation}", impl, tensor)
     return _LIBRARY[operation]
 
 
@@ -138,6 +201,7 @@ def conv(
     bias: Tensor | None,
     stride: int,
     transposed: bool = False,
+    activation: Activation = 1.0,
     impl: Impl = "auto",
 ) -> Tensor:
     """A 4x4 convolution; for the backward it keeps what the gradients asked for need.
@@ -150,8 +214,10 @@ def conv(
         bias: (O,) of the same dtype, or None.
         stride: 1 or 2.
         transposed: the transposed convolution: maps grow.
-        impl: see ``dispatch.choose``. "auto" on the CPU takes, for each of the output and the two
-            gradients, "native" or torch's own by ``native_is_faster``; elsewhere "reference".
+        activation: what follows: a slope below zero, 0 to 1 (0 is ReLU, 1 none at all), "sigmoid"
+            or "tanh".
+        impl: see ``dispatch.choose``. "auto" takes, for each of the output and the two gradients,
+            ours or torch's own by ``rule.ours_is_faster``.
 
     Returns:
         (B, O, H / stride, W / stride), rounded down, or (B, O, H * stride, W * stride);
@@ -161,8 +227,9 @@ def conv(
         ValueError: an argument is off: the message names it.
         RuntimeError: ``impl`` can't run here.
     """
-    check(x, weight, bias, stride, transposed)
-    chosen = choose("conv", impl, x, native=DTYPES, triton=())
-    if chosen == "reference":
-        return channels_last(conv_reference(x, weight, bias, stride, transposed))
-    return ConvFunction.apply(x, weight, bias, stride, transposed, impl)
+    check(x, weight, bias, stride, transposed, activation)
+    runs = choose("conv", impl, x, native=native.DTYPES, triton=triton.DTYPES)
+    if runs == "reference":
+        return channels_last(conv_reference(x, weight, bias, stride, transposed, activation))
+    chosen = runs, impl != "auto"
+    return ConvFunction.apply(x, weight, bias, stride, transposed, numbered(activation), chosen)

@@ -4,11 +4,24 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from fastinfogan.kernels.checks import check_float, check_same_device, check_same_dtype
+from fastinfogan.kernels.checks import (
+    check_between,
+    check_float,
+    check_same_device,
+    check_same_dtype,
+)
+from fastinfogan.kernels.conv.activation import NAMED, Activation
 from fastinfogan.kernels.conv.layout import TAPS
 
 
-def check(x: Tensor, weight: Tensor, bias: Tensor | None, stride: int, transposed: bool) -> None:
+def check(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    stride: int,
+    transposed: bool,
+    activation: Activation,
+) -> None:
     """The arguments of ``conv``.
 
     Raises:
@@ -22,6 +35,11 @@ def check(x: Tensor, weight: Tensor, bias: Tensor | None, stride: int, transpose
         raise ValueError(f"conv: stride={stride}; 1 and 2 work")
     if stride == 2 and not transposed and (size[2] < 2 or size[3] < 2):
         raise ValueError(f"conv: x is {tuple(size)}; stride=2 takes maps of 2x2 or more")
+    if isinstance(activation, str):
+        if activation not in NAMED:
+            raise ValueError(f"conv: activation={activation!r}; a slope, {', '.join(NAMED)} work")
+    else:
+        check_between("conv", "activation", activation, 0, 1)
     if weight.dim() != 4 or ends[2:] != (TAPS, TAPS) or weight.numel() == 0:
         raise ValueError(f"conv: weight is {tuple(ends)}; its kernel must be 4x4")
     inputs, outputs = (ends[0], ends[1]) if transposed else (ends[1], ends[0])

@@ -13,17 +13,26 @@ import torch
 from torch import Tensor
 
 from fastinfogan.kernels.channels_last import pixel_matrix
-from fastinfogan.kernels.conv.layout import TAPS, empty_large, empty_small, empty_weight
+from fastinfogan.kernels.conv.activation import SLOPE, activate_, derived
+from fastinfogan.kernels.conv.layout import (
+    TAPS,
+    bias_gradient,
+    empty_large,
+    empty_small,
+    empty_weight,
+)
 from fastinfogan.kernels.dispatch import NATIVE, NATIVE_DTYPES, address
 
-DTYPES = (torch.float32, torch.float64)  # bfloat16 is the library's
+DTYPES = (torch.float32, torch.float64)  # half precision is the library's
 
 # Patches made at a time: in the last-level cache of most CPUs, and large enough that the matrix
 # product doesn't spend its time on packing the weight.
 _CHUNK_BYTES = 4 << 20
 
 
-def conv_down(large: Tensor, weight: Tensor, bias: Tensor | None, stride: int) -> Tensor:
+def conv_down(
+    large: Tensor, weight: Tensor, bias: Tensor | None, stride: int, activation: int, slope: float
+) -> Tensor:
     """The small map of a large one."""
     small = empty_small(large, weight, stride)
     _, _, rows, columns = small.shape
@@ -35,11 +44,18 @@ def conv_down(large: Tensor, weight: Tensor, bias: Tensor | None, stride: int) -
             torch.mm(patches, matrix, out=y)
         else:
             torch.addmm(bias, patches, matrix, out=y)
-    return small
+    return activate_(small, activation, slope)
 
 
 def conv_up(
-    small: Tensor, weight: Tensor, bias: Tensor | None, stride: int, height: int, width: int
+    small: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    stride: int,
+    height: int,
+    width: int,
+    activation: int,
+    slope: float,
 ) -> Tensor:
     """The large map, of this height and width, of a small one."""
     _, _, rows, columns = small.shape
@@ -63,11 +79,21 @@ def conv_up(
             address(bias),
             y.data_ptr(),
         )
-    return large
+    return activate_(large, activation, slope)
 
 
-def conv_weight(large: Tensor, small: Tensor, stride: int) -> Tensor:
-    """The gradient of the weight."""
+def conv_weight(
+    large: Tensor,
+    small: Tensor,
+    y: Tensor | None,
+    slope: float,
+    stride: int,
+    dy_is_large: bool,
+    with_bias: bool,
+) -> tuple[Tensor, Tensor]:
+    """The gradients of weight and bias; the latter is empty if it isn't wanted."""
+    if y is not None:
+        small = derived(small, y, SLOPE, slope)
     _, _, rows, columns = small.shape
     weight = empty_weight(large, small)
     matrix = _weight_matrix(weight)
@@ -80,7 +106,7 @@ def conv_weight(large: Tensor, small: Tensor, stride: int) -> Tensor:
             beta=float(images.start > 0),  # with 0 what was in memory is not even read
             out=matrix,
         )
-    return weight
+    return weight, bias_gradient(large if dy_is_large else small, with_bias)
 
 
 def _chunks(large: Tensor, rows: int, columns: int) -> Iterator[tuple[slice, Tensor]]:

@@ -1,0 +1,95 @@
+"""How conv's Triton kernels cut their work into tiles: by shapes alone, never by timing.
+
+Each rule takes what was fastest, or nearly, on an H200 in the layers of `mnist`, `celeba` and
+`chairs-rotation` (docs/kernels.md). Large tiles load less from the second-level cache, small ones
+keep all SMs busy where there is little to do.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from fastinfogan.kernels.triton_module import power_of_two
+
+SMS = 132  # of an H100 or H200
+WAVE = 8  # SMs that may stay idle
+
+
+class Tile(NamedTuple):
+    """Rows and columns of a program's result, what it multiplies at a time, and how.
+
+    Attributes:
+        rows, columns: of the product; powers of two, 16 or more.
+        k: how many numbers of each row and column are loaded at a time.
+        warps, stages: Triton's own.
+    """
+
+    rows: int
+    columns: int
+    k: int
+    warps: int = 4
+    stages: int = 3
+
+
+def map_tile(rows: int, columns: int, k: int, widest: int = 256) -> Tile:
+    """Of a product that makes maps, (rows, k) (k, columns).
+
+    ``up``, which keeps track of more, spills registers where it is wider than 128.
+    """
+    wide = max(16, min(128, power_of_two(columns)))
+    if k <= 64:  # all of it at a time
+        deep = max(16, power_of_two(k))
+        return Tile(64 if deep == 16 else 128, min(64, wide), deep, 4, 2)
+    deep = min(64, power_of_two(k))
+    if wide < 128:
+        large = tiles(rows, columns, 128, wide) >= 2 * SMS - WAVE
+        return Tile(128, wide, deep, 8, 4) if large else Tile(64, wide, deep, 4, 4)
+    if columns >= widest > 128 and tiles(rows, columns, 128, 256) >= SMS - WAVE:
+        return Tile(128, 256, deep, 8, 3)
+    found = tiles(rows, columns, 128, 128)
+    if found < SMS - WAVE:
+        return Tile(64, 64, deep, 4, 4)
+    return Tile(128, 128, deep, 8, 3 if found >= 2 * SMS - WAVE else 4)
+
+
+def image_tile(places: int, features: int) -> Tile:
+    """Of the product that makes images, with 16 columns."""
+    rows = 128 if tiles(places, 1, 128, 1) > 2 * SMS else 64
+    return Tile(rows, 16, max(16, min(64, power_of_two(features))), 4, 3)
+
+
+def weight_tile(rows: int, columns: int, pixels: int) -> Tile:
+    """Of a weight's gradient, (rows, pixels) (pixels, columns)."""
+    if columns <= 64:  # beside images
+        return Tile(64, max(16, power_of_two(columns)), 128, 4, 2)
+    work = rows * columns * pixels
+    if columns >= 2048 and work >= 8 << 30:
+        return Tile(128, 256, 64, 8, 3)
+    if work > 1 << 30 or tiles(rows, columns, 128, 128) >= SMS - WAVE:
+        return Tile(128, 128, 64, 8, 4)
+    return Tile(64, 64, 64, 4, 4)
+
+
+def parts_of(tile: Tile, rows: int, columns: int, pixels: int) -> tuple[int, int]:
+    """Parts of the pixels whose products are made apart and then added up; pixels of a part."""
+    programs = SMS if tile.warps == 8 else 2 * SMS  # an SM has room for one, or for two
+    each = programs / tiles(rows, columns, tile.rows, tile.columns)
+    most = max(1, min(round(each), -(-pixels // (2 * tile.k))))
+    length = whole_loads(pixels, most, tile.k)
+    return -(-pixels // length), length
+
+
+def whole_loads(pixels: int, parts: int, k: int) -> int:
+    """Pixels of a part, in loads of k."""
+    return -(-pixels // (parts * k)) * k
+
+
+def sum_blocks(parts: int) -> dict[str, int]:
+    """Tiles of 2,048 numbers, 16 in each of 128 threads, for adding parts up."""
+    block_parts = min(64, power_of_two(parts))
+    return {"BLOCK_PARTS": block_parts, "BLOCK": 2048 // block_parts, "num_warps": 4}
+
+
+def tiles(rows: int, columns: int, tile_rows: int, tile_columns: int) -> int:
+    """How many tiles a result is cut into."""
+    return -(-rows // tile_rows) * -(-columns // tile_columns)

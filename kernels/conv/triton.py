@@ -1,0 +1,205 @@
+"""conv on a GPU: the launchers of ``triton_maps.py`` and ``triton_weight.py``.
+
+Patches are never made in memory: a program loads a tile of them at a time and multiplies it. That
+is for tensor cores as Triton drives them, from compute capability 8.0 on; on older GPUs torch's own
+convolutions do the same.
+"""
+
+from __future__ import annotations
+
+import functools
+
+import torch
+from torch import Tensor
+
+from fastinfogan.kernels.conv import library
+from fastinfogan.kernels.conv.layout import (
+    TAPS,
+    empty_bias,
+    empty_large,
+    empty_small,
+    empty_weight,
+)
+from fastinfogan.kernels.conv.tiles import (
+    Tile,
+    image_tile,
+    map_tile,
+    parts_of,
+    sum_blocks,
+    weight_tile,
+    whole_loads,
+)
+from fastinfogan.kernels.conv.triton_maps import (
+    conv_down_kernel,
+    conv_up_image_kernel,
+    conv_up_kernel,
+)
+from fastinfogan.kernels.conv.triton_weight import conv_sum_kernel, conv_weight_kernel
+from fastinfogan.kernels.triton_module import launch
+
+DTYPES = (torch.bfloat16, torch.float16)  # float32 is the library's
+
+
+def conv_down(
+    large: Tensor, weight: Tensor, bias: Tensor | None, stride: int, activation: int, slope: float
+) -> Tensor:
+    """The small map of a large one."""
+    if not _multiplies(large.device):
+        return library.conv_down(large, weight, bias, stride, activation, slope)
+    small = empty_small(large, weight, stride)
+    pixels, features = _pixels(small), small.shape[1]
+    tile = map_tile(pixels, features, TAPS**2 * large.shape[1])
+    launch(
+        conv_down_kernel,
+        (-(-features // tile.columns), -(-pixels // tile.rows)),
+        large,
+        weight,
+        bias,
+        small,
+        pixels,
+        slope,
+        **_sizes(large, small),
+        STRIDE=stride,
+        ACTIVATION=activation,
+        BLOCK_PIXELS=tile.rows,
+        BLOCK_FEATURES=tile.columns,
+        BLOCK_K=tile.k,
+        **_compiled(tile),
+    )
+    return small
+
+
+def conv_up(
+    small: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    stride: int,
+    height: int,
+    width: int,
+    activation: int,
+    slope: float,
+) -> Tensor:
+    """The large map, of this height and width, of a small one."""
+    if not _multiplies(small.device):
+        return library.conv_up(small, weight, bias, stride, height, width, activation, slope)
+    large = empty_large(small, weight, height, width)
+    places = small.shape[0] * -(-height // stride) * -(-width // stride)
+    features, channels = weight.shape[:2]
+    arguments = small, weight, bias, large, places, slope
+    if stride == 2 and channels <= 4:
+        tile = image_tile(places, features)
+        launch(
+            conv_up_image_kernel,
+            (-(-places // tile.rows),),
+            *arguments,
+            **_sizes(large, small),
+            ACTIVATION=activation,
+            BLOCK_PIXELS=tile.rows,
+            BLOCK_K=tile.k,
+            **_compiled(tile),
+        )
+        return large
+    tile = map_tile(places * stride**2, channels, features, widest=128)
+    launch(
+        conv_up_kernel,
+        (-(-channels // tile.columns) * stride**2, -(-places // tile.rows)),
+        *arguments,
+        **_sizes(large, small),
+        STRIDE=stride,
+        ACTIVATION=activation,
+        BLOCK_PIXELS=tile.rows,
+        BLOCK_CHANNELS=tile.columns,
+        BLOCK_K=tile.k,
+        **_compiled(tile),
+    )
+    return large
+
+
+def conv_weight(
+    large: Tensor,
+    small: Tensor,
+    y: Tensor | None,
+    slope: float,
+    stride: int,
+    dy_is_large: bool,
+    with_bias: bool,
+) -> tuple[Tensor, Tensor]:
+    """The gradients of weight and bias; the latter is empty if it isn't wanted."""
+    if not _multiplies(large.device):
+        return library.conv_weight(large, small, y, slope, stride, dy_is_large, with_bias)
+    dy = large if dy_is_large else small
+    weight, bias = empty_weight(large, small), empty_bias(dy, with_bias)
+    features, columns, pixels = weight.shape[0], TAPS**2 * large.shape[1], _pixels(small)
+    tile = weight_tile(features, columns, pixels)
+    parts, per_part = parts_of(tile, features, columns, pixels)
+    weights, biases = weight, bias
+    if parts > 1:
+        weights, biases = (
+            result.new_empty((parts, result.numel()), dtype=torch.float32)
+            for result in (weight, bias)
+        )
+    strip = min(64, max(16, dy.shape[1]))
+    strip = 1 << (strip - 1).bit_length()
+    strips = -(-bias.numel() // strip)
+    launch(
+        conv_weight_kernel,
+        (-(-features // tile.rows) * -(-columns // tile.columns) + strips, parts),
+        large,
+        small,
+        y,
+        weights,
+        dy if with_bias else None,
+        biases if with_bias else None,
+        pixels,
+        per_part,
+        _pixels(dy),
+        whole_loads(_pixels(dy), parts, tile.k),
+        slope,
+        **_sizes(large, small),
+        STRIDE=stride,
+        OUTPUTS=dy.shape[1],
+        BLOCK_FEATURES=tile.rows,
+        BLOCK_N=tile.columns,
+        BLOCK_PIXELS=tile.k,
+        BLOCK_OUTPUTS=strip,
+        **_compiled(tile),
+    )
+    if parts > 1:
+        blocks = sum_blocks(parts)
+        launch(
+            conv_sum_kernel,
+            (-(-weight.numel() // blocks["BLOCK"]) + -(-bias.numel() // blocks["BLOCK"]),),
+            weights,
+            biases if with_bias else None,
+            weight,
+            bias,
+            parts,
+            weight.numel(),
+            bias.numel(),
+            **blocks,
+        )
+    return weight, bias
+
+
+@functools.cache
+def _multiplies(device: torch.device) -> bool:
+    """Whether Triton uses the device's tensor cores."""
+    return device.type != "cuda" or torch.cuda.get_device_capability(device) >= (8, 0)
+
+
+def _pixels(maps: Tensor) -> int:
+    return maps.numel() // maps.shape[1]
+
+
+def _sizes(large: Tensor, small: Tensor) -> dict[str, int]:
+    _, channels, height, width = large.shape
+    _, features, rows, columns = small.shape
+    return {
+        "HEIGHT": height, "WIDTH": width, "CHANNELS": channels,
+        "ROWS": rows, "COLUMNS": columns, "FEATURES": features,
+    }  # fmt: skip
+
+
+def _compiled(tile: Tile) -> dict[str, int]:
+    # Left alone, ptxas aims at fewer registers, for more programs at a time, and spills.
+    return {"num_warps": tile.warps, "num_stages": tile.stages, "maxnreg": 255}

@@ -1,0 +1,189 @@
+"""conv's Triton kernels that make maps; the mathematics is in the package."""
+
+from __future__ import annotations
+
+from fastinfogan.kernels.conv.triton_patches import activate, multiply, patches, place
+from fastinfogan.kernels.triton_module import jit, tl
+
+
+@jit
+def conv_down_kernel(
+    large_ptr,
+    weight_ptr,
+    bias_ptr,  # or None
+    small_ptr,
+    pixels,  # of the small maps of all images
+    slope,
+    HEIGHT: tl.constexpr,  # of the large map
+    WIDTH: tl.constexpr,
+    CHANNELS: tl.constexpr,
+    ROWS: tl.constexpr,  # of the small map
+    COLUMNS: tl.constexpr,
+    FEATURES: tl.constexpr,
+    STRIDE: tl.constexpr,
+    ACTIVATION: tl.constexpr,
+    BLOCK_PIXELS: tl.constexpr,
+    BLOCK_FEATURES: tl.constexpr,
+    BLOCK_K: tl.constexpr,
+):
+    """Patches times the weight: a program has a tile of pixels and features."""
+    tile = tl.program_id(1)
+    first_image = tile * BLOCK_PIXELS // (ROWS * COLUMNS)
+    large_ptr += first_image.to(tl.int64) * (HEIGHT * WIDTH * CHANNELS)
+    p = tile * BLOCK_PIXELS + tl.arange(0, BLOCK_PIXELS)
+    image, row, column, inside = place(p, pixels, ROWS, COLUMNS)
+    image -= first_image
+    n = tl.program_id(0) * BLOCK_FEATURES + tl.arange(0, BLOCK_FEATURES)
+    there = n < FEATURES
+    k = tl.arange(0, BLOCK_K)
+    total = tl.zeros((BLOCK_PIXELS, BLOCK_FEATURES), tl.float32)
+    for step in range(0, tl.cdiv(16 * CHANNELS, BLOCK_K)):
+        first = step * BLOCK_K
+        a = patches(
+            large_ptr, image, row, column, inside, first,
+            HEIGHT, WIDTH, CHANNELS, STRIDE, BLOCK_K,
+        )  # fmt: skip
+        mask = there[:, None]
+        if 16 * CHANNELS % BLOCK_K != 0:
+            mask = mask & (first + k < 16 * CHANNELS)[None, :]
+        at = n[:, None] * (16 * CHANNELS) + (first + k)[None, :]
+        w = tl.load(weight_ptr + at, mask, other=0.0)
+        total = multiply(a, tl.trans(w), total)
+    if bias_ptr is not None:
+        total += tl.load(bias_ptr + n, there, other=0.0).to(tl.float32)[None, :]
+    total = activate(total, slope, ACTIVATION)
+    small_ptr += tile.to(tl.int64) * (BLOCK_PIXELS * FEATURES)
+    at = tl.arange(0, BLOCK_PIXELS)[:, None] * FEATURES + n[None, :]
+    tl.store(small_ptr + at, total.to(small_ptr.dtype.element_ty), inside[:, None] & there[None, :])
+
+
+@jit
+def conv_up_kernel(
+    small_ptr,
+    weight_ptr,
+    bias_ptr,  # or None
+    large_ptr,
+    places,  # pixels of one parity of all images
+    slope,
+    HEIGHT: tl.constexpr,  # of the large map
+    WIDTH: tl.constexpr,
+    CHANNELS: tl.constexpr,
+    ROWS: tl.constexpr,  # of the small map
+    COLUMNS: tl.constexpr,
+    FEATURES: tl.constexpr,
+    STRIDE: tl.constexpr,
+    ACTIVATION: tl.constexpr,
+    BLOCK_PIXELS: tl.constexpr,
+    BLOCK_CHANNELS: tl.constexpr,
+    BLOCK_K: tl.constexpr,
+):
+    """A program has a tile of channels and pixels whose rows, and columns, are all even or all odd.
+
+    With stride 2 such pixels are covered by the same 2x2 taps: that is a product, too.
+    """
+    REACH: tl.constexpr = 4 // STRIDE  # taps along an axis
+    STEPS: tl.constexpr = (FEATURES + BLOCK_K - 1) // BLOCK_K  # of each tap
+    HALF_HEIGHT: tl.constexpr = (HEIGHT + STRIDE - 1) // STRIDE
+    HALF_WIDTH: tl.constexpr = (WIDTH + STRIDE - 1) // STRIDE
+    parity = tl.program_id(0) % (STRIDE * STRIDE)
+    py, px = parity // STRIDE, parity % STRIDE
+    tile = tl.program_id(1)
+    first_image = tile * BLOCK_PIXELS // (HALF_HEIGHT * HALF_WIDTH)
+    small_ptr += first_image.to(tl.int64) * (ROWS * COLUMNS * FEATURES)
+    large_ptr += first_image.to(tl.int64) * (HEIGHT * WIDTH * CHANNELS)
+    p = tile * BLOCK_PIXELS + tl.arange(0, BLOCK_PIXELS)
+    image, row, column, inside = place(p, places, HALF_HEIGHT, HALF_WIDTH)
+    image -= first_image
+    # y = STRIDE i + ky - 1: tap t along an axis is of the small map's pixel i - t.
+    if STRIDE == 2:
+        i, j, ky, kx = row + py, column + px, 1 - py, 1 - px
+    else:
+        i, j, ky, kx = row + 1, column + 1, 0, 0
+    corner = ((image * ROWS + i) * COLUMNS + j) * FEATURES
+    n = tl.program_id(0) // (STRIDE * STRIDE) * BLOCK_CHANNELS + tl.arange(0, BLOCK_CHANNELS)
+    there = n < CHANNELS
+    total = tl.zeros((BLOCK_PIXELS, BLOCK_CHANNELS), tl.float32)
+    for step in range(0, REACH * REACH * STEPS):
+        tap = step // STEPS
+        ty, tx = tap // REACH, tap % REACH
+        m = (step - tap * STEPS) * BLOCK_K + tl.arange(0, BLOCK_K)
+        seen = inside & (i >= ty) & (i - ty < ROWS) & (j >= tx) & (j - tx < COLUMNS)
+        of_a, of_w = seen[:, None], there[None, :]
+        if FEATURES % BLOCK_K != 0:
+            of_a, of_w = of_a & (m < FEATURES)[None, :], of_w & (m < FEATURES)[:, None]
+        at = (corner - (ty * COLUMNS + tx) * FEATURES)[:, None] + m[None, :]
+        a = tl.load(small_ptr + at, of_a, other=0.0)
+        of_tap = ((ky + STRIDE * ty) * 4 + kx + STRIDE * tx) * CHANNELS
+        at = m[:, None] * (16 * CHANNELS) + (of_tap + n)[None, :]
+        total = multiply(a, tl.load(weight_ptr + at, of_w, other=0.0), total)
+    if bias_ptr is not None:
+        total += tl.load(bias_ptr + n, there, other=0.0).to(tl.float32)[None, :]
+    total = activate(total, slope, ACTIVATION)
+    y, x = row * STRIDE + py, column * STRIDE + px
+    inside &= (y < HEIGHT) & (x < WIDTH)
+    at = (((image * HEIGHT + y) * WIDTH + x) * CHANNELS)[:, None] + n[None, :]
+    tl.store(large_ptr + at, total.to(large_ptr.dtype.element_ty), inside[:, None] & there[None, :])
+
+
+@jit
+def conv_up_image_kernel(
+    small_ptr,
+    weight_ptr,
+    bias_ptr,  # or None
+    large_ptr,
+    places,  # quadruples of pixels of all images
+    slope,
+    HEIGHT: tl.constexpr,  # of the large map
+    WIDTH: tl.constexpr,
+    CHANNELS: tl.constexpr,
+    ROWS: tl.constexpr,  # of the small map
+    COLUMNS: tl.constexpr,
+    FEATURES: tl.constexpr,
+    ACTIVATION: tl.constexpr,
+    BLOCK_PIXELS: tl.constexpr,
+    BLOCK_K: tl.constexpr,
+):
+    """Stride 2 and up to 4 channels: a program has all numbers of 2x2 pixels, which are up to 16.
+
+    Together they see 3x3 pixels of the small map, so each of these is loaded 9 times, not 16; a
+    number whose taps don't reach that far has a 0 in the weight's place.
+    """
+    STEPS: tl.constexpr = (FEATURES + BLOCK_K - 1) // BLOCK_K  # of each pixel of the small map
+    HALF_HEIGHT: tl.constexpr = (HEIGHT + 1) // 2
+    HALF_WIDTH: tl.constexpr = (WIDTH + 1) // 2
+    tile = tl.program_id(0)
+    first_image = tile * BLOCK_PIXELS // (HALF_HEIGHT * HALF_WIDTH)
+    small_ptr += first_image.to(tl.int64) * (ROWS * COLUMNS * FEATURES)
+    large_ptr += first_image.to(tl.int64) * (HEIGHT * WIDTH * CHANNELS)
+    p = tile * BLOCK_PIXELS + tl.arange(0, BLOCK_PIXELS)
+    image, row, column, inside = place(p, places, HALF_HEIGHT, HALF_WIDTH)
+    image -= first_image
+    corner = ((image * ROWS + row) * COLUMNS + column) * FEATURES
+    n = tl.arange(0, 16)
+    parity = n // CHANNELS
+    channel = n - parity * CHANNELS
+    py, px = parity // 2, parity % 2
+    there = parity < 4
+    total = tl.zeros((BLOCK_PIXELS, 16), tl.float32)
+    for step in range(0, 9 * STEPS):
+        seen_from = step // STEPS
+        dy, dx = seen_from // 3 - 1, seen_from % 3 - 1
+        m = (step - seen_from * STEPS) * BLOCK_K + tl.arange(0, BLOCK_K)
+        i, j = row + dy, column + dx
+        ky, kx = 1 + py - 2 * dy, 1 + px - 2 * dx
+        of_a = (inside & (i >= 0) & (i < ROWS) & (j >= 0) & (j < COLUMNS))[:, None]
+        of_w = (there & (ky >= 0) & (ky < 4) & (kx >= 0) & (kx < 4))[None, :]
+        if FEATURES % BLOCK_K != 0:
+            of_a, of_w = of_a & (m < FEATURES)[None, :], of_w & (m < FEATURES)[:, None]
+        at = (corner + (dy * COLUMNS + dx) * FEATURES)[:, None] + m[None, :]
+        a = tl.load(small_ptr + at, of_a, other=0.0)
+        at = m[:, None] * (16 * CHANNELS) + ((ky * 4 + kx) * CHANNELS + channel)[None, :]
+        total = multiply(a, tl.load(weight_ptr + at, of_w, other=0.0), total)
+    if bias_ptr is not None:
+        total += tl.load(bias_ptr + channel, there, other=0.0).to(tl.float32)[None, :]
+    total = activate(total, slope, ACTIVATION)
+    y, x = (row * 2)[:, None] + py[None, :], (column * 2)[:, None] + px[None, :]
+    mask = inside[:, None] & there[None, :] & (y < HEIGHT) & (x < WIDTH)
+    at = ((image * HEIGHT)[:, None] + y) * WIDTH + x
+    at = at * CHANNELS + channel[None, :]
+    tl.store(large_ptr + at, total.to(large_ptr.dtype.element_ty), mask)
