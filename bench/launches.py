@@ -6,6 +6,7 @@ that what is recorded is what a GPU would be asked for: the same arguments, bloc
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -20,6 +21,7 @@ from fastinfogan.kernels.consistency import consistency
 from fastinfogan.kernels.gather import draw, gather, order
 from fastinfogan.kernels.jitter import MOST
 from fastinfogan.kernels.latents import latents
+from fastinfogan.kernels.linear import layout, linear_and_tail
 from fastinfogan.kernels.mi_loss import d_loss, g_loss, mi_loss
 from fastinfogan.kernels.philox import STREAM_FAKE
 from fastinfogan.kernels.triton_module import Launch
@@ -50,6 +52,18 @@ def bn_act_shapes() -> list[tuple[int, int]]:
                 pixels = 1 if layer.kind == "fc" else shape[1] * shape[2]
                 if layer.norm:
                     found.add((BATCH * pixels, layer.features))
+    return sorted(found)
+
+
+def linear_shapes() -> list[tuple[int, int]]:
+    """(outputs, inputs) of every fully connected layer that is small enough for our kernels."""
+    found = set()
+    for preset in PRESETS.values():
+        for stack in preset.architecture.rows(_spec_of(preset)).values():
+            for layer, before, _ in stack:
+                shape = (layer.features, math.prod(before))
+                if layer.kind == "fc" and layout.is_small(shape):
+                    found.add(shape)
     return sorted(found)
 
 
@@ -158,6 +172,19 @@ def _run_mi_loss(dtype: torch.dtype) -> None:
             loss(_empty(logits, dtype=dtype), q_params, values, codes, weights, impl="triton")
 
 
+def _run_linear(dtype: torch.dtype) -> None:
+    for outputs, inputs in linear_shapes():
+        for learning in (True, False):  # with D's and Q's gradients; in G's update without
+            x = _empty(2 * BATCH, inputs, dtype=dtype).requires_grad_()
+            parameters = _empty(outputs, inputs, dtype=dtype), _empty(outputs, dtype=dtype)
+            for parameter in parameters:
+                parameter.requires_grad_(learning)
+            tail = BATCH if outputs == 1 else 0  # D's head hands Q the generated images' rows on
+            y, rest = linear_and_tail(x, *parameters, tail, impl="triton")
+            results = (y, rest) if tail else (y,)
+            torch.autograd.backward(results, [torch.empty_like(part) for part in results])
+
+
 def _run_consistency(dtype: torch.dtype) -> None:
     for codes in loss_codes():
         if any(code.is_discrete for code in codes):
@@ -191,6 +218,7 @@ RUNS = (
     _run_latents,
     _run_gather,
     _run_mi_loss,
+    _run_linear,
     _run_consistency,
     _run_warp,
 )

@@ -27,12 +27,14 @@ class Kernel:
             in a program as most are.
         last: the same in the program that finishes last and merges what the others found, where
             there is one.
+        flop: of its matrix products, 2 for each product of two numbers.
     """
 
     read: str
     written: str
     trips: Callable[[Arguments, int], list[float]] = lambda a, loops: [1] * loops
     last: Callable[[Arguments, int], list[float]] | None = None
+    flop: Callable[[Arguments], int] = lambda a: 0
 
 
 def _rows(a: Arguments, loops: int) -> list[float]:
@@ -48,6 +50,25 @@ def _rows_and_parts(a: Arguments, loops: int) -> list[float]:
 def _none(a: Arguments, loops: int) -> list[float]:
     """Loops over groups, for running statistics or the weights' gradients: one program's."""
     return [0] * loops
+
+
+def _linear_forward(a: Arguments, loops: int) -> list[float]:
+    """A loop over blocks of inputs; a compiler may take some at a time."""
+    return [math.ceil(a["inputs"] / a["BLOCK_INPUTS"])] * loops
+
+
+def _linear_backward(a: Arguments, loops: int) -> list[float]:
+    """A loop over the program's rows."""
+    return [math.ceil(a["rows_per_program"] / a["BLOCK_ROWS"])] * loops
+
+
+def _product_flop(a: Arguments) -> int:
+    return 2 * a["rows"] * a["outputs"] * a["inputs"]
+
+
+def _gradients_flop(a: Arguments) -> int:
+    """That of x, and of the weight unless it is frozen."""
+    return _product_flop(a) * (1 if a["dweight"] is None else 2)
 
 
 # Where a loop's length depends on numbers on the device, it is a typical one.
@@ -67,6 +88,10 @@ KERNELS = {
     "draw_maps": Kernel("seed offset", "maps"),
     "gather": Kernel("images indices", "result"),
     "latents": Kernel("seed offset table", "inputs values"),
+    "linear_forward": Kernel("x weight bias", "y", _linear_forward, flop=_product_flop),
+    "linear_backward": Kernel(
+        "dy x weight dtail", "dx dweight dbias", _linear_backward, flop=_gradients_flop
+    ),
     "mi_loss": Kernel("q_params logits values table weights", "grads means total"),
     "order": Kernel("positions seed", "indices"),
     "warp_forward": Kernel("x maps fill", "y"),
@@ -101,11 +126,17 @@ def work_of(launch: Launch) -> Work:
         kernel=name,
         shape="x".join(map(str, launch.grid)),
         moved=moved_by(name, arguments),
+        flop=flop_of(launch),
         issue_s=h100.cycles(each * warps * instructions / h100.ISSUED),
         chain_s=h100.cycles(rounds * waits * h100.LATENCY),
         last_s=h100.cycles(after),
         ours=True,
     )
+
+
+def flop_of(launch: Launch) -> int:
+    """What the matrix products of a launch compute."""
+    return KERNELS[name_of(launch)].flop(arguments_of(launch))
 
 
 def arguments_of(launch: Launch) -> Arguments:

@@ -15,7 +15,7 @@ class Work:
         kernel: its name: of ours, or what the library's is for.
         shape: its grid or sizes, for people.
         moved: bytes read and written, each once.
-        flop: floating-point operations of products and convolutions; ours count as 0.
+        flop: floating-point operations of products and convolutions.
         arithmetic_s: seconds of those, at the assumed share of the peak.
         issue_s: seconds in which the SMs issue its instructions.
         chain_s: seconds in which loads wait for each other.

@@ -92,8 +92,8 @@ def judge(
             ones beside, uses their own statistics and leaves no trace in the running ones.
     """
     features = d.features(images, groups)
-    logits = d.logits(features)
-    fake, features_fake = images.chunk(groups)[-1], features.chunk(groups)[-1]
+    fake = images.chunk(groups)[-1]
+    logits, features_fake = d.logits_and_tail(features, len(fake))
     if not informed:
         fake, features_fake = fake.detach(), features_fake.detach()
     q_params = d.q_params(fake, features_fake)

@@ -1,0 +1,182 @@
+"""linear on a GPU: the Triton kernels of both directions and their launchers."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from fastinfogan.kernels.linear.layout import Gradients, empty_gradients
+from fastinfogan.kernels.triton_math import multiply
+from fastinfogan.kernels.triton_module import jit, launch, power_of_two, tl
+
+
+@jit
+def _linear_forward_kernel(
+    y_ptr,  # (rows, outputs), any float
+    x_ptr,  # (rows, inputs), like y
+    weight_ptr,  # (outputs, inputs), like y
+    bias_ptr,  # (outputs,), like y, or None
+    rows,
+    outputs,
+    inputs,
+    BLOCK_ROWS: tl.constexpr,
+    BLOCK_OUTPUTS: tl.constexpr,
+    BLOCK_INPUTS: tl.constexpr,
+):
+    """One program per block of rows, for all outputs."""
+    row = tl.program_id(0) * BLOCK_ROWS + tl.arange(0, BLOCK_ROWS)
+    output = tl.arange(0, BLOCK_OUTPUTS)
+    here, there = (row < rows)[:, None], (output < outputs)[None, :]
+    x_ptrs = x_ptr + row.to(tl.int64)[:, None] * inputs
+    weight_ptrs = weight_ptr + output[None, :] * inputs
+    y = tl.zeros((BLOCK_ROWS, BLOCK_OUTPUTS), tl.float32)
+    for start in range(0, inputs, BLOCK_INPUTS):
+        column = start + tl.arange(0, BLOCK_INPUTS)
+        inside = column < inputs
+        x = tl.load(x_ptrs + column[None, :], mask=here & inside[None, :], other=0.0)
+        weight = tl.load(weight_ptrs + column[:, None], mask=inside[:, None] & there, other=0.0)
+        if BLOCK_OUTPUTS == 1:
+            y += tl.sum(x.to(tl.float32) * tl.trans(weight).to(tl.float32), 1)[:, None]
+        else:
+            y = multiply(x, weight, y)
+    if bias_ptr is not None:
+        y += tl.load(bias_ptr + output, mask=output < outputs, other=0.0).to(tl.float32)[None, :]
+    y_ptrs = y_ptr + row.to(tl.int64)[:, None] * outputs + output[None, :]
+    tl.store(y_ptrs, y.to(y_ptr.dtype.element_ty), mask=here & there)
+
+
+@jit
+def _linear_backward_kernel(
+    dx_ptr,  # (rows, inputs), any float
+    dweight_ptr,  # (outputs, inputs), like dx, or None
+    dbias_ptr,  # (outputs,), like dx, or None
+    dy_ptr,  # (rows, outputs), like dx
+    x_ptr,  # (rows, inputs), like dx, or None
+    weight_ptr,  # (outputs, inputs), like dx
+    dtail_ptr,  # (rows - before, inputs), like dx: added to the last rows of dx; or None
+    rows,
+    outputs,
+    inputs,
+    before,
+    rows_per_program,
+    BLOCK_ROWS: tl.constexpr,
+    BLOCK_OUTPUTS: tl.constexpr,
+    BLOCK_INPUTS: tl.constexpr,
+):
+    """Programs (i, j): strip i of the inputs, and of the rows part j.
+
+    With gradients of the parameters there is one part: a program has all rows of its strip.
+    """
+    column = tl.program_id(0) * BLOCK_INPUTS + tl.arange(0, BLOCK_INPUTS)
+    output = tl.arange(0, BLOCK_OUTPUTS)
+    inside, there = (column < inputs)[None, :], output < outputs
+    strip = output[:, None] * inputs + column[None, :]
+    strip_mask = there[:, None] & inside
+    weight = tl.load(weight_ptr + strip, mask=strip_mask, other=0.0)
+    dtype: tl.constexpr = dx_ptr.dtype.element_ty
+    dweight = tl.zeros((BLOCK_OUTPUTS, BLOCK_INPUTS), tl.float32)
+    dbias = tl.zeros((BLOCK_OUTPUTS,), tl.float32)
+    first = tl.program_id(1) * rows_per_program
+    for start in range(first, tl.minimum(first + rows_per_program, rows), BLOCK_ROWS):
+        row = start + tl.arange(0, BLOCK_ROWS)
+        here = (row < rows)[:, None]
+        far = row.to(tl.int64)[:, None]
+        dy = tl.load(
+            dy_ptr + far * outputs + output[None, :], mask=here & there[None, :], other=0.0
+        )
+        at = far * inputs + column[None, :]
+        if BLOCK_OUTPUTS == 1:
+            dx = dy.to(tl.float32) * weight.to(tl.float32)
+        else:
+            dx = multiply(dy, weight, tl.zeros((BLOCK_ROWS, BLOCK_INPUTS), tl.float32))
+        if dtail_ptr is not None:
+            behind = here & inside & (row >= before)[:, None]
+            tail_ptrs = dtail_ptr + (far - before) * inputs + column[None, :]
+            dx += tl.load(tail_ptrs, mask=behind, other=0.0).to(tl.float32)
+        tl.store(dx_ptr + at, dx.to(dtype), mask=here & inside)
+        if dweight_ptr is not None:
+            x = tl.load(x_ptr + at, mask=here & inside, other=0.0)
+            if BLOCK_OUTPUTS == 1:
+                dweight += tl.sum(dy.to(tl.float32) * x.to(tl.float32), 0)[None, :]
+            else:
+                dweight = multiply(tl.trans(dy), x, dweight)
+            dbias += tl.sum(dy.to(tl.float32), 0)
+    if dweight_ptr is not None:
+        tl.store(dweight_ptr + strip, dweight.to(dtype), mask=strip_mask)
+        if tl.program_id(0) == 0:
+            tl.store(dbias_ptr + output, dbias.to(dtype), mask=there)
+
+
+def block_outputs_of(outputs: int) -> int:
+    """1 needs no matrix product; otherwise a product's smallest side, or more."""
+    return 1 if outputs == 1 else max(16, power_of_two(outputs))
+
+
+def forward_blocks_of(outputs: int) -> dict[str, int]:
+    """With one output 4 rows, 8 KiB of each; else 16 rows, a few inputs at a time."""
+    block_outputs = block_outputs_of(outputs)
+    rows, inputs = (4, 1024) if outputs == 1 else (16, 64 if block_outputs <= 32 else 32)
+    return {
+        "BLOCK_ROWS": rows,
+        "BLOCK_OUTPUTS": block_outputs,
+        "BLOCK_INPUTS": inputs,
+        "num_warps": 4,
+    }
+
+
+def backward_blocks_of(outputs: int, inputs: int) -> dict[str, int]:
+    """Narrow strips, since programs are few: 8 for 128 inputs, 32 for 1,024."""
+    block_outputs = block_outputs_of(outputs)
+    return {
+        "BLOCK_ROWS": 64 if block_outputs <= 32 else 32,
+        "BLOCK_OUTPUTS": block_outputs,
+        "BLOCK_INPUTS": 32 if inputs >= 1024 else 16,
+        "num_warps": 4 if block_outputs <= 32 else 8,
+    }
+
+
+def linear_forward(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """The layer as a registered op, on a GPU or interpreted."""
+    (rows, inputs), outputs = x.shape, weight.shape[0]
+    y = x.new_empty((rows, outputs))
+    blocks = forward_blocks_of(outputs)
+    launch(
+        _linear_forward_kernel,
+        (-(-rows // blocks["BLOCK_ROWS"]),),
+        y,
+        x,
+        weight,
+        bias,
+        rows,
+        outputs,
+        inputs,
+        **blocks,
+    )
+    return y
+
+
+def linear_backward(
+    dy: Tensor, x: Tensor | None, weight: Tensor, dtail: Tensor | None
+) -> Gradients:
+    """Its gradients as a registered op; without x that of x alone."""
+    (outputs, inputs), rows = weight.shape, dy.shape[0]
+    dx, dweight, dbias = gradients = empty_gradients(dy, x, weight, dtail)
+    blocks = backward_blocks_of(outputs, inputs)
+    rows_per_program = blocks["BLOCK_ROWS"] if x is None else rows
+    launch(
+        _linear_backward_kernel,
+        (-(-inputs // blocks["BLOCK_INPUTS"]), -(-rows // rows_per_program)),
+        dx,
+        None if x is None else dweight,
+        None if x is None else dbias,
+        dy,
+        x,
+        weight,
+        dtail,
+        rows,
+        outputs,
+        inputs,
+        rows if dtail is None else rows - dtail.shape[0],
+        rows_per_program,
+        **blocks,
+    )
+    return gradients
