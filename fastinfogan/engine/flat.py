@@ -90,6 +90,11 @@ class FlatAdam:
         if self._half is not None:
             self._half.copy_(self._flat)
 
+    def apart(self) -> nn.Module:
+        """``compute`` once more: the same weights in memory, with gradients of their own."""
+        own = {id(p): nn.Parameter(p.detach()) for p in self.trained}
+        return copy.deepcopy(self.compute, own)  # as in _twin
+
     def zero_grad(self) -> None:
         """Forget the gradients; the next backward pass brings tensors of its own."""
         for parameter in self.trained:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Generic, TypeVar
 
 import torch
 from torch import Tensor
@@ -10,13 +11,14 @@ from torch import Tensor
 from fastinfogan.config import TrainConfig
 from fastinfogan.engine.flat import FlatAdam
 from fastinfogan.engine.loss_scale import LossScale
-from fastinfogan.engine.objective import Objective, View, judge
+from fastinfogan.engine.objective import Objective, View, judge, look
 from fastinfogan.kernels.warp import warp
 from fastinfogan.model.networks import Discriminator, Generator, frozen
 from fastinfogan.model.reference import Batch, Inputs, Losses
 from fastinfogan.plan import Plan
 
 Judge = Callable[..., View]  # as ``objective.judge``
+Made = TypeVar("Made")
 
 
 class FastEngine:
@@ -26,6 +28,10 @@ class FastEngine:
     would, with matrix products twice as tall. Each loss with its gradient is one launch, and so is
     each network's update. With ``--amp`` the passes run on half-precision twins of the networks
     (``FlatAdam.compute``); statistics, losses, moments and weights proper stay in float32.
+
+    With L_cons D learns from a second pass, of the changed copies. It shares nothing with the first
+    but the weights, so on a GPU both directions of it run beside the first one's backward pass, and
+    the two gradients are then added up in a launch for each dtype.
 
     Args:
         config: resolved.
@@ -60,16 +66,18 @@ class FastEngine:
         self.adam_g = optimizer(self.generator, optim.lr_g, betas, plan.half)
         self.loss_scale = LossScale(device) if plan.half == torch.float16 else None
         self._one = torch.ones((), device=device, dtype=dtype)
+        self._weight = torch.full_like(self._one, optim.consistency)
+        self._d_apart = self.adam_d.apart() if optim.consistency > 0 else None
         self._side = torch.cuda.Stream(device) if device.type == "cuda" else None
-        self._generate, self._judge = self.adam_g.compute, judge
+        self._generate, self._judge, self._look = self.adam_g.compute, judge, look
         if plan.compile:
             # Dynamo counts what it compiles per function, and a program may make many engines.
             torch.compiler.reset()
             # Apart: one graph with both backward passes in it compiles far longer. Deterministic:
             # a continued run must not choose other reductions because they ran faster today.
-            self._generate, self._judge = (
+            self._generate, self._judge, self._look = (
                 torch.compile(f, fullgraph=True, dynamic=False, options={"deterministic": True})
-                for f in (self._generate, self._judge)
+                for f in (self._generate, self._judge, self._look)
             )
         self.step = self._alternating if optim.update == "alternating" else self._simultaneous
 
@@ -91,10 +99,13 @@ class FastEngine:
         fake_g = _Beside(self._side, lambda: self._fake(batch.inputs_g, batch))
 
         images = torch.cat([batch.real, fake])
-        view = self._judge(d, images, 2, objective.informed, batch.copy)
-        total, terms, disagreement = objective.d_loss(view, batch.inputs_d.values)
+        view = self._judge(d, images, 2, objective.informed, batch.copy is not None)
+        agreed = self._agree(view.q_image, batch.copy)
+        total, terms = objective.d_loss(view, batch.inputs_d.values, self._seed)
         self.adam_d.zero_grad()
-        total.backward(self._seed(total))
+        total.backward(self._seed.view_as(total))
+        if agreed is not None:
+            _add(self.adam_d.trained, agreed.result()[1])
         self.adam_d.step(self.loss_scale)
 
         with frozen(d):
@@ -102,46 +113,85 @@ class FastEngine:
                 view = self._judge(d, fake_g.result(), 1, True)
             else:
                 view = View(d.logits(d.features(fake_g.result())), None)
-            total, terms_g = objective.g_loss(view, batch.inputs_g.values)
+            total, terms_g = objective.g_loss(view, batch.inputs_g.values, self._seed)
             self.adam_g.zero_grad()
-            total.backward(self._seed(total))
+            total.backward(self._seed.view_as(total))
         self.adam_g.step(self.loss_scale)
-        return self._report(terms, terms_g, disagreement)
+        return self._report(terms, terms_g, agreed)
 
     def _simultaneous(self, batch: Batch) -> Losses:
         """One draw of codes and one pass through D serve both updates."""
         objective, d = self.objective, self.adam_d.compute
         values = batch.inputs_d.values
         images = torch.cat([batch.real, self._fake(batch.inputs_d, batch)])
-        view = self._judge(d, images, 2, objective.informed, batch.copy)
-        d_total, terms, disagreement = objective.d_loss(view, values)
+        view = self._judge(d, images, 2, objective.informed, batch.copy is not None)
+        agreed = self._agree(view.q_image, batch.copy)
+        d_total, terms = objective.d_loss(view, values, self._seed)
         g_view = View(view.logits.chunk(2)[1], view.q_params)
-        g_total, terms_g = objective.g_loss(g_view, values)
+        g_total, terms_g = objective.g_loss(g_view, values, self._seed)
         # Both gradients come from the weights before either update.
         for adam, total, keep in ((self.adam_d, d_total, True), (self.adam_g, g_total, False)):
-            grads = torch.autograd.grad(total, adam.trained, self._seed(total), retain_graph=keep)
+            seed = self._seed.view_as(total)
+            grads = torch.autograd.grad(total, adam.trained, seed, retain_graph=keep)
             for parameter, grad in zip(adam.trained, grads, strict=True):
                 parameter.grad = grad
+        if agreed is not None:
+            _add(self.adam_d.trained, agreed.result()[1])
         self.adam_d.step(self.loss_scale)
         self.adam_g.step(self.loss_scale)
-        return self._report(terms, terms_g, disagreement)
+        return self._report(terms, terms_g, agreed)
 
     def _fake(self, inputs: Inputs, batch: Batch) -> Tensor:
         """G's images as D and Q get to see them."""
         images = self._generate(inputs.latents)
         return images if inputs.maps is None else warp(images, inputs.maps, batch.fill, self._range)
 
-    def _seed(self, total: Tensor) -> Tensor:
+    @property
+    def _seed(self) -> Tensor:
         """What a backward pass begins with: 1, or the loss scale."""
-        return (self._one if self.loss_scale is None else self.loss_scale.value).view_as(total)
+        return self._one if self.loss_scale is None else self.loss_scale.value
 
-    def _report(self, terms: Tensor, terms_g: Tensor, disagreement: Tensor | None) -> Losses:
+    def _agree(self, q_image: Tensor | None, copy: Tensor | None) -> _Beside[_Agreement] | None:
+        """L_cons and its gradients of D's and Q's weights, if it takes part."""
+        if copy is None:
+            return None
+
+        def call() -> _Agreement:
+            seed = self._weight if self.loss_scale is None else self._weight * self.loss_scale.value
+            q_copy = self._look(self._d_apart, copy)
+            disagreement = self.objective.disagreement(q_image, q_copy, seed)
+            disagreement.backward(seed.view_as(disagreement))
+            gradients = []
+            for weight in self._d_apart.parameters():
+                gradients.append(weight.grad)
+                weight.grad = None
+            return disagreement.detach(), gradients
+
+        return _Beside(self._side, call)
+
+    def _report(self, terms: Tensor, terms_g: Tensor, agreed: _Beside[_Agreement] | None) -> Losses:
         if self.loss_scale is not None:
             self.loss_scale.update()
+        disagreement = None if agreed is None else agreed.result()[0]
         return Losses(terms[0], terms_g[0], terms[1:], disagreement)
 
 
-class _Beside:
+_Agreement = tuple[Tensor, Sequence[Tensor | None]]
+
+
+def _add(weights: Sequence[Tensor], others: Sequence[Tensor | None]) -> None:
+    """Add others to the weights' gradients, in place: a launch for each dtype."""
+    by_dtype: dict[torch.dtype, tuple[list[Tensor], list[Tensor]]] = {}
+    for weight, other in zip(weights, others, strict=True):
+        if other is not None:
+            gradients, more = by_dtype.setdefault(other.dtype, ([], []))
+            gradients.append(weight.grad)
+            more.append(other)
+    for gradients, more in by_dtype.values():
+        torch._foreach_add_(gradients, more)
+
+
+class _Beside(Generic[Made]):
     """A call that runs at once on another stream, or, without one, when its result is wanted.
 
     (On a CPU an early call would only keep its activations for longer.) Arguments and result
@@ -150,16 +200,19 @@ class _Beside:
     would keep their memory from being used again.
     """
 
-    def __init__(self, stream: torch.cuda.Stream | None, function: Callable[[], Tensor]) -> None:
+    def __init__(self, stream: torch.cuda.Stream | None, function: Callable[[], Made]) -> None:
         self._stream, self._later = stream, function
         if stream is not None:
             stream.wait_stream(torch.cuda.current_stream())
             with torch.cuda.stream(stream):
                 self._made = function()
 
-    def result(self) -> Tensor:
+    def result(self) -> Made:
         """What the call returned, for use on the current stream."""
-        if self._stream is None:
-            return self._later()
-        torch.cuda.current_stream().wait_stream(self._stream)
+        if self._later is not None:
+            if self._stream is None:
+                self._made = self._later()
+            else:
+                torch.cuda.current_stream().wait_stream(self._stream)
+            self._later = None
         return self._made
