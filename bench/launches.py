@@ -144,11 +144,8 @@ def _run_adam(dtype: torch.dtype) -> None:
 
 def _run_latents(dtype: torch.dtype) -> None:
     for spec in latent_specs():
-        for shift in (0, BATCH):  # an iteration's first and second draw
-            latents(
-                spec.noise, spec.codes, BATCH, _number(), _number(), shift=shift, dtype=dtype,
-                impl="triton",
-            )  # fmt: skip
+        for batch in (BATCH, 2 * BATCH):  # simultaneous updates; alternating ones
+            latents(spec.noise, spec.codes, batch, _number(), _number(), dtype=dtype, impl="triton")
 
 
 def _run_gather(dtype: torch.dtype) -> None:
@@ -195,10 +192,7 @@ def _run_consistency(dtype: torch.dtype) -> None:
 def _run_warp(dtype: torch.dtype) -> None:
     for height, width, channels in image_shapes():
         x = _empty(BATCH, channels, height, width, dtype=dtype).requires_grad_()
-        for shift in (0, BATCH):  # an iteration's first and second draw
-            maps = draw_maps(
-                MOST, BATCH, _number(), _number(), STREAM_FAKE, shift=shift, impl="triton"
-            )
+        maps = draw_maps(MOST, BATCH, _number(), _number(), STREAM_FAKE, impl="triton")
         y = warp(x, maps, _empty(channels), impl="triton")
         y.backward(torch.empty_like(y))
 

@@ -61,34 +61,33 @@ class Draws:
 
     def next(self) -> Batch:
         """What the next iteration consumes."""
-        inputs = [self._draw(shift=i * self._size) for i in range(self._per_iteration)]
+        inputs = self._inputs()
         real, copy = self._feed.next(), None
         if self._copy is not None:
             copy = self._changed(real, self._maps(self._copy, STREAM_COPY))
         if self._augment is not None:
             real = self._changed(real, self._maps(self._augment, STREAM_REAL))
         self._offset += self.latent_offset(1)
-        inputs_g = inputs[1] if len(inputs) == 2 else None
-        return Batch(real, inputs[0], inputs_g, copy, self._fill)
+        return Batch(real, inputs[0], inputs[1] if inputs[1:] else None, copy, self._fill)
 
     def latent_offset(self, iteration: int) -> int:
         """Latent samples drawn before ``iteration``."""
         return iteration * self._per_iteration * self._size
 
-    def _draw(self, shift: int) -> Inputs:
-        spec = self._spec
-        drawn = latents(
-            spec.noise, spec.codes, self._size, self._seed, self._offset, shift=shift,
-            dtype=self._dtype,
-        )  # fmt: skip
-        maps = None
+    def _inputs(self) -> list[Inputs]:
+        """Of each update with a draw of its own: D's, then G's. One launch draws for both."""
+        spec, samples = self._spec, self._per_iteration * self._size
+        drawn = list(
+            latents(spec.noise, spec.codes, samples, self._seed, self._offset, dtype=self._dtype)
+        )
         if self._augment is not None:
-            maps = self._maps(self._augment, STREAM_FAKE, shift)
-        return Inputs(*drawn, maps)
+            drawn.append(self._maps(self._augment, STREAM_FAKE, samples))
+        parts = zip(*(numbers.split(self._size) for numbers in drawn), strict=True)
+        return [Inputs(*part) for part in parts]
 
-    def _maps(self, jitter: Jitter, stream: int, shift: int = 0) -> Tensor:
+    def _maps(self, jitter: Jitter, stream: int, samples: int | None = None) -> Tensor:
         return draw_maps(
-            jitter, self._size, self._seed, self._offset, stream, shift=shift,
+            jitter, samples or self._size, self._seed, self._offset, stream,
             output_range=self._range,
         )  # fmt: skip
 
