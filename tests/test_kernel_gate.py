@@ -107,6 +107,13 @@ def test_heads_are_those_of_the_presets():
     ]  # fmt: skip
 
 
+def test_first_layers_are_those_of_generators_with_unaligned_inputs():
+    """(outputs, inputs)."""
+    assert launches.first_layers() == [
+        (256, 26), (1024, 74), (1024, 133), (1024, 189), (1792, 228), (4096, 142),
+    ]  # fmt: skip
+
+
 def test_the_codes_are_those_of_the_presets_and_the_most_there_can_be():
     presets = ("cat10,2xuni", "4xcat10,4xuni:learned", "10xcat10", "5xuni:learned",
                "3xcat20,uni:learned", "cat10", "cat10,4xuni")  # fmt: skip
@@ -151,6 +158,7 @@ def test_launches_are_recorded_once_per_thing_to_compile():
         "_mi_loss_kernel",
         "_linear_forward_kernel",
         "_linear_backward_kernel",
+        "_linear_weight_kernel",
         "_consistency_kernel",
         "_draw_maps_kernel",
         "_warp_forward_kernel",

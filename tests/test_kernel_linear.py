@@ -18,6 +18,8 @@ CASES = {
     "outputs that fill a block, a tail that isn't a block": ((37, 50), 16, 11),
     "wide, as ten codes of ten categories": ((33, 70), 100, 0),
     "one row, one input": ((1, 1), 2, 1),
+    "more outputs than a program holds": ((35, 21), 150, 0),
+    "as many, with a tail": ((35, 21), 150, 5),
 }
 NAMES = ("y", "dx", "dweight", "dbias")
 TRITON = [target for target in TARGETS if "triton" in str(target)]
@@ -97,6 +99,7 @@ def test_opcheck(impl, device):
     torch.library.opcheck(ops.linear_forward_triton.default, (x, weight, bias))
     torch.library.opcheck(ops.linear_backward_triton.default, (dy, x, weight, dtail))
     torch.library.opcheck(ops.linear_backward_triton.default, (dy, None, weight, None))
+    torch.library.opcheck(ops.linear_weight_triton.default, (dy, x))
 
 
 @pytest.mark.parametrize(("impl", "device"), TRITON_PLACES)
@@ -135,6 +138,25 @@ def test_heads_are_ours_and_hidden_layers_are_the_library_s(weight, small):
     launched = [launch.kernel.__name__ for launch in triton_module.recorded]
     triton_module.recorded.clear()
     assert launched == (["_linear_forward_kernel", "_linear_backward_kernel"] if small else [])
+
+
+@pytest.mark.parametrize(
+    ("inputs", "wanted", "ours"),
+    [(74, False, True), (228, False, True), (133, False, True), (72, False, False),
+     (74, True, False), (260, False, False)],
+)  # fmt: skip
+def test_layers_with_few_unaligned_inputs_are_ours_if_nothing_goes_back_to_these(
+    inputs, wanted, ours
+):
+    if not triton_module.INSTALLED:
+        pytest.skip("Triton is not installed")
+    x = torch.empty(8, inputs, device="meta", requires_grad=wanted)
+    weight = torch.empty(1024, inputs, device="meta", requires_grad=True)
+    triton_module.recorded.clear()
+    linear(x, weight, None).sum().backward()
+    launched = [launch.kernel.__name__ for launch in triton_module.recorded]
+    triton_module.recorded.clear()
+    assert launched == (["_linear_forward_kernel", "_linear_weight_kernel"] if ours else [])
 
 
 def test_the_cpu_takes_torch_s_own():

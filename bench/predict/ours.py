@@ -62,6 +62,10 @@ def _linear_backward(a: Arguments, loops: int) -> list[float]:
     return [math.ceil(a["rows_per_program"] / a["BLOCK_ROWS"])] * loops
 
 
+def _all_rows(a: Arguments, loops: int) -> list[float]:
+    return [math.ceil(a["rows"] / a["BLOCK_ROWS"])] * loops
+
+
 def _product_flop(a: Arguments) -> int:
     return 2 * a["rows"] * a["outputs"] * a["inputs"]
 
@@ -92,6 +96,7 @@ KERNELS = {
     "linear_backward": Kernel(
         "dy x weight dtail", "dx dweight dbias", _linear_backward, flop=_gradients_flop
     ),
+    "linear_weight": Kernel("dy x", "dweight dbias", _all_rows, flop=_product_flop),
     "mi_loss": Kernel("q_params logits values table weights", "grads means total"),
     "order": Kernel("positions seed", "indices"),
     "warp_forward": Kernel("x maps fill", "y"),

@@ -1,9 +1,11 @@
-"""A fully connected layer with few outputs: a head.
+"""A fully connected layer that is too small for a library: a head, or G's first one.
 
     y = x W^T + bias        dx = dy W        dW = dy^T x        dbias = sum of dy's rows
 
 A library takes a launch for each of these products and one for each bias, and with a single output
-or a dozen each is far too small for a GPU. Here forward and backward are one launch each.
+or a dozen each is far too small for a GPU. Here forward and backward are one launch each. G's first
+layer has outputs enough, but some 74 inputs: rows that aren't aligned for a library's fast kernels.
+Nothing goes back to noise and codes, so it has a forward and a gradient of the weight.
 
 A head often shares its input with another reader of the last rows: D's judges all images, Q's
 looks at the generated ones. ``linear_and_tail`` hands these rows on, and adds the gradient that
@@ -22,7 +24,7 @@ from torch.nn import functional as F
 import fastinfogan.kernels.linear.registration  # noqa: F401  (registers what op() gives)
 from fastinfogan.kernels.dispatch import TRITON_DTYPES, Impl, choose, op
 from fastinfogan.kernels.linear.arguments import check
-from fastinfogan.kernels.linear.layout import is_small
+from fastinfogan.kernels.linear.layout import MOST_OUTPUTS, is_odd, is_small
 
 
 def linear_reference(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -49,10 +51,22 @@ class LinearFunction(torch.autograd.Function):
     def backward(ctx, dy: Tensor | None, dtail: Tensor | None) -> tuple[Tensor | None, ...]:
         x, weight = ctx.saved_tensors
         wants = ctx.needs_input_grad[:3]
+        outputs = weight.shape[0]
         if dy is None:  # only the tail was of use
-            dy = weight.new_zeros((ctx.rows, weight.shape[0]))
-        dtail = None if dtail is None else dtail.contiguous()
-        gradients = op("linear_backward", ctx.impl, dy)(dy.contiguous(), x, weight, dtail)
+            dy = weight.new_zeros((ctx.rows, outputs))
+        dy = dy.contiguous()
+        if outputs > MOST_OUTPUTS:
+            dx = dweight = dbias = None
+            if wants[0]:
+                dx = dy @ weight
+                if dtail is not None:
+                    dx[ctx.rows - len(dtail) :] += dtail
+            if x is not None:
+                dweight, dbias = op("linear_weight", ctx.impl, dy)(dy, x)
+            gradients = dx, dweight, dbias
+        else:
+            dtail = None if dtail is None else dtail.contiguous()
+            gradients = op("linear_backward", ctx.impl, dy)(dy, x, weight, dtail)
         given = [g if wanted else None for g, wanted in zip(gradients, wants, strict=True)]
         return *given, None, None
 
@@ -66,7 +80,8 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None, impl: Impl = "auto") 
         weight: (O, I) of the same dtype; the same goes for its strides.
         bias: (O,) of the same dtype, or None.
         impl: see ``dispatch.choose``. "auto" on a GPU takes "triton" where there are few outputs
-            (``layout.is_small``), and torch's own layer, "reference", everywhere else.
+            (``layout.is_small``), or few inputs, unaligned, whose gradient nobody wants
+            (``layout.is_odd``), and torch's own layer, "reference", everywhere else.
 
     Returns:
         (B, O), of the same dtype.
@@ -95,7 +110,8 @@ def linear_and_tail(
     """
     check(x, weight, bias, tail)
     chosen = choose("linear", impl, x, native=(), triton=TRITON_DTYPES)
-    if chosen == "reference" or (impl == "auto" and not is_small(weight.shape)):
+    ours = is_small(weight.shape) or (is_odd(weight.shape) and not x.requires_grad)
+    if chosen == "reference" or (impl == "auto" and not ours):
         return linear_reference(x, weight, bias), x[x.shape[0] - tail :]
     bias = None if bias is None else bias.contiguous()
     return LinearFunction.apply(x.contiguous(), weight.contiguous(), bias, tail, chosen)

@@ -1,10 +1,10 @@
-"""Registers linear's two ops with torch, in Triton, when imported."""
+"""Registers linear's three ops with torch, in Triton, when imported."""
 
 from __future__ import annotations
 
 from fastinfogan.kernels.dispatch import register
 from fastinfogan.kernels.linear import triton
-from fastinfogan.kernels.linear.layout import empty_gradients
+from fastinfogan.kernels.linear.layout import empty_gradients, empty_weight
 
 
 def _fake_forward(x, weight, bias):
@@ -21,4 +21,9 @@ register(
     "-> (Tensor, Tensor, Tensor)",
     triton=triton.linear_backward,
     fake=lambda impl: empty_gradients,
+)
+register(
+    "linear_weight(Tensor dy, Tensor x) -> (Tensor, Tensor)",
+    triton=triton.linear_weight,
+    fake=lambda impl: empty_weight,
 )
