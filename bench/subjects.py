@@ -184,7 +184,8 @@ class SeparateAdam:
         if half == torch.float16:
             raise UserError("separate-adam: it has no loss scaling; bfloat16 works")
         flat = FlatAdam(network, lr, betas, half)
-        self.compute, self.zero_grad, self.publish = flat.compute, flat.zero_grad, flat.publish
+        self.compute, self.apart = flat.compute, flat.apart
+        self.zero_grad, self.publish = flat.zero_grad, flat.publish
         self.trained, self._parameters = flat.trained, list(flat.state)
         both = zip(self.trained, self._parameters, strict=True)
         pairs = [(t, p) for t, p in both if t is not p]

@@ -6,6 +6,7 @@ import warnings
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -13,15 +14,16 @@ import torch
 from engine_cases import CASES, batch_of, tiny
 from safetensors.torch import load_file
 
-from fastinfogan.config import ModelConfig, OptimConfig, RunConfig, TrainConfig
+from bench.runner import draws_of
+from fastinfogan.config import ModelConfig, OptimConfig, RunConfig, TrainConfig, preset_config
 from fastinfogan.data import ImageData
 from fastinfogan.data.feeds.feed import Batches
 from fastinfogan.data.feeds.resident import ResidentFeed
 from fastinfogan.data.feeds.streamed import StreamedFeed
 from fastinfogan.engine.build import build_engine
-from fastinfogan.engine.draws import Draws, fill_of
+from fastinfogan.engine.draws import Draws, _tensors, fill_of
 from fastinfogan.engine.graph import LENGTHS, WARMUP, Captured, Eager
-from fastinfogan.plan import make_plan
+from fastinfogan.plan import Plan, make_plan
 from fastinfogan.training.checkpoint import engine_state
 from fastinfogan.training.metrics import Window
 from fastinfogan.training.trainer import train
@@ -159,6 +161,64 @@ def test_nothing_that_an_iteration_leaves_keeps_its_graph_alive(case):
     assert not [t for t in left if t is not None and t.requires_grad]
 
 
+@pytest.mark.usefixtures("narrow_presets")
+@pytest.mark.parametrize("case", ["mnist", "simultaneous", "both"])
+def test_what_is_drawn_ahead_is_what_would_be_drawn(case):
+    """The same batches in the same order, always in the same memory, and after going elsewhere."""
+    config = CASES[case]
+    plain, ahead = (draws_of(config, torch.device("cpu"), torch.float32) for _ in range(2))
+    memory = set()
+    for start in (0, 7):
+        for draws in (plain, ahead):
+            draws.seek(start)
+        for _ in range(4):
+            expected, got = plain.next(), ahead.next()
+            tensors = _tensors(expected), _tensors(got)
+            assert all(torch.equal(a, b) for a, b in zip(*tensors, strict=True))
+            ahead.draw_ahead()
+            memory.add(tuple(t.data_ptr() for t in _tensors(ahead.next())))
+    assert len(memory) == 1
+
+
+@pytest.mark.usefixtures("narrow_presets")
+@pytest.mark.parametrize("case", ["mnist", "simultaneous"])
+def test_an_engine_draws_ahead_once_a_batch_is_consumed(case):
+    """After all that reads it, and within the iteration."""
+    config = CASES[case]
+    engine = build_engine(config, make_plan(replace(config.run, device="cpu"), iterations=2))
+    batch, seen = batch_of(config, 0, torch.float32), []
+
+    def meanwhile():
+        seen.append(all(weight.grad is not None for weight in engine.adam_g.trained))
+        for tensor in _tensors(batch):
+            tensor.fill_(float("nan"))
+
+    engine.meanwhile = meanwhile
+    losses = engine.step(batch)
+    assert seen == [True]
+    assert all(loss is None or loss.isfinite().all() for loss in losses)
+    weights = (*engine.discriminator.parameters(), *engine.generator.parameters())
+    assert all(weight.isfinite().all() for weight in weights)
+
+
+def test_drawing_ahead_takes_a_gpu_images_that_are_there_and_the_fast_engine():
+    class Feed(NamedTuple):
+        prepare: Any = None
+        device: torch.device = torch.device("meta")
+
+    config = preset_config("mnist")
+    plan = Plan(torch.device("meta"))
+    reference = build_engine(replace(config, run=replace(config.run, engine="reference")), plan)
+    for feed, engine, goes in (
+        (Feed(), build_engine(config, plan), True),
+        (Feed(device=torch.device("cpu")), build_engine(config, plan), False),
+        (Feed(prepare=print), build_engine(config, plan), False),
+        (Feed(), reference, False),
+    ):
+        Draws(config, feed, torch.float32).beside(engine)
+        assert (getattr(engine, "meanwhile", None) is not None) == goes
+
+
 def test_eager_prepares_before_it_iterates():
     events = []
     Eager(lambda: events.append("iterate"), lambda: events.append("prepare")).run(2)
@@ -177,6 +237,8 @@ def run_on_gpu(kind, config, streamed, stops, one_stream=False):
     data = ImageData("random", images, None, None)
     feed = (StreamedFeed if streamed else ResidentFeed)(data, batches)
     draws = Draws(config, feed, plan.input_dtype, fill_of(data, (0.0, 1.0), plan.device))
+    if not one_stream:
+        draws.beside(engine)
     window = Window(config.spec, plan.device, config.optim.consistency > 0)
     draws.seek(0)
     if kind is Captured:

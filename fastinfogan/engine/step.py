@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Generic, TypeVar
 
 import torch
@@ -44,6 +44,8 @@ class FastEngine:
         generator, discriminator: the networks proper.
         adam_g, adam_d: their optimisers.
         loss_scale: for float16 only.
+        meanwhile: is called once an iteration, when its batch has been consumed, and on a GPU runs
+            beside the last update; None: nothing is.
     """
 
     def __init__(
@@ -69,6 +71,7 @@ class FastEngine:
         self._weight = torch.full_like(self._one, optim.consistency)
         self._d_apart = self.adam_d.apart() if optim.consistency > 0 else None
         self._side = torch.cuda.Stream(device) if device.type == "cuda" else None
+        self.meanwhile: Callable[[], None] | None = None
         self._generate, self._judge, self._look = self.adam_g.compute, judge, look
         if plan.compile:
             # Dynamo counts what it compiles per function, and a program may make many engines.
@@ -116,7 +119,7 @@ class FastEngine:
             total, terms_g = objective.g_loss(view, batch.inputs_g.values, self._seed)
             self.adam_g.zero_grad()
             total.backward(self._seed.view_as(total))
-        self.adam_g.step(self.loss_scale)
+        self._last_update(self.adam_g)
         return self._report(terms, terms_g, agreed)
 
     def _simultaneous(self, batch: Batch) -> Losses:
@@ -137,8 +140,7 @@ class FastEngine:
                 parameter.grad = grad
         if agreed is not None:
             _add(self.adam_d.trained, agreed.result()[1])
-        self.adam_d.step(self.loss_scale)
-        self.adam_g.step(self.loss_scale)
+        self._last_update(self.adam_d, self.adam_g)
         return self._report(terms, terms_g, agreed)
 
     def _fake(self, inputs: Inputs, batch: Batch) -> Tensor:
@@ -169,6 +171,14 @@ class FastEngine:
 
         return _Beside(self._side, call)
 
+    def _last_update(self, *optimizers: FlatAdam) -> None:
+        """What an iteration ends with, and ``meanwhile`` beside it."""
+        beside = None if self.meanwhile is None else _Beside(self._side, self.meanwhile)
+        for adam in optimizers:
+            adam.step(self.loss_scale)
+        if beside is not None:
+            beside.result()
+
     def _report(self, terms: Tensor, terms_g: Tensor, agreed: _Beside[_Agreement] | None) -> Losses:
         if self.loss_scale is not None:
             self.loss_scale.update()
@@ -181,14 +191,18 @@ _Agreement = tuple[Tensor, Sequence[Tensor | None]]
 
 def _add(weights: Sequence[Tensor], others: Sequence[Tensor | None]) -> None:
     """Add others to the weights' gradients, in place: a launch for each dtype."""
-    by_dtype: dict[torch.dtype, tuple[list[Tensor], list[Tensor]]] = {}
-    for weight, other in zip(weights, others, strict=True):
-        if other is not None:
-            gradients, more = by_dtype.setdefault(other.dtype, ([], []))
-            gradients.append(weight.grad)
-            more.append(other)
-    for gradients, more in by_dtype.values():
+    pairs = [(w.grad, o) for w, o in zip(weights, others, strict=True) if o is not None]
+    for gradients, more in same_dtypes(*zip(*pairs, strict=True)):
         torch._foreach_add_(gradients, more)
+
+
+def same_dtypes(
+    some: Sequence[Tensor], others: Sequence[Tensor]
+) -> Iterator[tuple[list[Tensor], list[Tensor]]]:
+    """Pairs of tensors by their dtype, as torch's operations on many tensors need them."""
+    for dtype in dict.fromkeys(tensor.dtype for tensor in some):
+        pairs = [(a, b) for a, b in zip(some, others, strict=True) if a.dtype == dtype]
+        yield [a for a, _ in pairs], [b for _, b in pairs]
 
 
 class _Beside(Generic[Made]):
