@@ -152,28 +152,39 @@ def block_outputs_of(outputs: int) -> int:
     return 1 if outputs == 1 else max(16, power_of_two(outputs))
 
 
-def forward_blocks_of(outputs: int) -> dict[str, int]:
-    """With one output 4 rows, 1,024 inputs at a time; else 16 rows or more, and few inputs."""
+def forward_blocks_of(outputs: int, inputs: int) -> dict[str, int]:
+    """With one output a row or two, all at once; else 16 rows or more, and few inputs at a time."""
     block_outputs = block_outputs_of(outputs)
-    rows, inputs = (4, 1024) if outputs == 1 else (16, 64 if block_outputs <= 32 else 32)
-    if outputs > MOST_OUTPUTS:
-        rows, block_outputs = 32, 64
+    if outputs == 1:
+        # Not more rows: loads of a loop without a product of tiles wait for each other.
+        columns = min(4096, power_of_two(inputs))
+        rows = max(1, 2048 // columns)
+    elif outputs <= MOST_OUTPUTS:
+        rows, columns = 16, 64 if block_outputs <= 32 else 32
+    else:
+        rows, block_outputs, columns = 32, 64, 32
     return {
         "BLOCK_ROWS": rows,
         "BLOCK_OUTPUTS": block_outputs,
-        "BLOCK_INPUTS": inputs,
+        "BLOCK_INPUTS": columns,
         "num_warps": 4,
     }
 
 
-def backward_blocks_of(outputs: int, inputs: int) -> dict[str, int]:
-    """Narrow strips, since programs are few: 8 for 128 inputs, 32 for 1,024."""
+def backward_blocks_of(outputs: int, inputs: int, learning: bool) -> dict[str, int]:
+    """Narrow strips, since programs are few: 8 for 128 inputs, 32 for 1,024.
+
+    With one output a program has all rows of its strip in flight at once.
+    """
     block_outputs = block_outputs_of(outputs)
+    rows, warps = (64, 4) if block_outputs <= 32 else (32, 8)
+    if outputs == 1 and learning:
+        rows, warps = 256, 8
     return {
-        "BLOCK_ROWS": 64 if block_outputs <= 32 else 32,
+        "BLOCK_ROWS": rows,
         "BLOCK_OUTPUTS": block_outputs,
         "BLOCK_INPUTS": 32 if inputs >= 1024 else 16,
-        "num_warps": 4 if block_outputs <= 32 else 8,
+        "num_warps": warps,
     }
 
 
@@ -185,7 +196,7 @@ def linear_forward(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """The layer as a registered op, on a GPU or interpreted."""
     (rows, inputs), outputs = x.shape, weight.shape[0]
     y = x.new_empty((rows, outputs))
-    blocks = forward_blocks_of(outputs)
+    blocks = forward_blocks_of(outputs, inputs)
     launch(
         _linear_forward_kernel,
         (-(-rows // blocks["BLOCK_ROWS"]), -(-outputs // blocks["BLOCK_OUTPUTS"])),
@@ -207,7 +218,7 @@ def linear_backward(
     """Its gradients as a registered op; without x that of x alone."""
     (outputs, inputs), rows = weight.shape, dy.shape[0]
     dx, dweight, dbias = gradients = empty_gradients(dy, x, weight, dtail)
-    blocks = backward_blocks_of(outputs, inputs)
+    blocks = backward_blocks_of(outputs, inputs, learning=x is not None)
     rows_per_program = blocks["BLOCK_ROWS"] if x is None else rows
     launch(
         _linear_backward_kernel,
