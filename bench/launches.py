@@ -176,8 +176,9 @@ def _run_mi_loss(dtype: torch.dtype) -> None:
         q_params = _empty(BATCH, sum(code.q_width for code in codes), dtype=dtype)
         values = _empty(BATCH, len(codes))
         mi_loss(q_params, values, codes, weights, impl="triton")
-        for loss, logits in ((d_loss, 2 * BATCH), (g_loss, BATCH)):
-            loss(_empty(logits, dtype=dtype), q_params, values, codes, weights, impl="triton")
+        for loss, size in ((d_loss, 2 * BATCH), (g_loss, BATCH)):
+            logits = _empty(size, dtype=dtype)
+            loss(logits, q_params, values, codes, weights, impl="triton", seed=_empty(1))
 
 
 def _run_linear(dtype: torch.dtype) -> None:
@@ -200,7 +201,7 @@ def _run_consistency(dtype: torch.dtype) -> None:
     for codes in loss_codes():
         if any(code.is_discrete for code in codes):
             q_params = _empty(BATCH, sum(code.q_width for code in codes), dtype=dtype)
-            consistency(q_params, q_params, codes, impl="triton")
+            consistency(q_params, q_params, codes, impl="triton", seed=_empty(1))
 
 
 def _run_warp(dtype: torch.dtype) -> None:

@@ -176,14 +176,16 @@ def backward_blocks_of(outputs: int, inputs: int, learning: bool) -> dict[str, i
 
     With one output a program has all rows of its strip in flight at once.
     """
-    block_outputs = block_outputs_of(outputs)
-    rows, warps = (64, 4) if block_outputs <= 32 else (32, 8)
-    if outputs == 1 and learning:
-        rows, warps = 256, 8
+    block_outputs, columns = block_outputs_of(outputs), 32 if inputs >= 1024 else 16
+    if outputs == 1:
+        rows, warps = (256, 8) if learning else (64, 4)
+    else:
+        rows = 64 if block_outputs <= 32 else 32
+        warps = 4 if block_outputs <= 32 and columns == 16 else 8
     return {
         "BLOCK_ROWS": rows,
         "BLOCK_OUTPUTS": block_outputs,
-        "BLOCK_INPUTS": 32 if inputs >= 1024 else 16,
+        "BLOCK_INPUTS": columns,
         "num_warps": warps,
     }
 
