@@ -142,6 +142,7 @@ def blocks_of(kinds: Sequence[int], widths: Sequence[int]) -> dict[str, int]:
         "BLOCK_PARTS": max(1, 1024 // block_terms),
         "BLOCK_TERMS": block_terms,
         "num_warps": 4,
+        "maxnreg": 128,  # else a compiler may spill some to fit 64
     }
 
 
