@@ -20,6 +20,7 @@ from fastinfogan.data import ImageData
 from fastinfogan.data.feeds.feed import Batches
 from fastinfogan.data.feeds.resident import ResidentFeed
 from fastinfogan.data.feeds.streamed import StreamedFeed
+from fastinfogan.engine import flat
 from fastinfogan.engine.build import build_engine
 from fastinfogan.engine.draws import Draws, _tensors, fill_of
 from fastinfogan.engine.graph import LENGTHS, WARMUP, Captured, Eager
@@ -51,6 +52,9 @@ class Counter:
                 counter.events.append("iterate")
 
         class Stream:
+            def __init__(self, device=None, priority=0):
+                pass
+
             def wait_stream(self, other):
                 pass
 
@@ -283,8 +287,9 @@ GPU_CASES = {
 @pytest.mark.usefixtures("narrow_presets")
 @pytest.mark.parametrize("streamed", [False, True], ids=["resident", "streamed"])
 @pytest.mark.parametrize("case", GPU_CASES)
-def test_captured_iterations_give_the_weights_of_uncaptured_ones(case, streamed):
+def test_captured_iterations_give_the_weights_of_uncaptured_ones(case, streamed, monkeypatch):
     """Bit for bit: the same kernels run on the same numbers."""
+    monkeypatch.setattr(flat, "WORTHWHILE", 1)
     stops = [WARMUP, 2 * LENGTHS[0] + 3]
     with warnings.catch_warnings():
         warnings.filterwarnings("error", message=".*AccumulateGrad node's stream")
@@ -298,7 +303,8 @@ def test_captured_iterations_give_the_weights_of_uncaptured_ones(case, streamed)
 @needs_gpu
 @pytest.mark.usefixtures("narrow_presets")
 @pytest.mark.parametrize("case", ["bfloat16", "copies"])
-def test_what_runs_beside_something_else_changes_no_bit(case):
+def test_what_runs_beside_something_else_changes_no_bit(case, monkeypatch):
+    monkeypatch.setattr(flat, "WORTHWHILE", 1)
     alone, beside = (
         run_on_gpu(Eager, GPU_CASES[case], False, [WARMUP], one_stream)
         for one_stream in (True, False)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Generic, TypeVar
 
 import torch
 from torch import Tensor
 
 from fastinfogan.config import TrainConfig
+from fastinfogan.engine.beside import Beside
 from fastinfogan.engine.flat import FlatAdam
 from fastinfogan.engine.loss_scale import LossScale
 from fastinfogan.engine.objective import Objective, View, judge, look
@@ -18,7 +18,6 @@ from fastinfogan.model.reference import Batch, Inputs, Losses
 from fastinfogan.plan import Plan
 
 Judge = Callable[..., View]  # as ``objective.judge``
-Made = TypeVar("Made")
 
 
 class FastEngine:
@@ -70,7 +69,9 @@ class FastEngine:
         self._one = torch.ones((), device=device, dtype=dtype)
         self._weight = torch.full_like(self._one, optim.consistency)
         self._d_apart = self.adam_d.apart() if optim.consistency > 0 else None
-        self._side = torch.cuda.Stream(device) if device.type == "cuda" else None
+        self._side = torch.cuda.Stream(device, priority=-1) if device.type == "cuda" else None
+        if self._side is not None and self.loss_scale is None:
+            self._update_beside(torch.cuda.Stream(device))
         self.meanwhile: Callable[[], None] | None = None
         self._generate, self._judge, self._look = self.adam_g.compute, judge, look
         if plan.compile:
@@ -92,6 +93,17 @@ class FastEngine:
     def keep_to_one_stream(self) -> None:
         """From now on do nothing beside something else."""
         self._side = None
+        self._update_beside(None)
+
+    def _update_beside(self, stream: torch.cuda.Stream | None) -> None:
+        """Let updates begin on a stream before their backward pass is over; None: no longer.
+
+        That stream has no priority: Adam takes the bandwidth that the others leave.
+        """
+        for adam in (self.adam_d, self.adam_g):
+            # The pass of the copies reads D's weights until it is over.
+            if isinstance(adam, FlatAdam) and not (adam is self.adam_d and self._d_apart):
+                adam.update_beside(stream)
 
     def _alternating(self, batch: Batch) -> Losses:
         """D and Q learn from one draw of codes, then G from another."""
@@ -99,7 +111,7 @@ class FastEngine:
         with torch.no_grad():
             fake = self._fake(batch.inputs_d, batch)
         # What G makes for its own update doesn't depend on D's: on a GPU it is made beside it.
-        fake_g = _Beside(self._side, lambda: self._fake(batch.inputs_g, batch))
+        fake_g = Beside(self._side, lambda: self._fake(batch.inputs_g, batch))
 
         images = torch.cat([batch.real, fake])
         view = self._judge(d, images, 2, objective.informed, batch.copy is not None)
@@ -153,7 +165,7 @@ class FastEngine:
         """What a backward pass begins with: 1, or the loss scale."""
         return self._one if self.loss_scale is None else self.loss_scale.value
 
-    def _agree(self, q_image: Tensor | None, copy: Tensor | None) -> _Beside[_Agreement] | None:
+    def _agree(self, q_image: Tensor | None, copy: Tensor | None) -> Beside[_Agreement] | None:
         """L_cons and its gradients of D's and Q's weights, if it takes part."""
         if copy is None:
             return None
@@ -169,17 +181,17 @@ class FastEngine:
                 weight.grad = None
             return disagreement.detach(), gradients
 
-        return _Beside(self._side, call)
+        return Beside(self._side, call)
 
     def _last_update(self, *optimizers: FlatAdam) -> None:
         """What an iteration ends with, and ``meanwhile`` beside it."""
-        beside = None if self.meanwhile is None else _Beside(self._side, self.meanwhile)
+        beside = None if self.meanwhile is None else Beside(self._side, self.meanwhile)
         for adam in optimizers:
             adam.step(self.loss_scale)
         if beside is not None:
             beside.result()
 
-    def _report(self, terms: Tensor, terms_g: Tensor, agreed: _Beside[_Agreement] | None) -> Losses:
+    def _report(self, terms: Tensor, terms_g: Tensor, agreed: Beside[_Agreement] | None) -> Losses:
         if self.loss_scale is not None:
             self.loss_scale.update()
         disagreement = None if agreed is None else agreed.result()[0]
@@ -203,30 +215,3 @@ def same_dtypes(
     for dtype in dict.fromkeys(tensor.dtype for tensor in some):
         pairs = [(a, b) for a, b in zip(some, others, strict=True) if a.dtype == dtype]
         yield [a for a, _ in pairs], [b for _, b in pairs]
-
-
-class _Beside(Generic[Made]):
-    """A call that runs at once on another stream, or, without one, when its result is wanted.
-
-    (On a CPU an early call would only keep its activations for longer.) Arguments and result
-    outlive the iteration's last use of them on either stream, and each stream waits for the other
-    before the next call, so the allocator needs no ``record_stream``, which in a recorded graph
-    would keep their memory from being used again.
-    """
-
-    def __init__(self, stream: torch.cuda.Stream | None, function: Callable[[], Made]) -> None:
-        self._stream, self._later = stream, function
-        if stream is not None:
-            stream.wait_stream(torch.cuda.current_stream())
-            with torch.cuda.stream(stream):
-                self._made = function()
-
-    def result(self) -> Made:
-        """What the call returned, for use on the current stream."""
-        if self._later is not None:
-            if self._stream is None:
-                self._made = self._later()
-            else:
-                torch.cuda.current_stream().wait_stream(self._stream)
-            self._later = None
-        return self._made
