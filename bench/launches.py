@@ -6,6 +6,7 @@ that what is recorded is what a GPU would be asked for: the same arguments, bloc
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -23,6 +24,7 @@ from fastinfogan.kernels.conv import triton as conv_triton
 from fastinfogan.kernels.gather import draw, gather, order
 from fastinfogan.kernels.jitter import MOST
 from fastinfogan.kernels.latents import latents
+from fastinfogan.kernels.linear import layout, linear, linear_and_tail
 from fastinfogan.kernels.mi_loss import d_loss, g_loss, mi_loss
 from fastinfogan.kernels.philox import STREAM_FAKE
 from fastinfogan.kernels.triton_module import Launch
@@ -65,6 +67,29 @@ def _layers(folder_sizes: tuple[int, ...]) -> Iterator[tuple[Layer, Shape, Shape
     for architecture, codes in tables:
         for stack in architecture.rows(codes).values():
             yield from stack
+
+
+def linear_shapes() -> list[tuple[int, int]]:
+    """(outputs, inputs) of every fully connected layer that is small enough for our kernels."""
+    found = set()
+    for preset in PRESETS.values():
+        for stack in preset.architecture.rows(_spec_of(preset)).values():
+            for layer, before, _ in stack:
+                shape = (layer.features, math.prod(before))
+                if layer.kind == "fc" and layout.is_small(shape):
+                    found.add(shape)
+    return sorted(found)
+
+
+def first_layers() -> list[tuple[int, int]]:
+    """(outputs, inputs) of every G's first layer that a library can't read in whole vectors."""
+    found = set()
+    for preset in PRESETS.values():
+        layer, before, _ = preset.architecture.rows(_spec_of(preset))["generator"][0]
+        shape = (math.prod(layer.shape or (layer.features,)), math.prod(before))
+        if layer.kind == "fc" and layout.is_odd(shape):
+            found.add(shape)
+    return sorted(found)
 
 
 def adam_sizes() -> tuple[int, ...]:
@@ -163,11 +188,8 @@ def _run_adam(dtype: torch.dtype) -> None:
 
 def _run_latents(dtype: torch.dtype) -> None:
     for spec in latent_specs():
-        for shift in (0, BATCH):  # an iteration's first and second draw
-            latents(
-                spec.noise, spec.codes, BATCH, _number(), _number(), shift=shift, dtype=dtype,
-                impl="triton",
-            )  # fmt: skip
+        for batch in (BATCH, 2 * BATCH):  # simultaneous updates; alternating ones
+            latents(spec.noise, spec.codes, batch, _number(), _number(), dtype=dtype, impl="triton")
 
 
 def _run_gather(dtype: torch.dtype) -> None:
@@ -187,24 +209,38 @@ def _run_mi_loss(dtype: torch.dtype) -> None:
         q_params = _empty(BATCH, sum(code.q_width for code in codes), dtype=dtype)
         values = _empty(BATCH, len(codes))
         mi_loss(q_params, values, codes, weights, impl="triton")
-        for loss, logits in ((d_loss, 2 * BATCH), (g_loss, BATCH)):
-            loss(_empty(logits, dtype=dtype), q_params, values, codes, weights, impl="triton")
+        for loss, size in ((d_loss, 2 * BATCH), (g_loss, BATCH)):
+            logits = _empty(size, dtype=dtype)
+            loss(logits, q_params, values, codes, weights, impl="triton", seed=_empty(1))
+
+
+def _run_linear(dtype: torch.dtype) -> None:
+    for outputs, inputs in linear_shapes():
+        for learning in (True, False):  # with D's and Q's gradients; in G's update without
+            x = _empty(2 * BATCH, inputs, dtype=dtype).requires_grad_()
+            parameters = _empty(outputs, inputs, dtype=dtype), _empty(outputs, dtype=dtype)
+            for parameter in parameters:
+                parameter.requires_grad_(learning)
+            tail = BATCH if outputs == 1 else 0  # D's head hands Q the generated images' rows on
+            y, rest = linear_and_tail(x, *parameters, tail, impl="triton")
+            results = (y, rest) if tail else (y,)
+            torch.autograd.backward(results, [torch.empty_like(part) for part in results])
+    for outputs, inputs in first_layers():
+        weight = _empty(outputs, inputs, dtype=dtype).requires_grad_()
+        linear(_empty(BATCH, inputs, dtype=dtype), weight, None, impl="triton").sum().backward()
 
 
 def _run_consistency(dtype: torch.dtype) -> None:
     for codes in loss_codes():
         if any(code.is_discrete for code in codes):
             q_params = _empty(BATCH, sum(code.q_width for code in codes), dtype=dtype)
-            consistency(q_params, q_params, codes, impl="triton")
+            consistency(q_params, q_params, codes, impl="triton", seed=_empty(1))
 
 
 def _run_warp(dtype: torch.dtype) -> None:
     for height, width, channels in image_shapes():
         x = _empty(BATCH, channels, height, width, dtype=dtype).requires_grad_()
-        for shift in (0, BATCH):  # an iteration's first and second draw
-            maps = draw_maps(
-                MOST, BATCH, _number(), _number(), STREAM_FAKE, shift=shift, impl="triton"
-            )
+        maps = draw_maps(MOST, BATCH, _number(), _number(), STREAM_FAKE, impl="triton")
         y = warp(x, maps, _empty(channels), impl="triton")
         y.backward(torch.empty_like(y))
 
@@ -225,6 +261,7 @@ RUNS = (
     _run_latents,
     _run_gather,
     _run_mi_loss,
+    _run_linear,
     _run_consistency,
     _run_warp,
 )

@@ -154,7 +154,7 @@ def amp_type(device: torch.device, amp_dtype: str) -> torch.dtype | None:
 
 
 def apart(
-    d: Discriminator, images: Tensor, groups: int, informed: bool, copy: Tensor | None = None
+    d: Discriminator, images: Tensor, groups: int, informed: bool, look_at_real: bool = False
 ) -> View:
     """``judge``, with the real and the generated images in passes of their own."""
     if groups == 1:
@@ -164,11 +164,11 @@ def apart(
     logits_real = d.logits(features)
     view = judge(d, fake, 1, informed)
     view = View(torch.cat([logits_real, view.logits]), view.q_params)
-    if copy is None:
+    if not look_at_real:
         return view
     with torch.no_grad():
         q_image = d.q_params(real, features, statistics=False)
-    return view._replace(q_image=q_image, q_copy=d.q_of(copy, statistics=False))
+    return view._replace(q_image=q_image)
 
 
 class SeparateAdam:
@@ -184,7 +184,8 @@ class SeparateAdam:
         if half == torch.float16:
             raise UserError("separate-adam: it has no loss scaling; bfloat16 works")
         flat = FlatAdam(network, lr, betas, half)
-        self.compute, self.zero_grad, self.publish = flat.compute, flat.zero_grad, flat.publish
+        self.compute, self.apart = flat.compute, flat.apart
+        self.zero_grad, self.publish = flat.zero_grad, flat.publish
         self.trained, self._parameters = flat.trained, list(flat.state)
         both = zip(self.trained, self._parameters, strict=True)
         pairs = [(t, p) for t, p in both if t is not p]

@@ -79,6 +79,21 @@ def check_number(op: str, name: str, tensor: Tensor) -> None:
         )
 
 
+def check_seed(op: str, seed: Tensor | None, dtype: torch.dtype, device: torch.device) -> None:
+    """Raises unless what a loss's backward pass begins with is one such number, on the device."""
+    if seed is not None and (seed.numel() != 1 or seed.dtype != dtype or seed.device != device):
+        raise ValueError(
+            f"{op}: seed is {seed.dtype} of shape {tuple(seed.shape)} on {seed.device}; "
+            f"one number, {dtype}, on {device} works"
+        )
+
+
+def check_begun_with(op: str, seed: Tensor, gradient: Tensor) -> None:
+    """Raises unless a loss's backward pass was begun with the seed that the loss was given."""
+    if not torch.compiler.is_compiling() and gradient.data_ptr() != seed.data_ptr():
+        raise ValueError(f"{op}: the backward pass began with another tensor than seed")
+
+
 def check_between(op: str, name: str, value: float, low: float, high: float) -> None:
     """Raises unless ``value`` lies between the two, which count."""
     if not low <= value <= high:

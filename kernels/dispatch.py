@@ -125,15 +125,15 @@ def address(tensor: Tensor | None) -> int:
 def register(
     schema: str,
     *,
-    native: Callable[..., Any],
+    native: Callable[..., Any] | None = None,
     triton: Callable[..., Any] | None = None,
     fake: Callable[..., Any],
 ) -> None:
-    """Register an op's compiled implementations: two, or one if Triton has none.
+    """Register an op's compiled implementations, both or one.
 
     Args:
         schema: as ``torch.library`` has it: name, arguments, results.
-        native, triton: the launchers.
+        native, triton: the launchers; None where there is none.
         fake: ``(impl) -> f``, where f makes empty results from the op's arguments.
     """
     name, rest = schema.split("(", 1)

@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-from fastinfogan.kernels.triton_module import jit, tl
+from fastinfogan.kernels.triton_module import INTERPRETED, constexpr, jit, tl
+
+_INTERPRETED = constexpr(INTERPRETED)
+
+
+@jit
+def multiply(a, b, total):
+    """The matrix product a b + total in float32, float32 factors unshortened."""
+    if _INTERPRETED:  # the interpreter takes the bits of bfloat16 for integers
+        a, b = a.to(tl.float32), b.to(tl.float32)
+    return tl.dot(a, b, total, input_precision="ieee")
 
 
 @jit

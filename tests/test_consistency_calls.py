@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from consistency_cases import inputs, outputs
-from kernel_cases import PLACES, need
+from kernel_cases import PLACES, TARGETS, need
 
 from fastinfogan.kernels.codes import Code
 from fastinfogan.kernels.consistency import consistency, layout, native, read
@@ -35,6 +35,11 @@ def arguments(**changed):
         (dict(codes=(*parse_codes("cat5"), Code("poisson"))), "codes[1] is 'poisson'; categor"),
         (dict(codes=parse_codes("6xuni")), "codes has no categorical or Bernoulli code"),
         (dict(codes=parse_codes("6xuni,cat3:free,bern:free")), "code that is regularised"),
+        (
+            dict(seed=torch.ones(2)),
+            "seed is torch.float32 of shape (2,) on cpu; one number, torch.",
+        ),
+        (dict(seed=torch.ones(1).double()), "seed is torch.float64 of shape (1,) on cpu; one num"),
         (dict(codes=()), "codes has no categorical or Bernoulli code"),
     ],
 )
@@ -124,7 +129,28 @@ def test_opcheck(impl, device):
     need(impl, device)
     q_image, q_copy, codes = inputs("cat3,uni:learned,bern,uni:free", 4, torch.float32)
     checked = getattr(torch.ops.fastinfogan, f"consistency_{impl}").default
-    torch.library.opcheck(checked, (q_image.to(device), q_copy.to(device), *map(list, read(codes))))
+    arguments = q_image.to(device), q_copy.to(device), *map(list, read(codes))
+    for seed in ((), (torch.ones(1, device=device),)):
+        torch.library.opcheck(checked, (*arguments, *seed))
+
+
+@pytest.mark.parametrize(("impl", "device", "dtype"), TARGETS)
+def test_with_a_seed_the_backward_hands_on_what_the_launch_wrote(impl, device, dtype):
+    """The same gradient, rounded at once; and a pass that begins with another tensor is refused."""
+    need(impl, device)
+    q_image, q_copy, codes = inputs("cat3,uni:learned,bern,uni:free", 9, dtype)
+    q_image, q_copy = q_image.to(device), q_copy.to(device).requires_grad_()
+    seed = torch.tensor([0.7], device=device)
+    results = []
+    for given in (None, seed):
+        loss = consistency(q_image, q_copy, codes, impl=impl, seed=given)
+        (grad,) = torch.autograd.grad(loss, q_copy, seed.view_as(loss), retain_graph=True)
+        results.append([loss, grad])
+    for a, b in zip(*results, strict=True):
+        assert a.dtype == b.dtype
+        torch.testing.assert_close(b, a)
+    with pytest.raises(ValueError, match="consistency: the backward pass began with another tens"):
+        torch.autograd.grad(loss, q_copy)
 
 
 @pytest.mark.parametrize(("impl", "device"), PLACES)

@@ -183,7 +183,7 @@ def test_the_whole_gradient_is_written(impl, device, poison, monkeypatch):
     tensors = inputs(spec, batch, torch.float32)
     module = f"fastinfogan.kernels.consistency.{impl}.empty_results"
 
-    def poisoned(q_image, q_copy, kinds, widths):
+    def poisoned(q_image, q_copy, *_):
         return q_copy.new_full((), poison), torch.full_like(q_copy, poison)
 
     monkeypatch.setattr(module, poisoned)

@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
+import warnings
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
 import torch
-from engine_cases import batch_of, tiny
+from engine_cases import CASES, batch_of, tiny
 from safetensors.torch import load_file
 
-from fastinfogan.config import ModelConfig, OptimConfig, RunConfig, TrainConfig
+from bench.runner import draws_of
+from fastinfogan.config import ModelConfig, OptimConfig, RunConfig, TrainConfig, preset_config
 from fastinfogan.data import ImageData
 from fastinfogan.data.feeds.feed import Batches
 from fastinfogan.data.feeds.resident import ResidentFeed
 from fastinfogan.data.feeds.streamed import StreamedFeed
+from fastinfogan.engine import flat
 from fastinfogan.engine.build import build_engine
-from fastinfogan.engine.draws import Draws
+from fastinfogan.engine.draws import Draws, _tensors, fill_of
 from fastinfogan.engine.graph import LENGTHS, WARMUP, Captured, Eager
-from fastinfogan.plan import make_plan
+from fastinfogan.plan import Plan, make_plan
 from fastinfogan.training.checkpoint import engine_state
 from fastinfogan.training.metrics import Window
 from fastinfogan.training.trainer import train
@@ -48,6 +52,9 @@ class Counter:
                 counter.events.append("iterate")
 
         class Stream:
+            def __init__(self, device=None, priority=0):
+                pass
+
             def wait_stream(self, other):
                 pass
 
@@ -131,18 +138,89 @@ def test_failing_to_record_says_why_and_training_goes_on(monkeypatch):
 
 
 @pytest.mark.usefixtures("narrow_presets")
-def test_an_engine_keeps_to_one_stream_when_told_to(monkeypatch):
-    """Before, G makes the images for its own update on another one."""
+@pytest.mark.parametrize(("consistency", "calls"), [(0.0, 1), (0.7, 2)])
+def test_an_engine_keeps_to_one_stream_when_told_to(monkeypatch, consistency, calls):
+    """Before, G makes the images for its own update on another one, and D looks at copies there."""
     Counter(monkeypatch)
-    config = tiny("mnist", batch=4)
+    config = tiny("mnist", batch=4, consistency=consistency)
     engine = build_engine(config, make_plan(replace(config.run, device="cpu"), iterations=2))
     engine._side, beside = torch.cuda.Stream(), []
     monkeypatch.setattr(torch.cuda, "stream", lambda s: beside.append(s) or nullcontext())
     engine.step(batch_of(config, 0, torch.float32))
-    assert beside == [engine._side]
+    assert beside == [engine._side] * calls
     engine.keep_to_one_stream()
     engine.step(batch_of(config, 1, torch.float32))
-    assert len(beside) == 1
+    assert len(beside) == calls
+
+
+@pytest.mark.usefixtures("narrow_presets")
+@pytest.mark.parametrize("case", ["mnist", "gan", "both", "simultaneous-both"])
+def test_nothing_that_an_iteration_leaves_keeps_its_graph_alive(case):
+    """In a living graph the weights' gradients are accumulated on the stream of its making."""
+    config = CASES[case]
+    engine = build_engine(config, make_plan(replace(config.run, device="cpu"), iterations=2))
+    losses = engine.step(batch_of(config, 0, torch.float32))
+    weights = (*engine.adam_d.trained, *engine.adam_g.trained)
+    left = [*losses, *(weight.grad for weight in weights)]
+    assert not [t for t in left if t is not None and t.requires_grad]
+
+
+@pytest.mark.usefixtures("narrow_presets")
+@pytest.mark.parametrize("case", ["mnist", "simultaneous", "both"])
+def test_what_is_drawn_ahead_is_what_would_be_drawn(case):
+    """The same batches in the same order, always in the same memory, and after going elsewhere."""
+    config = CASES[case]
+    plain, ahead = (draws_of(config, torch.device("cpu"), torch.float32) for _ in range(2))
+    memory = set()
+    for start in (0, 7):
+        for draws in (plain, ahead):
+            draws.seek(start)
+        for _ in range(4):
+            expected, got = plain.next(), ahead.next()
+            tensors = _tensors(expected), _tensors(got)
+            assert all(torch.equal(a, b) for a, b in zip(*tensors, strict=True))
+            ahead.draw_ahead()
+            memory.add(tuple(t.data_ptr() for t in _tensors(ahead.next())))
+    assert len(memory) == 1
+
+
+@pytest.mark.usefixtures("narrow_presets")
+@pytest.mark.parametrize("case", ["mnist", "simultaneous"])
+def test_an_engine_draws_ahead_once_a_batch_is_consumed(case):
+    """After all that reads it, and within the iteration."""
+    config = CASES[case]
+    engine = build_engine(config, make_plan(replace(config.run, device="cpu"), iterations=2))
+    batch, seen = batch_of(config, 0, torch.float32), []
+
+    def meanwhile():
+        seen.append(all(weight.grad is not None for weight in engine.adam_g.trained))
+        for tensor in _tensors(batch):
+            tensor.fill_(float("nan"))
+
+    engine.meanwhile = meanwhile
+    losses = engine.step(batch)
+    assert seen == [True]
+    assert all(loss is None or loss.isfinite().all() for loss in losses)
+    weights = (*engine.discriminator.parameters(), *engine.generator.parameters())
+    assert all(weight.isfinite().all() for weight in weights)
+
+
+def test_drawing_ahead_takes_a_gpu_images_that_are_there_and_the_fast_engine():
+    class Feed(NamedTuple):
+        prepare: Any = None
+        device: torch.device = torch.device("meta")
+
+    config = preset_config("mnist")
+    plan = Plan(torch.device("meta"))
+    reference = build_engine(replace(config, run=replace(config.run, engine="reference")), plan)
+    for feed, engine, goes in (
+        (Feed(), build_engine(config, plan), True),
+        (Feed(device=torch.device("cpu")), build_engine(config, plan), False),
+        (Feed(prepare=print), build_engine(config, plan), False),
+        (Feed(), reference, False),
+    ):
+        Draws(config, feed, torch.float32).beside(engine)
+        assert (getattr(engine, "meanwhile", None) is not None) == goes
 
 
 def test_eager_prepares_before_it_iterates():
@@ -151,17 +229,21 @@ def test_eager_prepares_before_it_iterates():
     assert events == ["prepare", "iterate"] * 2
 
 
-def run_on_gpu(kind, config, streamed, stops):
+def run_on_gpu(kind, config, streamed, stops, one_stream=False):
     """State and metrics after ``sum(stops)`` iterations in chunks of these lengths."""
     plan, told = make_plan(replace(config.run, device="cuda:0"), iterations=100), []
     engine = build_engine(config, plan)
+    if one_stream:
+        engine.keep_to_one_stream()
     random = np.random.default_rng(0)
     images = random.integers(0, 256, (100, *config.architecture.image_shape[1:], 1), dtype=np.uint8)
     batches = Batches(16, 0, (0.0, 1.0), plan.device, plan.input_dtype)
-    feed = (StreamedFeed if streamed else ResidentFeed)(
-        ImageData("random", images, None, None), batches
-    )
-    draws, window = Draws(config, feed, plan.input_dtype), Window(config.spec, plan.device)
+    data = ImageData("random", images, None, None)
+    feed = (StreamedFeed if streamed else ResidentFeed)(data, batches)
+    draws = Draws(config, feed, plan.input_dtype, fill_of(data, (0.0, 1.0), plan.device))
+    if not one_stream:
+        draws.beside(engine)
+    window = Window(config.spec, plan.device, config.optim.consistency > 0)
     draws.seek(0)
     if kind is Captured:
         kind = partial(Captured, keep_to_one_stream=engine.keep_to_one_stream)
@@ -172,9 +254,12 @@ def run_on_gpu(kind, config, streamed, stops):
     return {**engine_state(engine), "window": window.sums.cpu()}
 
 
+OPTIM = ("update", "objective", "consistency", "augment")
+
+
 def on_gpu(**run):
-    config = tiny("mnist", update=run.pop("update", "alternating"),
-                  objective=run.pop("objective", "infogan"), batch=16)  # fmt: skip
+    optim = {name: run.pop(name) for name in list(run) if name in OPTIM}
+    config = tiny("mnist", batch=16, **optim)
     return replace(config, run=replace(config.run, **run))
 
 
@@ -190,6 +275,10 @@ GPU_CASES = {
     "float16-simultaneous": on_gpu(
         compile=False, amp=True, amp_dtype="float16", update="simultaneous"
     ),
+    "copies": on_gpu(compile=False, amp=True, amp_dtype="bfloat16", consistency=0.7, augment=True),
+    "copies-compiled": on_gpu(
+        compile=True, amp=True, amp_dtype="bfloat16", consistency=0.7, augment=True
+    ),
 }
 
 
@@ -198,13 +287,29 @@ GPU_CASES = {
 @pytest.mark.usefixtures("narrow_presets")
 @pytest.mark.parametrize("streamed", [False, True], ids=["resident", "streamed"])
 @pytest.mark.parametrize("case", GPU_CASES)
-def test_captured_iterations_give_the_weights_of_uncaptured_ones(case, streamed):
+def test_captured_iterations_give_the_weights_of_uncaptured_ones(case, streamed, monkeypatch):
     """Bit for bit: the same kernels run on the same numbers."""
+    monkeypatch.setattr(flat, "WORTHWHILE", 1)
     stops = [WARMUP, 2 * LENGTHS[0] + 3]
-    eager, captured = (
-        run_on_gpu(kind, GPU_CASES[case], streamed, stops) for kind in (Eager, Captured)
-    )
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message=".*AccumulateGrad node's stream")
+        eager, captured = (
+            run_on_gpu(kind, GPU_CASES[case], streamed, stops) for kind in (Eager, Captured)
+        )
     assert all(torch.equal(eager[name], captured[name]) for name in eager)
+
+
+@gpu
+@needs_gpu
+@pytest.mark.usefixtures("narrow_presets")
+@pytest.mark.parametrize("case", ["bfloat16", "copies"])
+def test_what_runs_beside_something_else_changes_no_bit(case, monkeypatch):
+    monkeypatch.setattr(flat, "WORTHWHILE", 1)
+    alone, beside = (
+        run_on_gpu(Eager, GPU_CASES[case], False, [WARMUP], one_stream)
+        for one_stream in (True, False)
+    )
+    assert all(torch.equal(alone[name], beside[name]) for name in alone)
 
 
 @gpu

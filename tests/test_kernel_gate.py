@@ -101,6 +101,21 @@ def test_adam_s_sizes_are_those_of_the_network_with_the_most_parameters():
     )  # fmt: skip
 
 
+def test_heads_are_those_of_the_presets():
+    """(outputs, inputs): D's, on its features, and Q's last layer."""
+    assert launches.linear_shapes() == [
+        (1, 128), (1, 1024), (1, 4096), (10, 128), (10, 1024), (12, 128), (14, 128), (48, 128),
+        (62, 1024), (100, 128),
+    ]  # fmt: skip
+
+
+def test_first_layers_are_those_of_generators_with_unaligned_inputs():
+    """(outputs, inputs)."""
+    assert launches.first_layers() == [
+        (256, 26), (1024, 74), (1024, 133), (1024, 189), (1792, 228), (4096, 142),
+    ]  # fmt: skip
+
+
 def test_the_codes_are_those_of_the_presets_and_the_most_there_can_be():
     presets = ("cat10,2xuni", "4xcat10,4xuni:learned", "10xcat10", "5xuni:learned",
                "3xcat20,uni:learned", "cat10", "cat10,4xuni")  # fmt: skip
@@ -150,6 +165,9 @@ def test_launches_are_recorded_once_per_thing_to_compile():
         "_draw_kernel",
         "_order_kernel",
         "_mi_loss_kernel",
+        "_linear_forward_kernel",
+        "_linear_backward_kernel",
+        "_linear_weight_kernel",
         "_consistency_kernel",
         "_draw_maps_kernel",
         "_warp_forward_kernel",

@@ -39,6 +39,8 @@ def arguments(**changed):
         (dict(weights=(1.0, math.inf, 0.0)), "weights has a inf"),
         (dict(codes=parse_codes("cat4,uni:learned,bern")), "(B, 7) fits the codes"),
         (dict(codes=(*parse_codes("2xuni"), Code("poisson"))), "codes[2] is 'poisson'; categor"),
+        (dict(seed=torch.ones(1).half()), "seed is torch.float16 of shape (1,) on cpu; one number"),
+        (dict(seed=torch.ones(1, device="meta")), "seed is torch.float32 of shape (1,) on meta; o"),
         (dict(logits=torch.zeros(4)), "logits is (4,); (8,) fits q_params' batch of 4"),
         (dict(logits=torch.zeros(8, 1)), "logits is (8, 1); (8,) fits"),
         (dict(logits=torch.zeros(8, dtype=torch.bfloat16)), "logits is torch.bfloat16, and q"),

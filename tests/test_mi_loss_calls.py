@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from kernel_cases import PLACES, need
+from kernel_cases import PLACES, TARGETS, need
 from mi_loss_cases import FORMS, inputs, outputs
 
 from fastinfogan.kernels.dispatch import op
@@ -58,6 +58,27 @@ def test_backward_can_run_twice_but_not_be_differentiated(impl, device):
         grad.sum().backward()
 
 
+@pytest.mark.parametrize(("impl", "device", "dtype"), TARGETS)
+@pytest.mark.parametrize("form", FORMS)
+def test_with_a_seed_the_backward_hands_on_what_the_launch_wrote(impl, device, dtype, form):
+    """The same gradients, rounded at once; a pass that begins with another tensor is refused."""
+    need(impl, device)
+    *tensors, codes, weights = inputs("cat3,uni:learned,bern,uni:free", 9, dtype, form)
+    logits, q_params, values = (t if t is None else t.to(device) for t in tensors)
+    leaves = [t.requires_grad_() for t in (logits, q_params) if t is not None]
+    seed = torch.tensor([0.7], device=device)
+    results = []
+    for given in (None, seed):
+        total, terms = FORMS[form](*leaves, values, codes, weights, impl=impl, seed=given)
+        grads = torch.autograd.grad(total, leaves, seed.view_as(total), retain_graph=True)
+        results.append([total, terms, *grads])
+    for a, b in zip(*results, strict=True):
+        assert a.dtype == b.dtype
+        torch.testing.assert_close(b, a)
+    with pytest.raises(ValueError, match="mi_loss: the backward pass began with another tensor"):
+        torch.autograd.grad(total, leaves)
+
+
 def test_keeps_nothing_but_the_gradients():
     kept = []
     logits, q_params, *rest = inputs("cat10,2xuni", 16, torch.bfloat16, "d")
@@ -77,7 +98,8 @@ def test_opcheck(impl, device, form):
     known = arguments.read("mi_loss", codes, weights)
     checked = getattr(torch.ops.fastinfogan, f"mi_loss_{impl}").default
     tensors = [t if t is None else t.to(device) for t in (logits, q_params, values)]
-    torch.library.opcheck(checked, (*tensors, *map(list, known[:3])))
+    for seed in ((), (torch.ones(1, device=device),)):
+        torch.library.opcheck(checked, (*tensors, *map(list, known[:3]), *seed))
 
 
 @pytest.mark.parametrize(("impl", "device"), PLACES)

@@ -113,6 +113,8 @@ def forbidden_in_an_iteration(config, half=None, around=nullcontext):
     data = ImageData("none", np.zeros((20, height, width, channels), np.uint8), None, None)
     feed = ResidentFeed(data, Batches(size, 0, output_range, META, plan.input_dtype))
     draws = Draws(config, feed, plan.input_dtype, fill_of(data, output_range, META))
+    if around is nullcontext:
+        draws.beside(engine)
     window = Window(config.spec, META, config.optim.consistency > 0)
 
     def iterate():

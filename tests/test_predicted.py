@@ -304,7 +304,7 @@ def test_the_largest_launches_of_mnist_are_within_what_is_committed():
     assert done.stdout.splitlines() == [
         "adam bn_act_backward bn_act_backward_partials bn_act_forward bn_act_partials "
         "bn_act_whole_backward bn_act_whole_forward conv_down conv_sum conv_up conv_up_image "
-        "conv_weight draw latents mi_loss",
+        "conv_weight draw latents linear_backward linear_forward linear_weight mi_loss",
         "[]",
     ]
 

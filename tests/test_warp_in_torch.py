@@ -72,7 +72,8 @@ def test_captured_calls_follow_seed_and_offset():
     def call():
         maps = draw_maps(MOST, 8, seed, offset, STREAM_COPY, shift=5, impl="triton")
         y = warp(x, maps, fill, OUTPUT_RANGE, impl="triton")
-        return maps, y, torch.autograd.grad(y, x, dy)[0]
+        # Detached: a graph that lives on remembers the stream that it was made on.
+        return maps, y.detach(), torch.autograd.grad(y, x, dy)[0]
 
     stream = torch.cuda.Stream()
     with torch.cuda.stream(stream):

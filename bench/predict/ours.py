@@ -91,6 +91,29 @@ def _conv(
     return Kernel(read, written, trips, flop=_conv_flop, product=product)
 
 
+def _linear_forward(a: Arguments, loops: int) -> list[float]:
+    """A loop over blocks of inputs; a compiler may take some at a time."""
+    return [math.ceil(a["inputs"] / a["BLOCK_INPUTS"])] * loops
+
+
+def _linear_backward(a: Arguments, loops: int) -> list[float]:
+    """A loop over the program's rows."""
+    return [math.ceil(a["rows_per_program"] / a["BLOCK_ROWS"])] * loops
+
+
+def _all_rows(a: Arguments, loops: int) -> list[float]:
+    return [math.ceil(a["rows"] / a["BLOCK_ROWS"])] * loops
+
+
+def _product_flop(a: Arguments) -> int:
+    return 2 * a["rows"] * a["outputs"] * a["inputs"]
+
+
+def _gradients_flop(a: Arguments) -> int:
+    """That of x, and of the weight unless it is frozen."""
+    return _product_flop(a) * (1 if a["dweight"] is None else 2)
+
+
 # Where a loop's length depends on numbers on the device, it is a typical one.
 KERNELS = {
     "adam": Kernel("params grads exp_avg exp_avg_sq", "params exp_avg exp_avg_sq copy"),
@@ -121,6 +144,11 @@ KERNELS = {
     "draw_maps": Kernel("seed offset", "maps"),
     "gather": Kernel("images indices", "result"),
     "latents": Kernel("seed offset table", "inputs values"),
+    "linear_forward": Kernel("x weight bias", "y", _linear_forward, flop=_product_flop),
+    "linear_backward": Kernel(
+        "dy x weight dtail", "dx dweight dbias", _linear_backward, flop=_gradients_flop
+    ),
+    "linear_weight": Kernel("dy x", "dweight dbias", _all_rows, flop=_product_flop),
     "mi_loss": Kernel("q_params logits values table weights", "grads means total"),
     "order": Kernel("positions seed", "indices"),
     "warp_forward": Kernel("x maps fill", "y"),

@@ -9,11 +9,12 @@ from fastinfogan.config import TrainConfig
 from fastinfogan.config.jitter import AUGMENT_SHARE
 from fastinfogan.data import ImageData
 from fastinfogan.data.feeds.feed import Feed
+from fastinfogan.engine.step import FastEngine, same_dtypes
 from fastinfogan.kernels.jitter import Jitter
 from fastinfogan.kernels.latents import latents
 from fastinfogan.kernels.philox import STREAM_COPY, STREAM_FAKE, STREAM_REAL
 from fastinfogan.kernels.warp import draw_maps, warp
-from fastinfogan.model.reference import Batch, Inputs
+from fastinfogan.model.reference import Batch, Inputs, ReferenceEngine
 
 
 def fill_of(data: ImageData, output_range: tuple[float, float], device: torch.device) -> Tensor:
@@ -34,6 +35,10 @@ def fill_of(data: ImageData, output_range: tuple[float, float], device: torch.de
 class Draws:
     """The inputs of every iteration. Where the next ones begin is kept on the device.
 
+    On a GPU the fast engine draws ahead, for the next iteration beside an iteration's last update
+    (``beside``). What it draws is copied to where the first such batch lies: a recorded iteration
+    begins with what an earlier one has left, whether that was recorded as well or not.
+
     Args:
         config: resolved.
         feed: of real images; its device is where everything is drawn.
@@ -53,44 +58,74 @@ class Draws:
         self._augment = config.jitter.times(AUGMENT_SHARE) if optim.augment else None
         self._seed = torch.tensor([config.run.seed], device=feed.device)
         self._offset = torch.zeros(1, dtype=torch.int64, device=feed.device)
+        self._ahead: Batch | None = None  # what the next iteration consumes, if drawn already
 
     def seek(self, iteration: int) -> None:
         """Go to iteration number ``iteration`` (from 0)."""
         self._offset.fill_(self.latent_offset(iteration))
         self._feed.seek(iteration)
+        if self._ahead is not None:
+            self.draw_ahead()
+
+    def beside(self, engine: FastEngine | ReferenceEngine) -> None:
+        """From now on let the engine draw ahead, if it can: on a GPU, of images that are there.
+
+        (A streamed feed's next images have yet to be handed over by the host.)
+        """
+        images_are_there = self._feed.prepare is None and self._feed.device.type != "cpu"
+        if images_are_there and isinstance(engine, FastEngine):
+            engine.meanwhile = self.draw_ahead
 
     def next(self) -> Batch:
-        """What the next iteration consumes."""
-        inputs = [self._draw(shift=i * self._size) for i in range(self._per_iteration)]
+        """What the next iteration consumes. It lasts until ``draw_ahead`` is called."""
+        return self._drawn() if self._ahead is None else self._ahead
+
+    def draw_ahead(self) -> None:
+        """Draw what ``next`` returns from now on."""
+        batch = self._drawn()
+        if self._ahead is None:
+            self._ahead = batch
+            return
+        for kept, drawn in same_dtypes(_tensors(self._ahead), _tensors(batch)):
+            torch._foreach_copy_(kept, drawn)
+
+    def _drawn(self) -> Batch:
+        inputs = self._inputs()
         real, copy = self._feed.next(), None
         if self._copy is not None:
             copy = self._changed(real, self._maps(self._copy, STREAM_COPY))
         if self._augment is not None:
             real = self._changed(real, self._maps(self._augment, STREAM_REAL))
         self._offset += self.latent_offset(1)
-        inputs_g = inputs[1] if len(inputs) == 2 else None
-        return Batch(real, inputs[0], inputs_g, copy, self._fill)
+        return Batch(real, inputs[0], inputs[1] if inputs[1:] else None, copy, self._fill)
 
     def latent_offset(self, iteration: int) -> int:
         """Latent samples drawn before ``iteration``."""
         return iteration * self._per_iteration * self._size
 
-    def _draw(self, shift: int) -> Inputs:
-        spec = self._spec
-        drawn = latents(
-            spec.noise, spec.codes, self._size, self._seed, self._offset, shift=shift,
-            dtype=self._dtype,
-        )  # fmt: skip
-        maps = None
+    def _inputs(self) -> list[Inputs]:
+        """Of each update with a draw of its own: D's, then G's. One launch draws for both."""
+        spec, samples = self._spec, self._per_iteration * self._size
+        drawn = list(
+            latents(spec.noise, spec.codes, samples, self._seed, self._offset, dtype=self._dtype)
+        )
         if self._augment is not None:
-            maps = self._maps(self._augment, STREAM_FAKE, shift)
-        return Inputs(*drawn, maps)
+            drawn.append(self._maps(self._augment, STREAM_FAKE, samples))
+        parts = zip(*(numbers.split(self._size) for numbers in drawn), strict=True)
+        return [Inputs(*part) for part in parts]
 
-    def _maps(self, jitter: Jitter, stream: int, shift: int = 0) -> Tensor:
+    def _maps(self, jitter: Jitter, stream: int, samples: int | None = None) -> Tensor:
         return draw_maps(
-            jitter, self._size, self._seed, self._offset, stream, shift=shift,
+            jitter, samples or self._size, self._seed, self._offset, stream,
             output_range=self._range,
         )  # fmt: skip
 
     def _changed(self, images: Tensor, maps: Tensor) -> Tensor:
         return warp(images, maps, self._fill, self._range)
+
+
+def _tensors(batch: Batch) -> list[Tensor]:
+    """What of a batch is drawn anew each time."""
+    inputs = [inputs for inputs in (batch.inputs_d, batch.inputs_g) if inputs is not None]
+    found = [batch.real, batch.copy, *(tensor for drawn in inputs for tensor in drawn)]
+    return [tensor for tensor in found if tensor is not None]

@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 import copy
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from fastinfogan.config import ADAM_EPS
+from fastinfogan.engine.beside import Beside
 from fastinfogan.engine.loss_scale import LossScale
 from fastinfogan.kernels.adam import adam, offsets
 
 _MOMENTS = ("exp_avg", "exp_avg_sq")
+WORTHWHILE = 1 << 20  # numbers whose update is worth a launch of its own
+
+
+class _Part(NamedTuple):
+    """What one launch updates: these parameters, numbers of the buffer, and the count of steps."""
+
+    parameters: slice
+    numbers: slice
+    step: Tensor
 
 
 class FlatAdam:
@@ -53,7 +63,10 @@ class FlatAdam:
         self._flat = torch.zeros(total, dtype=first.dtype, device=first.device)
         self._moments = {name: torch.zeros_like(self._flat) for name in _MOMENTS}
         self._half = None if half is None else torch.zeros_like(self._flat, dtype=half)
-        self._step = torch.zeros(1, dtype=torch.int64, device=first.device)
+        step = torch.zeros(1, dtype=torch.int64, device=first.device)
+        self._parts = [_Part(slice(0, len(places)), slice(0, total), step)]
+        self._stream: torch.cuda.Stream | None = None
+        self._arrived, self._early = 0, None
         self._lr = torch.full((1,), lr, dtype=first.dtype, device=first.device)
         for parameter, place in zip(self._parameters, places, strict=True):
             view = _view(self._flat, parameter, place)
@@ -63,7 +76,7 @@ class FlatAdam:
         self.state: dict[Tensor, dict[str, Tensor]] = {
             parameter: {
                 **{name: _view(self._moments[name], parameter, place) for name in _MOMENTS},
-                "step": self._step[0],
+                "step": step[0],
             }
             for parameter, place in zip(self._parameters, places, strict=True)
         }
@@ -90,8 +103,45 @@ class FlatAdam:
         if self._half is not None:
             self._half.copy_(self._flat)
 
+    def apart(self) -> nn.Module:
+        """``compute`` once more: the same weights in memory, with gradients of their own."""
+        own = {id(p): nn.Parameter(p.detach()) for p in self.trained}
+        return copy.deepcopy(self.compute, own)  # as in _twin
+
+    def update_beside(self, stream: torch.cuda.Stream | None) -> None:
+        """Let an update begin before its backward pass is over, on a stream; None: no longer.
+
+        A backward pass brings the last parameters' gradients first. From the largest parameter on
+        they are updated in a launch of their own, which begins when the last of these gradients is
+        there: nothing that comes after it reads these weights. Then there must be one backward pass
+        between ``zero_grad`` and ``step``.
+        """
+        self._stream = stream
+        sizes = [parameter.numel() for parameter in self._parameters]
+        first = sizes.index(max(sizes))
+        if len(self._parts) == 2 or stream is None or first == 0:
+            return
+        ((parameters, numbers, step),) = self._parts
+        place = self._places[first]
+        if numbers.stop - place < WORTHWHILE:
+            return
+        late = _Part(slice(0, first), slice(0, place), step)
+        early = _Part(slice(first, parameters.stop), slice(place, numbers.stop), step.clone())
+        self._parts = [late, early]
+        for parameter in self._parameters[first:]:
+            self.state[parameter]["step"] = early.step[0]
+        for parameter in self.trained[first:]:
+            parameter.register_post_accumulate_grad_hook(self._arrive)
+
+    def _arrive(self, _: Tensor) -> None:
+        self._arrived += 1
+        early = self._parts[1]
+        if self._stream is not None and self._arrived == len(self.trained[early.parameters]):
+            self._early = Beside(self._stream, lambda: self._update(early))
+
     def zero_grad(self) -> None:
         """Forget the gradients; the next backward pass brings tensors of its own."""
+        self._arrived = 0
         for parameter in self.trained:
             parameter.grad = None
 
@@ -100,24 +150,31 @@ class FlatAdam:
 
         Without a loss scale a gradient that is not finite spoils its weight, as in torch.
         """
-        with torch.no_grad():
-            gradients = [_laid_out_as(p, p.grad) for p in self.trained]
-            if loss_scale is not None:
-                loss_scale.check(gradients)
-            adam(
-                self._flat,
-                gradients,
-                self._moments["exp_avg"],
-                self._moments["exp_avg_sq"],
-                self._step,
-                self._lr,
-                beta1=self._betas[0],
-                beta2=self._betas[1],
-                eps=ADAM_EPS,
-                copy=self._half,
-                inverse_scale=None if loss_scale is None else loss_scale.inverse,
-                found_inf=None if loss_scale is None else loss_scale.found_inf,
-            )
+        early, self._early = self._early, None
+        for part in self._parts[: 1 if early else None]:
+            self._update(part, loss_scale)
+        if early:
+            early.result()
+
+    @torch.no_grad()
+    def _update(self, part: _Part, loss_scale: LossScale | None = None) -> None:
+        gradients = [_laid_out_as(p, p.grad) for p in self.trained[part.parameters]]
+        if loss_scale is not None:
+            loss_scale.check(gradients)
+        adam(
+            self._flat[part.numbers],
+            gradients,
+            self._moments["exp_avg"][part.numbers],
+            self._moments["exp_avg_sq"][part.numbers],
+            part.step,
+            self._lr,
+            beta1=self._betas[0],
+            beta2=self._betas[1],
+            eps=ADAM_EPS,
+            copy=None if self._half is None else self._half[part.numbers],
+            inverse_scale=None if loss_scale is None else loss_scale.inverse,
+            found_inf=None if loss_scale is None else loss_scale.found_inf,
+        )
 
     def state_dict(self) -> dict[str, Any]:
         """Moments and step per parameter, in the form of ``torch.optim.Adam``'s."""

@@ -63,7 +63,8 @@ class Captured(Eager):
     ) -> None:
         super().__init__(iterate, prepare, tell)
         self._keep_to_one_stream = keep_to_one_stream
-        self._stream = torch.cuda.Stream()
+        # Like the engine's second stream: what begins early may fill what these leave free.
+        self._stream = torch.cuda.Stream(priority=-1)
         self._warm = 0
         self._graphs: dict[int, torch.cuda.CUDAGraph] | None = None
 

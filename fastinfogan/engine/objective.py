@@ -5,8 +5,8 @@
 
 (Paper, eq. 6, and the non-saturating form.) L_cons is ours, and off in the paper's presets: Q's
 categories must agree on a real image and on a slightly changed copy (``kernels/consistency``). It
-reaches the trunk and Q, through the copy alone. With ``--augment`` D and Q see every image, real or
-generated, slightly changed; G's gradient flows back through the change.
+reaches the trunk and Q, through a pass of the copy alone. With ``--augment`` D and Q see every
+image, real or generated, slightly changed; G's gradient flows back through the change.
 
 With ``--objective gan``, the baseline of the paper's Fig. 1, no gradient of L_I reaches the trunk
 or G: Q only watches.
@@ -32,11 +32,13 @@ class View(NamedTuple):
     logits: Tensor  # D's, (groups B,)
     q_params: Tensor | None  # Q's on the generated images, (B, q_width)
     q_image: Tensor | None = None  # Q's on the real images, without a gradient
-    q_copy: Tensor | None = None  # Q's on their changed copies
 
 
 class Objective:
     """The losses of one iteration, from what D and Q put out.
+
+    Each takes a seed: the one number that its backward pass begins with, 1 or a loss scale. The
+    launch that finds a loss multiplies its gradients by it.
 
     Args:
         config: resolved.
@@ -44,42 +46,44 @@ class Objective:
 
     def __init__(self, config: TrainConfig) -> None:
         self._codes, self._lambdas = config.spec.codes, config.lambdas
-        self._weight = config.optim.consistency
         self.informed = config.optim.objective == "infogan"
 
-    def d_loss(self, view: View, values: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
-        """What D and Q minimise.
+    def d_loss(self, view: View, values: Tensor, seed: Tensor) -> tuple[Tensor, Tensor]:
+        """What D and Q minimise, L_cons left out; and its terms, as ``mi_loss.d_loss`` has them.
 
         Args:
             view: of the real images, then the generated ones.
             values: (B, codes), the codes that these were made from.
-
-        Returns:
-            The total, a scalar; its terms, as ``mi_loss.d_loss`` has them; and L_cons, if it takes
-            part. The last two are detached.
+            seed: see the class.
         """
-        total, terms = d_loss(view.logits, view.q_params, values, self._codes, self._lambdas)
-        if view.q_copy is None:
-            return total, terms, None
-        disagreement = consistency(view.q_image, view.q_copy, self._codes)
-        return total + self._weight * disagreement, terms, disagreement.detach()
+        return d_loss(view.logits, view.q_params, values, self._codes, self._lambdas, seed=seed)
 
-    def g_loss(self, view: View, values: Tensor) -> tuple[Tensor, Tensor]:
+    def disagreement(self, q_image: Tensor, q_copy: Tensor, seed: Tensor) -> Tensor:
+        """L_cons.
+
+        Args:
+            q_image, q_copy: (B, q_width), Q's output on real images and on their changed copies.
+            seed: see the class; it has L_cons' weight in it.
+        """
+        return consistency(q_image, q_copy, self._codes, seed=seed)
+
+    def g_loss(self, view: View, values: Tensor, seed: Tensor) -> tuple[Tensor, Tensor]:
         """What G minimises, and its terms as ``mi_loss.g_loss`` has them.
 
         Args:
             view: of the generated images; Q's isn't looked at where nothing of L_I reaches G.
             values: (B, codes), the codes that they were made from.
+            seed: see the class.
         """
         logits = view.logits
         if self.informed:
-            return g_loss(logits, view.q_params, values, self._codes, self._lambdas)
+            return g_loss(logits, view.q_params, values, self._codes, self._lambdas, seed=seed)
         loss = F.softplus(-logits.to(torch.promote_types(logits.dtype, torch.float32))).mean()
         return loss, loss.detach().view(1)
 
 
 def judge(
-    d: Discriminator, images: Tensor, groups: int, informed: bool, copy: Tensor | None = None
+    d: Discriminator, images: Tensor, groups: int, informed: bool, look_at_real: bool = False
 ) -> View:
     """D's and Q's view of a batch.
 
@@ -88,17 +92,29 @@ def judge(
         images: (groups B, C, H, W): the real ones first if ``groups`` is 2.
         groups: parts of the batch that are normalised apart, 1 or 2.
         informed: let gradients of Q's loss reach the trunk and the images.
-        copy: (B, C, H, W), changed copies of the real images. Q's look at them, and at the real
-            ones beside, uses their own statistics and leaves no trace in the running ones.
+        look_at_real: let Q look at the real images as well, without a trace in the running
+            statistics.
     """
     features = d.features(images, groups)
-    logits = d.logits(features)
-    fake, features_fake = images.chunk(groups)[-1], features.chunk(groups)[-1]
+    fake = images.chunk(groups)[-1]
+    logits, features_fake = d.logits_and_tail(features, len(fake))
     if not informed:
         fake, features_fake = fake.detach(), features_fake.detach()
     q_params = d.q_params(fake, features_fake)
-    if copy is None:
+    if not look_at_real:
         return View(logits, q_params)
     with torch.no_grad():
         q_image = d.q_params(images.chunk(groups)[0], features.chunk(groups)[0], statistics=False)
-    return View(logits, q_params, q_image, d.q_of(copy, statistics=False))
+    return View(logits, q_params, q_image)
+
+
+def look(d: Discriminator, copy: Tensor) -> Tensor:
+    """Q's output on changed copies of real images, (B, q_width).
+
+    It goes by the copies' own statistics and leaves no trace in the running ones.
+
+    Args:
+        d: the discriminator, or its like with gradients of its own (``FlatAdam.apart``).
+        copy: (B, C, H, W).
+    """
+    return d.q_of(copy, statistics=False)

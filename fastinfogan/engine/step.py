@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor
 
 from fastinfogan.config import TrainConfig
+from fastinfogan.engine.beside import Beside
 from fastinfogan.engine.flat import FlatAdam
 from fastinfogan.engine.loss_scale import LossScale
-from fastinfogan.engine.objective import Objective, View, judge
+from fastinfogan.engine.objective import Objective, View, judge, look
 from fastinfogan.kernels.warp import warp
 from fastinfogan.model.networks import Discriminator, Generator, frozen
 from fastinfogan.model.reference import Batch, Inputs, Losses
@@ -27,6 +28,10 @@ class FastEngine:
     each network's update. With ``--amp`` the passes run on half-precision twins of the networks
     (``FlatAdam.compute``); statistics, losses, moments and weights proper stay in float32.
 
+    With L_cons D learns from a second pass, of the changed copies. It shares nothing with the first
+    but the weights, so on a GPU both directions of it run beside the first one's backward pass, and
+    the two gradients are then added up in a launch for each dtype.
+
     Args:
         config: resolved.
         plan: where everything lives, and how it runs there.
@@ -38,6 +43,8 @@ class FastEngine:
         generator, discriminator: the networks proper.
         adam_g, adam_d: their optimisers.
         loss_scale: for float16 only.
+        meanwhile: is called once an iteration, when its batch has been consumed, and on a GPU runs
+            beside the last update; None: nothing is.
     """
 
     def __init__(
@@ -60,16 +67,21 @@ class FastEngine:
         self.adam_g = optimizer(self.generator, optim.lr_g, betas, plan.half)
         self.loss_scale = LossScale(device) if plan.half == torch.float16 else None
         self._one = torch.ones((), device=device, dtype=dtype)
-        self._side = torch.cuda.Stream(device) if device.type == "cuda" else None
-        self._generate, self._judge = self.adam_g.compute, judge
+        self._weight = torch.full_like(self._one, optim.consistency)
+        self._d_apart = self.adam_d.apart() if optim.consistency > 0 else None
+        self._side = torch.cuda.Stream(device, priority=-1) if device.type == "cuda" else None
+        if self._side is not None and self.loss_scale is None:
+            self._update_beside(torch.cuda.Stream(device))
+        self.meanwhile: Callable[[], None] | None = None
+        self._generate, self._judge, self._look = self.adam_g.compute, judge, look
         if plan.compile:
             # Dynamo counts what it compiles per function, and a program may make many engines.
             torch.compiler.reset()
             # Apart: one graph with both backward passes in it compiles far longer. Deterministic:
             # a continued run must not choose other reductions because they ran faster today.
-            self._generate, self._judge = (
+            self._generate, self._judge, self._look = (
                 torch.compile(f, fullgraph=True, dynamic=False, options={"deterministic": True})
-                for f in (self._generate, self._judge)
+                for f in (self._generate, self._judge, self._look)
             )
         self.step = self._alternating if optim.update == "alternating" else self._simultaneous
 
@@ -81,6 +93,17 @@ class FastEngine:
     def keep_to_one_stream(self) -> None:
         """From now on do nothing beside something else."""
         self._side = None
+        self._update_beside(None)
+
+    def _update_beside(self, stream: torch.cuda.Stream | None) -> None:
+        """Let updates begin on a stream before their backward pass is over; None: no longer.
+
+        That stream has no priority: Adam takes the bandwidth that the others leave.
+        """
+        for adam in (self.adam_d, self.adam_g):
+            # The pass of the copies reads D's weights until it is over.
+            if isinstance(adam, FlatAdam) and not (adam is self.adam_d and self._d_apart):
+                adam.update_beside(stream)
 
     def _alternating(self, batch: Batch) -> Losses:
         """D and Q learn from one draw of codes, then G from another."""
@@ -88,13 +111,16 @@ class FastEngine:
         with torch.no_grad():
             fake = self._fake(batch.inputs_d, batch)
         # What G makes for its own update doesn't depend on D's: on a GPU it is made beside it.
-        fake_g = _Beside(self._side, lambda: self._fake(batch.inputs_g, batch))
+        fake_g = Beside(self._side, lambda: self._fake(batch.inputs_g, batch))
 
         images = torch.cat([batch.real, fake])
-        view = self._judge(d, images, 2, objective.informed, batch.copy)
-        total, terms, disagreement = objective.d_loss(view, batch.inputs_d.values)
+        view = self._judge(d, images, 2, objective.informed, batch.copy is not None)
+        agreed = self._agree(view.q_image, batch.copy)
+        total, terms = objective.d_loss(view, batch.inputs_d.values, self._seed)
         self.adam_d.zero_grad()
-        total.backward(self._seed(total))
+        total.backward(self._seed.view_as(total))
+        if agreed is not None:
+            _add(self.adam_d.trained, agreed.result()[1])
         self.adam_d.step(self.loss_scale)
 
         with frozen(d):
@@ -102,64 +128,90 @@ class FastEngine:
                 view = self._judge(d, fake_g.result(), 1, True)
             else:
                 view = View(d.logits(d.features(fake_g.result())), None)
-            total, terms_g = objective.g_loss(view, batch.inputs_g.values)
+            total, terms_g = objective.g_loss(view, batch.inputs_g.values, self._seed)
             self.adam_g.zero_grad()
-            total.backward(self._seed(total))
-        self.adam_g.step(self.loss_scale)
-        return self._report(terms, terms_g, disagreement)
+            total.backward(self._seed.view_as(total))
+        self._last_update(self.adam_g)
+        return self._report(terms, terms_g, agreed)
 
     def _simultaneous(self, batch: Batch) -> Losses:
         """One draw of codes and one pass through D serve both updates."""
         objective, d = self.objective, self.adam_d.compute
         values = batch.inputs_d.values
         images = torch.cat([batch.real, self._fake(batch.inputs_d, batch)])
-        view = self._judge(d, images, 2, objective.informed, batch.copy)
-        d_total, terms, disagreement = objective.d_loss(view, values)
+        view = self._judge(d, images, 2, objective.informed, batch.copy is not None)
+        agreed = self._agree(view.q_image, batch.copy)
+        d_total, terms = objective.d_loss(view, values, self._seed)
         g_view = View(view.logits.chunk(2)[1], view.q_params)
-        g_total, terms_g = objective.g_loss(g_view, values)
+        g_total, terms_g = objective.g_loss(g_view, values, self._seed)
         # Both gradients come from the weights before either update.
         for adam, total, keep in ((self.adam_d, d_total, True), (self.adam_g, g_total, False)):
-            grads = torch.autograd.grad(total, adam.trained, self._seed(total), retain_graph=keep)
+            seed = self._seed.view_as(total)
+            grads = torch.autograd.grad(total, adam.trained, seed, retain_graph=keep)
             for parameter, grad in zip(adam.trained, grads, strict=True):
                 parameter.grad = grad
-        self.adam_d.step(self.loss_scale)
-        self.adam_g.step(self.loss_scale)
-        return self._report(terms, terms_g, disagreement)
+        if agreed is not None:
+            _add(self.adam_d.trained, agreed.result()[1])
+        self._last_update(self.adam_d, self.adam_g)
+        return self._report(terms, terms_g, agreed)
 
     def _fake(self, inputs: Inputs, batch: Batch) -> Tensor:
         """G's images as D and Q get to see them."""
         images = self._generate(inputs.latents)
         return images if inputs.maps is None else warp(images, inputs.maps, batch.fill, self._range)
 
-    def _seed(self, total: Tensor) -> Tensor:
+    @property
+    def _seed(self) -> Tensor:
         """What a backward pass begins with: 1, or the loss scale."""
-        return (self._one if self.loss_scale is None else self.loss_scale.value).view_as(total)
+        return self._one if self.loss_scale is None else self.loss_scale.value
 
-    def _report(self, terms: Tensor, terms_g: Tensor, disagreement: Tensor | None) -> Losses:
+    def _agree(self, q_image: Tensor | None, copy: Tensor | None) -> Beside[_Agreement] | None:
+        """L_cons and its gradients of D's and Q's weights, if it takes part."""
+        if copy is None:
+            return None
+
+        def call() -> _Agreement:
+            seed = self._weight if self.loss_scale is None else self._weight * self.loss_scale.value
+            q_copy = self._look(self._d_apart, copy)
+            disagreement = self.objective.disagreement(q_image, q_copy, seed)
+            disagreement.backward(seed.view_as(disagreement))
+            gradients = []
+            for weight in self._d_apart.parameters():
+                gradients.append(weight.grad)
+                weight.grad = None
+            return disagreement.detach(), gradients
+
+        return Beside(self._side, call)
+
+    def _last_update(self, *optimizers: FlatAdam) -> None:
+        """What an iteration ends with, and ``meanwhile`` beside it."""
+        beside = None if self.meanwhile is None else Beside(self._side, self.meanwhile)
+        for adam in optimizers:
+            adam.step(self.loss_scale)
+        if beside is not None:
+            beside.result()
+
+    def _report(self, terms: Tensor, terms_g: Tensor, agreed: Beside[_Agreement] | None) -> Losses:
         if self.loss_scale is not None:
             self.loss_scale.update()
+        disagreement = None if agreed is None else agreed.result()[0]
         return Losses(terms[0], terms_g[0], terms[1:], disagreement)
 
 
-class _Beside:
-    """A call that runs at once on another stream, or, without one, when its result is wanted.
+_Agreement = tuple[Tensor, Sequence[Tensor | None]]
 
-    (On a CPU an early call would only keep its activations for longer.) Arguments and result
-    outlive the iteration's last use of them on either stream, and each stream waits for the other
-    before the next call, so the allocator needs no ``record_stream``, which in a recorded graph
-    would keep their memory from being used again.
-    """
 
-    def __init__(self, stream: torch.cuda.Stream | None, function: Callable[[], Tensor]) -> None:
-        self._stream, self._later = stream, function
-        if stream is not None:
-            stream.wait_stream(torch.cuda.current_stream())
-            with torch.cuda.stream(stream):
-                self._made = function()
+def _add(weights: Sequence[Tensor], others: Sequence[Tensor | None]) -> None:
+    """Add others to the weights' gradients, in place: a launch for each dtype."""
+    pairs = [(w.grad, o) for w, o in zip(weights, others, strict=True) if o is not None]
+    for gradients, more in same_dtypes(*zip(*pairs, strict=True)):
+        torch._foreach_add_(gradients, more)
 
-    def result(self) -> Tensor:
-        """What the call returned, for use on the current stream."""
-        if self._stream is None:
-            return self._later()
-        torch.cuda.current_stream().wait_stream(self._stream)
-        return self._made
+
+def same_dtypes(
+    some: Sequence[Tensor], others: Sequence[Tensor]
+) -> Iterator[tuple[list[Tensor], list[Tensor]]]:
+    """Pairs of tensors by their dtype, as torch's operations on many tensors need them."""
+    for dtype in dict.fromkeys(tensor.dtype for tensor in some):
+        pairs = [(a, b) for a, b in zip(some, others, strict=True) if a.dtype == dtype]
+        yield [a for a, _ in pairs], [b for _, b in pairs]

@@ -20,6 +20,7 @@ from fastinfogan.config import (
 )
 from fastinfogan.kernels.bn_act import bn_act
 from fastinfogan.kernels.conv import conv
+from fastinfogan.kernels.linear import linear, linear_and_tail
 from fastinfogan.model.latent_spec import LatentSpec
 
 _SLOPES = {**SLOPES, "linear": 1.0}
@@ -47,8 +48,7 @@ class Block(nn.Module):
         """``statistics``: let the running ones learn from the batch, if the network is learning."""
         row = self.row
         if row.kind == "fc":
-            # Maps are flattened in memory order (height, width, channel): a view, not a copy.
-            x = self.op(x if x.dim() == 2 else x.permute(0, 2, 3, 1).flatten(1))
+            x = linear(_flattened(x), self.op.weight, self.op.bias)
         else:
             # What has no batchnorm behind it leaves the convolution with its activation.
             follows = 1.0 if row.norm else _SLOPES.get(row.activation, row.activation)
@@ -84,6 +84,11 @@ class Block(nn.Module):
             slope = _SLOPES[activation]
             return x if slope == 1.0 else F.leaky_relu(x, slope, inplace=True)
         return torch.sigmoid_(x) if activation == "sigmoid" else torch.tanh_(x)
+
+
+def _flattened(x: Tensor) -> Tensor:
+    """Rows of features; of maps in memory order (height, width, channel): a view, not a copy."""
+    return x if x.dim() == 2 else x.permute(0, 2, 3, 1).flatten(1)
 
 
 def _stack(rows: list[tuple[Layer, Shape, Shape]]) -> nn.ModuleList:
@@ -142,6 +147,18 @@ class Discriminator(nn.Module):
     def logits(self, features: Tensor) -> Tensor:
         """D's logit per image, (B,): positive means real."""
         return self.d_head[0](features).squeeze(1)
+
+    def logits_and_tail(self, features: Tensor, rows: int) -> tuple[Tensor, Tensor]:
+        """The same, and the features of the last ``rows`` images for Q to read.
+
+        Read from here, what goes back to the features costs no launch beside the head's own.
+        """
+        head = self.d_head[0].op
+        logits, tail = linear_and_tail(_flattened(features), head.weight, head.bias, rows)
+        if features.dim() == 4:
+            _, channels, height, width = features.shape
+            tail = tail.view(rows, height, width, channels).permute(0, 3, 1, 2)
+        return logits.squeeze(1), tail
 
     def q_of(self, images: Tensor, statistics: bool = True) -> Tensor:
         """Q's output on images, where D's isn't asked for."""

@@ -103,6 +103,7 @@ class Training:
         if config.optim.changes_images:
             fill = fill_of(self.data, config.architecture.output_range, self.plan.device)
         self.draws = Draws(config, self.feed, self.plan.input_dtype, fill)
+        self.draws.beside(self.engine)
         self.window = Window(config.spec, self.plan.device, config.optim.consistency > 0)
         run_iterations = Eager
         if self.plan.graphs:

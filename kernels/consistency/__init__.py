@@ -11,7 +11,8 @@ well be what has been changed (a rotation, a width): it takes no part.
 
 The launch that computes the loss computes the gradient too. It is all that is kept for the
 backward, in float32: that multiplies it by the incoming scalar, which may be a loss scale, and
-rounds then.
+rounds then. With ``seed`` the scalar is known beforehand: the launch multiplies and rounds, and the
+backward hands on what it wrote.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 import fastinfogan.kernels.consistency.registration  # noqa: F401  (registers what op() gives)
+from fastinfogan.kernels.checks import check_begun_with
 from fastinfogan.kernels.codes import Code
 from fastinfogan.kernels.consistency.arguments import Terms, check, read, takes_part
 from fastinfogan.kernels.dispatch import NATIVE_DTYPES, TRITON_DTYPES, Impl, choose, op
@@ -61,23 +63,34 @@ class ConsistencyFunction(torch.autograd.Function):
     """Keeps the gradient with respect to q_copy, which the launch has computed with the loss."""
 
     @staticmethod
-    def forward(ctx, q_image: Tensor, q_copy: Tensor, terms: Terms, impl: Impl) -> Tensor:
-        loss, grads = op("consistency", impl, q_copy)(q_image, q_copy, terms.kinds, terms.widths)
+    def forward(
+        ctx, q_image: Tensor, q_copy: Tensor, terms: Terms, seed: Tensor | None, impl: Impl
+    ) -> Tensor:
+        loss, grads = op("consistency", impl, q_copy)(
+            q_image, q_copy, terms.kinds, terms.widths, seed
+        )
         ctx.save_for_backward(grads)
-        ctx.dtype = q_copy.dtype
+        ctx.settings = q_copy.dtype, seed
         return loss
 
     @staticmethod
     @once_differentiable
     def backward(ctx, dloss: Tensor) -> tuple[Tensor | None, ...]:
         (grads,) = ctx.saved_tensors
-        dq_copy = torch.empty_like(grads, dtype=ctx.dtype)
-        torch.mul(grads, dloss, out=dq_copy)
-        return None, dq_copy, None, None
+        dtype, seed = ctx.settings
+        if seed is None:
+            grads = torch.mul(grads, dloss, out=torch.empty_like(grads, dtype=dtype))
+        else:
+            check_begun_with("consistency", seed, dloss)
+        return None, grads, None, None, None
 
 
 def consistency(
-    q_image: Tensor, q_copy: Tensor, codes: Sequence[Code], impl: Impl = "auto"
+    q_image: Tensor,
+    q_copy: Tensor,
+    codes: Sequence[Code],
+    impl: Impl = "auto",
+    seed: Tensor | None = None,
 ) -> Tensor:
     """The KL divergence of Q's discrete codes on copies from those on the images themselves.
 
@@ -93,6 +106,9 @@ def consistency(
         codes: the codes in order; one that isn't regularised has no columns. The columns of a
             continuous one get a gradient of 0; one discrete code at least must be regularised.
         impl: see ``dispatch.choose``.
+        seed: one number on the device, float32 (float64 if ``q_copy`` is): what the backward pass
+            will begin with, the loss's weight. Then it takes no launch, and must begin with this
+            very tensor (or a view of it) as the loss's gradient.
 
     Returns:
         A scalar in nats, float32 (float64 if ``q_copy`` is); the kernels' is never below 0.
@@ -104,10 +120,10 @@ def consistency(
     # Dynamo follows Python, but not into a cache.
     reader = read.__wrapped__ if torch.compiler.is_compiling() else read
     terms = reader(tuple(codes))
-    check(q_image, q_copy, terms)
+    check(q_image, q_copy, terms, seed)
     impl = choose("consistency", impl, q_copy, native=NATIVE_DTYPES, triton=TRITON_DTYPES)
     if impl == "reference":
         return consistency_reference(q_image, q_copy, codes)
     return ConsistencyFunction.apply(
-        q_image.detach().contiguous(), q_copy.contiguous(), terms, impl
+        q_image.detach().contiguous(), q_copy.contiguous(), terms, seed, impl
     )

@@ -11,9 +11,11 @@ from fastinfogan.kernels.checks import (
     check_float,
     check_same_device,
     check_same_dtype,
+    check_seed,
     check_shape,
 )
 from fastinfogan.kernels.codes import Code, check_kinds
+from fastinfogan.kernels.dispatch import accumulator
 
 
 def takes_part(code: Code) -> bool:
@@ -52,7 +54,7 @@ def read(codes: tuple[Code, ...]) -> Terms:
     )
 
 
-def check(q_image: Tensor, q_copy: Tensor, terms: Terms) -> None:
+def check(q_image: Tensor, q_copy: Tensor, terms: Terms, seed: Tensor | None) -> None:
     """The tensors that ``consistency`` was given.
 
     Raises:
@@ -67,3 +69,4 @@ def check(q_image: Tensor, q_copy: Tensor, terms: Terms) -> None:
     check_shape("consistency", "q_image", q_image, tuple(q_copy.shape), "q_copy")
     check_same_dtype("consistency", "q_image", q_image, "q_copy", q_copy)
     check_same_device("consistency", "q_image", q_image, "q_copy", q_copy)
+    check_seed("consistency", seed, accumulator(q_copy.dtype), q_copy.device)

@@ -40,12 +40,20 @@ def table_on_device(
     )
 
 
-Results = tuple[Tensor, Tensor]  # loss (), grads like q_copy, of the accumulator's dtype
+Results = tuple[Tensor, Tensor]  # loss (), grads like q_copy
 
 
 def empty_results(
-    q_image: Tensor, q_copy: Tensor, kinds: Sequence[int], widths: Sequence[int]
+    q_image: Tensor,
+    q_copy: Tensor,
+    kinds: Sequence[int],
+    widths: Sequence[int],
+    seed: Tensor | None = None,
 ) -> Results:
-    """Room for the results of the registered op, from its arguments."""
+    """Room for the results of the registered op, from its arguments.
+
+    With a seed the gradient is what the backward pass hands on, in q_copy's dtype.
+    """
     dtype = accumulator(q_copy.dtype)
-    return q_copy.new_empty((), dtype=dtype), q_copy.new_empty(q_copy.shape, dtype=dtype)
+    grads = q_copy.new_empty(q_copy.shape, dtype=dtype if seed is None else q_copy.dtype)
+    return q_copy.new_empty((), dtype=dtype), grads

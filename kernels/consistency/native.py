@@ -14,7 +14,11 @@ _CPU = torch.device("cpu")
 
 
 def consistency(
-    q_image: Tensor, q_copy: Tensor, kinds: Sequence[int], widths: Sequence[int]
+    q_image: Tensor,
+    q_copy: Tensor,
+    kinds: Sequence[int],
+    widths: Sequence[int],
+    seed: Tensor | None = None,
 ) -> Results:
     """Loss and gradient as a registered op, on a CPU; kinds and widths as in ``Table.terms``."""
     table = table_on_device(tuple(kinds), tuple(widths), _CPU, stream=0)
@@ -33,4 +37,6 @@ def consistency(
         grads.data_ptr(),
         loss.data_ptr(),
     )
+    if seed is not None:
+        grads = torch.mul(grads, seed, out=torch.empty_like(grads, dtype=q_copy.dtype))
     return loss, grads

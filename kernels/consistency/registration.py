@@ -7,7 +7,8 @@ from fastinfogan.kernels.consistency.layout import empty_results
 from fastinfogan.kernels.dispatch import register
 
 register(
-    "consistency(Tensor q_image, Tensor q_copy, int[] kinds, int[] widths) -> (Tensor, Tensor)",
+    "consistency(Tensor q_image, Tensor q_copy, int[] kinds, int[] widths, Tensor? seed=None) "
+    "-> (Tensor, Tensor)",
     native=native.consistency,
     triton=triton.consistency,
     fake=lambda impl: empty_results,

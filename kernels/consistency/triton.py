@@ -34,7 +34,8 @@ def _consistency_kernel(
     table_ptr,  # (codes, 3) int32: kind of code or 0, first column, width
     counter_ptr,  # (1,) int32: 0 between launches
     partials_ptr,  # (parts, codes) float32: sums over a part of the rows
-    grads_ptr,  # (rows, columns) float32
+    seed_ptr,  # (1,) float32: what gradients are multiplied by; or None
+    grads_ptr,  # (rows, columns) float32, or like q_copy
     loss_ptr,  # (1,) float32
     rows,
     columns,
@@ -61,6 +62,10 @@ def _consistency_kernel(
     mask = inside[:, None] & here
     tile = at[:, None] + column[None, :]
     kl = tl.zeros((BLOCK_ROWS,), tl.float32)
+    seed = tl.full((), 1.0, tl.float32)
+    if seed_ptr is not None:
+        seed = tl.load(seed_ptr)
+    dtype: tl.constexpr = grads_ptr.dtype.element_ty
     if kind == _CATEGORICAL:
         shifted_p, sum_p, p = _softmax(q_image_ptr, tile, mask, here)
         shifted_q, sum_q, q = _softmax(q_copy_ptr, tile, mask, here)
@@ -68,8 +73,8 @@ def _consistency_kernel(
         differ = tl.max((apart != 0.0).to(tl.int32), 1) != 0
         distance = tl.sum(p * apart, 1)
         kl += tl.where(differ, distance + tl.log(sum_q / sum_p), 0.0)
-        grads = tl.where(differ[:, None], (q - p) / batch, 0.0)
-        tl.store(grads_ptr + tile, grads, mask=mask)
+        grads = tl.where(differ[:, None], (q - p) / batch * seed, 0.0)
+        tl.store(grads_ptr + tile, grads.to(dtype), mask=mask)
     elif kind == _BERNOULLI:
         logit_p = tl.load(q_image_ptr + at, mask=inside, other=0.0).to(tl.float32)
         logit_q = tl.load(q_copy_ptr + at, mask=inside, other=0.0).to(tl.float32)
@@ -80,9 +85,10 @@ def _consistency_kernel(
         zeros_p, p = softplus(logit_p)
         zeros_q, q = softplus(logit_q)
         kl += tl.where(differ, p * (ones_q - ones_p) + not_p * (zeros_q - zeros_p), 0.0)
-        tl.store(grads_ptr + at, tl.where(differ, (q - p) / batch, 0.0), mask=inside)
+        grads = tl.where(differ, (q - p) / batch * seed, 0.0)
+        tl.store(grads_ptr + at, grads.to(dtype), mask=inside)
     else:  # it takes no part, but has columns all the same, unless it isn't regularised
-        tl.store(grads_ptr + tile, tl.zeros((BLOCK_ROWS, BLOCK_COLUMNS), tl.float32), mask=mask)
+        tl.store(grads_ptr + tile, tl.zeros((BLOCK_ROWS, BLOCK_COLUMNS), dtype), mask=mask)
     kl = tl.where(inside & ~(kl < 0.0), kl, 0.0)  # rounding may go below 0
     tl.store(partials_ptr + part * codes + code, tl.sum(kl, 0))
 
@@ -110,13 +116,17 @@ def blocks_of(widths: Sequence[int]) -> dict[str, int]:
 
 
 def consistency(
-    q_image: Tensor, q_copy: Tensor, kinds: Sequence[int], widths: Sequence[int]
+    q_image: Tensor,
+    q_copy: Tensor,
+    kinds: Sequence[int],
+    widths: Sequence[int],
+    seed: Tensor | None = None,
 ) -> Results:
     """Loss and gradient as a registered op, on a GPU or interpreted; see ``Table.terms``."""
     device = q_copy.device
     stream = torch.cuda.current_stream(device).cuda_stream if q_copy.is_cuda else 0
     table = table_on_device(tuple(kinds), tuple(widths), device, stream)
-    loss, grads = empty_results(q_image, q_copy, kinds, widths)
+    loss, grads = empty_results(q_image, q_copy, kinds, widths, seed)
     rows, columns = q_copy.shape
     blocks = blocks_of(widths)
     parts = -(-rows // blocks["BLOCK_ROWS"])
@@ -129,6 +139,7 @@ def consistency(
         table.terms,
         table.counter,
         partials,
+        seed,
         grads,
         loss,
         rows,

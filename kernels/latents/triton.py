@@ -115,6 +115,7 @@ def _latents_kernel(
     STREAM: tl.constexpr,
     BLOCK_ROWS: tl.constexpr,
     BLOCK_COUNTERS: tl.constexpr,
+    BLOCK_COLUMNS: tl.constexpr,
 ):
     """Programs (i, j): rows of block i, and of them code j or, past the codes, a block of noise."""
     row = tl.program_id(0).to(tl.int64) * BLOCK_ROWS + tl.arange(0, BLOCK_ROWS)
@@ -126,7 +127,7 @@ def _latents_kernel(
     if part < codes:
         values = values_ptr + row * codes + part
         entry = table_ptr + 4 * part
-        _draw_code(rows, values, entry, seed, sample, inside, STREAM, 4 * BLOCK_COUNTERS)
+        _draw_code(rows, values, entry, seed, sample, inside, STREAM, BLOCK_COLUMNS)
     else:
         block = (part - codes) * BLOCK_COUNTERS + tl.arange(0, BLOCK_COUNTERS)
         _draw_noise(rows, block, noise, seed, sample, inside, STREAM)
@@ -165,6 +166,7 @@ def latents(
         STREAM=STREAM_LATENTS,
         BLOCK_ROWS=rows,
         BLOCK_COUNTERS=counters,
+        BLOCK_COLUMNS=min(4 * counters, power_of_two(max(table[1::4]))),  # of the widest code
         num_warps=4,
     )
     return inputs, values

@@ -25,6 +25,8 @@ Gradients of one row, to be multiplied by lambda / B, with e = (c - m) / sigma:
 
 The launch that computes the loss computes them too. They are all that is kept for the backward,
 in float32: it multiplies them by the incoming scalar, which may be a loss scale, and rounds then.
+With ``seed`` the scalar is known beforehand: the launch multiplies and rounds, and the backward
+hands on what it wrote.
 """
 
 from __future__ import annotations
@@ -37,6 +39,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 import fastinfogan.kernels.mi_loss.registration  # noqa: F401  (registers what op() gives)
+from fastinfogan.kernels.checks import check_begun_with
 from fastinfogan.kernels.codes import HALF_LOG_TWO_PI, LOG_SIGMA_BOUND, Code
 from fastinfogan.kernels.dispatch import NATIVE_DTYPES, TRITON_DTYPES, Impl, accumulator, choose, op
 from fastinfogan.kernels.mi_loss.arguments import Terms, check, check_categories, read
@@ -115,13 +118,19 @@ class MiLossFunction(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx, logits: Tensor | None, q_params: Tensor, values: Tensor, terms: Terms, impl: Impl
+        ctx,
+        logits: Tensor | None,
+        q_params: Tensor,
+        values: Tensor,
+        terms: Terms,
+        seed: Tensor | None,
+        impl: Impl,
     ) -> tuple[Tensor, Tensor]:
         total, means, grads = op("mi_loss", impl, q_params)(
-            logits, q_params, values, terms.kinds, terms.widths, terms.weights
+            logits, q_params, values, terms.kinds, terms.widths, terms.weights, seed
         )
         ctx.save_for_backward(grads)
-        ctx.settings = q_params.shape, q_params.dtype
+        ctx.settings = q_params.shape, q_params.dtype, seed
         ctx.mark_non_differentiable(means)
         ctx.set_materialize_grads(False)
         return total, means
@@ -130,17 +139,26 @@ class MiLossFunction(torch.autograd.Function):
     @once_differentiable
     def backward(ctx, dtotal: Tensor | None, _: None) -> tuple[Tensor | None, ...]:
         (grads,) = ctx.saved_tensors
-        shape, dtype = ctx.settings
-        scaled = torch.empty_like(grads, dtype=dtype)
-        torch.mul(grads, dtotal, out=scaled)  # one launch for both inputs
+        shape, dtype, seed = ctx.settings
+        if seed is None:
+            scaled = torch.empty_like(grads, dtype=dtype)
+            torch.mul(grads, dtotal, out=scaled)  # one launch for both inputs
+        else:
+            check_begun_with("mi_loss", seed, dtotal)
+            scaled = grads
         numbers, dlogits = shape.numel(), None
         if scaled.numel() > numbers:
             scaled, dlogits = scaled.split_with_sizes((numbers, scaled.numel() - numbers))
-        return dlogits, scaled.view(shape), None, None, None
+        return dlogits, scaled.view(shape), None, None, None, None
 
 
 def mi_loss(
-    q_params: Tensor, values: Tensor, codes: Sequence[Code], weights: Weights, impl: Impl = "auto"
+    q_params: Tensor,
+    values: Tensor,
+    codes: Sequence[Code],
+    weights: Weights,
+    impl: Impl = "auto",
+    seed: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Weighted NLL of the codes, and each code's own; its gradient in the same launch.
 
@@ -157,6 +175,9 @@ def mi_loss(
         codes: the codes in order; one that isn't regularised has no columns in ``q_params``.
         weights: lambda per code.
         impl: see ``dispatch.choose``.
+        seed: one number on the device, float32 (float64 if ``q_params`` is): what the backward pass
+            will begin with, 1 or a loss scale. Then it takes no launch, and must begin with this
+            very tensor (or a view of it) as the total's gradient.
 
     Returns:
         The weighted sum, a scalar; and the NLL per code, (len(codes),), in nats, detached, 0 for a
@@ -166,7 +187,7 @@ def mi_loss(
         ValueError: an argument is off: the message names it.
         RuntimeError: ``impl`` can't run here.
     """
-    total, terms = _loss("mi_loss", None, q_params, values, codes, weights, impl)
+    total, terms = _loss("mi_loss", None, q_params, values, codes, weights, impl, seed)
     return total, terms[1:]
 
 
@@ -177,12 +198,13 @@ def d_loss(
     codes: Sequence[Code],
     weights: Weights,
     impl: Impl = "auto",
+    seed: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """D's whole objective in one launch: mean softplus(-real) + mean softplus(fake) + mi_loss.
 
     Args:
         logits: (2 B,) of D, on the real images, then on the fakes; of ``q_params``' dtype.
-        q_params, values, codes, weights, impl: see ``mi_loss``.
+        q_params, values, codes, weights, impl, seed: see ``mi_loss``.
 
     Returns:
         The total, a scalar; and its terms, (1 + len(codes),), in nats, detached: the adversarial
@@ -191,7 +213,7 @@ def d_loss(
     Raises:
         ValueError, RuntimeError: as ``mi_loss``.
     """
-    return _loss("d_loss", logits, q_params, values, codes, weights, impl)
+    return _loss("d_loss", logits, q_params, values, codes, weights, impl, seed)
 
 
 def g_loss(
@@ -201,12 +223,13 @@ def g_loss(
     codes: Sequence[Code],
     weights: Weights,
     impl: Impl = "auto",
+    seed: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """G's whole objective in one launch: mean softplus(-logits) + mi_loss.
 
     Args:
         logits: (B,) of D on the fakes; of ``q_params``' dtype.
-        q_params, values, codes, weights, impl: see ``mi_loss``.
+        q_params, values, codes, weights, impl, seed: see ``mi_loss``.
 
     Returns:
         As ``d_loss``.
@@ -214,7 +237,7 @@ def g_loss(
     Raises:
         ValueError, RuntimeError: as ``mi_loss``.
     """
-    return _loss("g_loss", logits, q_params, values, codes, weights, impl)
+    return _loss("g_loss", logits, q_params, values, codes, weights, impl, seed)
 
 
 def _loss(
@@ -225,16 +248,18 @@ def _loss(
     codes: Sequence[Code],
     weights: Weights,
     impl: Impl,
+    seed: Tensor | None,
 ) -> tuple[Tensor, Tensor]:
     # Dynamo follows Python, but not into a cache.
     reader = read.__wrapped__ if torch.compiler.is_compiling() else read
     terms = reader(name, tuple(codes), tuple(weights))
-    check(name, logits, q_params, values, terms)
+    check(name, logits, q_params, values, terms, seed)
     impl = choose(name, impl, q_params, native=NATIVE_DTYPES, triton=TRITON_DTYPES)
     values = values.to(accumulator(q_params.dtype))
     if impl != "reference":
         logits = None if logits is None else logits.contiguous()
-        return MiLossFunction.apply(logits, q_params.contiguous(), values.contiguous(), terms, impl)
+        q_params, values = q_params.contiguous(), values.contiguous()
+        return MiLossFunction.apply(logits, q_params, values, terms, seed, impl)
     if q_params.device.type == "cpu" and not torch.compiler.is_compiling():
         check_categories(name, values, terms)
     if logits is None:

@@ -15,9 +15,11 @@ from fastinfogan.kernels.checks import (
     check_float,
     check_same_device,
     check_same_dtype,
+    check_seed,
     check_shape,
 )
 from fastinfogan.kernels.codes import KINDS, Code, check_kinds
+from fastinfogan.kernels.dispatch import accumulator
 
 
 class Terms(NamedTuple):
@@ -59,7 +61,14 @@ def read(op: str, codes: tuple[Code, ...], weights: tuple[float, ...]) -> Terms:
     )
 
 
-def check(op: str, logits: Tensor | None, q_params: Tensor, values: Tensor, terms: Terms) -> None:
+def check(
+    op: str,
+    logits: Tensor | None,
+    q_params: Tensor,
+    values: Tensor,
+    terms: Terms,
+    seed: Tensor | None,
+) -> None:
     """The tensors that ``op`` was given.
 
     Raises:
@@ -76,6 +85,7 @@ def check(op: str, logits: Tensor | None, q_params: Tensor, values: Tensor, term
     if values.requires_grad:
         raise ValueError(f"{op}: values requires grad, and has none here; values.detach() works")
     check_same_device(op, "values", values, "q_params", q_params)
+    check_seed(op, seed, accumulator(q_params.dtype), q_params.device)
     if logits is None:
         return
     length = 2 * batch if op == "d_loss" else batch

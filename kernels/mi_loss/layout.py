@@ -70,12 +70,16 @@ def empty_results(
     kinds: Sequence[int],
     widths: Sequence[int],
     weights: Sequence[float],
+    seed: Tensor | None = None,
 ) -> Results:
-    """Room for the results of the registered op, from its arguments."""
+    """Room for the results of the registered op, from its arguments.
+
+    With a seed the gradients are what the backward pass hands on, in the inputs' dtype.
+    """
     dtype = accumulator(q_params.dtype)
     numbers = q_params.numel() + (0 if logits is None else logits.numel())
     return (
         q_params.new_empty((), dtype=dtype),
         q_params.new_empty((1 + len(kinds),), dtype=dtype),
-        q_params.new_empty((numbers,), dtype=dtype),
+        q_params.new_empty((numbers,), dtype=dtype if seed is None else q_params.dtype),
     )

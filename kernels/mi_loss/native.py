@@ -22,6 +22,7 @@ def mi_loss(
     kinds: Sequence[int],
     widths: Sequence[int],
     weights: Sequence[float],
+    seed: Tensor | None = None,
 ) -> Results:
     """The three losses as one registered op, on the CPU; see ``arguments.Terms``.
 
@@ -54,4 +55,6 @@ def mi_loss(
     if bad >= 0:
         name = "mi_loss" if logits is None else "g_loss" if logits.shape[0] == rows else "d_loss"
         raise no_category(name, values, bad, widths)
+    if seed is not None:
+        grads = torch.mul(grads, seed, out=torch.empty_like(grads, dtype=q_params.dtype))
     return total, means, grads

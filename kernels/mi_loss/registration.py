@@ -8,7 +8,7 @@ from fastinfogan.kernels.mi_loss.layout import empty_results
 
 register(
     "mi_loss(Tensor? logits, Tensor q_params, Tensor values, int[] kinds, int[] widths, "
-    "float[] weights) -> (Tensor, Tensor, Tensor)",
+    "float[] weights, Tensor? seed=None) -> (Tensor, Tensor, Tensor)",
     native=native.mi_loss,
     triton=triton.mi_loss,
     fake=lambda impl: empty_results,

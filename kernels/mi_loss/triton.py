@@ -27,7 +27,8 @@ def _mi_loss_kernel(
     weights_ptr,  # (terms,) float32
     counter_ptr,  # (1,) int32: 0 between launches
     partials_ptr,  # (parts, terms) float32: sums over a part of the rows
-    grads_ptr,  # (rows * columns + logits,) float32
+    seed_ptr,  # (1,) float32: what gradients are multiplied by; or None
+    grads_ptr,  # (rows * columns + logits,) float32, or like q_params
     means_ptr,  # (terms,) float32
     total_ptr,  # (1,) float32
     rows,
@@ -48,6 +49,9 @@ def _mi_loss_kernel(
     width = tl.load(table_ptr + 3 * term + 2)
     batch = (rows * tl.full((), 1, tl.int32)).to(tl.float32)  # a batch of 1 is a constant
     scale = tl.load(weights_ptr + term) / batch
+    if seed_ptr is not None:
+        scale *= tl.load(seed_ptr)
+    dtype: tl.constexpr = grads_ptr.dtype.element_ty
     row = part * BLOCK_ROWS + tl.arange(0, BLOCK_ROWS)
     inside = row < rows
     at = row.to(tl.int64) * columns + first
@@ -72,7 +76,7 @@ def _mi_loss_kernel(
         valid = (count / count)[:, None]
         nll += (tl.log(total) + distance) * (count / count)
         d = e / total[:, None] - tl.where(chosen, valid, 0.0)
-        tl.store(grads_ptr + tile, scale * d * valid, mask=mask)
+        tl.store(grads_ptr + tile, (scale * d * valid).to(dtype), mask=mask)
     if (kind == _UNIFORM) | (kind == _GAUSSIAN):  # sigma is learned where there are two columns
         m = tl.load(q_params_ptr + at, mask=inside, other=0.0).to(tl.float32)
         learned = tl.where(width == 2, inside, False)
@@ -84,26 +88,27 @@ def _mi_loss_kernel(
         inverse = tl.exp(-log_sigma)
         error = (value - m) * inverse
         nll += 0.5 * error * error + log_sigma + HALF_LOG_TWO_PI
-        tl.store(grads_ptr + at, -scale * error * inverse, mask=inside)
+        tl.store(grads_ptr + at, (-scale * error * inverse).to(dtype), mask=inside)
         slope = 1.0 - magnitude * magnitude
-        tl.store(grads_ptr + at + 1, scale * (1.0 - error * error) * slope, mask=learned)
+        slope = scale * (1.0 - error * error) * slope
+        tl.store(grads_ptr + at + 1, slope.to(dtype), mask=learned)
     if kind == _BERNOULLI:
         logit = tl.load(q_params_ptr + at, mask=inside, other=0.0).to(tl.float32)
         loss, sigmoid = softplus(-logit)
         nll += loss + (1.0 - value) * logit  # softplus(l) - c l without its cancellation for c = 1
-        tl.store(grads_ptr + at, scale * ((1.0 - value) - sigmoid), mask=inside)
+        tl.store(grads_ptr + at, (scale * ((1.0 - value) - sigmoid)).to(dtype), mask=inside)
     if logits_ptr is not None:
         if term == 0:  # adversarial
             logit = tl.load(logits_ptr + row, mask=inside, other=0.0).to(tl.float32)
             loss, sigmoid = softplus(-logit)
             nll += loss
             logit_grads_ptr = grads_ptr + tl.cast(rows, tl.int64) * columns + row
-            tl.store(logit_grads_ptr, -scale * sigmoid, mask=inside)
+            tl.store(logit_grads_ptr, (-scale * sigmoid).to(dtype), mask=inside)
             if BOTH:
                 logit = tl.load(logits_ptr + rows + row, mask=inside, other=0.0).to(tl.float32)
                 loss, sigmoid = softplus(logit)
                 nll += loss
-                tl.store(logit_grads_ptr + rows, scale * sigmoid, mask=inside)
+                tl.store(logit_grads_ptr + rows, (scale * sigmoid).to(dtype), mask=inside)
     tl.store(partials_ptr + part * terms + term, tl.sum(tl.where(inside, nll, 0.0), 0))
 
     parts = tl.num_programs(0)
@@ -137,6 +142,7 @@ def blocks_of(kinds: Sequence[int], widths: Sequence[int]) -> dict[str, int]:
         "BLOCK_PARTS": max(1, 1024 // block_terms),
         "BLOCK_TERMS": block_terms,
         "num_warps": 4,
+        "maxnreg": 128,  # else a compiler may spill some to fit 64
     }
 
 
@@ -147,6 +153,7 @@ def mi_loss(
     kinds: Sequence[int],
     widths: Sequence[int],
     weights: Sequence[float],
+    seed: Tensor | None = None,
 ) -> Results:
     """The three losses as one registered op, on a GPU or interpreted; see ``arguments.Terms``."""
     device = q_params.device
@@ -154,7 +161,7 @@ def mi_loss(
     table = table_on_device(
         tuple(kinds), tuple(widths), tuple(weights), torch.float32, device, stream
     )
-    total, means, grads = empty_results(logits, q_params, values, kinds, widths, weights)
+    total, means, grads = empty_results(logits, q_params, values, kinds, widths, weights, seed)
     rows, columns = q_params.shape
     blocks = blocks_of(kinds, widths)
     parts, terms = -(-rows // blocks["BLOCK_ROWS"]), 1 + len(kinds)
@@ -169,6 +176,7 @@ def mi_loss(
         table.weights,
         table.counter,
         partials,
+        seed,
         grads,
         means,
         total,

@@ -1,0 +1,117 @@
+"""A fully connected layer that is too small for a library: a head, or G's first one.
+
+    y = x W^T + bias        dx = dy W        dW = dy^T x        dbias = sum of dy's rows
+
+A library takes a launch for each of these products and one for each bias, and with a single output
+or a dozen each is far too small for a GPU. Here forward and backward are one launch each. G's first
+layer has outputs enough, but some 74 inputs: rows that aren't aligned for a library's fast kernels.
+Nothing goes back to noise and codes, so it has a forward and a gradient of the weight.
+
+A head often shares its input with another reader of the last rows: D's judges all images, Q's
+looks at the generated ones. ``linear_and_tail`` hands these rows on, and adds the gradient that
+comes back for them to its own, in float32 and in the same launch:
+
+    dx = dy W + [0; dtail]
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
+
+import fastinfogan.kernels.linear.registration  # noqa: F401  (registers what op() gives)
+from fastinfogan.kernels.dispatch import TRITON_DTYPES, Impl, choose, op
+from fastinfogan.kernels.linear.arguments import check
+from fastinfogan.kernels.linear.layout import MOST_OUTPUTS, is_odd, is_small
+
+
+def linear_reference(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """The layer in plain torch: (B, I), (O, I) and (O,) or None give (B, O)."""
+    return F.linear(x, weight, bias)
+
+
+class LinearFunction(torch.autograd.Function):
+    """Keeps x only for gradients of the weight; y and the last ``tail`` rows of x come out."""
+
+    @staticmethod
+    def forward(
+        ctx, x: Tensor, weight: Tensor, bias: Tensor | None, tail: int, impl: Impl
+    ) -> tuple[Tensor, Tensor]:
+        wants_parameters = any(ctx.needs_input_grad[1:3])
+        ctx.save_for_backward(x if wants_parameters else None, weight)
+        ctx.rows, ctx.impl = x.shape[0], impl
+        ctx.set_materialize_grads(False)
+        y = op("linear_forward", impl, x)(x, weight, bias)
+        return y, x[x.shape[0] - tail :]
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, dy: Tensor | None, dtail: Tensor | None) -> tuple[Tensor | None, ...]:
+        x, weight = ctx.saved_tensors
+        wants = ctx.needs_input_grad[:3]
+        outputs = weight.shape[0]
+        if dy is None:  # only the tail was of use
+            dy = weight.new_zeros((ctx.rows, outputs))
+        dy = dy.contiguous()
+        if outputs > MOST_OUTPUTS:
+            dx = dweight = dbias = None
+            if wants[0]:
+                dx = dy @ weight
+                if dtail is not None:
+                    dx[ctx.rows - len(dtail) :] += dtail
+            if x is not None:
+                dweight, dbias = op("linear_weight", ctx.impl, dy)(dy, x)
+            gradients = dx, dweight, dbias
+        else:
+            dtail = None if dtail is None else dtail.contiguous()
+            gradients = op("linear_backward", ctx.impl, dy)(dy, x, weight, dtail)
+        given = [g if wanted else None for g, wanted in zip(gradients, wants, strict=True)]
+        return *given, None, None
+
+
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None, impl: Impl = "auto") -> Tensor:
+    """A fully connected layer.
+
+    Args:
+        x: (B, I), float32, bfloat16, float16 or float64. Any strides do; contiguous ones need no
+            copy.
+        weight: (O, I) of the same dtype; the same goes for its strides.
+        bias: (O,) of the same dtype, or None.
+        impl: see ``dispatch.choose``. "auto" on a GPU takes "triton" where there are few outputs
+            (``layout.is_small``), or few inputs, unaligned, whose gradient nobody wants
+            (``layout.is_odd``), and torch's own layer, "reference", everywhere else.
+
+    Returns:
+        (B, O), of the same dtype.
+
+    Raises:
+        ValueError: an argument is off: the message names it.
+        RuntimeError: ``impl`` can't run here.
+    """
+    return linear_and_tail(x, weight, bias, 0, impl)[0]
+
+
+def linear_and_tail(
+    x: Tensor, weight: Tensor, bias: Tensor | None, tail: int, impl: Impl = "auto"
+) -> tuple[Tensor, Tensor]:
+    """A fully connected layer, and the last rows of its input for another reader.
+
+    Args:
+        x, weight, bias, impl: see ``linear``.
+        tail: rows, 0 to B.
+
+    Returns:
+        As ``linear``; and a view of x, (tail, I).
+
+    Raises:
+        ValueError, RuntimeError: as ``linear``.
+    """
+    check(x, weight, bias, tail)
+    chosen = choose("linear", impl, x, native=(), triton=TRITON_DTYPES)
+    ours = is_small(weight.shape) or (is_odd(weight.shape) and not x.requires_grad)
+    if chosen == "reference" or (impl == "auto" and not ours):
+        return linear_reference(x, weight, bias), x[x.shape[0] - tail :]
+    bias = None if bias is None else bias.contiguous()
+    return LinearFunction.apply(x.contiguous(), weight.contiguous(), bias, tail, chosen)

@@ -1,0 +1,190 @@
+"""linear: its kernels against the float64 reference; its tail, rule, launches and errors."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from kernel_cases import PLACES, TARGETS, assert_as_close_as, need
+
+from fastinfogan.kernels import triton_module
+from fastinfogan.kernels.linear import linear, linear_and_tail
+from fastinfogan.kernels.linear.layout import is_small
+
+# (rows, inputs), outputs, rows of the tail: why each is here.
+CASES = {
+    "one output, half of the rows go on": ((10, 33), 1, 5),
+    "one output, several blocks of inputs and rows, all rows go on": ((70, 1100), 1, 70),
+    "a dozen outputs": ((40, 128), 12, 0),
+    "outputs that fill a block, a tail that isn't a block": ((37, 50), 16, 11),
+    "wide, as ten codes of ten categories": ((33, 70), 100, 0),
+    "one row, one input": ((1, 1), 2, 1),
+    "more outputs than a program holds": ((35, 21), 150, 0),
+    "as many, with a tail": ((35, 21), 150, 5),
+}
+NAMES = ("y", "dx", "dweight", "dbias")
+TRITON = [target for target in TARGETS if "triton" in str(target)]
+TRITON_PLACES = [place for place in PLACES if "triton" in str(place)]
+
+
+def inputs(case, dtype, seed=0):
+    """x, weight, bias, dy and dtail as rounded to ``dtype``."""
+    (rows, columns), outputs, tail = case
+    random = torch.Generator().manual_seed(seed)
+    sizes = (rows, columns), (outputs, columns), (outputs,), (rows, outputs), (tail, columns)
+    return [torch.randn(size, generator=random).to(dtype) for size in sizes]
+
+
+def outputs(tensors, impl, device="cpu", dtype=None, frozen=False):
+    """What NAMES has; y's and the tail's gradients are dy and dtail."""
+    x, weight, bias, dy, dtail = (t.to(device, dtype).contiguous() for t in tensors)
+    wanted = [x.requires_grad_()]
+    if not frozen:
+        wanted += [weight.requires_grad_(), bias.requires_grad_()]
+    y, tail = linear_and_tail(x, weight, bias, len(dtail), impl)
+    assert torch.equal(tail, x[len(x) - len(dtail) :])
+    results, gradients = ((y, tail), (dy, dtail)) if len(dtail) else ((y,), (dy,))
+    return y.detach(), *torch.autograd.grad(results, wanted, gradients)
+
+
+@pytest.mark.parametrize(("impl", "device", "dtype"), TRITON)
+@pytest.mark.parametrize("frozen", [False, True])
+@pytest.mark.parametrize("why", CASES)
+def test_parity(impl, device, dtype, frozen, why):
+    need(impl, device)
+    tensors = inputs(CASES[why], dtype)
+    got = outputs(tensors, impl, device, frozen=frozen)
+    reference = outputs(tensors, "reference", device, frozen=frozen)
+    truth = outputs(tensors, "reference", dtype=torch.float64, frozen=frozen)
+    for *results, name in zip(got, reference, truth, NAMES, strict=False):
+        assert_as_close_as(*results, name)
+
+
+@pytest.mark.parametrize(("impl", "device"), TRITON_PLACES)
+def test_the_tail_alone_has_a_gradient_too(impl, device):
+    need(impl, device)
+    x, weight, bias, _, dtail = (t.to(device) for t in inputs(((6, 5), 3, 2), torch.float32))
+    _, tail = linear_and_tail(x.requires_grad_(), weight, bias, 2, impl)
+    (dx,) = torch.autograd.grad(tail, x, dtail)
+    assert torch.equal(dx, torch.cat([torch.zeros_like(x[:4]), dtail]))
+
+
+@pytest.mark.parametrize(("impl", "device"), TRITON_PLACES)
+def test_without_a_bias_and_with_any_strides(impl, device):
+    need(impl, device)
+    x, weight, _, dy, _ = (t.to(device) for t in inputs(((6, 5), 3, 0), torch.float32))
+    x, weight, dy = x.t().contiguous().t(), weight[:, :1].expand(3, 5), dy.sum()
+    for tensor in (x, weight):
+        tensor.requires_grad_()
+    results = []
+    for one in (impl, "reference"):
+        y = linear(x, weight, None, one)
+        results.append([y, *torch.autograd.grad(y.sum(), (x, weight))])
+    for got, right in zip(*results, strict=True):
+        torch.testing.assert_close(got, right)
+
+
+@pytest.mark.parametrize(("impl", "device"), TRITON_PLACES)
+def test_same_inputs_give_the_same_bits(impl, device):
+    need(impl, device)
+    tensors = inputs(CASES["a dozen outputs"], torch.bfloat16)
+    first, again = (outputs(tensors, impl, device) for _ in range(2))
+    assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
+
+
+@pytest.mark.parametrize(("impl", "device"), TRITON_PLACES)
+def test_opcheck(impl, device):
+    need(impl, device)
+    x, weight, bias, dy, dtail = (t.to(device) for t in inputs(((6, 5), 3, 2), torch.float32))
+    ops = torch.ops.fastinfogan
+    torch.library.opcheck(ops.linear_forward_triton.default, (x, weight, bias))
+    torch.library.opcheck(ops.linear_backward_triton.default, (dy, x, weight, dtail))
+    torch.library.opcheck(ops.linear_backward_triton.default, (dy, None, weight, None))
+    torch.library.opcheck(ops.linear_weight_triton.default, (dy, x))
+
+
+@pytest.mark.parametrize(("impl", "device"), TRITON_PLACES)
+def test_compiles_into_one_graph(impl, device):
+    """The tail is a view of an input, in the middle of the graph as well."""
+    need(impl, device)
+    x, weight, bias, _, _ = (t.to(device) for t in inputs(((6, 5), 3, 2), torch.float32))
+
+    def call(x, weight, bias):
+        y, tail = linear_and_tail(2.0 * x, weight, bias, 2, impl)
+        return y.tanh().sum() + tail.sin().sum()
+
+    leaves = [t.requires_grad_() for t in (x, weight, bias)]
+    compiled = torch.compile(call, fullgraph=True)
+    results = [torch.autograd.grad(f(*leaves), leaves) for f in (call, compiled)]
+    for a, b in zip(*results, strict=True):
+        torch.testing.assert_close(b, a)
+
+
+@pytest.mark.parametrize(
+    ("weight", "small"),
+    [((1, 1024), True), ((1, 16_384), True), ((12, 128), True), ((100, 128), True),
+     ((62, 1024), True), ((128, 1024), False), ((129, 2), False)],
+)  # fmt: skip
+def test_heads_are_ours_and_hidden_layers_are_the_library_s(weight, small):
+    """Counted on tensors without data: a launch each way, or none."""
+    if not triton_module.INSTALLED:
+        pytest.skip("Triton is not installed")
+    assert is_small(weight) == small
+    x, weight = (
+        torch.empty(s, device="meta", requires_grad=True) for s in ((8, weight[1]), weight)
+    )
+    triton_module.recorded.clear()
+    y, tail = linear_and_tail(x, weight, None, 4)
+    torch.autograd.grad((y, tail), (x, weight), (torch.empty_like(y), torch.empty_like(tail)))
+    launched = [launch.kernel.__name__ for launch in triton_module.recorded]
+    triton_module.recorded.clear()
+    assert launched == (["_linear_forward_kernel", "_linear_backward_kernel"] if small else [])
+
+
+@pytest.mark.parametrize(
+    ("inputs", "wanted", "ours"),
+    [(74, False, True), (228, False, True), (133, False, True), (72, False, False),
+     (74, True, False), (260, False, False)],
+)  # fmt: skip
+def test_layers_with_few_unaligned_inputs_are_ours_if_nothing_goes_back_to_these(
+    inputs, wanted, ours
+):
+    if not triton_module.INSTALLED:
+        pytest.skip("Triton is not installed")
+    x = torch.empty(8, inputs, device="meta", requires_grad=wanted)
+    weight = torch.empty(1024, inputs, device="meta", requires_grad=True)
+    triton_module.recorded.clear()
+    linear(x, weight, None).sum().backward()
+    launched = [launch.kernel.__name__ for launch in triton_module.recorded]
+    triton_module.recorded.clear()
+    assert launched == (["_linear_forward_kernel", "_linear_weight_kernel"] if ours else [])
+
+
+def test_the_cpu_takes_torch_s_own():
+    """To the bit: what a CPU computes doesn't depend on this op."""
+    x, weight, bias, _, _ = inputs(((6, 5), 3, 2), torch.float32)
+    assert torch.equal(linear(x, weight, bias), torch.nn.functional.linear(x, weight, bias))
+    with pytest.raises(RuntimeError, match="linear: impl='native' can't run: it has no float32"):
+        linear(x, weight, bias, impl="native")
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        (dict(x=torch.zeros(5)), "x is (5,); (B, I), not empty"),
+        (dict(x=torch.zeros(0, 5)), "x is (0, 5); (B, I), not empty"),
+        (dict(x=torch.zeros(4, 5).int()), "x is torch.int32; a float"),
+        (dict(weight=torch.zeros(3, 4)), "weight is (3, 4); (O, 5) fits x"),
+        (dict(weight=torch.zeros(0, 5)), "weight is (0, 5); (O, 5) fits x"),
+        (dict(weight=torch.zeros(3, 5).bfloat16()), "weight is torch.bfloat16, and x torch.float"),
+        (dict(bias=torch.zeros(2)), "bias is (2,); (3,) fits weight"),
+        (dict(bias=torch.zeros(3, device="meta")), "bias is on meta, and x on cpu"),
+        (dict(tail=5), "tail=5; 0 to 4 work"),
+        (dict(tail=-1), "tail=-1; 0 to 4 work"),
+    ],
+)
+def test_bad_arguments(changed, message):
+    arguments = dict(x=torch.zeros(4, 5), weight=torch.zeros(3, 5), bias=torch.zeros(3), tail=0)
+    with pytest.raises(ValueError) as caught:
+        linear_and_tail(**(arguments | changed))
+    assert message in str(caught.value)
+    assert str(caught.value).startswith("linear: ") and "\n" not in str(caught.value)
