@@ -107,6 +107,17 @@ def test_native_results_do_not_depend_on_the_number_of_threads():
         assert all(torch.equal(a, b) for a, b in zip(results[0], other, strict=True))
 
 
+@pytest.mark.parametrize(("impl", "device"), PLACES[1:])
+def test_a_program_that_applies_to_many_tiles_gives_the_same_bits(impl, device, monkeypatch):
+    """As large maps have it; a group's 648 rows are six tiles, the last one not full."""
+    need(impl, device)
+    tensors = inputs((16, 33, 9, 9), torch.bfloat16)
+    expected = outputs(tensors, impl, device, slope=0.1, groups=2)
+    monkeypatch.setattr(triton, "_APPLY_PROGRAMS", 2)
+    got = outputs(tensors, impl, device, slope=0.1, groups=2)
+    assert all(torch.equal(a, b) for a, b in zip(expected, got, strict=True))
+
+
 def test_the_parts_of_a_gpu_cover_all_rows_and_none_is_empty():
     """A program takes the first row of its part for granted."""
     assert triton.parts_of(1296, 33) == (5, 272) and triton.parts_of(648, 33) == (2, 336)
