@@ -90,6 +90,21 @@ def test_the_largest_parameter_and_all_after_it_are_updated_first(updates):
     assert len(updates) == 4  # G's as well
 
 
+def test_what_a_recording_that_failed_has_begun_is_forgotten(updates, monkeypatch):
+    config = CASES["mnist"]
+    engine = beside(build(FastEngine, config, torch.float32))
+    step = engine.adam_d.step
+    monkeypatch.setattr(engine.adam_d, "step", lambda loss_scale: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        engine.step(batch_of(config, 0, torch.float32))
+    assert len(updates) == 1
+    engine.keep_to_one_stream()
+    monkeypatch.setattr(engine.adam_d, "step", step)
+    updates.clear()
+    engine.step(batch_of(config, 0, torch.float32))
+    assert sum(updates[:2]) == len(engine.adam_d._flat)
+
+
 def test_where_it_is_not_worth_a_launch_there_is_one(updates, monkeypatch):
     config = CASES["mnist"]
     engine = beside(build(FastEngine, config, torch.float32))

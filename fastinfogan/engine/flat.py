@@ -141,7 +141,7 @@ class FlatAdam:
 
     def zero_grad(self) -> None:
         """Forget the gradients; the next backward pass brings tensors of its own."""
-        self._arrived = 0
+        self._arrived, self._early = 0, None  # a recording that failed may have left one
         for parameter in self.trained:
             parameter.grad = None
 
