@@ -38,7 +38,7 @@ def test_a_long_run_on_a_gpu_is_compiled_and_a_short_one_is_not_and_says_so():
     plan = make_plan(RunConfig(), PAYS_FROM - 1)
     assert not plan.compile and plan.graphs
     assert plan.describe() == (
-        "a GPU, float32, not compiled (19,999 iterations would save less than it takes; "
+        "a GPU, float32, not compiled (299,999 iterations would save less than it takes; "
         "--compile does it anyway), CUDA graphs"
     )
 
