@@ -152,18 +152,18 @@ LOAD, OTHER = "LDG.E R2, desc[UR4][R2.64]", "FADD R1, R1, R2"
 
 
 def test_bn_act_s_partials_wait_for_one_load_after_another(monkeypatch):
-    """252 programs of 400 rows, in one step of 512.
+    """128 programs of 784 rows, in two steps of 512.
 
-    Each waits twice, 1,000 cycles or 0.57 µs; 3.2 MB and 194 KB of partials take 1.14.
+    Each waits three times, 1,500 cycles or 0.85 µs; 3.2 MB and 98 KB of partials take 1.1.
     """
     texts = [OTHER, LOAD, OTHER, OTHER, "EXIT"]
     lines = tuple((16 * i, text) for i, text in enumerate(texts))
     code_of(monkeypatch, sass.Code(lines, ((16, 32),)))
     work = ours.work_of(recorded(run_bn_act, "bn_act_partials"))
-    assert work.shape == "4x63x1"
-    assert work.moved == 2 * 25_088 * 64 + 4 * 63 * 3 * 64
-    assert work.issue_s == pytest.approx(2 * 8 * (3 + 2) / 4 / 1.755e9)
-    assert work.chain_s == pytest.approx(2 * 500 / 1.755e9)
+    assert work.shape == "4x32x1"
+    assert work.moved == 2 * 25_088 * 64 + 4 * 32 * 3 * 64
+    assert work.issue_s == pytest.approx(8 * (3 + 2 * 2) / 4 / 1.755e9)
+    assert work.chain_s == pytest.approx(3 * 500 / 1.755e9)
     assert work.bound == "a launch's least"
     assert microseconds([work]) == [2.0]
 
@@ -174,7 +174,7 @@ def test_applying_loads_its_rows_and_the_partials_together(monkeypatch):
     code_of(monkeypatch, sass.Code(lines, ((16, 160), (320, 480))))
     work = ours.work_of(recorded(run_bn_act, "bn_act_forward"))
     assert work.shape == "2x197x1"
-    assert work.moved == 2 * 2 * 25_088 * 64 + 4 * (4 + 2 + 2 + 63 * 3) * 64
+    assert work.moved == 2 * 2 * 25_088 * 64 + 4 * (4 + 2 + 2 + 32 * 3) * 64
     assert work.issue_s == pytest.approx(3 * 4 * (200 - 11) / 4 / 1.755e9)
     assert work.chain_s == pytest.approx(500 / 1.755e9)
     assert work.bound == "bytes"
