@@ -29,7 +29,7 @@ _STRIP = 16
 # Bytes that a thread loads at a time of all tensors, and of a program that has all rows.
 _BYTES, _WHOLE_FORWARD, _WHOLE_BACKWARD = 64, 32, 64
 # Programs that gather a group's sums, if each gets so many rows.
-_SUMS_PROGRAMS, _PART_ROWS, _MOST_PARTS = 256, 256, 64
+_SUMS_PROGRAMS, _PART_ROWS, _MOST_PARTS = 256, 384, 32
 _SUMS_WARPS = 8
 _APPLY_CHANNELS = 32
 _APPLY_PROGRAMS = 528
