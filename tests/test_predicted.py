@@ -136,7 +136,7 @@ def test_applying_loads_its_rows_and_the_partials_together(monkeypatch):
     assert work.issue_s == pytest.approx(3 * 4 * (200 - 11) / 4 / 1.755e9)
     assert work.chain_s == pytest.approx(((200 - 11) * 2 + 500) / 1.755e9)
     assert work.bound == "bytes"
-    assert work.ratio == 1.0
+    assert work.ratio == pytest.approx(1.0)
 
 
 def test_few_rows_take_one_launch_whose_loop_runs_for_each_group(monkeypatch):
