@@ -171,6 +171,7 @@ class FastEngine:
             return None
 
         def call() -> _Agreement:
+            self._d_apart.zero_grad()  # a recording that failed may have left some
             seed = self._weight if self.loss_scale is None else self._weight * self.loss_scale.value
             q_copy = self._look(self._d_apart, copy)
             disagreement = self.objective.disagreement(q_image, q_copy, seed)
