@@ -133,6 +133,18 @@ def test_where_it_is_not_worth_a_launch_there_is_one(updates, monkeypatch):
     assert len(updates) == 2
 
 
+@pytest.mark.parametrize(
+    ("case", "launches"), [("mnist", 4), ("consistency", 3), ("simultaneous", 2)]
+)
+def test_only_an_update_that_can_begin_early_takes_two_launches(updates, case, launches):
+    """Not D's with copies, whose pass reads its weights, nor any that has all gradients at once."""
+    config = CASES[case]
+    engine = build(FastEngine, config, torch.float32)
+    engine._update_beside(Stream())
+    engine.step(batch_of(config, 0, torch.float32))
+    assert len(updates) == launches
+
+
 def test_without_all_its_gradients_nothing_begins_early(updates):
     """Gradients that are set, not accumulated, as in simultaneous updates."""
     config = CASES["simultaneous"]
