@@ -120,6 +120,36 @@ def test_a_cuda_graph_replays_it(transposed):
     assert all(map(torch.equal, captured, call()))
 
 
+@pytest.mark.parametrize("transposed", [False, True])
+@pytest.mark.parametrize(("channels", "stride"), [(1, 2), (8, 2), (8, 1)])
+def test_a_gpu_takes_as_many_programs(channels, stride, transposed):
+    """Of a large batch: along the second and third axis of a grid it takes 65,535."""
+    small, large = (9000, 16, 32, 32), (9000, channels, 32 * stride, 32 * stride)
+    shape, outputs = (small, channels) if transposed else (large, 16)
+    x = torch.empty(shape, dtype=torch.bfloat16, device="meta", requires_grad=True)
+    weight = x.new_empty(16, channels, TAPS, TAPS).requires_grad_()
+    bias = x.new_empty(outputs).requires_grad_()
+    conv(x, weight, bias, stride, transposed, impl="triton").sum().backward()
+    grids = [launch.grid for launch in triton_module.recorded]
+    triton_module.recorded.clear()
+    assert all(programs < 2**16 for grid in grids for programs in grid[1:])
+
+
+@pytest.mark.parametrize("device", PLACES)
+@pytest.mark.parametrize(
+    "case",
+    [((9, 3, 22, 22), 9, 2, False), ((7, 20, 6, 11), 66, 2, True), ((3, 8, 12, 11), 20, 1, False)],
+)
+def test_a_large_batch_takes_several_launches(case, device, monkeypatch):
+    need("triton", device)
+    cut = []
+    monkeypatch.setattr(triton, "MOST_TILES", 3)
+    launches_of = triton._launches
+    monkeypatch.setattr(triton, "_launches", lambda *a: cut.append(launches_of(*a)) or cut[-1])
+    assert_right(inputs(case, torch.float16), case, "triton", device)
+    assert cut and all(len(parts) > 1 for parts in cut)
+
+
 def test_the_parts_of_a_weights_gradient_are_whole_and_few():
     """Each has pixels, no two have the same, and programs keep a GPU busy without a long sum."""
     for pixels in (1, 63, 64, 6_272, 12_544, 262_144):

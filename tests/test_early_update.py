@@ -105,6 +105,21 @@ def test_what_a_recording_that_failed_has_begun_is_forgotten(updates, monkeypatc
     assert sum(updates[:2]) == len(engine.adam_d._flat)
 
 
+def test_gradients_of_the_copies_that_a_failed_recording_has_left_are_forgotten():
+    config = CASES["consistency"]
+    whole, broken = (build(FastEngine, config, torch.float32) for _ in range(2))
+    first = next(broken._d_apart.parameters())  # whose gradient comes last
+    fails = first.register_hook(lambda gradient: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        broken.step(batch_of(config, 0, torch.float32))
+    assert any(weight.grad is not None for weight in broken._d_apart.parameters())
+    fails.remove()
+    for engine in (whole, broken):
+        engine.step(batch_of(config, 0, torch.float32))
+    pairs = zip(whole.adam_d.trained, broken.adam_d.trained, strict=True)
+    assert all(torch.equal(a.grad, b.grad) for a, b in pairs)
+
+
 def test_where_it_is_not_worth_a_launch_there_is_one(updates, monkeypatch):
     config = CASES["mnist"]
     engine = beside(build(FastEngine, config, torch.float32))
@@ -116,6 +131,18 @@ def test_where_it_is_not_worth_a_launch_there_is_one(updates, monkeypatch):
     engine = beside(build(FastEngine, config, torch.float32))
     engine.step(batch_of(config, 0, torch.float32))
     assert len(updates) == 2
+
+
+@pytest.mark.parametrize(
+    ("case", "launches"), [("mnist", 4), ("consistency", 3), ("simultaneous", 2)]
+)
+def test_only_an_update_that_can_begin_early_takes_two_launches(updates, case, launches):
+    """Not D's with copies, whose pass reads its weights, nor any that has all gradients at once."""
+    config = CASES[case]
+    engine = build(FastEngine, config, torch.float32)
+    engine._update_beside(Stream())
+    engine.step(batch_of(config, 0, torch.float32))
+    assert len(updates) == launches
 
 
 def test_without_all_its_gradients_nothing_begins_early(updates):

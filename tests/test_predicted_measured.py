@@ -11,7 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from bench.compile_gate import name_of
 from bench.predict import h100, measured
+from bench.predict.iteration import count
 from bench.predict.work import Work
 from fastinfogan.kernels import triton_module
 
@@ -53,6 +55,15 @@ MODELLED = {
 def test_a_kernel_and_what_the_model_calls_it_are_of_one_class():
     for names, traced in ((TRACED, True), (MODELLED, False)):
         assert {name: measured.class_of(name, traced=traced) for name in names} == names
+
+
+@pytest.mark.parametrize("preset", ["mnist", "digits"])
+def test_our_kernels_have_classes_of_their_own(preset):
+    """As traced and as modelled, the same."""
+    for launch in count(preset).ours:
+        found = measured.class_of(launch.kernel.__name__, traced=True)
+        assert found == measured.class_of(name_of(launch), traced=False)
+        assert found != "everything else"
 
 
 def test_sums_by_hand():

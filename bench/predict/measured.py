@@ -38,9 +38,13 @@ NAME_LENGTH = 120  # of a kernel, in results files
 # A class, what its kernels are called when traced, and what the model calls them. The first that
 # fits counts.
 CLASSES = (
-    ("convolution", r"fprop|dgrad|wgrad|ImplicitGemmConv|5x_cudnn", r"^convolution(?!, memset)"),
+    (
+        "convolution",
+        r"fprop|dgrad|wgrad|ImplicitGemmConv|5x_cudnn|^_?conv_",
+        r"^convolution(?!, memset)|^conv_",
+    ),
     ("padding for it", r"nchwToNhwc|nhwcToNchw|AddPadding", r"padding of channels"),
-    ("product", r"nvjet|gemm|splitKreduce|gemv", r"product"),
+    ("product", r"nvjet|gemm|splitKreduce|gemv|^_?linear_", r"product|^linear_"),
     ("`bn_act`, sums", r"^_?bn_act_(backward_)?(partials|merge)", r"bn_act_.*(partials|merge)"),
     ("`bn_act`, applied", r"^_?bn_act", r"bn_act"),
     ("`adam`", r"^_?adam", r"adam"),

@@ -69,8 +69,13 @@ class FastEngine:
         self._one = torch.ones((), device=device, dtype=dtype)
         self._weight = torch.full_like(self._one, optim.consistency)
         self._d_apart = self.adam_d.apart() if optim.consistency > 0 else None
+        alternating = optim.update == "alternating"
+        self.step = self._alternating if alternating else self._simultaneous
+        # Float16's last gradient decides whether there is an update, and simultaneous ones have all
+        # their gradients at once.
+        self._updates_early = alternating and self.loss_scale is None
         self._side = torch.cuda.Stream(device, priority=-1) if device.type == "cuda" else None
-        if self._side is not None and self.loss_scale is None:
+        if self._side is not None:
             self._update_beside(torch.cuda.Stream(device))
         self.meanwhile: Callable[[], None] | None = None
         self._generate, self._judge, self._look = self.adam_g.compute, judge, look
@@ -83,7 +88,6 @@ class FastEngine:
                 torch.compile(f, fullgraph=True, dynamic=False, options={"deterministic": True})
                 for f in (self._generate, self._judge, self._look)
             )
-        self.step = self._alternating if optim.update == "alternating" else self._simultaneous
 
     def publish(self) -> None:
         """Tell the half-precision twins that the weights were set from outside."""
@@ -100,7 +104,7 @@ class FastEngine:
 
         That stream has no priority: Adam takes the bandwidth that the others leave.
         """
-        for adam in (self.adam_d, self.adam_g):
+        for adam in (self.adam_d, self.adam_g) if self._updates_early else ():
             # The pass of the copies reads D's weights until it is over.
             if isinstance(adam, FlatAdam) and not (adam is self.adam_d and self._d_apart):
                 adam.update_beside(stream)
@@ -171,6 +175,7 @@ class FastEngine:
             return None
 
         def call() -> _Agreement:
+            self._d_apart.zero_grad()  # a recording that failed may have left some
             seed = self._weight if self.loss_scale is None else self._weight * self.loss_scale.value
             q_copy = self._look(self._d_apart, copy)
             disagreement = self.objective.disagreement(q_image, q_copy, seed)

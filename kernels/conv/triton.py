@@ -35,9 +35,10 @@ from fastinfogan.kernels.conv.triton_maps import (
     conv_up_kernel,
 )
 from fastinfogan.kernels.conv.triton_weight import conv_sum_kernel, conv_weight_kernel
-from fastinfogan.kernels.triton_module import launch
+from fastinfogan.kernels.triton_module import launch, power_of_two
 
 DTYPES = (torch.bfloat16, torch.float16)  # float32 is the library's
+MOST_TILES = 65_535  # programs that a GPU takes along a grid's second axis
 
 
 def conv_down(
@@ -47,25 +48,27 @@ def conv_down(
     if not _multiplies(large.device):
         return library.conv_down(large, weight, bias, stride, activation, slope)
     small = empty_small(large, weight, stride)
-    pixels, features = _pixels(small), small.shape[1]
-    tile = map_tile(pixels, features, TAPS**2 * large.shape[1])
-    launch(
-        conv_down_kernel,
-        (-(-features // tile.columns), -(-pixels // tile.rows)),
-        large,
-        weight,
-        bias,
-        small,
-        pixels,
-        slope,
-        **_sizes(large, small),
-        STRIDE=stride,
-        ACTIVATION=activation,
-        BLOCK_PIXELS=tile.rows,
-        BLOCK_FEATURES=tile.columns,
-        BLOCK_K=tile.k,
-        **_compiled(tile),
-    )
+    _, features, rows, columns = small.shape
+    tile = map_tile(_pixels(small), features, TAPS**2 * large.shape[1])
+    for some, of_small in _launches(large, small, rows * columns, tile):
+        pixels = _pixels(of_small)
+        launch(
+            conv_down_kernel,
+            (-(-features // tile.columns), -(-pixels // tile.rows)),
+            some,
+            weight,
+            bias,
+            of_small,
+            pixels,
+            slope,
+            **_sizes(large, small),
+            STRIDE=stride,
+            ACTIVATION=activation,
+            BLOCK_PIXELS=tile.rows,
+            BLOCK_FEATURES=tile.columns,
+            BLOCK_K=tile.k,
+            **_compiled(tile),
+        )
     return small
 
 
@@ -83,15 +86,20 @@ def conv_up(
     if not _multiplies(small.device):
         return library.conv_up(small, weight, bias, stride, height, width, activation, slope)
     large = empty_large(small, weight, height, width)
-    places = small.shape[0] * -(-height // stride) * -(-width // stride)
+    of_image = -(-height // stride) * -(-width // stride)
+    places = small.shape[0] * of_image
     features, channels = weight.shape[:2]
-    arguments = small, weight, bias, large, places, slope
     if stride == 2 and channels <= 4:
         tile = image_tile(places, features)
         launch(
             conv_up_image_kernel,
             (-(-places // tile.rows),),
-            *arguments,
+            small,
+            weight,
+            bias,
+            large,
+            places,
+            slope,
             **_sizes(large, small),
             ACTIVATION=activation,
             BLOCK_PIXELS=tile.rows,
@@ -100,18 +108,25 @@ def conv_up(
         )
         return large
     tile = map_tile(places * stride**2, channels, features, widest=128)
-    launch(
-        conv_up_kernel,
-        (-(-channels // tile.columns) * stride**2, -(-places // tile.rows)),
-        *arguments,
-        **_sizes(large, small),
-        STRIDE=stride,
-        ACTIVATION=activation,
-        BLOCK_PIXELS=tile.rows,
-        BLOCK_CHANNELS=tile.columns,
-        BLOCK_K=tile.k,
-        **_compiled(tile),
-    )
+    for of_large, some in _launches(large, small, of_image, tile):
+        places = some.shape[0] * of_image
+        launch(
+            conv_up_kernel,
+            (-(-channels // tile.columns) * stride**2, -(-places // tile.rows)),
+            some,
+            weight,
+            bias,
+            of_large,
+            places,
+            slope,
+            **_sizes(large, small),
+            STRIDE=stride,
+            ACTIVATION=activation,
+            BLOCK_PIXELS=tile.rows,
+            BLOCK_CHANNELS=tile.columns,
+            BLOCK_K=tile.k,
+            **_compiled(tile),
+        )
     return large
 
 
@@ -138,8 +153,7 @@ def conv_weight(
             result.new_empty((parts, result.numel()), dtype=torch.float32)
             for result in (weight, bias)
         )
-    strip = min(64, max(16, dy.shape[1]))
-    strip = 1 << (strip - 1).bit_length()
+    strip = min(64, max(16, power_of_two(dy.shape[1])))
     strips = -(-bias.numel() // strip)
     launch(
         conv_weight_kernel,
@@ -179,6 +193,16 @@ def conv_weight(
             **blocks,
         )
     return weight, bias
+
+
+def _launches(
+    large: Tensor, small: Tensor, of_image: int, tile: Tile
+) -> list[tuple[Tensor, Tensor]]:
+    """Both maps; some images at a time where all their rows are more tiles than a launch takes."""
+    images = MOST_TILES * tile.rows // of_image
+    if images >= large.shape[0]:
+        return [(large, small)]
+    return list(zip(large.split(images), small.split(images), strict=True))
 
 
 @functools.cache

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from fastinfogan.kernels.conv.triton_patches import activate, multiply, patches, place
+from fastinfogan.kernels.conv.triton_patches import activate, patches, place
+from fastinfogan.kernels.triton_math import multiply
 from fastinfogan.kernels.triton_module import jit, tl
 
 

@@ -1,22 +1,13 @@
-"""What conv's Triton kernels share: patches of the large map, products of tiles, activations."""
+"""What conv's Triton kernels share: places in maps, patches of the large one, activations."""
 
 from __future__ import annotations
 
 from fastinfogan.kernels.conv import activation
-from fastinfogan.kernels.triton_module import INTERPRETED, constexpr, jit, tl
+from fastinfogan.kernels.triton_module import constexpr, jit, tl
 
-_INTERPRETED = constexpr(INTERPRETED)
 _SLOPE = constexpr(activation.SLOPE)
 _SIGMOID = constexpr(activation.SIGMOID)
 _TANH = constexpr(activation.TANH)
-
-
-@jit
-def multiply(a, b, total):
-    """a b + total, in float32."""
-    if _INTERPRETED:  # it takes the bits of bfloat16 for integers
-        a, b = a.to(tl.float32), b.to(tl.float32)
-    return tl.dot(a, b, total)
 
 
 @jit

@@ -6,7 +6,8 @@ own, in the order of the parts: results are the same bits every time.
 
 from __future__ import annotations
 
-from fastinfogan.kernels.conv.triton_patches import multiply, patches, place
+from fastinfogan.kernels.conv.triton_patches import patches, place
+from fastinfogan.kernels.triton_math import multiply
 from fastinfogan.kernels.triton_module import jit, tl
 
 
