@@ -15,7 +15,7 @@ from typing import Any
 
 PROGRAM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
 MISSING = "there is no chromium here: apt-get install chromium"
-PATIENCE = 60.0  # seconds until something is taken for hanging
+PATIENCE = 30.0  # seconds until something is taken for hanging
 
 
 class Page:
@@ -116,8 +116,8 @@ class Page:
         """Wait until an expression is true."""
         began = time.monotonic()
         while not self.run(condition):
-            if time.monotonic() - began > PATIENCE:
-                raise AssertionError(f"not within {PATIENCE:g} s: {condition}")
+            if self.complaints or time.monotonic() - began > PATIENCE:
+                raise AssertionError(f"not within {PATIENCE:g} s: {condition}; {self.complaints}")
             time.sleep(0.02)
 
     def press(self, key: str, code: int = 0) -> None:

@@ -7,11 +7,11 @@ const path = require("node:path");
 const vm = require("node:vm");
 
 const [folder] = process.argv.slice(2);
-const names = ["sha256.js", "format.js", "network.js", "latents.js", "plan.js"];
+const names = ["sha256.js", "format.js", "product.js", "network.js", "latents.js", "plan.js"];
 const program = names.map((name) => fs.readFileSync(path.join(folder, name), "utf8")).join("");
 
 // What a page's script can use and node's modules would hide: one scope, nothing of node in it.
-const scope = vm.createContext({ TextDecoder, TextEncoder, request: null, bytes: null });
+const scope = vm.createContext({ WebAssembly, TextDecoder, TextEncoder, request: null, bytes: null });
 vm.runInContext(`${program}
 function answer(request, bytes) {
   try {
@@ -22,9 +22,14 @@ function answer(request, bytes) {
       ? planSamples(spec, choices, labels, request.count)
       : planVary(spec, choices, labels, request.vary, request.count, request.columns);
     const network = new Network(generator), began = Date.now();
-    const pixels = network.images(inputsOf(spec, plan.images), plan.images.length);
+    const inputs = inputsOf(spec, plan.images), count = plan.images.length, pixels = [];
+    for (let first = 0; first < count; first += network.block) {
+      const size = Math.min(network.block, count - first);
+      const own = inputs.subarray(first * spec.width, (first + size) * spec.width);
+      pixels.push(...network.images(own, size));
+    }
     return {
-      pixels: Array.from(pixels), milliseconds: Date.now() - began, columns: plan.columns,
+      pixels, milliseconds: Date.now() - began, columns: plan.columns,
       heads: plan.heads,
       noise: plan.images.map((image) => Array.from(image.noise)),
       values: plan.images.map((image) => image.values),

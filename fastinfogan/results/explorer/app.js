@@ -22,7 +22,10 @@ worker.onmessage = ({ data }) => {
   else if (data.failed !== undefined) say(`This can't be drawn: ${data.reason}.`);
   else if (data.drawn >= state.laid) painted(data);
 };
-worker.onerror = () => say("This browser can't run the page: a newer one can.");
+worker.onerror = () => {
+  say("This browser can't run the page: a newer one can.");
+  document.body.dataset.busy = "false";
+};
 
 // A generator: the page's own, or a file that was opened or dropped.
 

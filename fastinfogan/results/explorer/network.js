@@ -1,116 +1,127 @@
-// Runs a generator's layers: every linear map is one product of matrices, K contiguous in both.
+// Runs a generator's layers. Every linear map is one product of matrices (product.js); maps lie as
+// (height, width, channel), and a transposed convolution adds up the products of its taps.
 "use strict";
 
-const BLOCK_WORK = 6e7; // multiplications between two looks at what else was asked
+const BLOCK_WORK = 2.5e8; // multiplications between two looks at what else was asked
+const MOST_BLOCK = 16, PAGE = 65536;
 
 class Network {
-  // `generator` is what readGenerator gave; maps are kept as (height, width, channel).
+  // `generator` is what readGenerator gave.
   constructor(generator) {
     this.generator = generator;
-    this.layers = generator.layers.map(prepare);
-    this.work = this.layers.reduce((sum, l) => sum + l.rows * l.columns * l.depth, 0);
-    this.block = Math.max(1, Math.min(16, Math.floor(BLOCK_WORK / this.work)));
+    const { layers } = generator;
+    const work = layers.reduce((sum, layer) => sum + product(sizes(layer)), 0);
+    this.block = Math.max(1, Math.min(MOST_BLOCK, Math.floor(BLOCK_WORK / work)));
+    // One memory: weights, then what goes into a layer's product, and what comes out of it.
+    let used = 0;
+    const take = (count) => (used += 16 * Math.ceil(count / 4)) - 16 * Math.ceil(count / 4);
+    const places = layers.map((layer) => {
+      const [, columns, depth] = sizes(layer);
+      return take(whole(columns, COLUMNS) * depth);
+    });
+    const most = (count) => Math.max(...layers.map((layer) => {
+      const [rows, columns, depth] = sizes(layer);
+      return whole(this.block * rows, ROWS) * count(columns, depth);
+    }));
+    const image = this.block * product(generator.shape);
+    this.inputs = take(Math.max(image, most((columns, depth) => depth)));
+    this.products = take(most((columns) => whole(columns, COLUMNS)));
+    this.memory = new WebAssembly.Memory({ initial: Math.ceil(used / PAGE) + 1 });
+    this.multiply = productIn(this.memory);
+    this.numbers = new Float32Array(this.memory.buffer);
+    this.layers = layers.map((layer, i) => this.prepare(layer, places[i]));
   }
 
-  // Inputs, Float32Array (count, width) -> pixels, Uint8ClampedArray (count, height, width, channel).
+  // A layer with its weights in panels, and one scale and shift per channel.
+  prepare(layer, place) {
+    const [rows, columns, depth] = sizes(layer), channels = layer.outputs[0];
+    const taps = columns / channels, panel = COLUMNS * depth;
+    for (let column = 0; column < columns; column++) { // (tap, channel out)
+      const tap = Math.floor(column / channels), o = column % channels;
+      let from = layer.kind === "fc" ? o * depth : o * taps + tap;
+      const step = layer.kind === "fc" ? 1 : channels * taps;
+      let to = place / 4 + Math.floor(column / COLUMNS) * panel + (column % COLUMNS);
+      for (let i = 0; i < depth; i++, from += step, to += COLUMNS) {
+        this.numbers[to] = layer.weight[from];
+      }
+    }
+    const scale = new Float32Array(channels).fill(1), shift = new Float32Array(channels);
+    for (let c = 0; c < channels; c++) {
+      if (layer.biases) shift[c] = layer.biases[c];
+      if (layer.eps === null) continue;
+      const { mean, variance, weight, bias } = layer.norm;
+      scale[c] = weight[c] / Math.sqrt(variance[c] + layer.eps);
+      shift[c] = (shift[c] - mean[c]) * scale[c] + bias[c];
+    }
+    return { ...layer, weight: place, rows, columns, depth, channels, scale, shift };
+  }
+
+  // Inputs, Float32Array (count, width), count at most `block` -> pixels, Uint8ClampedArray
+  // (count, height, width, channel).
   images(inputs, count) {
-    let values = inputs;
-    for (const layer of this.layers) values = apply(layer, values, count);
+    const { inputs: place, numbers } = this;
+    numbers.set(inputs, place / 4);
+    let size = 0;
+    for (const layer of this.layers) size = this.apply(layer, count);
     const [low, high] = this.generator.range, scale = 255 / (high - low);
-    const pixels = new Uint8ClampedArray(values.length);
-    for (let i = 0; i < values.length; i++) {
-      if (Number.isNaN(values[i])) refuse("its weights are too large: an image holds NaN");
-      pixels[i] = (values[i] - low) * scale; // rounds, and clips to 0 to 255
+    const pixels = new Uint8ClampedArray(size);
+    for (let i = 0; i < size; i++) {
+      const value = numbers[place / 4 + i];
+      if (Number.isNaN(value)) refuse("its weights are too large: an image holds NaN");
+      pixels[i] = (value - low) * scale; // rounds, and clips to 0 to 255
     }
     return pixels;
   }
+
+  // From the place of the inputs to the same place; how many numbers are there afterwards.
+  apply(layer, count) {
+    const { rows, columns, depth, weight } = layer, wide = whole(columns, COLUMNS);
+    const { inputs, products, numbers } = this;
+    this.multiply(inputs, weight, products, whole(count * rows, ROWS), wide, depth);
+    const from = numbers.subarray(products / 4, products / 4 + count * rows * wide);
+    const size = count * product(layer.outputs);
+    const values = numbers.subarray(inputs / 4, inputs / 4 + size);
+    if (layer.kind === "fc") {
+      for (let n = 0; n < count; n++) {
+        values.set(from.subarray(n * wide, n * wide + columns), n * columns);
+      }
+    } else addTaps(layer, from, wide, values, count);
+    activate(layer, values);
+    return size;
+  }
 }
 
-// A layer as a product: weights (columns, depth), then one scale and shift per channel.
-function prepare(layer) {
-  const channels = layer.outputs[0], depth = layer.inputs[0];
-  const scale = new Float32Array(channels).fill(1), shift = new Float32Array(channels);
-  for (let c = 0; c < channels; c++) {
-    if (layer.biases) shift[c] = layer.biases[c];
-    if (layer.eps !== null) {
-      const { mean, variance, weight, bias } = layer.norm;
-      const factor = weight[c] / Math.sqrt(variance[c] + layer.eps);
-      scale[c] = factor;
-      shift[c] = (shift[c] - mean[c]) * factor + bias[c];
-    }
-  }
-  const common = { ...layer, channels, depth, scale, shift };
-  if (layer.kind === "fc") return { ...common, rows: 1, columns: channels };
-  const taps = layer.kernel ** 2, columns = channels * taps;
-  const weights = new Float32Array(columns * depth); // (tap, channel out, channel in)
-  for (let i = 0; i < depth; i++) {
-    for (let o = 0; o < channels; o++) {
-      for (let t = 0; t < taps; t++) {
-        weights[(t * channels + o) * depth + i] = layer.weight[(i * channels + o) * taps + t];
-      }
-    }
-  }
-  return { ...common, rows: layer.inputs[1] * layer.inputs[2], columns, weight: weights };
+// Of a layer's product for one image: rows, columns, depth.
+function sizes(layer) {
+  const [before, height = 1, width = 1] = layer.inputs;
+  return [height * width, layer.outputs[0] * (layer.kernel ?? 1) ** 2, before];
 }
 
-function apply(layer, inputs, count) {
-  const { rows, columns, depth } = layer;
-  const products = new Float32Array(count * rows * columns);
-  multiply(inputs, layer.weight, products, count * rows, columns, depth);
-  const values = layer.kind === "fc" ? products : addTaps(layer, products, count);
-  activate(layer, values);
-  return values;
-}
-
-// out (m, n) = a (m, k) times b (n, k) transposed, in blocks of 4 by 4.
-function multiply(a, b, out, m, n, k) {
-  const f = Math.fround;
-  for (let j = 0; j < n; j += 4) {
-    const jn = Math.min(4, n - j);
-    const b0 = j * k, b1 = jn > 1 ? b0 + k : b0, b2 = jn > 2 ? b1 + k : b0, b3 = jn > 3 ? b2 + k : b0;
-    for (let i = 0; i < m; i += 2) {
-      const last = i + 1 === m, a0 = i * k, a1 = last ? a0 : a0 + k;
-      let s00 = f(0), s01 = f(0), s02 = f(0), s03 = f(0);
-      let s10 = f(0), s11 = f(0), s12 = f(0), s13 = f(0);
-      for (let l = 0; l < k; l++) {
-        const x = a[a0 + l], y = a[a1 + l];
-        const p = b[b0 + l], q = b[b1 + l], r = b[b2 + l], s = b[b3 + l];
-        s00 = f(s00 + f(x * p)); s01 = f(s01 + f(x * q));
-        s02 = f(s02 + f(x * r)); s03 = f(s03 + f(x * s));
-        s10 = f(s10 + f(y * p)); s11 = f(s11 + f(y * q));
-        s12 = f(s12 + f(y * r)); s13 = f(s13 + f(y * s));
-      }
-      const top = [s00, s01, s02, s03], below = [s10, s11, s12, s13];
-      for (let c = 0; c < jn; c++) {
-        out[i * n + j + c] = top[c];
-        if (!last) out[(i + 1) * n + j + c] = below[c];
-      }
-    }
-  }
+function whole(count, unit) {
+  return unit * Math.ceil(count / unit);
 }
 
 // Transposed convolution: each pixel's products, (tap, channel), are added where they belong.
-function addTaps(layer, products, count) {
+function addTaps(layer, products, wide, values, count) {
   const { channels, kernel, stride, before } = layer;
   const [, height, width] = layer.inputs, [, outHeight, outWidth] = layer.outputs;
-  const out = new Float32Array(count * outHeight * outWidth * channels);
-  let from = 0;
-  for (let n = 0; n < count; n++) {
+  values.fill(0);
+  for (let n = 0, pixel = 0; n < count; n++) {
     for (let h = 0; h < height; h++) {
-      for (let w = 0; w < width; w++) {
+      for (let w = 0; w < width; w++, pixel++) {
+        let from = pixel * wide;
         for (let i = 0; i < kernel; i++) {
           const y = stride * h + i - before;
           for (let j = 0; j < kernel; j++, from += channels) {
             const x = stride * w + j - before;
             if (y < 0 || x < 0 || y >= outHeight || x >= outWidth) continue;
             const to = ((n * outHeight + y) * outWidth + x) * channels;
-            for (let c = 0; c < channels; c++) out[to + c] += products[from + c];
+            for (let c = 0; c < channels; c++) values[to + c] += products[from + c];
           }
         }
       }
     }
   }
-  return out;
 }
 
 // Scale and shift (bias and batchnorm), and the activation, in place.

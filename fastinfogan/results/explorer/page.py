@@ -18,7 +18,7 @@ from fastinfogan.tell import Tell, on_stderr
 _FOLDER = Path(__file__).parent
 # In the order in which they use each other. The worker reads files and computes images; the page
 # draws latents and shows.
-WORKER = ("sha256.js", "format.js", "network.js", "worker.js")
+WORKER = ("sha256.js", "format.js", "product.js", "network.js", "worker.js")
 PAGE = ("latents.js", "plan.js", "controls.js", "stage.js", "app.js")
 
 
@@ -67,7 +67,7 @@ def explorer_page(content: bytes, name: str, source: str) -> bytes:
     policy = "; ".join(
         (
             "default-src 'none'",  # nothing is fetched, from nowhere
-            f"script-src {_hash(script)}",
+            f"script-src {_hash(script)} 'wasm-unsafe-eval'",  # product.js makes a module
             f"style-src {_hash(style)}",
             "worker-src blob:",
             "img-src blob: data:",
