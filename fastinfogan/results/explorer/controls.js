@@ -18,10 +18,6 @@ function firstChoices(spec) {
   return spec.codes.map((code) => (isContinuous(code) ? 0 : null));
 }
 
-function isContinuous(code) {
-  return code.kind === "uniform" || code.kind === "gaussian";
-}
-
 // A code's fieldset. `change(value)` is called with a number, or null for "any"; returns
 // {fieldset, show(value)}.
 function codeControl(code, labels, change) {

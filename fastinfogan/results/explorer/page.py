@@ -48,7 +48,7 @@ def write_explorer(source: Path | str, output: Path | str, tell: Tell = on_stder
         name = path.resolve().name
     else:
         trained, content = load_generator(path), path.read_bytes()
-        name = path.name
+        name = "/".join(path.resolve().parts[-2:])  # they are all called alike
     # As it was typed: the page shows commands with it.
     page = explorer_page(halved(content, trained) or content, name, quoted(Path(source)))
     atomic_write(expanded(output), page)

@@ -83,7 +83,13 @@ function columnOrder(code, labels) {
 }
 
 function heads(code, labels, shown) {
-  return shown.map((value) => valueName(code, labels, value));
+  const short = (value) => String(Number(value.toFixed(2))).replace("-", "\u2212");
+  const named = (value) => valueName(code, labels, value);
+  return shown.map(isContinuous(code) ? short : named);
+}
+
+function isContinuous(code) {
+  return code.kind === "uniform" || code.kind === "gaussian";
 }
 
 // A value in words: the label of a category where there is one.
@@ -108,9 +114,7 @@ function commandOf(spec, source, choices, view) {
   if (varied === null) words.push("--count", view.count);
   else {
     words.push("--code", spec.codes[varied].short, "--rows", view.rows);
-    if (["uniform", "gaussian"].includes(spec.codes[varied].kind)) {
-      words.push("--columns", view.columns);
-    }
+    if (isContinuous(spec.codes[varied])) words.push("--columns", view.columns);
   }
   words.push("--seed", choices.seed);
   const set = spec.codes.flatMap((code, i) =>

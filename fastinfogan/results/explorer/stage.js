@@ -32,7 +32,6 @@ class Stage {
       this.root.style.setProperty("--columns", plan.columns);
       const most = plan.columns * Math.max(width, this.select ? 150 : 100);
       this.root.style.setProperty("--most", `${most}px`);
-      this.root.style.setProperty("--gap", plan.columns > 12 ? "3px" : "6px");
       this.root.classList.toggle("crisp", Math.max(width, height) < 64);
     }
     if (!this.select) return;
