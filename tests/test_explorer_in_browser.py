@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import json
 import struct
+from io import BytesIO
 
 import numpy as np
 import pytest
+import torch
 from chromium import MISSING, PROGRAM, Page
 from explorers import FAMILIES
 from generator_files import exported
+from PIL import Image
 
 from fastinfogan.cli import main
+from fastinfogan.model.latent_spec import Latents
 from fastinfogan.results.generator_file import load_generator
+from fastinfogan.results.pictures import generate, to_uint8
 
 pytestmark = [
     pytest.mark.skipif(PROGRAM is None, reason=MISSING),
@@ -95,9 +100,6 @@ def test_a_code_varies_along_the_columns(tmp_path):
         assert heads == [*"012345689", "seven"]
         noise, values = spec.sample(5, seed=0, offset=0)
         values[:, 1:] = 0.0
-        from fastinfogan.model.latent_spec import Latents
-        from fastinfogan.results.pictures import generate
-
         values = values.repeat_interleave(10, dim=0)
         values[:, 0] = values.new_tensor([1, 2, 3, 4, 5, 6, 7, 8, 9, 0]).repeat(5)
         latents = Latents(noise.repeat_interleave(10, dim=0), values)
@@ -105,6 +107,40 @@ def test_a_code_varies_along_the_columns(tmp_path):
         assert np.abs(images - expected).max() <= ALLOWED
         said = page.run("document.querySelector('#command').textContent")
         assert " --code c1 --rows 5 --seed 0 --set c2=0,c3=0" in said
+        assert page.complaints == []
+
+
+def test_between_two_images_lie_others(tmp_path):
+    opening, trained, config = opened(tmp_path, "narrow-celeba")
+    shape = config.architecture.image_shape
+    samples = trained.sample(16)
+    with opening as page:
+        page.until(READY)
+        for index, point in ((3, "a"), (6, "b")):
+            page.run(f"document.querySelectorAll('#grid .cell')[{index}].click()")
+            page.run(f"document.querySelector('#keep-{point}').click()")
+        page.run("document.querySelector('#views input[value=between]').click()")
+        ways = []
+        for way in (0, 0.5, 1):
+            move(page, "#way", way)
+            ways.append(shown(page, shape)[0])
+        assert np.abs(ways[0] - samples[3]).max() <= ALLOWED
+        assert np.abs(ways[2] - samples[6]).max() <= ALLOWED
+        noise = trained.latents(7).noise.numpy().astype(np.float64)
+        a, b = noise[3], noise[6]
+        angle = np.arccos(a @ b / np.sqrt((a @ a) * (b @ b)))
+        middle = (a + b) * np.sin(angle / 2) / np.sin(angle)
+        codes = trained.spec.assemble(*trained.latents(7))[:, trained.spec.noise :].numpy()
+        inputs = np.concatenate([middle, (codes[3] + codes[6]) / 2]).astype(np.float32)
+        with torch.no_grad():
+            image = trained.generator(torch.from_numpy(inputs)[None])
+        expected = to_uint8(image, trained.output_range)[0]
+        assert np.abs(ways[1] - expected).max() <= ALLOWED
+        page.run("document.querySelector('#play').click()")
+        page.until("document.querySelector('#way').value !== '1'")  # it goes on by itself
+        page.run("document.querySelector('#play').click()")
+        page.run("document.querySelector('#views input[value=samples]').click()")
+        assert np.abs(shown(page, shape) - samples).max() <= ALLOWED
         assert page.complaints == []
 
 
@@ -166,10 +202,6 @@ def test_another_generator_can_be_opened_and_a_bad_one_is_refused(tmp_path):
 
 
 def test_the_png_is_what_is_shown(tmp_path):
-    from io import BytesIO
-
-    from PIL import Image
-
     opening, trained, _ = opened(tmp_path, "mnist-mlp")
     downloads = tmp_path / "downloads"
     with opening as page:

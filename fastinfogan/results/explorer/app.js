@@ -3,7 +3,7 @@
 
 const MOST_FILE = 4 * 2 ** 26 + 2 ** 24; // bytes: as many as fastinfogan reads
 const MOST_SEED = 2n ** 63n - 1n;
-const VARIED_COLUMNS = 10;
+const VARIED_COLUMNS = 10, PLAY_TIME = 3000; // milliseconds from A to B
 
 const byId = (id) => document.getElementById(id);
 const settings = JSON.parse(byId("settings").textContent);
@@ -11,7 +11,7 @@ const worker = new Worker(URL.createObjectURL(
   new Blob([byId("worker-source").textContent], { type: "text/javascript" })));
 const state = {
   generator: null, source: settings.source, choices: { seed: 0n, set: [] }, view: "samples",
-  touched: 0, selected: 0, asked: 0, laid: 0, began: 0, loading: null,
+  touched: 0, selected: 0, points: { a: null, b: null }, asked: 0, laid: 0, began: 0, loading: null,
 };
 const grid = new Stage(byId("grid"), select), strip = new Stage(byId("strip"));
 let controls = [];
@@ -42,6 +42,7 @@ function loaded({ loaded: id, generator }) {
   if (id !== state.loading?.id) return;
   say("");
   Object.assign(state, { generator, source: state.loading.source, touched: 0, selected: 0 });
+  state.points = { a: null, b: null };
   const { spec, shape, labels, iteration } = generator, [channels, height, width] = shape;
   const colour = channels === 3 ? "colour" : "grey";
   byId("about").textContent = `${state.loading.name} \u00b7 ${width}\u00d7${height}, ${colour} \u00b7 ` +
@@ -92,7 +93,7 @@ function change(code, value) {
 }
 
 function select(index) {
-  state.selected = index;
+  if (state.view !== "between") state.selected = index;
   refresh();
 }
 
@@ -105,6 +106,14 @@ function newNoise() {
   setSeed(BigInt(crypto.getRandomValues(new Uint32Array(1))[0] % 1_000_000));
 }
 
+// The chosen image becomes an end of "Between two".
+function keep(point) {
+  state.points[point] = grid.plan.images[grid.chosen];
+  const button = byId(`keep-${point}`), text = `Keep as ${point.toUpperCase()}`;
+  button.textContent = "Kept";
+  setTimeout(() => (button.textContent = text), 1000);
+}
+
 function reset() {
   state.choices = { seed: 0n, set: firstChoices(state.generator.spec) };
   refresh();
@@ -114,32 +123,56 @@ function reset() {
 
 function refresh() {
   if (!state.generator) return;
-  const { spec, labels, shape } = state.generator, { choices, view } = state;
+  const { spec, shape } = state.generator, { choices, view } = state;
   document.body.dataset.view = view;
   controls.forEach((control, i) => control.show(choices.set[i]));
   if (byId("seed").value !== String(choices.seed)) byId("seed").value = choices.seed;
   byId("seed").removeAttribute("aria-invalid");
-  const [varied, rows, count] = ["varied", "rows", "count"].map((id) => Number(byId(id).value));
-  const plan = view === "vary" ? planVary(spec, choices, labels, varied, rows, VARIED_COLUMNS)
-    : planSamples(spec, choices, labels, count);
-  state.selected = Math.min(state.selected, plan.images.length - 1);
   const before = [grid.cells, strip.cells];
+  const [plan, along] = { samples: showSamples, vary: showVaried, between: showBetween }[view]();
   grid.lay(plan, shape);
-  grid.choose(state.selected);
-  const code = state.touched, along = planStrip(spec, labels, plan.images[state.selected], code);
-  byId("strip-part").hidden = view === "vary";
-  strip.lay(along, shape);
-  byId("strip").setAttribute("aria-label", `the chosen image along ${spec.codes[code].short}`);
-  byId("strip-caption").replaceChildren("The chosen image along ",
-    element("b", { textContent: spec.codes[code].short }));
-  byId("command").textContent = commandOf(spec, state.source, choices,
-    view === "vary" ? { code: varied, rows, columns: VARIED_COLUMNS } : { count });
-  const images = view === "vary" ? plan.images : [...plan.images, ...along.images];
+  if (view !== "between") state.selected = Math.min(state.selected, plan.images.length - 1);
+  grid.choose(view === "between" ? 0 : state.selected);
+  byId("strip-part").hidden = along === null;
+  if (along) strip.lay(along, shape);
+  const images = along ? [...plan.images, ...along.images] : plan.images;
   state.asked += 1;
   if (grid.cells !== before[0] || strip.cells !== before[1]) state.laid = state.asked;
   if (document.body.dataset.busy !== "true") state.began = performance.now();
   document.body.dataset.busy = "true";
   worker.postMessage({ draw: state.asked, inputs: inputsOf(spec, images), count: images.length });
+}
+
+// Each view: what goes into the grid, and what into the strip below it.
+
+function showSamples() {
+  const { spec, labels } = state.generator, count = Number(byId("count").value);
+  const plan = planSamples(spec, state.choices, labels, count), code = state.touched;
+  const chosen = plan.images[Math.min(state.selected, count - 1)];
+  byId("strip").setAttribute("aria-label", `the chosen image along ${spec.codes[code].short}`);
+  byId("strip-caption").replaceChildren("The chosen image along ",
+    element("b", { textContent: spec.codes[code].short }));
+  byId("command").textContent = commandOf(spec, state.source, state.choices, { count });
+  return [plan, planStrip(spec, labels, chosen, code)];
+}
+
+function showVaried() {
+  const { spec, labels } = state.generator, columns = VARIED_COLUMNS;
+  const [code, rows] = [Number(byId("varied").value), Number(byId("rows").value)];
+  const plan = planVary(spec, state.choices, labels, code, rows, columns);
+  const view = { code, rows: plan.rows, columns };
+  byId("command").textContent = commandOf(spec, state.source, state.choices, view);
+  return [plan, null];
+}
+
+function showBetween() {
+  const { spec, labels } = state.generator, { choices, points } = state;
+  const [first, second] = planSamples(spec, choices, labels, 2).images;
+  const plans = planBetween(spec, points.a ?? first, points.b ?? second, Number(byId("way").value));
+  byId("strip").setAttribute("aria-label", "from A to B");
+  byId("strip-caption").textContent =
+    "Noise and codes go from A to B, which are chosen in the other views";
+  return [plans.way, plans.strip];
 }
 
 function painted({ drawn, first, size, pixels, last }) {
@@ -156,7 +189,7 @@ function painted({ drawn, first, size, pixels, last }) {
 // What the page's parts do.
 
 function download() {
-  grid.picture().toBlob((blob) => {
+  (state.view === "between" ? strip : grid).picture().toBlob((blob) => {
     const link = element("a", { href: URL.createObjectURL(blob), download: `${pngName()}.png` });
     link.click();
     setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
@@ -165,7 +198,31 @@ function download() {
 
 function pngName() {
   const { spec } = state.generator, varied = spec.codes[Number(byId("varied").value)].name;
-  return state.view === "vary" ? `traversal_${varied}` : `samples_seed${state.choices.seed}`;
+  return { vary: `traversal_${varied}`, between: "between" }[state.view] ??
+    `samples_seed${state.choices.seed}`;
+}
+
+// To B and back to A, until it is stopped; a frame waits for the images of the one before.
+const play = { on: false, toB: true, last: 0 };
+
+function togglePlay() {
+  play.on = !play.on;
+  play.last = performance.now();
+  byId("play").textContent = play.on ? "Stop" : "Play";
+  byId("play").setAttribute("aria-pressed", String(play.on));
+  if (play.on) requestAnimationFrame(advance);
+}
+
+function advance(now) {
+  if (!play.on) return;
+  if (state.view !== "between") return togglePlay();
+  requestAnimationFrame(advance);
+  if (document.body.dataset.busy === "true") return;
+  const way = Number(byId("way").value) + ((play.toB ? 1 : -1) * (now - play.last)) / PLAY_TIME;
+  play.last = now;
+  if (way >= 1 || way <= 0) play.toB = way <= 0;
+  byId("way").value = Math.max(0, Math.min(1, way));
+  refresh();
 }
 
 byId("views").addEventListener("change", (event) => {
@@ -176,6 +233,9 @@ byId("views").addEventListener("change", (event) => {
 for (const id of ["count", "varied", "rows"]) byId(id).addEventListener("change", refresh);
 byId("new-noise").addEventListener("click", newNoise);
 byId("reset").addEventListener("click", reset);
+byId("way").addEventListener("input", refresh);
+byId("play").addEventListener("click", togglePlay);
+for (const point of ["a", "b"]) byId(`keep-${point}`).addEventListener("click", () => keep(point));
 byId("download").addEventListener("click", download);
 byId("seed").addEventListener("input", ({ target }) => {
   const text = target.value.trim();

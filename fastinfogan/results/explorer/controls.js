@@ -49,7 +49,11 @@ function slider(code, labels, change) {
     type: "button", className: "button small", textContent: "any", "aria-label": `${code.short} any`,
   });
   const ticks = element("span", { className: "ticks", "aria-hidden": "true" });
-  for (const value of [-2, -1, 0, 1, 2]) ticks.append(element("span", { textContent: tick(value) }));
+  for (const value of [-2, -1, 0, 1, 2]) {
+    const mark = element("span", { textContent: String(value).replace("-", "\u2212") });
+    mark.style.setProperty("--at", `${(100 * (value - LOW)) / (HIGH - LOW)}%`);
+    ticks.append(mark);
+  }
   const track = element("div", { className: "track" }, range, ticks);
   // Uniform codes are drawn from -1 to 1, a quarter to three quarters of the range.
   const [from, to] = code.kind === "uniform" ? ["25%", "75%"] : ["0%", "100%"];
@@ -68,10 +72,6 @@ function slider(code, labels, change) {
     range.setAttribute("aria-valuetext", value === null ? "any" : decimals(value));
   };
   return { part, show };
-}
-
-function tick(value) {
-  return String(value).replace("-", "\u2212");
 }
 
 function chips(code, labels, change) {

@@ -8,8 +8,8 @@ const MOST_BLOCK = 16, PAGE = 65536;
 class Network {
   // `generator` is what readGenerator gave.
   constructor(generator) {
-    this.generator = generator;
-    const { layers } = generator;
+    const { layers, shape } = generator;
+    Object.assign(this, { spec: generator.spec, range: generator.range });
     const work = layers.reduce((sum, layer) => sum + product(sizes(layer)), 0);
     this.block = Math.max(1, Math.min(MOST_BLOCK, Math.floor(BLOCK_WORK / work)));
     // One memory: weights, then what goes into a layer's product, and what comes out of it.
@@ -23,7 +23,7 @@ class Network {
       const [rows, columns, depth] = sizes(layer);
       return whole(this.block * rows, ROWS) * count(columns, depth);
     }));
-    const image = this.block * product(generator.shape);
+    const image = this.block * product(shape);
     this.inputs = take(Math.max(image, most((columns, depth) => depth)));
     this.products = take(most((columns) => whole(columns, COLUMNS)));
     this.memory = new WebAssembly.Memory({ initial: Math.ceil(used / PAGE) + 1 });
@@ -63,7 +63,7 @@ class Network {
     numbers.set(inputs, place / 4);
     let size = 0;
     for (const layer of this.layers) size = this.apply(layer, count);
-    const [low, high] = this.generator.range, scale = 255 / (high - low);
+    const [low, high] = this.range, scale = 255 / (high - low);
     const pixels = new Uint8ClampedArray(size);
     for (let i = 0; i < size; i++) {
       const value = numbers[place / 4 + i];

@@ -2,7 +2,8 @@
 "use strict";
 
 const LOW = -2, HIGH = 2, STEP = 0.05; // of a continuous code; training sees -1 to 1 of a uniform one
-const STRIP = 9; // images of the strip along a continuous code
+const STRIP = 9; // images of the strip along a continuous code, and between two points
+const MOST_STRIP = 40, MOST_GRID = 600; // images
 
 // A view's choices: {seed: BigInt, set: (number | null)[], null for what each sample has drawn}.
 function planSamples(spec, choices, labels, count) {
@@ -12,8 +13,9 @@ function planSamples(spec, choices, labels, count) {
 }
 
 // As `fastinfogan traverse` draws: one code along the columns, all else the same along a row.
-function planVary(spec, choices, labels, code, rows, columns) {
+function planVary(spec, choices, labels, code, asked, columns) {
   const shown = columnValues(spec.codes[code], labels, columns), images = [];
+  const rows = Math.min(asked, Math.max(1, Math.floor(MOST_GRID / shown.length)));
   const ordered = spec.codes.findIndex((c) => c.kind === "categorical");
   for (let r = 0; r < rows; r++) {
     const row = drawSample(spec, choices.seed, r);
@@ -27,15 +29,44 @@ function planVary(spec, choices, labels, code, rows, columns) {
       images.push(imageOf(spec, labels, row.noise, values, `row ${r + 1}`));
     }
   }
-  return { columns: shown.length, heads: heads(spec.codes[code], labels, shown), images };
+  return { columns: shown.length, heads: heads(spec.codes[code], labels, shown), images, rows };
 }
 
 // A row: one image, with one code varied.
 function planStrip(spec, labels, image, code) {
-  const shown = columnValues(spec.codes[code], labels, STRIP);
+  const shown = columnValues(spec.codes[code], labels, STRIP).slice(0, MOST_STRIP);
   const images = shown.map((value) => imageOf(spec, labels, image.noise,
     image.values.map((own, i) => (i === code ? value : own)), "strip"));
   return { columns: shown.length, heads: heads(spec.codes[code], labels, shown), images };
+}
+
+// From one image to another: {way: the image so far along, strip: all the way}.
+function planBetween(spec, a, b, way) {
+  const at = (t) => ({ input: between(spec, a, b, t), label: `${Math.round(100 * t)} % from A to B` });
+  const steps = Array.from({ length: STRIP }, (_, i) => i / (STRIP - 1));
+  const said = steps.map((t) => (t === 0 ? "A" : t === 1 ? "B" : `${Math.round(100 * t)} %`));
+  return {
+    way: { columns: 1, heads: [], images: [at(way)] },
+    strip: { columns: STRIP, heads: said, images: steps.map(at) },
+  };
+}
+
+// G's input between two: codes on the straight line; noise on the arc, where N(0, 1) has its mass.
+function between(spec, a, b, t) {
+  const inputs = inputsOf(spec, [a, b]), width = spec.width, { noise } = spec;
+  const from = inputs.subarray(0, width), to = inputs.subarray(width);
+  let dot = 0, lengthA = 0, lengthB = 0;
+  for (let i = 0; i < noise; i++) {
+    dot += from[i] * to[i];
+    lengthA += from[i] ** 2;
+    lengthB += to[i] ** 2;
+  }
+  const cosine = dot / Math.sqrt(lengthA * lengthB), angle = Math.acos(Math.min(1, Math.abs(cosine)));
+  const straight = !(angle > 1e-3); // so near each other, or opposite, that there is no arc to take
+  const full = Math.acos(Math.max(-1, Math.min(1, cosine)));
+  const [u, v] = straight ? [1 - t, t]
+    : [Math.sin((1 - t) * full) / Math.sin(full), Math.sin(t * full) / Math.sin(full)];
+  return from.map((own, i) => (i < noise ? u * own + v * to[i] : (1 - t) * own + t * to[i]));
 }
 
 function sampleOf(spec, choices, labels, index) {
@@ -52,7 +83,10 @@ function imageOf(spec, labels, noise, values, called) {
 // All inputs of G one after the other.
 function inputsOf(spec, images) {
   const inputs = new Float32Array(images.length * spec.width);
-  images.forEach((image, i) => writeInput(spec, image, inputs, i * spec.width));
+  images.forEach((image, i) => {
+    if (image.input) inputs.set(image.input, i * spec.width);
+    else writeInput(spec, image, inputs, i * spec.width);
+  });
   return inputs;
 }
 

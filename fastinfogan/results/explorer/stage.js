@@ -27,11 +27,12 @@ class Stage {
         return cell;
       });
       const heads = plan.heads.map((text) =>
-        element("div", { className: "head", textContent: text, title: text }));
+        element("div", { className: "head", textContent: text, title: text, "aria-hidden": "true" }));
       this.root.replaceChildren(...heads, ...this.cells);
       this.root.style.setProperty("--columns", plan.columns);
-      const most = plan.columns * Math.max(width, this.select ? 150 : 100);
+      const most = plan.images.length === 1 ? 420 : plan.columns * Math.max(width, this.select ? 150 : 100);
       this.root.style.setProperty("--most", `${most}px`);
+      this.root.classList.toggle("wide", plan.columns > 24);
       this.root.classList.toggle("crisp", Math.max(width, height) < 64);
     }
     if (!this.select) return;

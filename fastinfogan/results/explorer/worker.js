@@ -41,7 +41,7 @@ async function draw() {
   drawing = true;
   while (wanted !== null) {
     const { draw: id, inputs, count } = wanted, own = wanted, current = network;
-    const width = current.generator.spec.width;
+    const { width } = current.spec;
     try {
       for (let first = 0; first < count && wanted === own; first += current.block) {
         const size = Math.min(current.block, count - first);
