@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import struct
 from io import BytesIO
@@ -199,6 +200,73 @@ def test_another_generator_can_be_opened_and_a_bad_one_is_refused(tmp_path):
         assert script in page.run("document.querySelector('#codes').textContent")
         assert page.run("document.querySelectorAll('img').length") == 0
         assert page.complaints == []
+
+
+DROP = """(() => {
+    const data = new DataTransfer(), bytes = Uint8Array.from(atob(%s), (c) => c.charCodeAt(0));
+    data.items.add(new File([bytes], %s));
+    for (const type of ["dragover", "drop"]) {
+        dispatchEvent(new DragEvent(type, { dataTransfer: data, bubbles: true, cancelable: true }));
+        if (document.querySelector("#drop").hidden !== (type === "drop")) throw Error(type);
+    }
+})()"""
+
+
+def test_a_generator_can_be_dropped_and_so_can_garbage(tmp_path):
+    other = tmp_path / "other"
+    other.mkdir()
+    file, _, config = exported(other, "mnist-mlp")
+    opening, _, before = opened(tmp_path, "narrow-mnist")
+    with opening as page:
+        first = shown(page, before.architecture.image_shape)
+        for name, content in (("garbage.bin", b"\x00\xff" * 99), ("o.safetensors", None)):
+            content = file.read_bytes() if content is None else content
+            text = base64.b64encode(content).decode()
+            page.run(DROP % (json.dumps(text), json.dumps(name)))
+            if name == "garbage.bin":
+                page.until("!document.querySelector('#message').hidden")
+                said = page.run("document.querySelector('#message').textContent")
+                assert said.startswith("garbage.bin is no generator file that this page can show")
+                assert (shown(page, before.architecture.image_shape) == first).all()
+        page.until("document.querySelector('#about').textContent.startsWith('o.safetensors')")
+        images = shown(page, config.architecture.image_shape)
+        assert np.abs(images - load_generator(file).sample(16)).max() <= ALLOWED
+        assert page.complaints == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "preset, most", [("mnist", 100), ("celeba", 400), ("chairs-rotation", 1000)]
+)
+def test_sixteen_images_come_at_once(tmp_path, preset, most):
+    """Milliseconds from a press to sixteen images; for chairs to the first. Of three, the best."""
+    opening, trained, config = opened(tmp_path, preset)
+    size = (tmp_path / "explorer.html").stat().st_size
+    first = "true" if preset == "chairs-rotation" else "false"
+    with opening as page:
+        before = shown(page, config.architecture.image_shape)
+        middle = {i: 0.0 for i, code in enumerate(config.spec.codes) if not code.is_discrete}
+        assert np.abs(before - trained.sample(16, fixed=middle)).max() <= ALLOWED
+        times = [
+            page.run(
+                f"""new Promise((done) => {{
+                    const began = performance.now(), cells = {first} ? 1 : 16;
+                    const paint = grid.paint;
+                    grid.paint = function (from, count, pixels) {{
+                        paint.call(this, from, count, pixels);
+                        if (from + count < cells) return;
+                        grid.paint = paint;
+                        done(performance.now() - began);
+                    }};
+                    document.querySelectorAll("#codes .chips input")[{category}].click();
+                }})"""
+            )
+            for category in (2, 3, 4)
+            if page.until(READY) is None
+        ]
+        print(f"{preset}: {size >> 20} MiB, {[round(time) for time in times]} ms")
+        assert min(times) < most
+        assert size < 20e6 or preset == "chairs-rotation"
 
 
 def test_the_png_is_what_is_shown(tmp_path):

@@ -2,6 +2,7 @@
 "use strict";
 
 const MOST_CHIPS = 40; // categories with a button each; beyond, a list
+const LONG_CHIP = 3; // characters; longer ones don't stand in columns
 
 function element(name, properties = {}, ...children) {
   const made = document.createElement(name);
@@ -81,13 +82,15 @@ function chips(code, labels, change) {
     const text = value === null ? "any" : valueName(code, labels, value);
     const input = element("input", { type: "radio", name: code.name });
     if (value !== null && code.kind === "categorical") {
-      input.setAttribute("aria-label", text === `#${value}` ? `category ${value}`
-        : `category ${value}, which shows ${text}`);
+      const shows = labels.get(code.name)?.[value] ?? null;
+      const said = shows === null ? "" : `, which shows ${shows}`;
+      input.setAttribute("aria-label", `category ${value}${said}`);
     }
     input.addEventListener("change", () => change(value));
     inputs.set(value, input);
-    const label = element("label", { title: value === null ? "as each sample has drawn it" : text },
-      input, element("span", { textContent: text }));
+    const title = input.getAttribute("aria-label") ?? (value === null ? "as drawn" : text);
+    const label = element("label", { title }, input, element("span", { textContent: text }));
+    if (text.length > LONG_CHIP) part.classList.add("uneven");
     if (value === null) label.className = "any";
     part.append(label);
   }

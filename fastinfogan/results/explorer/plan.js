@@ -129,8 +129,9 @@ function isContinuous(code) {
 // A value in words: the label of a category where there is one.
 function valueName(code, labels, value) {
   if (code.kind === "bernoulli") return value ? "on" : "off";
-  if (code.kind === "categorical") return labels.get(code.name)?.[value] ?? `#${value}`;
-  return decimals(value);
+  if (code.kind !== "categorical") return decimals(value);
+  const own = labels.get(code.name);
+  return own ? own[value] ?? `#${value}` : String(value);
 }
 
 function decimals(value) {
