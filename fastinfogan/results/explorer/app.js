@@ -3,7 +3,7 @@
 
 const MOST_FILE = 4 * 2 ** 26 + 2 ** 24; // bytes: as many as fastinfogan reads
 const MOST_SEED = 2n ** 63n - 1n;
-const VARIED_COLUMNS = 10, PLAY_TIME = 3000; // milliseconds from A to B
+const VARIED_COLUMNS = 9, PLAY_TIME = 3000; // milliseconds from A to B
 
 const byId = (id) => document.getElementById(id);
 const settings = JSON.parse(byId("settings").textContent);
@@ -152,7 +152,7 @@ function showSamples() {
   byId("strip").setAttribute("aria-label", `the chosen image along ${spec.codes[code].short}`);
   byId("strip-caption").replaceChildren("The chosen image along ",
     element("b", { textContent: spec.codes[code].short }));
-  byId("command").textContent = commandOf(spec, state.source, state.choices, { count });
+  showCommand({ count });
   return [plan, planStrip(spec, labels, chosen, code)];
 }
 
@@ -160,9 +160,14 @@ function showVaried() {
   const { spec, labels } = state.generator, columns = VARIED_COLUMNS;
   const [code, rows] = [Number(byId("varied").value), Number(byId("rows").value)];
   const plan = planVary(spec, state.choices, labels, code, rows, columns);
-  const view = { code, rows: plan.rows, columns };
-  byId("command").textContent = commandOf(spec, state.source, state.choices, view);
+  showCommand({ code, rows: plan.rows, columns });
   return [plan, null];
+}
+
+function showCommand(view) {
+  const { generator: { spec }, source, choices } = state;
+  const parts = commandOf(spec, source, choices, view).split(/(?= --)/); // lines break between them
+  byId("command").replaceChildren(...parts.map((text) => element("span", { textContent: text })));
 }
 
 function showBetween() {
