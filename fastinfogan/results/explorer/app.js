@@ -166,8 +166,9 @@ function showVaried() {
 
 function showCommand(view) {
   const { generator: { spec }, source, choices } = state;
-  const parts = commandOf(spec, source, choices, view).split(/(?= --)/); // lines break between them
-  byId("command").replaceChildren(...parts.map((text) => element("span", { textContent: text })));
+  const parts = commandOf(spec, source, choices, view).split(/ (?=--)/); // lines break between them
+  byId("command").replaceChildren(...parts.flatMap((text, i) =>
+    [i ? " " : "", element("span", { textContent: text })]));
 }
 
 function showBetween() {
