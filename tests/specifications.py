@@ -50,7 +50,7 @@ class Specifications:
     def draw(self) -> list[str]:
         """The next one."""
         one = self.random
-        name = one.choices(list(COMMANDS), [40, 12, 6, 12, 12, 6, 6, 3, 3])[0]
+        name = one.choices(list(COMMANDS), [40, 12, 6, 12, 12, 3, 6, 6, 3, 3])[0]
         command = COMMANDS[name]
         options = options_of(command)
         words: list[str] = []

@@ -142,7 +142,7 @@ def test_a_folder_that_holds_runs_names_one(small_run, tmp_path, capsys, command
 @pytest.mark.parametrize("command", [("evaluate",), ("export",), ("train", "--resume")])
 def test_a_generator_alone_is_for_sample_and_traverse(small_run, capsys, command):
     said = error_line(capsys, *command, small_run / "generator.safetensors")
-    assert "a generator alone has no Q; sample and traverse take it" in said
+    assert "a generator alone has no Q; sample, traverse and explore take it" in said
 
 
 @pytest.mark.parametrize(

@@ -47,6 +47,7 @@ def places(tmp_path, monkeypatch, small_run):
         return SimpleNamespace(evaluation=None, interrupted=None)
 
     monkeypatch.setattr(Training, "run", first_iteration)
+    monkeypatch.setattr("webbrowser.open", lambda url: True)
     monkeypatch.setattr("fastinfogan.study.jobs.run_seeds", lambda *args: ([], None))
     for name in ("mnist", "fashion-mnist", "sprites"):  # no downloads, and no rendering
         monkeypatch.setitem(DATASETS, name, DATASETS["folder"])

@@ -23,6 +23,7 @@ import tyro
 
 from fastinfogan.cli.data import Datasets, Ingest
 from fastinfogan.cli.doctor import Doctor
+from fastinfogan.cli.explore import Explore
 from fastinfogan.cli.foreign import command_hint
 from fastinfogan.cli.interrupt import interrupted
 from fastinfogan.cli.options import DASHES, mistake, spelt_out
@@ -38,6 +39,7 @@ COMMANDS = {
     "evaluate": Evaluate,
     "sample": Sample,
     "traverse": Traverse,
+    "explore": Explore,
     "export": Export,
     "ingest": Ingest,
     "datasets": Datasets,

@@ -12,6 +12,7 @@ COMMANDS = {
     "evaluate": "eval test score metrics measure validate evaluation",
     "sample": "generate gen draw samples synthesize synthesise images",
     "traverse": "traversal interpolate latent walk vary",
+    "explore": "explorer view browse gui interactive demo play html viewer sliders web app serve",
     "export": "save convert onnx dump",
     "ingest": "prepare preprocess decode download cache import convert-dataset",
     "datasets": "list data ls dataset show",

@@ -61,6 +61,30 @@ def export_generator(
 
     Args:
         path: the file.
+        generator, config, iteration, code_to_label: as for ``generator_content``.
+
+    Raises:
+        UserError: a weight is NaN or infinite, or a label is no text, or too long.
+    """
+    try:
+        content = generator_content(
+            generator, config, iteration=iteration, code_to_label=code_to_label
+        )
+    except ValueError as error:
+        raise UserError(f"{path} is not written: {error}") from None
+    atomic_write(Path(path), content)
+
+
+def generator_content(
+    generator: nn.Module,
+    config: TrainConfig,
+    *,
+    iteration: int,
+    code_to_label: Mapping[str, Sequence[str | None]] | None = None,
+) -> bytes:
+    """What is in the generator.safetensors of ``generator``.
+
+    Args:
         generator: a generator of ``config``, of either engine.
         config: resolved; stored without the paths in it.
         iteration: iterations trained.
@@ -68,7 +92,7 @@ def export_generator(
             None where none fits.
 
     Raises:
-        UserError: a weight is NaN or infinite, or a label is no text, or too long.
+        ValueError: a weight is NaN or infinite, or a label is no text, or too long.
     """
     architecture, spec = config.architecture, config.spec
     portable = replace(
@@ -93,13 +117,10 @@ def export_generator(
         "library_version": version("fastinfogan"),
         "iteration": str(iteration),
     }
-    try:
-        _check_values(tensors)
-        parse_labels(header, spec)
-    except ValueError as error:
-        raise UserError(f"{path} is not written: {error}") from None
+    _check_values(tensors)
+    parse_labels(header, spec)
     header["sha256"] = _digest(header, tensors)
-    atomic_write(Path(path), _in_order(save(tensors, header)))
+    return with_sorted_header(save(tensors, header))
 
 
 def load_generator(path: Path | str, device: torch.device | str = "cpu") -> TrainedGenerator:
@@ -117,7 +138,7 @@ def load_generator(path: Path | str, device: torch.device | str = "cpu") -> Trai
     try:
         _check_size(path)
         content = path.read_bytes()  # safetensors itself opens no names of any bytes
-        header = _metadata(content)
+        header = metadata_of(content)
         architecture, spec = parse_header(header)
         labels, config = parse_labels(header, spec), read_json(header, "training_config", dict)
         tensors = load(content)
@@ -143,7 +164,7 @@ def load_generator(path: Path | str, device: torch.device | str = "cpu") -> Trai
     raise UserError(f"{path} is no generator file that this version can load: {reason}")
 
 
-def _in_order(content: bytes) -> bytes:
+def with_sorted_header(content: bytes) -> bytes:
     """The file with its header's keys sorted, so that equal generators give equal files.
 
     safetensors writes the metadata in an order that changes from call to call.
@@ -154,7 +175,7 @@ def _in_order(content: bytes) -> bytes:
     return struct.pack("<Q", len(header)) + header + content[8 + size :]
 
 
-def _metadata(content: bytes) -> dict[str, str]:
+def metadata_of(content: bytes) -> dict[str, str]:
     """What the file's header says beside names and places of tensors."""
     size = int.from_bytes(content[:8], "little")
     try:

@@ -34,7 +34,7 @@ from fastinfogan.results.curves import plot_curves
 from fastinfogan.results.eval_mode import in_eval_mode
 from fastinfogan.results.evaluate import Evaluation, evaluate
 from fastinfogan.results.generator import TrainedGenerator
-from fastinfogan.results.generator_file import export_generator, load_generator
+from fastinfogan.results.generator_file import export_generator, generator_content, load_generator
 from fastinfogan.results.grid import save_pngs
 from fastinfogan.results.summary import read_summary
 from fastinfogan.tell import Tell, on_stderr
@@ -120,6 +120,15 @@ class Run:
             code_to_label=self.code_to_label,
         )
         return path
+
+    def generator_file(self) -> bytes:
+        """What ``export`` writes."""
+        return generator_content(
+            self.generator,
+            self.config,
+            iteration=self.iteration,
+            code_to_label=self.code_to_label,
+        )
 
     def pictures(self) -> dict[str, np.ndarray]:
         """Name -> a grid of samples, and the traversals of all codes: uint8 (height, width, C)."""
@@ -278,7 +287,7 @@ def read_config(folder: Path) -> TrainConfig:
 def _instead(folder: Path) -> str:
     """What something is that is taken for a run directory, and what works with it."""
     if folder.is_file() and folder.suffix == ".safetensors":
-        return "a generator alone has no Q; sample and traverse take it"
+        return "a generator alone has no Q; sample, traverse and explore take it"
     if folder.is_dir():
         try:
             inside = [path.parent for path in folder.glob("*/config.json")]

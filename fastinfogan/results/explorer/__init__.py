@@ -1,0 +1,1 @@
+"""explorer.html: a generator in one page that moves its codes, offline and without a library."""

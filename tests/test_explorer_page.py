@@ -1,0 +1,136 @@
+"""explorer.html: one file that holds all it needs, written by ``fastinfogan explore``."""
+
+from __future__ import annotations
+
+import base64
+import html.parser
+import json
+import re
+import shutil
+import webbrowser
+
+import pytest
+import torch
+from generator_files import exported
+from safetensors.torch import load
+
+from fastinfogan.cli import main
+from fastinfogan.results.explorer.half import halved
+from fastinfogan.results.explorer.page import explorer_page
+from fastinfogan.results.generator_file import export_generator, load_generator
+
+pytestmark = pytest.mark.usefixtures("narrow_presets")
+
+
+class Elements(html.parser.HTMLParser):
+    """Every element with its attributes, and the text of those that have an id."""
+
+    def __init__(self, page: bytes) -> None:
+        super().__init__()
+        self.found: list[tuple[str, dict[str, str | None]]] = []
+        self.texts: dict[str, str] = {}
+        self.feed(page.decode())
+
+    def handle_starttag(self, tag, attributes):
+        self.found.append((tag, dict(attributes)))
+
+    def handle_data(self, text):
+        if self.found:
+            tag, attributes = self.found[-1]
+            self.texts.setdefault(attributes.get("id") or tag, text)
+
+
+def test_the_page_asks_for_nothing_outside_itself(tmp_path):
+    path, _, _ = exported(tmp_path, "narrow-mnist")
+    page = explorer_page(path.read_bytes(), "a run", "runs/a")
+    elements = Elements(page)
+    assert not [
+        (tag, name)
+        for tag, attributes in elements.found
+        for name in ("src", "href", "srcset", "action")
+        if name in attributes
+    ]
+    assert {tag for tag, _ in elements.found} & {"link", "iframe", "object", "form"} == set()
+    text = page.decode()
+    assert "@import" not in text and "url(" not in text
+    assert re.findall(r"https?://\S+", text) == []
+    (policy,) = (a["content"] for _, a in elements.found if "http-equiv" in a)
+    assert policy.startswith("default-src 'none'; script-src 'sha256-")
+    assert "unsafe" not in policy.replace("'wasm-unsafe-eval'", "") and "connect-src" not in policy
+    assert base64.b64decode(elements.texts["generator"]) == path.read_bytes()
+
+
+@pytest.mark.parametrize(
+    "name", ["</script><script>alert(1)</script>", "<!--<script>", "{{generator}}", 'a"b\\c', "ü ☃"]
+)
+def test_a_name_is_text_and_nothing_else(tmp_path, name):
+    path, _, _ = exported(tmp_path, "narrow-mnist")
+    plain = Elements(explorer_page(path.read_bytes(), "a run", "runs/a"))
+    odd = Elements(explorer_page(path.read_bytes(), name, name))
+    assert odd.found == plain.found
+    assert json.loads(odd.texts["settings"]) == {"name": name, "source": name}
+
+
+def test_half_precision_is_left_where_it_shows(tmp_path):
+    path, generator, config = exported(tmp_path, "narrow-mnist")
+    trained, content = load_generator(path), path.read_bytes()
+    half = load(halved(content, trained))
+    assert {t.dtype for name, t in half.items() if name.endswith("op.weight")} == {torch.float16}
+    assert all(t.dtype == torch.float32 for name, t in half.items() if "norm" in name)
+    assert halved(content, trained) == halved(content, trained)
+    with torch.no_grad():  # a digit's edge becomes so steep that a rounded weight moves it
+        generator.layers[-1].op.weight.mul_(100.0)
+    export_generator(path, generator, config, iteration=7)
+    assert halved(path.read_bytes(), load_generator(path)) is None
+    with torch.no_grad():  # infinite in half precision
+        generator.layers[-1].op.weight.fill_(1e6)
+    export_generator(path, generator, config, iteration=7)
+    assert halved(path.read_bytes(), load_generator(path)) is None
+
+
+def test_explore_writes_into_the_run_and_opens_what_it_wrote(
+    small_run, tmp_path, capsys, monkeypatch
+):
+    opened = []
+    monkeypatch.setattr(webbrowser, "open", opened.append)
+    monkeypatch.setenv("DISPLAY", ":7")
+    run = tmp_path / "a run"
+    shutil.copytree(small_run, run)
+    assert main(["explore", str(run)]) == 0
+    page = run / "explorer.html"
+    assert capsys.readouterr().out == f"{page}\n"
+    assert opened == [page.as_uri()]
+    settings = json.loads(Elements(page.read_bytes()).texts["settings"])
+    assert settings == {"name": "a run", "source": f"'{run}'"}
+    assert main(["explore", str(run / "generator.safetensors"), "--no-open"]) == 0
+    assert len(opened) == 1
+    other = tmp_path / "x.html"
+    assert main(["explore", str(run), "--no-open", "--output", str(other)]) == 0
+    assert capsys.readouterr().out.endswith(f"{other}\n")
+    assert Elements(other.read_bytes()).found == Elements(page.read_bytes()).found
+
+
+def test_without_a_desktop_nothing_is_opened(small_run, tmp_path, monkeypatch):
+    monkeypatch.setattr(webbrowser, "open", lambda url: pytest.fail("opened"))
+    monkeypatch.setattr("sys.platform", "linux")
+    for name in ("DISPLAY", "WAYLAND_DISPLAY"):
+        monkeypatch.delenv(name, raising=False)
+    assert main(["explore", str(small_run), "--output", str(tmp_path / "x.html")]) == 0
+
+
+@pytest.mark.parametrize(
+    "arguments, says",
+    [
+        (["RUN", "--output", "x.png"], "--output x.png: names ending in .html work"),
+        (["RUN", "--output", "missing/x.html"], "name a file in a folder that exists"),
+        (["missing"], "missing"),
+        (["RUN/config.json"], "is no generator file"),
+    ],
+)
+def test_mistakes_take_one_line(small_run, tmp_path, monkeypatch, capsys, arguments, says):
+    monkeypatch.chdir(tmp_path)
+    words = [word.replace("RUN", str(small_run)) for word in arguments]
+    assert main(["explore", *words, "--no-open"]) == 2
+    said = capsys.readouterr().err
+    assert says in said and said.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
