@@ -1,4 +1,4 @@
-"""What consistency and augmented judging cost: an iteration of ours with each, taking turns.
+"""What consistency, augmented judging and averaging cost: iterations of ours, taking turns.
 
     python -m bench.additions --preset mnist --rounds 15
 
@@ -19,12 +19,14 @@ from bench.processes import Apart
 from bench.subjects import all_subjects
 from fastinfogan.device import pick_device
 from fastinfogan.files import atomic_write
+from fastinfogan.training.average import EVERY
 
 ADDITIONS = {
-    "paper": {"consistency": 0.0, "augment": False},
-    "consistency": {"consistency": 1.0, "augment": False},
-    "augment": {"consistency": 0.0, "augment": True},
-    "both": {"consistency": 1.0, "augment": True},
+    "paper": {"consistency": 0.0, "augment": False, "average": 0},
+    "consistency": {"consistency": 1.0, "augment": False, "average": 0},
+    "augment": {"consistency": 0.0, "augment": True, "average": 0},
+    "average": {"consistency": 0.0, "augment": False, "average": 100},
+    "all": {"consistency": 1.0, "augment": True, "average": 100},
 }
 
 
@@ -36,7 +38,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--rounds", type=int, default=15)
     options = parser.parse_args(arguments)
     device = pick_device(options.device)
-    on_gpu = device.type == "cuda"
     measured = {}
     flags = ["--device", str(device), "--amp-dtype", options.amp_dtype, *["--tiny"] * options.tiny]
     for subject in all_subjects(device, options.amp_dtype):
@@ -51,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 processes.callback(there[name].close)
             for _ in range(1 if options.tiny else options.rounds):
                 for name, apart in there.items():
-                    times[name].append(apart.timed(10 if on_gpu else 2)[0])
+                    times[name].append(apart.timed(EVERY)[0])
         paper = times["paper"]
         measured[subject.name] = {
             name: {

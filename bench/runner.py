@@ -22,6 +22,7 @@ from fastinfogan.engine.build import build_engine
 from fastinfogan.engine.draws import Draws, fill_of
 from fastinfogan.engine.graph import Captured, Eager
 from fastinfogan.plan import Plan, make_plan
+from fastinfogan.training.average import Average
 from fastinfogan.training.metrics import Window
 
 
@@ -84,6 +85,7 @@ class Runner:
                 losses = engine.step(batch)
             window.add(losses)
 
+        self._average, self._done = Average(engine, config.optim.average), 0
         self._iterations = Eager(iterate, None, self.told.append)
         if plan.graphs:
             one_stream = engine.keep_to_one_stream
@@ -93,7 +95,14 @@ class Runner:
 
     def run(self, count: int) -> None:
         """Run ``count`` iterations; on a GPU this returns before they are done."""
-        self._iterations.run(count)
+        end = self._done + count
+        while self._done < end:
+            until = self._average.until_next(self._done)
+            step = end - self._done if until is None else min(until, end - self._done)
+            self._iterations.run(step)
+            self._done += step
+            if step == until:
+                self._average.update(self._done)
 
 
 def timed(runner: Runner, count: int, device: torch.device) -> tuple[float, float]:

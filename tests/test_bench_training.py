@@ -22,6 +22,7 @@ from bench.subjects import all_subjects
 from bench.table import remarks_of, table_of
 from fastinfogan.config import fc, preset_config, upconv
 from fastinfogan.kernels import dispatch
+from fastinfogan.training.average import Average
 
 CPU = torch.device("cpu")
 
@@ -215,6 +216,18 @@ def test_parity_refuses_a_wrong_loss(narrow):
         parity.check(subject, sums, None)
 
 
+@pytest.mark.parametrize(("average", "at"), [(100, [10, 20]), (0, [])])
+def test_weights_are_averaged_where_a_preset_does(narrow, monkeypatch, average, at):
+    updates = []
+    monkeypatch.setattr(Average, "update", lambda self, iteration: updates.append(iteration))
+    runner = Runner(
+        subject_of("ours"), replace(narrow, optim=replace(narrow.optim, average=average)), CPU
+    )
+    runner.run(3)
+    runner.run(20)
+    assert updates == at
+
+
 def test_additions_are_measured_beside_the_paper_s_objective(capsys, monkeypatch):
     """Float32, and half precision where the machine has it; each with its ratio."""
     begun = []
@@ -230,6 +243,7 @@ def test_additions_are_measured_beside_the_paper_s_objective(capsys, monkeypatch
     monkeypatch.setattr(additions, "Apart", StandIn)
     assert additions.main(["--tiny"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[1] for line in lines[:4]] == ["paper", "consistency", "augment", "both"]
+    names = ["paper", "consistency", "augment", "average", "all"]
+    assert [line.split()[1] for line in lines[:5]] == names
     assert "1.00 x" in lines[0]
     assert [optim for subject, optim in begun if subject == "ours"] == [*ADDITIONS.values()]
