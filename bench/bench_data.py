@@ -32,6 +32,7 @@ from fastinfogan.data.ingest.decode import decode_blocks
 from fastinfogan.data.ingest.encoded import FolderFiles
 from fastinfogan.data.ingest.listing import list_images
 from fastinfogan.data.ingest.make import ingest
+from fastinfogan.data.ingest.sample import ingest_sample
 from fastinfogan.data.sources.celeba import PREPROCESS
 from fastinfogan.data.sources.folder import files_source
 from fastinfogan.device import wait
@@ -149,6 +150,28 @@ def bench_ingest(benchmark, request, folders, tmp_path, monkeypatch, decoder):
         assert found.seconds is not None and found.manifest["shape"][0] == images
 
     rate(benchmark, "decode and ingest", run, images)
+
+
+def bench_encoded_feed(benchmark, request, folders, tmp_path, monkeypatch, batch):
+    """Files to batches while training, everything included; the same rows as ingest's."""
+    images = size_of(request, 10_000)
+    monkeypatch.setenv("FASTINFOGAN_CACHE", str(tmp_path))
+    wanted = LoadRequest(folders(images), "train", None, None, progress=False)
+    source = files_source("bench", folders(images), PREPROCESS)
+    data = ingest_sample(source, wanted)
+    asked = Batches(batch, 0, (-1.0, 1.0), DEVICE)
+    feed, resident = open_feed(data, asked), ResidentFeed(ingest(source, wanted).data, asked)
+    feed.seek(0)
+    feed.prepare()
+    assert torch.equal(feed.next(), resident.next())
+
+    def run() -> None:
+        for _ in range(images // batch):
+            feed.prepare()
+            feed.next()
+        wait(DEVICE)
+
+    rate(benchmark, "decode and ingest", run, images // batch * batch)
 
 
 @pytest.mark.parametrize("images", SIZES)
