@@ -25,13 +25,14 @@ from fastinfogan.cores import usable_cores
 from fastinfogan.data import ImageData
 from fastinfogan.data.dataset import LoadRequest
 from fastinfogan.data.feeds.feed import Batches
+from fastinfogan.data.feeds.open_feed import open_feed
 from fastinfogan.data.feeds.resident import ResidentFeed
-from fastinfogan.data.feeds.streamed import StreamedFeed
 from fastinfogan.data.ingest import dali
 from fastinfogan.data.ingest.decode import decode_blocks
 from fastinfogan.data.ingest.encoded import FolderFiles
 from fastinfogan.data.ingest.listing import list_images
 from fastinfogan.data.ingest.make import ingest
+from fastinfogan.data.ingest.sample import ingest_sample
 from fastinfogan.data.sources.celeba import PREPROCESS
 from fastinfogan.data.sources.folder import files_source
 from fastinfogan.device import wait
@@ -151,6 +152,28 @@ def bench_ingest(benchmark, request, folders, tmp_path, monkeypatch, decoder):
     rate(benchmark, "decode and ingest", run, images)
 
 
+def bench_encoded_feed(benchmark, request, folders, tmp_path, monkeypatch, batch):
+    """Files to batches while training, everything included; the same rows as ingest's."""
+    images = size_of(request, 10_000)
+    monkeypatch.setenv("FASTINFOGAN_CACHE", str(tmp_path))
+    wanted = LoadRequest(folders(images), "train", None, None, progress=False)
+    source = files_source("bench", folders(images), PREPROCESS)
+    data = ingest_sample(source, wanted)
+    asked = Batches(batch, 0, (-1.0, 1.0), DEVICE)
+    feed, resident = open_feed(data, asked), ResidentFeed(ingest(source, wanted).data, asked)
+    feed.seek(0)
+    feed.prepare()
+    assert torch.equal(feed.next(), resident.next())
+
+    def run() -> None:
+        for _ in range(images // batch):
+            feed.prepare()
+            feed.next()
+        wait(DEVICE)
+
+    rate(benchmark, "decode and ingest", run, images // batch * batch)
+
+
 @pytest.mark.parametrize("images", SIZES)
 def bench_find_again(benchmark, request, folders, tmp_path, monkeypatch, images):
     """The second time: list the files, find the cache, compare every byte, map it."""
@@ -211,7 +234,7 @@ def bench_peak_memory(benchmark, request, folders, tmp_path, images):
 
 
 @pytest.mark.parametrize("images", SIZES)
-@pytest.mark.parametrize("kind", [ResidentFeed, StreamedFeed])
+@pytest.mark.parametrize("kind", ["resident", "streamed"])
 def bench_feed(benchmark, request, batch, tmp_path, kind, images):
     """One batch, from a file mapped into memory; both kinds give the same bits."""
     images = size_of(request, images)
@@ -223,7 +246,7 @@ def bench_feed(benchmark, request, batch, tmp_path, kind, images):
     rows = np.memmap(path, np.uint8, "c", shape=(images, 32, 32, 3))
     data = ImageData("bench", rows, None, None)
     batches = Batches(batch, 0, (-1.0, 1.0), DEVICE)
-    feed, resident = kind(data, batches), ResidentFeed(data, batches)
+    feed, resident = open_feed(data, batches, kind), ResidentFeed(data, batches)
 
     def run() -> torch.Tensor:
         if feed.prepare is not None:

@@ -39,7 +39,7 @@ FIELDS = [  # part and field of the configuration tree
 ]
 WORDS = {  # what can be typed for the fields that take only certain words
     "objective": "gan", "update": "simultaneous", "engine": "reference", "separate_q": "True",
-    "amp_dtype": "float16", "compile": "False", "cuda_graphs": "True", "resident": "no",
+    "amp_dtype": "float16", "compile": "False", "cuda_graphs": "True", "feed": "streamed",
     "augment": "True",
 }  # fmt: skip
 FLAGS = ("amp", "profile", "allow_bad")  # take no word

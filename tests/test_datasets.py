@@ -35,6 +35,7 @@ def test_registry_entries():
         "chairs": ("chairs", "chairs-rotation", None, (1, 64, 64)),
         "dsprites": ("dsprites", "folder", None, (1, 64, 64)),
         "folder": ("folder", "folder", None, None),
+        "webdataset": ("webdataset", "folder", None, None),
     }
     assert all((d.load is None) != (d.source is None) for d in DATASETS.values())
     assert all(d.summary and "\n" not in d.summary for d in DATASETS.values())

@@ -14,6 +14,7 @@ from fastinfogan.config import DataConfig, ModelConfig, OptimConfig, RunConfig, 
 from fastinfogan.data import ImageData
 from fastinfogan.data.feeds import streamed
 from fastinfogan.data.feeds.feed import Batches
+from fastinfogan.data.feeds.mapped import MappedRows
 from fastinfogan.data.feeds.open_feed import open_feed
 from fastinfogan.data.feeds.resident import ResidentFeed
 from fastinfogan.data.feeds.streamed import StreamedFeed
@@ -37,6 +38,10 @@ def batches(rank=0, ranks=1, dtype=torch.float32):
     return Batches(8, 3, RANGE, CPU, dtype, rank, ranks)
 
 
+def ahead(data, batches, tell=None):
+    return StreamedFeed(MappedRows(data, batches), batches, tell)
+
+
 def take(feed):
     """What one iteration does with a feed."""
     if feed.prepare is not None:
@@ -50,11 +55,11 @@ def identities(batch: torch.Tensor) -> list[int]:
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_both_kinds_give_the_same_bits_over_many_epochs(data, dtype):
-    resident, ahead = (kind(data, batches(dtype=dtype)) for kind in (ResidentFeed, StreamedFeed))
-    for feed in (resident, ahead):
+    resident, streamed = (kind(data, batches(dtype=dtype)) for kind in (ResidentFeed, ahead))
+    for feed in (resident, streamed):
         feed.seek(0)
     for _ in range(40):
-        a, b = take(resident), take(ahead)
+        a, b = take(resident), take(streamed)
         assert torch.equal(a, b)
         assert a.dtype == b.dtype == dtype and a.shape == (8, 3, 6, 5)
         assert a.is_contiguous(memory_format=torch.channels_last)
@@ -70,7 +75,7 @@ def test_every_image_comes_once_an_epoch_in_another_order(data):
     assert len({tuple(epoch) for epoch in epochs}) == 8
 
 
-@pytest.mark.parametrize("kind", [ResidentFeed, StreamedFeed])
+@pytest.mark.parametrize("kind", [ResidentFeed, ahead])
 def test_a_feed_may_be_sought_to_any_iteration(data, kind):
     straight, jumping = kind(data, batches()), kind(data, batches())
     straight.seek(0)
@@ -81,7 +86,7 @@ def test_a_feed_may_be_sought_to_any_iteration(data, kind):
     assert torch.equal(take(jumping), wanted[1])
 
 
-@pytest.mark.parametrize("kind", [ResidentFeed, StreamedFeed])
+@pytest.mark.parametrize("kind", [ResidentFeed, ahead])
 @pytest.mark.parametrize("ranks", [2, 3])
 def test_ranks_share_each_batch_without_overlap(data, kind, ranks):
     feeds = [kind(data, batches(rank, ranks)) for rank in range(ranks)]
@@ -97,17 +102,18 @@ def test_auto_keeps_what_fits_a_quarter_of_free_memory(data, monkeypatch):
     size = data.images.nbytes
     mapped = replace(data, checksum="0" * 64)
 
-    def kind(images, resident, free):
+    def kind(images, feed, free):
         monkeypatch.setattr(f"{open_feed.__module__}.free_memory", lambda device: free)
-        return type(open_feed(images, batches(), resident))
+        return type(open_feed(images, batches(), feed))
 
     assert kind(mapped, "auto", 4 * size) is ResidentFeed
     assert kind(mapped, "auto", 4 * size - 1) is StreamedFeed
     assert kind(data, "auto", 0) is ResidentFeed  # it is in memory as it is
-    assert kind(data, "no", 100 * size) is StreamedFeed
-    assert kind(mapped, "yes", size) is ResidentFeed
-    with pytest.raises(UserError, match=r"--resident yes: the images take .* --resident no works"):
-        kind(mapped, "yes", size - 1)
+    assert kind(data, "streamed", 100 * size) is StreamedFeed
+    assert kind(mapped, "resident", size) is ResidentFeed
+    refused = r"--feed resident: the images take .* --feed streamed works"
+    with pytest.raises(UserError, match=refused):
+        kind(mapped, "resident", size - 1)
     monkeypatch.undo()
     assert 1 << 20 < free_memory(CPU) < 1 << 50
 
@@ -125,14 +131,14 @@ def test_waiting_is_told_once_and_only_after_the_start(data, monkeypatch):
             now[0] += 0.01
             feed._watch(0.01 * share)
 
-    keeping_up = StreamedFeed(data, batches(), told.append)
+    keeping_up = ahead(data, batches(), told.append)
     run(keeping_up, 10, 1.0)  # the start: nothing was ready
     run(keeping_up, 30, 0.01)
     assert told == []
-    behind = StreamedFeed(data, batches(), told.append)
+    behind = ahead(data, batches(), told.append)
     run(behind, 20, 0.5)
     (line,) = told
-    assert "50% of the time" in line and "--resident yes" in line and "\n" not in line
+    assert "50% of the time" in line and "--feed resident" in line and "\n" not in line
     run(behind, 20, 0.5)
     assert told == [line]
 
@@ -147,7 +153,7 @@ def test_batches_are_made_ahead_of_being_asked_for(data):
                 enough.set()
             return super()._make(iteration)
 
-    Watched(data, batches()).prepare()
+    Watched(MappedRows(data, batches()), batches()).prepare()
     assert enough.wait(10) and made == list(range(streamed.AHEAD + 1))
 
 
@@ -155,17 +161,17 @@ def test_batches_are_made_ahead_of_being_asked_for(data):
 def test_a_run_streams_the_same_and_resumes_mid_epoch_bit_for_bit(tmp_path, narrow_presets):
     """Straight through and resident, against streamed with a stop: the same generator."""
 
-    def config(out, iterations, resident):
+    def config(out, iterations, feed):
         return TrainConfig(
             data=DataConfig("digits"),
             model=ModelConfig("narrow-mnist"),
             optim=OptimConfig(iterations=iterations, batch_size=16),
-            run=RunConfig(out=tmp_path / out, device="cpu", resident=resident, sample_every=0),
+            run=RunConfig(out=tmp_path / out, device="cpu", feed=feed, sample_every=0),
         )
 
-    whole = train(config("whole", 6, "yes"))
-    train(config("parts", 3, "no"))
-    parts = train(config("parts", 6, "no"), resume=tmp_path / "parts")
+    whole = train(config("whole", 6, "resident"))
+    train(config("parts", 3, "streamed"))
+    parts = train(config("parts", 6, "streamed"), resume=tmp_path / "parts")
     name = "generator.safetensors"
     tensors = [load_file(run.folder / name) for run in (whole, parts)]
     assert tensors[0].keys() == tensors[1].keys()
@@ -194,7 +200,7 @@ def test_rows_are_kept_until_the_gpu_has_taken_them(data, monkeypatch):
             made.append((iteration, weakref.ref(rows)))
             return rows
 
-    feed, stream = OnGpu(data, batches()), StandIn()
+    feed, stream = OnGpu(MappedRows(data, batches()), batches()), StandIn()
     feed.device, feed._taken = torch.device("cuda"), deque()
     monkeypatch.setattr(torch.cuda, "current_stream", lambda device: stream)
     monkeypatch.setattr(torch.Tensor, "record_stream", lambda *_: pytest.fail("record_stream"))

@@ -18,6 +18,7 @@ from bench.runner import draws_of
 from fastinfogan.config import ModelConfig, OptimConfig, RunConfig, TrainConfig, preset_config
 from fastinfogan.data import ImageData
 from fastinfogan.data.feeds.feed import Batches
+from fastinfogan.data.feeds.mapped import MappedRows
 from fastinfogan.data.feeds.resident import ResidentFeed
 from fastinfogan.data.feeds.streamed import StreamedFeed
 from fastinfogan.engine import flat
@@ -239,7 +240,9 @@ def run_on_gpu(kind, config, streamed, stops, one_stream=False):
     images = random.integers(0, 256, (100, *config.architecture.image_shape[1:], 1), dtype=np.uint8)
     batches = Batches(16, 0, (0.0, 1.0), plan.device, plan.input_dtype)
     data = ImageData("random", images, None, None)
-    feed = (StreamedFeed if streamed else ResidentFeed)(data, batches)
+    feed = ResidentFeed(data, batches)
+    if streamed:
+        feed = StreamedFeed(MappedRows(data, batches), batches)
     draws = Draws(config, feed, plan.input_dtype, fill_of(data, (0.0, 1.0), plan.device))
     if not one_stream:
         draws.beside(engine)

@@ -53,7 +53,7 @@ def test_training_resuming_and_looking_at_a_run(tmp_path):
     run_without(
         "few = ['--preset', 'mnist-mlp', '--batch-size', '16', '--iterations', '2']\n"
         "assert main(['train', '--out', 'run', *few]) == 0\n"
-        "assert main(['train', '--resume', 'run', '--iterations', '4', '--resident', 'no']) == 0\n"
+        "assert main(['train', '--resume=run', '--iterations=4', '--feed=streamed']) == 0\n"
         "assert main(['evaluate', 'run', '--samples', '10']) == 0\n"
         "assert main(['sample', 'run', '--output', 'x.npz']) == 0\n"
         "assert main(['export', 'run', '--output', 'x.safetensors']) == 0\n",

@@ -62,6 +62,10 @@ def _brought_up(tree: Any) -> Any:
         ):
             if not new.keys() & tree[part].keys():
                 tree = {**tree, part: {**tree[part], **new}}
+        if "resident" in tree["run"]:
+            run = dict(tree["run"])
+            feed = {"auto": "auto", "yes": "resident", "no": "streamed"}[run.pop("resident")]
+            tree = {**tree, "run": {"feed": feed, **run}}
     except (LookupError, TypeError, AttributeError):
         pass  # _build says what is wrong
     return tree

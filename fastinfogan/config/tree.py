@@ -120,9 +120,10 @@ class RunConfig:
     """Fixes weights, codes and the order of images."""
     device: str = "auto"
     """auto (the first GPU, else the CPU), cpu, cuda or cuda:N."""
-    resident: Literal["auto", "yes", "no"] = "auto"
-    """Keep all images on the device; auto: if they take at most a quarter of its free memory.
-    Otherwise the same batches are read ahead from the ingested file."""
+    feed: Literal["auto", "resident", "streamed", "encoded"] = "auto"
+    """Where batches come from: images resident on the device, streamed from the ingested file, or
+    decoded while training. auto: resident if they take at most a quarter of the device's free
+    memory, else streamed; encoded if the decoded images would not fit the cache's disk."""
     engine: Literal["fast", "reference"] = "fast"
     """fast, or the one-page plain PyTorch reference: same mathematics, same draws."""
     amp: bool = False
@@ -214,7 +215,7 @@ class TrainConfig:
 RESUMABLE_CHANGES = frozenset(
     {
         "optim.iterations", "data.data_dir", "data.allow_bad", "run.out", "run.device",
-        "run.resident", "run.engine", "run.compile", "run.cuda_graphs", "run.profile",
+        "run.feed", "run.engine", "run.compile", "run.cuda_graphs", "run.profile",
         "run.log_every", "run.sample_every", "run.evaluate_every", "run.checkpoint_every",
     }
 )  # fmt: skip

@@ -9,7 +9,10 @@ from typing import Literal
 
 import numpy as np
 
+from fastinfogan.data.ingest.encoded import Encoded
+
 Split = Literal["train", "test"]
+FeedName = Literal["auto", "resident", "streamed", "encoded"]  # what --feed takes
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,6 +31,8 @@ class ImageData:
         checksum: of the images' bytes, from the cache that holds them; None: they are in memory.
         both_splits: whether "train" and "test" are both known to be these images.
         notes: what the user should know of them, in lines.
+        encoded: all images of the split, to be decoded while training; ``images`` and what is known
+            of them are then a sample's. None: ``images`` are all.
     """
 
     name: str
@@ -40,6 +45,7 @@ class ImageData:
     checksum: str | None = None
     both_splits: bool = False
     notes: tuple[str, ...] = ()
+    encoded: Encoded | None = None
 
     def __post_init__(self) -> None:
         images, labels = self.images, self.labels
@@ -61,6 +67,11 @@ class ImageData:
 
     def __len__(self) -> int:
         return len(self.images)
+
+    @property
+    def total(self) -> int:
+        """Images to train on; of these ``len`` are decoded."""
+        return len(self.images) if self.encoded is None else len(self.encoded.files.names)
 
     @property
     def image_shape(self) -> tuple[int, int, int]:

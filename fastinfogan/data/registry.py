@@ -6,8 +6,9 @@ import typing
 from pathlib import Path
 
 from fastinfogan.data.dataset import Dataset, LoadRequest
-from fastinfogan.data.images import ImageData, Split
-from fastinfogan.data.ingest.make import ingest
+from fastinfogan.data.images import FeedName, ImageData, Split
+from fastinfogan.data.ingest.make import NoRoom, ingest
+from fastinfogan.data.ingest.sample import ingest_sample
 from fastinfogan.data.sources.celeba import CELEBA
 from fastinfogan.data.sources.chairs import CHAIRS
 from fastinfogan.data.sources.digits import DIGITS
@@ -17,6 +18,7 @@ from fastinfogan.data.sources.folder import FOLDER
 from fastinfogan.data.sources.idx import FASHION_MNIST, MNIST
 from fastinfogan.data.sources.sprites import SPRITES
 from fastinfogan.data.sources.svhn import SVHN
+from fastinfogan.data.sources.webdataset import WEBDATASET
 from fastinfogan.errors import UserError, one_line
 from fastinfogan.paths import expanded
 from fastinfogan.similar import meant
@@ -26,11 +28,13 @@ DATASETS: dict[str, Dataset] = {
     dataset.name: dataset
     for dataset in (
         DIGITS, MNIST, FASHION_MNIST, SPRITES, SVHN, CELEBA, FACES, CHAIRS, DSPRITES, FOLDER,
+        WEBDATASET,
     )
 }  # fmt: skip
 _ALSO_CALLED = {
     "fmnist": "fashion-mnist", "fashion": "fashion-mnist", "shapes": "sprites",
     "basel": "faces", "bfm": "faces", "3dfaces": "faces", "3dchairs": "chairs",
+    **dict.fromkeys(("wds", "tar", "shards", "tars"), "webdataset"),
     **dict.fromkeys(
         (
             "imagefolder", "image", "images", "photos", "custom", "dir", "directory", "path", "own",
@@ -51,6 +55,7 @@ def load_images(
     allow_bad: bool = False,
     tell: Tell = on_stderr,
     stretch: int | None = None,
+    feed: FeedName = "auto",
 ) -> ImageData:
     """Load one split of the dataset ``name``, ingesting it first if that was not done yet.
 
@@ -66,6 +71,9 @@ def load_images(
             allows are an error.
         tell: gets each line that the user should see.
         stretch: bits that grey values of 16 bits really use (scans: often 12); None: all.
+        feed: what they are loaded for. "encoded": only a sample is decoded, and the result's
+            ``encoded`` has all; so has that of "auto" where the decoded images would not fit the
+            cache's disk.
 
     Raises:
         UserError: the files can't be found, fetched or used, or something asked for can't be had.
@@ -74,9 +82,22 @@ def load_images(
     request = make_request(
         dataset, data_dir, split, image_size, channels, progress, allow_bad, tell, stretch
     )
-    if dataset.source is not None:
-        return ingest(dataset.source(request), request).data
-    return dataset.load(request)
+    if dataset.source is None:
+        if feed == "encoded":
+            raise UserError(
+                f"--feed encoded: --dataset {name} has no image files to decode; --feed auto works"
+            )
+        return dataset.load(request)
+    source = dataset.source(request)
+    if feed == "encoded":
+        return ingest_sample(source, request)
+    try:
+        return ingest(source, request).data
+    except NoRoom as no_room:
+        if feed != "auto":
+            raise
+        tell(f"{one_line(no_room)}; until then images are decoded while training (--feed encoded)")
+        return ingest_sample(source, request)
 
 
 def make_request(

@@ -205,6 +205,7 @@ def images_of(config: TrainConfig, split: Split) -> ImageData:
         c.channels,
         allow_bad=c.allow_bad,
         stretch=c.stretch,
+        feed=config.run.feed,
     )
 
 

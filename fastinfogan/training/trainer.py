@@ -98,7 +98,7 @@ class Training:
             config.optim.batch_size, config.run.seed, config.architecture.output_range,
             self.plan.device, self.plan.input_dtype,
         )  # fmt: skip
-        self.feed = open_feed(self.data, batches, config.run.resident, self.tell)
+        self.feed = open_feed(self.data, batches, config.run.feed, config.data.allow_bad, self.tell)
         fill = None
         if config.optim.changes_images:
             fill = fill_of(self.data, config.architecture.output_range, self.plan.device)
@@ -222,7 +222,7 @@ class Training:
         shape = "x".join(map(str, data.image_shape))
         lines = [
             *(problem for _, problem in self.standing.damaged),
-            f"{len(data):,} {shape} images of {config.data.dataset}; preset "
+            f"{data.total:,} {shape} images of {config.data.dataset}; preset "
             f"{config.model.preset}, codes {config.model.codes}, noise {config.model.noise}",
             f"{config.run.engine} engine on {self.plan.describe()}; {self.feed.summary}",
             f"run directory {self.out}",

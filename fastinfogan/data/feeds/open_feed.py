@@ -1,13 +1,13 @@
-"""Chooses the feed of a run: resident or streamed."""
+"""Chooses the feed of a run: resident, streamed or encoded."""
 
 from __future__ import annotations
 
-from typing import Literal
-
+from fastinfogan.data.feeds.encoded import EncodedRows
 from fastinfogan.data.feeds.feed import Batches, Feed
+from fastinfogan.data.feeds.mapped import MappedRows
 from fastinfogan.data.feeds.resident import ResidentFeed
 from fastinfogan.data.feeds.streamed import StreamedFeed
-from fastinfogan.data.images import ImageData
+from fastinfogan.data.images import FeedName, ImageData
 from fastinfogan.device import free_memory
 from fastinfogan.errors import UserError
 from fastinfogan.sizes import in_bytes
@@ -19,29 +19,35 @@ BUDGET = 0.25  # of the device's free memory, that images may take without being
 def open_feed(
     data: ImageData,
     batches: Batches,
-    resident: Literal["auto", "yes", "no"] = "auto",
+    feed: FeedName = "auto",
+    allow_bad: bool = False,
     tell: Tell = on_stderr,
 ) -> Feed:
-    """The feed that ``--resident`` asks for.
+    """The feed that ``--feed`` asks for.
 
     Args:
-        data: the images.
+        data: the images, as ``load_images`` loads them for that feed.
         batches: what is asked of the feed.
-        resident: whether the images stay on the device; auto: if they take at most a quarter of
-            its free memory, or lie in the memory that they would be copied to.
-        tell: gets a line if reading images can't keep up with the training.
+        feed: resident: the images stay on the device; streamed: read ahead from the ingested file;
+            auto: resident if they take at most a quarter of the device's free memory, or lie in the
+            memory that they would be copied to. Images that are encoded still are decoded while
+            training.
+        allow_bad: see ``EncodedRows``.
+        tell: gets a line if images can't keep up with the training, or can't be decoded.
 
     Raises:
-        UserError: ``resident`` is "yes", and the images don't fit.
+        UserError: ``feed`` is "resident", and the images don't fit.
     """
+    if data.encoded is not None:
+        return StreamedFeed(EncodedRows(data, batches, allow_bad, tell), batches, tell)
     device = batches.device
     size, free = data.images.nbytes, free_memory(device)
     there = device.type == "cpu" and data.checksum is None
-    if resident == "yes" and not there and size > free:
+    if feed == "resident" and not there and size > free:
         raise UserError(
-            f"--resident yes: the images take {in_bytes(size)}, and {device} has "
-            f"{in_bytes(free)} free; --resident no works"
+            f"--feed resident: the images take {in_bytes(size)}, and {device} has "
+            f"{in_bytes(free)} free; --feed streamed works"
         )
-    if resident == "yes" or (resident == "auto" and (there or size <= BUDGET * free)):
+    if feed == "resident" or (feed == "auto" and (there or size <= BUDGET * free)):
         return ResidentFeed(data, batches)
-    return StreamedFeed(data, batches, tell)
+    return StreamedFeed(MappedRows(data, batches), batches, tell)

@@ -1,18 +1,17 @@
-"""The streamed feed: batches read ahead from the ingested file, for more images than fit."""
+"""The feeds that read ahead: batches of rows that a thread of their own has ready."""
 
 from __future__ import annotations
 
 import time
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from fastinfogan.data.feeds.feed import Batches
-from fastinfogan.data.images import ImageData
-from fastinfogan.kernels.gather import gather, order
-from fastinfogan.sizes import in_bytes
+from fastinfogan.kernels.gather import gather
 from fastinfogan.tell import Tell, on_stderr
 
 AHEAD = 4  # batches made before they are asked for
@@ -20,35 +19,54 @@ WATCHED = 200  # batches between two looks at how long the training had to wait
 WAITING_ALLOWED = 0.02  # of the time
 
 
-class StreamedFeed:
-    """Batches of the same images in the same order as ``ResidentFeed``'s; see ``feed.Feed``.
+class Rows(Protocol):
+    """Where a feed's batches come from.
 
-    The rows lie decoded in a file mapped into memory. One thread gathers those of the next
-    batches and, on a GPU, copies them from pinned memory on a stream of its own. ``prepare`` puts
-    the next ones where ``next`` always reads: what a CUDA graph needs. (DALI decodes when a
-    dataset is ingested; there is nothing left to decode here.)
+    Attributes:
+        shape: (H, W, C) of a row.
+        summary: one phrase for the user.
+        remedy: what helps where training has to wait for them.
+    """
+
+    shape: tuple[int, int, int]
+    summary: str
+    remedy: str
+
+    def read(self, iteration: int, rows: Tensor) -> None:
+        """Fill in the rows of an iteration's batch, or of a rank's slice of it.
+
+        Args:
+            iteration: from 0. Each call is for the iteration after the last one's, except after a
+                feed's ``seek``.
+            rows: uint8 (B, H, W, C) on the host.
+        """
+
+
+class StreamedFeed:
+    """Batches that a thread reads ahead; see ``feed.Feed``.
+
+    On a GPU it also copies them there, from pinned memory on a stream of its own. ``prepare`` puts
+    the next ones where ``next`` always reads: what a CUDA graph needs.
 
     Args:
-        data: the images.
+        rows: where they come from.
         batches: what is asked for.
         tell: gets a line, once, if training has to wait for images.
     """
 
-    def __init__(self, data: ImageData, batches: Batches, tell: Tell = on_stderr) -> None:
-        self._images, self._count = torch.from_numpy(data.images), len(data)
-        self._batches, self.device = batches, batches.device
-        self._seed = torch.tensor([batches.seed])
-        self.summary = f"images streamed ({in_bytes(data.images.nbytes)})"
+    def __init__(self, rows: Rows, batches: Batches, tell: Tell = on_stderr) -> None:
+        self._source, self._batches, self.device = rows, batches, batches.device
+        self.summary = rows.summary
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="feed")
         self._pending: deque[Future[Tensor]] = deque()
         self._iteration = 0  # of the batch that is submitted next
         first, last = batches.slice
-        shape = (last - first, *self._images.shape[1:])
-        self._rows = torch.empty(shape, dtype=torch.uint8, device=self.device)
+        self._shape = (last - first, *rows.shape)
+        self._rows = torch.empty(self._shape, dtype=torch.uint8, device=self.device)
         self._all = torch.arange(len(self._rows), device=self.device)
         if self.device.type == "cuda":
             self._stream = torch.cuda.Stream(self.device)
-            self._pinned = torch.empty(shape, dtype=torch.uint8, pin_memory=True)
+            self._pinned = torch.empty(self._shape, dtype=torch.uint8, pin_memory=True)
             # Earlier batches, and when they were taken. Kept here, their memory needs no
             # record_stream, which may never give it back: see ``engine/graph.py``.
             self._taken: deque[tuple[torch.cuda.Event, Tensor]] = deque()
@@ -88,11 +106,11 @@ class StreamedFeed:
         )
 
     def _make(self, iteration: int) -> Tensor:
-        first, last = (iteration * self._batches.size + edge for edge in self._batches.slice)
-        indices = order(torch.arange(first, last), self._count, self._seed)
         if self.device.type == "cpu":
-            return self._images[indices]
-        torch.index_select(self._images, 0, indices, out=self._pinned)
+            rows = torch.empty(self._shape, dtype=torch.uint8)
+            self._source.read(iteration, rows)
+            return rows
+        self._source.read(iteration, self._pinned)
         with torch.cuda.stream(self._stream):
             rows = self._pinned.to(self.device, non_blocking=True)
         self._stream.synchronize()  # this thread alone; then the pinned rows may be overwritten
@@ -108,7 +126,7 @@ class StreamedFeed:
         if share > WAITING_ALLOWED and not first and not self._told:
             self._told = True
             self.tell(
-                f"reading images can't keep up: training waits for them {share:.0%} of the time; "
-                "--resident yes keeps them on the device"
+                f"images can't keep up: training waits for them {share:.0%} of the time; "
+                f"{self._source.remedy}"
             )
         self._waited, self._since = 0.0, now

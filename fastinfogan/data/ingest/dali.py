@@ -19,7 +19,7 @@ from fastinfogan.data.ingest import png
 from fastinfogan.data.ingest.preprocess import Preprocess
 from fastinfogan.errors import one_line
 
-PREFETCH = 2  # batches that DALI works on at a time
+PREFETCH = 2
 # JPEG start-of-frame markers: C0 to CF but for DHT, JPG and DAC. DALI gets the usual three.
 FRAMES = frozenset({*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC})
 USUAL_FRAMES = frozenset({0xC0, 0xC1, 0xC2})
@@ -48,6 +48,7 @@ def decode_pipeline(
     batch_size: int,
     threads: int,
     device_id: int | None,
+    prefetch: int = PREFETCH,
 ) -> Any:
     """Build the pipeline that decodes, cuts and resizes.
 
@@ -61,6 +62,7 @@ def decode_pipeline(
         device_id: the GPU that decodes whole images, then cuts them (decoding a region of a JPEG
             crashes nvImageCodec 0.9); None: the CPU, which decodes the square only: that pays for
             resizing it.
+        prefetch: batches that DALI works on at a time.
 
     Returns:
         The built pipeline; each run gives a batch of uint8 (S, S, C) on the host.
@@ -71,7 +73,7 @@ def decode_pipeline(
         batch_size=batch_size,
         num_threads=threads,
         device_id=device_id,
-        prefetch_queue_depth=PREFETCH,
+        prefetch_queue_depth=prefetch,
     )
     def pipeline() -> Any:
         encoded, corner, extent = fn.external_source(source=source, num_outputs=3, batch=True)

@@ -8,9 +8,10 @@ import stat
 import zipfile
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from fastinfogan.data.ingest.listing import Entry, is_own
+from fastinfogan.data.ingest.preprocess import Preprocess
 from fastinfogan.data.ingest.tar import TarFiles
 from fastinfogan.errors import UserError, why
 from fastinfogan.sizes import check_bytes
@@ -45,6 +46,18 @@ class EncodedFiles(Protocol):
             ValueError: it is too large or no regular file, or ends too early.
             Exception: the archive's own errors.
         """
+
+
+class Encoded(NamedTuple):
+    """Images that are files still.
+
+    Attributes:
+        files: one each.
+        preprocess: what is made of each.
+    """
+
+    files: EncodedFiles
+    preprocess: Preprocess
 
 
 class FolderFiles:

@@ -30,6 +30,10 @@ NAMED_IN_SUMMARY, NAMES_SHOWN = 20, 12
 GOES_ON = "what is ingested so far is kept, and the same command goes on from there"
 
 
+class NoRoom(UserError):
+    """The decoded images would not fit the cache's disk."""
+
+
 class Ingested(NamedTuple):
     """A cache that was found or made.
 
@@ -57,6 +61,7 @@ def ingest(source: Source, request: LoadRequest, decoder: Decoder | None = None)
         decoder: what decodes encoded files; None: what ``pick_decoder`` finds.
 
     Raises:
+        NoRoom: the cache's disk is too small.
         UserError: files that can't be used, or a cache folder that can't.
     """
     description = {
@@ -216,4 +221,5 @@ def _labels_note(manifest: Mapping[str, Any]) -> tuple[str, ...]:
 def _check_space(folder: Path, rows: int, shape: tuple[int, int, int]) -> None:
     needed, free = rows * int(np.prod(shape)), free_bytes(folder)
     if free is not None and needed > free:
-        raise OSError(None, f"it has {too_little(free, needed)}")
+        reason = OSError(None, f"it has {too_little(free, needed)}")
+        raise NoRoom(str(unusable(folder.parent, reason)))

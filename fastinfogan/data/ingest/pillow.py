@@ -91,7 +91,7 @@ def strict_sizes() -> Iterator[None]:
     with warnings.catch_warnings():
         # Pillow only warns of up to twice that size. Its other warnings (odd metadata) name no
         # file.
-        warnings.simplefilter("ignore")
+        warnings.filterwarnings("ignore", module=r"PIL\.")
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         yield
 

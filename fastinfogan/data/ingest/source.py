@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastinfogan.data.images import Annotations
-from fastinfogan.data.ingest.encoded import EncodedFiles
+from fastinfogan.data.ingest.encoded import Encoded, EncodedFiles
 from fastinfogan.data.ingest.preprocess import Preprocess
 
 
@@ -46,6 +46,7 @@ class Items:
         skipped: (path, reason) of what can't even be listed as an item.
         of: items of both splits together; None: there are no others.
         notes: what the user should know of what was opened, in lines.
+        encoded: where the items are encoded files, one each: these.
     """
 
     count: int
@@ -54,6 +55,7 @@ class Items:
     skipped: Sequence[tuple[str, str]] = ()
     of: int | None = None
     notes: Sequence[str] = ()
+    encoded: Encoded | None = None
 
 
 @dataclass(frozen=True)
@@ -106,6 +108,7 @@ def encoded_items(
         skipped=skipped,
         of=of,
         notes=notes,
+        encoded=Encoded(files, preprocess),
     )
 
 

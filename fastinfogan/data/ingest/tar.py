@@ -40,6 +40,10 @@ class TarFiles:
         wanted: given a member's name, whether it counts.
         most: bytes of a member that is read; a larger one is listed, and refused when asked for.
 
+    Attributes:
+        names: of the members, sorted.
+        extents: offset and size of each one's content; in the archive, if that isn't compressed.
+
     Raises:
         Exception: whatever tarfile and the decompressors raise for a damaged archive.
         UserError: there is no room for the temporary file.
@@ -67,7 +71,7 @@ class TarFiles:
                 found = _members(stream, "r|", wanted, self._copied)
         found.sort()
         self.names = [name for name, _, _ in found]
-        self._extents = [(offset, size) for _, offset, size in found]
+        self.extents = [(offset, size) for _, offset, size in found]
 
     def __del__(self) -> None:
         if hasattr(self, "_file"):
@@ -75,7 +79,7 @@ class TarFiles:
 
     def read(self, index: int) -> bytes:
         """See ``EncodedFiles``."""
-        offset, size = self._extents[index]
+        offset, size = self.extents[index]
         check_bytes(size, self._most)
         with self._lock:
             self._file.seek(offset)

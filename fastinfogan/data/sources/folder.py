@@ -26,9 +26,9 @@ DEFAULT_IMAGE_SIZE, DEFAULT_CHANNELS = 32, 3
 def folder_source(request: LoadRequest) -> Source:
     """Every image file under ``data_dir``: uint8 N x S x S x C, rows sorted by path.
 
-    S is ``image_size`` (16, 28, 32, 64 or 128; default 32), C is ``channels`` (1 or 3; default 3).
-    ``listing.list_images`` says which files count, ``pillow.decode`` how they are read. Folders
-    like ``train`` and ``test`` are the splits (``splits.find_layout``); without them each split is
+    S and C are those of ``preprocess_of``. ``listing.list_images`` says which files count,
+    ``pillow.decode`` how they are read. Folders like ``train`` and ``test`` are the splits
+    (``splits.find_layout``); without them each split is
     all images. Labels are the first-level subfolders, sorted, when there are two or more and every
     good image lies in one; otherwise there are none.
 
@@ -36,19 +36,33 @@ def folder_source(request: LoadRequest) -> Source:
         UserError: a size or a number of channels not listed above, or a directory without image
             files.
     """
+    preprocess = preprocess_of("folder", request)
+    root = needed_data_dir("folder", request.data_dir, EXPECTED)
+    return files_source("folder", root, preprocess, subfolder_labels, split=request.split)
+
+
+def preprocess_of(dataset: str, request: LoadRequest) -> Preprocess:
+    """What is made of images whose shape is the user's choice.
+
+    Args:
+        dataset: its name in the registry.
+        request: S is ``image_size`` (16, 28, 32, 64 or 128; default 32), C is ``channels`` (1 or 3;
+            default 3).
+
+    Raises:
+        UserError: another size or number of channels.
+    """
     size, channels = request.image_size, request.channels
     size = DEFAULT_IMAGE_SIZE if size is None else size
     channels = DEFAULT_CHANNELS if channels is None else channels
     if size not in IMAGE_SIZES:
         raise UserError(
-            f"--image-size {size} does not go with --dataset folder; choose one of "
+            f"--image-size {size} does not go with --dataset {dataset}; choose one of "
             f"{', '.join(map(str, IMAGE_SIZES))}"
         )
     if channels not in (1, 3):
         raise UserError(f"--channels {channels} is not possible; choose 1 (grey) or 3 (colour)")
-    root = needed_data_dir("folder", request.data_dir, EXPECTED)
-    preprocess = Preprocess(size, channels, stretch=request.stretch)
-    return files_source("folder", root, preprocess, subfolder_labels, split=request.split)
+    return Preprocess(size, channels, stretch=request.stretch)
 
 
 def files_source(
