@@ -148,6 +148,13 @@ def test_codes_that_can_not_be_are_named(tmp_path):
     assert torch.equal(each[:, -4:], expected)
 
 
+def test_batchnorm_has_the_statistics_of_training_whoever_builds_the_module(tmp_path):
+    """huggingface_hub 1.0 leaves it in training mode."""
+    folder, _ = at(tmp_path, "narrow-mnist")
+    described = json.loads((folder / "config.json").read_text())
+    assert not type(loaded(folder))(**described).training
+
+
 def test_the_mixin_writes_and_reads_its_own_again(tmp_path):
     folder, _ = at(tmp_path, "mnist-mlp")
     generator = loaded(folder)

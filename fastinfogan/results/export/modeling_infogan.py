@@ -77,6 +77,7 @@ class InfoGANGenerator(nn.Module, PyTorchModelHubMixin):
         self.low, self.high = output_range
         self.codes = {code["name"].split("_")[0]: code for code in latent_spec["codes"]}
         self.labels = {name.split("_")[0]: labels for name, labels in (code_to_label or {}).items()}
+        self.eval()  # batchnorm's statistics are those of training; huggingface_hub 1.0 forgets it
 
     def forward(self, latents: Tensor) -> Tensor:
         """G's input, float32 (count, width), as ``latents`` gives it -> images.
