@@ -32,7 +32,7 @@ from fastinfogan.results.generator_file import export_generator
 
 pytestmark = pytest.mark.usefixtures("narrow_presets")
 FILES = {"README.md", "config.json", "model.safetensors", "modeling_infogan.py"}
-LABELS = {"c1_cat10": [*"01234567", "a|b</td>\n*c*", None]}
+LABELS = {"c1_cat10": [*"01234567", "a|b</td>\n_c*", None]}
 
 
 @pytest.fixture(scope="module")
@@ -202,7 +202,7 @@ def test_a_card_without_an_evaluation_leaves_it_out_and_quotes_labels(tmp_path):
     text = (tmp_path / "infogan" / "README.md").read_text()
     assert "what Q reads" not in text and "wrong for" not in text
     row = next(line for line in text.splitlines() if line.startswith("| `c1`"))
-    assert r"8: a\|b\<\/td\>\\n\*c\*, 9: none |" in row
+    assert r"8: a\|b\<\/td\>\\n\_c\*, 9: none |" in row
     table = [line for line in text.splitlines() if line.startswith("| ")]
     assert {len(re.findall(r"(?<!\\)\|", line)) for line in table} == {5}
 
@@ -325,4 +325,6 @@ def test_what_can_not_be_exported_is_said_in_one_line(small_run, tmp_path):
     for format in ("onnx", "hub", "safetensors"):
         with pytest.raises(UserError, match="is not written: tensor .* NaN"):
             run.export(tmp_path / "x", format)
+    with pytest.raises(UserError, match="format 'pt': safetensors, onnx, onnx-latents, hub work"):
+        run.export(format="pt")
     assert not [*tmp_path.iterdir()]

@@ -21,7 +21,7 @@ from fastinfogan.cli.arguments import (
 from fastinfogan.config import unset_as
 from fastinfogan.errors import UserError
 from fastinfogan.paths import quoted
-from fastinfogan.results.export.formats import DEFAULT_NAMES, Format
+from fastinfogan.results.export.formats import Format, default_name
 from fastinfogan.tell import on_stderr
 
 COLUMNS, LOW, HIGH = 10, -2.0, 2.0  # of a continuous code in a traversal
@@ -172,9 +172,14 @@ class Export:
             if self.format == "hub":
                 output_folder(self.output)
             else:
-                output_file(self.output, Path(DEFAULT_NAMES[self.format]).suffix)
+                if self.format == "safetensors" and self.output.suffix == ".onnx":
+                    raise UserError(
+                        f"--output {self.output}: names ending in .safetensors work; "
+                        "--format onnx writes ONNX"
+                    )
+                output_file(self.output, Path(default_name(self.format)).suffix)
         run = load_run(self.run)
-        with writing(self.output or self.run / DEFAULT_NAMES[self.format]):
+        with writing(self.output or self.run / default_name(self.format)):
             path = run.export(self.output, self.format)
         print(path)
         if self.format == "hub":

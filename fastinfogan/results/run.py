@@ -33,7 +33,7 @@ from fastinfogan.paths import expanded, quoted
 from fastinfogan.results.curves import plot_curves
 from fastinfogan.results.eval_mode import in_eval_mode
 from fastinfogan.results.evaluate import Evaluation, evaluate
-from fastinfogan.results.export.formats import DEFAULT_NAMES, Format, write_for_others
+from fastinfogan.results.export.formats import Format, default_name, write_for_others
 from fastinfogan.results.generator import TrainedGenerator
 from fastinfogan.results.generator_file import export_generator, generator_content, load_generator
 from fastinfogan.results.grid import save_pngs
@@ -107,7 +107,7 @@ class Run:
         """Write the generator in a form that other programs load (docs/generator-format.md).
 
         Args:
-            path: default as ``DEFAULT_NAMES`` says, in the run directory.
+            path: default generator.safetensors, generator.onnx or hub in the run directory.
             format: "safetensors", a file that any program can load; "onnx", with noise and codes
                 as inputs, or "onnx-latents", with G's whole vector as the only one; "hub", a
                 folder for a model hub.
@@ -116,11 +116,11 @@ class Run:
             The path.
 
         Raises:
-            UserError: a weight is NaN or infinite; what writes ONNX isn't installed, or its
-                images are others; there is something else where the folder would be.
+            UserError: there is no such format; a weight is NaN or infinite; what writes ONNX
+                isn't installed, or its images are others; something else is where the folder goes.
             OSError: it can't be written.
         """
-        path = self.folder / DEFAULT_NAMES[format] if path is None else expanded(path)
+        path = self.folder / default_name(format) if path is None else expanded(path)
         if format == "safetensors":
             export_generator(
                 path,

@@ -122,10 +122,9 @@ def _mark(text: bytes) -> bytes:
 
 def _example(codes: Sequence[Mapping[str, Any]]) -> str:
     """Values for a category and a continuous code, as arguments of ``sample``."""
-    chosen = {}
+    chosen: dict[float, str] = {}
     for code in codes:
-        kind = "category" if code["kind"] == "categorical" else code["kind"]
-        value = {"category": 1, "uniform": -1.5, "gaussian": -1.5}.get(kind)
+        value = {"categorical": 1, "uniform": -1.5, "gaussian": -1.5}.get(code["kind"])
         if value is not None:
             chosen.setdefault(value, code["name"].split("_")[0])
     return "".join(f", {name}={value}" for value, name in chosen.items())
@@ -164,4 +163,4 @@ def _table(
 
 def _plain(label: str) -> str:
     """Text from anywhere, as a table of Markdown shows it: nothing of it is taken for markup."""
-    return re.sub(r"([^\w\s])", r"\\\1", printable(label, _LONGEST))
+    return re.sub(r"([^\w\s]|_)", r"\\\1", printable(label, _LONGEST))

@@ -6,13 +6,26 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
+from fastinfogan.errors import UserError
+
 Format = Literal["safetensors", "onnx", "onnx-latents", "hub"]
-DEFAULT_NAMES: dict[Format, str] = {
+_NAMES: dict[Format, str] = {
     "safetensors": "generator.safetensors",
     "onnx": "generator.onnx",
     "onnx-latents": "generator_latents.onnx",
     "hub": "hub",
 }
+
+
+def default_name(format: Format) -> str:
+    """What an export is called in the run directory.
+
+    Raises:
+        UserError: there is no such format.
+    """
+    if format not in _NAMES:
+        raise UserError(f"format {format!r}: {', '.join(_NAMES)} work")
+    return _NAMES[format]
 
 
 def write_for_others(

@@ -44,12 +44,12 @@ def onnx_model(content: bytes, latents: bool = False) -> onnx.ModelProto:
         key: json.loads(header[key])
         for key in ("architecture", "latent_spec", "image_shape", "output_range")
     }
-    labels = json.loads(header.get("code_to_label", "{}"))
-    inputs = (
-        _latents_input(said["latent_spec"]) if latents else _inputs(said["latent_spec"], labels)
-    )
+    spec, labels = said["latent_spec"], json.loads(header.get("code_to_label", "{}"))
     build = _Graph(load(content))
-    x = "latents" if latents else build.latents(said["latent_spec"])
+    if latents:
+        x, inputs = "latents", _latents_input(spec)
+    else:
+        x, inputs = build.latents(spec), _inputs(spec, labels)
     for layer in said["architecture"]:
         x = build.layer(layer, x)
     build.to_unit_range(x, *said["output_range"])
