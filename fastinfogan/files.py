@@ -8,7 +8,7 @@ import glob
 import itertools
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 # Some network file systems can't sync folders, and say so in one of these ways.
@@ -27,7 +27,9 @@ def atomic_write(path: Path, content: bytes) -> None:
         if path.exists() and not path.is_file():  # a device isn't to be replaced by a file
             path.write_bytes(content)
             return
-        _remove_abandoned(path)
+        for left in _abandoned(path, "tmp"):
+            with contextlib.suppress(OSError):  # Windows: whoever writes it is alive
+                left.unlink()
         temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
         try:
             try:
@@ -38,6 +40,40 @@ def atomic_write(path: Path, content: bytes) -> None:
                 os.replace(temporary, path)
         finally:
             temporary.unlink(missing_ok=True)
+        sync_folder(path.parent)
+
+
+def write_folder(path: Path, files: Mapping[str, bytes]) -> None:
+    """Write a folder so that it's there whole or not at all; what was there before goes.
+
+    Args:
+        path: the folder.
+        files: path of each file in it, with slashes -> its content.
+
+    Raises:
+        OSError: with the path in it; the folder that was there before still is.
+    """
+    with naming(path):
+        for left in _abandoned(path, "parts"):
+            shutil.rmtree(left, ignore_errors=True)
+        parts = path.with_name(f".{path.name}.{os.getpid()}.parts")
+        new, old = parts / "new", parts / "old"
+        try:
+            for name, content in files.items():
+                (new / name).parent.mkdir(parents=True, exist_ok=True)
+                synced_write(new / name, content)
+            for folder in {(new / name).parent for name in files}:
+                sync_folder(folder)
+            if path.exists():
+                os.replace(path, old)
+            try:
+                os.replace(new, path)
+            except OSError:
+                if old.exists():
+                    os.replace(old, path)
+                raise
+        finally:
+            shutil.rmtree(parts, ignore_errors=True)
         sync_folder(path.parent)
 
 
@@ -109,13 +145,12 @@ def new_folder(stem: Path) -> Path:
     raise AssertionError("unreachable")
 
 
-def _remove_abandoned(path: Path) -> None:
-    """Remove what killed processes left of writing ``path``."""
-    for left in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
+def _abandoned(path: Path, ending: str) -> Iterator[Path]:
+    """What killed processes left beside ``path`` while they wrote it."""
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*.{ending}"):
         pid = left.name.split(".")[-2]
         if pid.isdecimal() and not _is_running(int(pid)):
-            with contextlib.suppress(OSError):  # Windows: whoever writes it is alive
-                left.unlink()
+            yield left
 
 
 def _is_running(pid: int) -> bool:

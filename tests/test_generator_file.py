@@ -1,11 +1,10 @@
-"""generator.safetensors: a stranger rebuilds the generator, from the file and its page alone."""
+"""generator.safetensors: what is in the file, and a stranger who rebuilds the generator from it."""
 
 from __future__ import annotations
 
 import json
 import math
 import re
-import struct
 import subprocess
 import sys
 from dataclasses import replace
@@ -19,67 +18,13 @@ from PIL import Image
 from safetensors import safe_open
 from tolerances import GENERATOR_FILE
 
+from examples import EXAMPLES, example
 from fastinfogan.config import from_dict, preset_config
 from fastinfogan.model.networks import Generator
 from fastinfogan.results.generator_file import export_generator, load_generator
 from fastinfogan.results.pictures import to_uint8
 
 ROOT = Path(__file__).resolve().parent.parent
-
-
-def rebuild_in_numpy(path, latents):
-    """Images of ``latents``, from the file's bytes; follows docs/generator-format.md."""
-    raw = path.read_bytes()
-    (length,) = struct.unpack("<Q", raw[:8])
-    header = json.loads(raw[8 : 8 + length])
-    data = raw[8 + length :]
-
-    def tensor(name):
-        entry = header[name]
-        begin, end = entry["data_offsets"]
-        assert entry["dtype"] == "F32"
-        return np.frombuffer(data[begin:end], "<f4").reshape(entry["shape"])
-
-    x = latents
-    for layer in json.loads(header["__metadata__"]["architecture"]):
-        weight = tensor(layer["name"] + ".op.weight")
-        if layer["kind"] == "fc":
-            x = x @ weight.T
-        else:
-            batch, _, height, width = x.shape
-            k, s = layer["kernel"], layer["stride"]
-            full = np.zeros(
-                (batch, weight.shape[1], (height - 1) * s + k, (width - 1) * s + k), np.float32
-            )
-            for i in range(k):
-                for j in range(k):
-                    full[:, :, i : i + height * s : s, j : j + width * s : s] += np.einsum(
-                        "bihw,io->bohw", x, weight[:, :, i, j], optimize=True
-                    )
-            before, after = layer["padding"]
-            x = full[:, :, before : full.shape[2] - after, before : full.shape[3] - after]
-        column = (1, -1) + (1,) * (x.ndim - 2)
-        if layer["bias"]:
-            x = x + tensor(layer["name"] + ".op.bias").reshape(column)
-        if layer["norm"]:
-            gamma, beta, mean, var = (
-                tensor(f"{layer['name']}.norm.{name}").reshape(column)
-                for name in ("weight", "bias", "running_mean", "running_var")
-            )
-            x = (x - mean) / np.sqrt(var + layer["norm"]["eps"]) * gamma + beta
-        activation = layer["activation"]
-        if activation["kind"] in ("relu", "lrelu"):
-            x = np.where(x > 0, x, activation["slope"] * x)
-        elif activation["kind"] == "sigmoid":
-            x = 1.0 / (1.0 + np.exp(-x))
-        elif activation["kind"] == "tanh":
-            x = np.tanh(x)
-        if "reshape" in layer:
-            shape = layer["reshape"]
-            x = x.reshape(-1, shape["height"], shape["width"], shape["channels"])
-            x = x.transpose(0, 3, 1, 2)
-        assert list(x.shape[1:]) == layer["outputs"] or "reshape" in layer
-    return x
 
 
 # Batchnorm and bias, upconv of stride 2; stride 1; tanh and colour; no batchnorm, no upconv.
@@ -90,7 +35,9 @@ def test_numpy_rebuilds_the_generator_from_the_file_alone(tmp_path, preset):
     with torch.no_grad():
         images = generator(latents).numpy()
     assert images.std() > 0.1  # there is something to compare
-    rebuilt = rebuild_in_numpy(path, latents.numpy())
+    numpy = example("load_generator_numpy")
+    tensors, header = numpy.read(path)
+    rebuilt = numpy.generate(latents.numpy(), header["architecture"], tensors)
     assert rebuilt.shape == (2, *config.architecture.image_shape)
     np.testing.assert_allclose(rebuilt, images, rtol=0, atol=GENERATOR_FILE)
 
@@ -171,7 +118,7 @@ def test_the_same_generator_gives_the_same_bytes(tmp_path):
 
 
 def test_the_example_samples_without_the_package(tmp_path):
-    script = ROOT / "examples" / "load_generator.py"
+    script = EXAMPLES / "load_generator.py"
     assert not re.search(r"^\s*(import|from) fastinfogan", script.read_text(), re.MULTILINE)
     path, generator, config = exported(
         tmp_path, "mnist", code_to_label={"c1_cat10": [*"abcdefghij"]}

@@ -48,6 +48,7 @@ def test_no_file_of_one_type_under_the_name_of_another(
     code = ("--code", "c1") if command == "traverse" else ()
     said = error_line(capsys, command, small_run, "--output", name, *code)
     assert f"--output {name}: names ending in " in said and ending in said
+    assert ("--format onnx writes ONNX" in said) == (name == "z.onnx")
     assert not [*tmp_path.iterdir()]
 
 

@@ -30,6 +30,13 @@ def output_file(path: Path, *endings: str) -> Path:
     return with_ending(path, *endings)
 
 
+def output_folder(path: Path) -> Path:
+    """The value of ``--output``, if a folder that is called so can be made there."""
+    if not path.parent.is_dir() or (path.exists() and not path.is_dir()):
+        raise UserError(f"--output {path}: name a folder to make, in one that exists")
+    return path
+
+
 @contextlib.contextmanager
 def writing(path: Path) -> Iterator[None]:
     """Inside, a file that can't be written is a mistake in ``--output``, given or not."""

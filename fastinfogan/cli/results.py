@@ -9,9 +9,20 @@ from typing import Annotated
 
 import tyro
 
-from fastinfogan.cli.arguments import RunPath, SourcePath, output_file, valid_seed, within, writing
+from fastinfogan.cli.arguments import (
+    RunPath,
+    SourcePath,
+    output_file,
+    output_folder,
+    valid_seed,
+    within,
+    writing,
+)
 from fastinfogan.config import unset_as
 from fastinfogan.errors import UserError
+from fastinfogan.paths import quoted
+from fastinfogan.results.export.formats import Format, default_name
+from fastinfogan.tell import on_stderr
 
 COLUMNS, LOW, HIGH = 10, -2.0, 2.0  # of a continuous code in a traversal
 MOST_SAMPLES = 1_000_000  # their codes are kept until they have all been seen
@@ -144,20 +155,33 @@ class Traverse:
 
 @dataclass(frozen=True)
 class Export:
-    """Write the generator of a run's newest checkpoint as generator.safetensors."""
+    """Write the generator of a run's newest checkpoint in a form that other programs load."""
 
     run: RunPath
     """Run directory."""
-    output: Annotated[Path | None, unset_as("FILE", "generator.safetensors in the run")] = None
-    """File to write."""
+    format: Format = "safetensors"
+    """safetensors describes itself. onnx takes noise, c1, c2, ... as inputs, onnx-latents one
+    vector of them all. hub is a folder for a model hub."""
+    output: Annotated[Path | None, unset_as("PATH", "generator.* or hub in the run")] = None
+    """File to write; for a hub, the folder."""
 
     def __call__(self) -> int:
         from fastinfogan.results.run import load_run
 
         if self.output is not None:
-            output_file(self.output, ".safetensors")
+            if self.format == "hub":
+                output_folder(self.output)
+            else:
+                if self.format == "safetensors" and self.output.suffix == ".onnx":
+                    raise UserError(
+                        f"--output {self.output}: names ending in .safetensors work; "
+                        "--format onnx writes ONNX"
+                    )
+                output_file(self.output, Path(default_name(self.format)).suffix)
         run = load_run(self.run)
-        with writing(self.output or self.run / "generator.safetensors"):
-            path = run.export(self.output)
+        with writing(self.output or self.run / default_name(self.format)):
+            path = run.export(self.output, self.format)
         print(path)
+        if self.format == "hub":
+            on_stderr(f"give its README.md a licence; then: hf upload USER/NAME {quoted(path)}")
         return 0

@@ -137,24 +137,8 @@ def load_generator(path: Path | str, device: torch.device | str = "cpu") -> Trai
     path = expanded(path)
     try:
         _check_size(path)
-        content = path.read_bytes()  # safetensors itself opens no names of any bytes
-        header = metadata_of(content)
-        architecture, spec = parse_header(header)
-        labels, config = parse_labels(header, spec), read_json(header, "training_config", dict)
-        tensors = load(content)
-        _check_tensors(tensors, architecture, spec)
-        _check_values(tensors)
-        _check_digest(header, tensors)
-        generator = Generator(architecture, spec)
-        generator.load_state_dict(tensors, strict=False)  # all but torch's count of batches
-        _check_image(generator.eval(), spec)
-        return TrainedGenerator(
-            generator=generator.to(device),
-            spec=spec,
-            output_range=architecture.output_range,
-            code_to_label=labels,
-            config=config,
-        )
+        # safetensors itself opens no names of any bytes
+        return read_generator(path.read_bytes(), device)
     except KeyError as error:
         reason = f"its header has no {one_line(error)}"
     except (
@@ -162,6 +146,35 @@ def load_generator(path: Path | str, device: torch.device | str = "cpu") -> Trai
     ) as error:  # fmt: skip
         reason = why(error)
     raise UserError(f"{path} is no generator file that this version can load: {reason}")
+
+
+def read_generator(content: bytes, device: torch.device | str = "cpu") -> TrainedGenerator:
+    """Rebuild a generator from what ``generator_content`` gave.
+
+    Args:
+        content: of a generator file; from elsewhere ``load_generator`` reads it with more care.
+        device: where the generator is wanted.
+
+    Raises:
+        Exception: of whatever type, where something in it can't be read or built.
+    """
+    header = metadata_of(content)
+    architecture, spec = parse_header(header)
+    labels, config = parse_labels(header, spec), read_json(header, "training_config", dict)
+    tensors = load(content)
+    _check_tensors(tensors, architecture, spec)
+    _check_values(tensors)
+    _check_digest(header, tensors)
+    generator = Generator(architecture, spec)
+    generator.load_state_dict(tensors, strict=False)  # all but torch's count of batches
+    _check_image(generator.eval(), spec)
+    return TrainedGenerator(
+        generator=generator.to(device),
+        spec=spec,
+        output_range=architecture.output_range,
+        code_to_label=labels,
+        config=config,
+    )
 
 
 def with_sorted_header(content: bytes) -> bytes:

@@ -83,9 +83,14 @@ def save_png(path: Path | str, image: np.ndarray) -> None:
         path: the file.
         image: uint8 (H, W, C), C = 1 or 3.
     """
+    atomic_write(Path(path), png_content(image))
+
+
+def png_content(image: np.ndarray) -> bytes:
+    """What is in the PNG of an image, uint8 (H, W, C), C = 1 or 3."""
     buffer = BytesIO()
     _to_pillow(image).save(buffer, format="png")
-    atomic_write(Path(path), buffer.getvalue())
+    return buffer.getvalue()
 
 
 def save_pngs(folder: Path, images: Mapping[str, np.ndarray], suffix: str = "") -> None:

@@ -33,6 +33,7 @@ from fastinfogan.paths import expanded, quoted
 from fastinfogan.results.curves import plot_curves
 from fastinfogan.results.eval_mode import in_eval_mode
 from fastinfogan.results.evaluate import Evaluation, evaluate
+from fastinfogan.results.export.formats import Format, default_name, write_for_others
 from fastinfogan.results.generator import TrainedGenerator
 from fastinfogan.results.generator_file import export_generator, generator_content, load_generator
 from fastinfogan.results.grid import save_pngs
@@ -102,23 +103,40 @@ class Run:
                 samples=samples,
             )
 
-    def export(self, path: Path | str | None = None) -> Path:
-        """Write the generator as a file that any program can load (docs/generator-format.md).
+    def export(self, path: Path | str | None = None, format: Format = "safetensors") -> Path:
+        """Write the generator in a form that other programs load (docs/generator-format.md).
 
         Args:
-            path: default generator.safetensors in the run directory.
+            path: default generator.safetensors, generator.onnx or hub in the run directory.
+            format: "safetensors", a file that any program can load; "onnx", with noise and codes
+                as inputs, or "onnx-latents", with G's whole vector as the only one; "hub", a
+                folder for a model hub.
 
         Returns:
             The path.
+
+        Raises:
+            UserError: there is no such format; a weight is NaN or infinite; what writes ONNX
+                isn't installed, or its images are others; something else is where the folder goes.
+            OSError: it can't be written.
         """
-        path = self.folder / "generator.safetensors" if path is None else expanded(path)
-        export_generator(
-            path,
-            self.generator,
-            self.config,
-            iteration=self.iteration,
-            code_to_label=self.code_to_label,
-        )
+        path = self.folder / default_name(format) if path is None else expanded(path)
+        if format == "safetensors":
+            export_generator(
+                path,
+                self.generator,
+                self.config,
+                iteration=self.iteration,
+                code_to_label=self.code_to_label,
+            )
+            return path
+        try:
+            content = self.generator_file()
+        except ValueError as error:
+            raise UserError(f"{path} is not written: {error}") from None
+        # What ``load_run`` or ``train`` had to say of a summary, it has said.
+        summary = read_summary(self.folder, self.config, self.iteration, lambda _: None)
+        write_for_others(format, path, content, summary)
         return path
 
     def generator_file(self) -> bytes:
