@@ -43,6 +43,7 @@ from fastinfogan.training.collapse import Sign
 from fastinfogan.training.directory import LOCK
 from fastinfogan.training.metrics import read_metrics
 
+EXPLORER = "explorer.html"
 
 class Run:
     """A trained, or half-trained, model and the directory it lives in.
