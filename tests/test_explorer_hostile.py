@@ -77,29 +77,20 @@ def number(value):
 
 
 def whole_numbers(name):
-    """A tensor's bytes as twice as many whole numbers, in twice as many rows."""
+    """Whole numbers in the place of a tensor, with no scale beside them."""
 
     def damage(header, tensors):
         del header["__metadata__"]["sha256"]
-        shape = header[name]["shape"]
-        header[name].update(dtype="I16", shape=[2 * shape[0], *shape[1:]])
+        begin, end = header[name]["data_offsets"]
+        half = (end - begin) // 2
+        for other in header.values():
+            if "data_offsets" in other and other["data_offsets"][0] >= end:
+                other["data_offsets"] = [at - half for at in other["data_offsets"]]
+        header[name].update(dtype="I16", data_offsets=[begin, begin + half])
+        del tensors[begin + half : end]
         return joined(header, tensors)
 
     return damage
-
-
-def without_scale(header, tensors):
-    """Whole numbers in the place of weights, whose scale isn't there."""
-    del header["__metadata__"]["sha256"]
-    entry = header["layers.0.op.weight"]
-    begin, end = entry["data_offsets"]
-    half = (end - begin) // 2
-    for other in header.values():
-        if "data_offsets" in other and other["data_offsets"][0] >= end:
-            other["data_offsets"] = [at - half for at in other["data_offsets"]]
-    entry.update(dtype="I16", data_offsets=[begin, begin + half])
-    del tensors[begin + half : end]
-    return joined(header, tensors)
 
 
 def flipped(header, tensors):
@@ -159,12 +150,12 @@ HOSTILE = {
     ),
     "no codes": (described("latent_spec", lambda s: s.update(codes=[])), "1 to 64 codes work"),
     "whole numbers without a scale": (
-        without_scale,
+        whole_numbers("layers.0.op.weight"),
         'tensor "layers.0.op.weight.scale" is missing',
     ),
-    "whole numbers of another shape": (
+    "whole numbers of a norm": (
         whole_numbers("layers.0.norm.weight"),
-        'tensor "layers.0.norm.weight" has shape',
+        'tensor "layers.0.norm.weight" isn\'t F32',
     ),
     "a layer of 10^15": (
         described("architecture", lambda ls: ls[0].update(outputs=[10**15])),

@@ -8,7 +8,8 @@ from fastinfogan.files import atomic_write
 from fastinfogan.paths import expanded, quoted
 from fastinfogan.results.explorer.page import explorer_page
 from fastinfogan.results.generator_file import load_generator
-from fastinfogan.results.run import EXPLORER, load_run
+from fastinfogan.results.leaving import EXPLORER
+from fastinfogan.results.run import load_run
 from fastinfogan.tell import Tell, on_stderr
 
 

@@ -1,4 +1,4 @@
-"""A page that is one file: template, style and programs in it, and a policy that fetches nothing."""
+"""A page that is one file: style and programs in it, and a policy that fetches nothing."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ from typing import Any
 _SHARED = Path(__file__).parent
 
 
-def one_file(folder: Path, script: str, allowed: Mapping[str, str], parts: Mapping[str, str]) -> str:
+def one_file(
+    folder: Path, script: str, allowed: Mapping[str, str], parts: Mapping[str, str]
+) -> str:
     """Fill a folder's ``page.html``.
 
     Args:
