@@ -26,7 +26,8 @@ def charts(rows: Sequence[Row], spec: LatentSpec) -> list[dict[str, Any]]:
 
     Returns:
         For each ``title``, ``unit`` (nats, %, images/s or none), ``x`` (iterations), ``series``
-        (``name`` and ``y``, as long as ``x``), ``lines`` (``name`` and ``y``, one number), ``log``
+        (``name`` and ``y``, as long as ``x``; None where a row that somebody changed holds no
+        number), ``lines`` (``name`` and ``y``, one number), ``log``
         (whether its axis begins logarithmic; None where it can't be), ``each`` (rows in a point),
         and ``range``, the least and greatest value of its axis, None where its values decide.
     """
@@ -43,7 +44,7 @@ def _all(rows: Sequence[Row], spec: LatentSpec) -> Iterator[dict[str, Any]]:
         yield _chart(
             f"L_I of {title}", "nats", rows,
             {spec.names[i]: _of_code(spec.names[i]) for i in codes},
-            lines=list(ceilings), range=(None, None) if discrete else (_LEAST_MI, None),
+            lines=list(ceilings), limits=(_LEAST_MI, None),
         )  # fmt: skip
     yield _chart(
         "Losses", "nats", rows,
@@ -53,10 +54,10 @@ def _all(rows: Sequence[Row], spec: LatentSpec) -> Iterator[dict[str, Any]]:
     yield _chart(
         "What D believes", "", rows,
         {  # exact: the losses are means of -log of these
-            "right, of real and generated images": lambda row: math.exp(-row["d_loss"] / 2),
-            "real, of generated images": lambda row: math.exp(-row["g_loss"]),
+            "right, of real and generated images": lambda row: _exp(-row["d_loss"] / 2),
+            "real, of generated images": lambda row: _exp(-row["g_loss"]),
         },
-        lines=[("D knows nothing", 0.5)], range=(0.0, 1.0),
+        lines=[("D knows nothing", 0.5)], limits=(0.0, 1.0),
     )  # fmt: skip
     measured = [row for row in rows if row.get("evaluation")]
     yield _chart(
@@ -68,7 +69,7 @@ def _all(rows: Sequence[Row], spec: LatentSpec) -> Iterator[dict[str, Any]]:
         },
     )  # fmt: skip
     for title, unit, key in (
-        ("Consistency", "nats", "consistency"), ("Speed", "images/s", "images_per_s"),
+        ("Consistency, L_cons", "nats", "consistency"), ("Speed", "images/s", "images_per_s"),
     ):  # fmt: skip
         there = all(isinstance(row.get(key), int | float) for row in rows)
         yield _chart(title, unit, rows, {key: _number(key)} if there else {})
@@ -93,13 +94,13 @@ def _chart(
     series: Mapping[str, Callable[[Row], float]],
     *,
     lines: Sequence[tuple[str, float]] = (),
-    range: tuple[float | None, float | None] = (None, None),
+    limits: tuple[float | None, float | None] = (None, None),
 ) -> dict[str, Any]:
     each = max(1, math.ceil(len(rows) / MOST_POINTS))
     values = {name: _means([of(row) for row in rows], each) for name, of in series.items()}
-    every = [value for ys in values.values() for value in ys]
+    every = [value for ys in values.values() for value in ys if value is not None]
     log = None
-    if every and min(every) > 0 and range == (None, None):
+    if every and min(every) > 0 and limits == (None, None):
         log = max(every) > _WIDE * min(every)
     return {
         "title": title,
@@ -110,17 +111,20 @@ def _chart(
         "lines": [{"name": name, "y": _short(value)} for name, value in lines],
         "log": log,
         "each": each,
-        "range": list(range),
+        "range": list(limits),
     }
 
 
-def _means(values: Sequence[float], each: int) -> list[float]:
+def _means(values: Sequence[float], each: int) -> list[float | None]:
     """Of so many values in a row, as few digits as can be seen."""
-    return [
-        _short(float(np.mean(values[first : first + each])))
-        for first in range(0, len(values), each)
-    ]
+    with np.errstate(all="ignore"):
+        return [_short(np.mean(values[i : i + each])) for i in range(0, len(values), each)]
 
 
-def _short(value: float) -> float:
-    return float(f"{value:.{DIGITS}g}")
+def _short(value: float) -> float | None:
+    return float(f"{value:.{DIGITS}g}") if math.isfinite(value) else None
+
+
+def _exp(value: float) -> float:
+    with np.errstate(over="ignore"):
+        return float(np.exp(value))

@@ -44,9 +44,11 @@ function logTicks(low, high, count) {
 function domainOf(values, [least, most], log) {
   let [low, high] = [Infinity, -Infinity];
   for (const value of values) {
+    if (value === null) continue;
     low = Math.min(low, value);
     high = Math.max(high, value);
   }
+  if (low > high) [low, high] = [0, 1];
   if (log) return [low / 1.1, high * 1.1];
   low = least === null ? low : Math.max(low, least);
   high = most === null ? high : Math.min(high, most);
@@ -56,9 +58,18 @@ function domainOf(values, [least, most], log) {
   return [least === null ? low : Math.max(low, least), most === null ? high : Math.min(high, most)];
 }
 
+// A line through the points; where there is no number, it has a gap.
 function pathOf(xs, ys, x, y) {
-  return xs.map((value, i) =>
-    `${i ? "L" : "M"}${x.at(value).toFixed(2)} ${y.at(ys[i]).toFixed(2)}`).join("");
+  let path = "", pen = "M";
+  for (let i = 0; i < xs.length; i++) {
+    if (ys[i] === null) {
+      pen = "M";
+      continue;
+    }
+    path += `${pen}${x.at(xs[i]).toFixed(2)} ${y.at(ys[i]).toFixed(2)}`;
+    pen = "L";
+  }
+  return path;
 }
 
 // The index of the value next to `wanted`, in a list that rises.
@@ -72,11 +83,12 @@ function nearest(xs, wanted) {
   return Math.abs(xs[high] - wanted) < Math.abs(xs[low] - wanted) ? high : low;
 }
 
-// A number as it stands beside a curve.
-function numeral(value) {
-  if (value === 0) return "0";
+// A number as it stands at an axis, as short as it is exact, or beside a curve: always as long.
+function numeral(value, digits) {
+  if (value === null) return "none";
   const size = Math.abs(value);
-  if (size >= 1000) return Math.round(value).toLocaleString("en");
-  if (size < 0.001) return value.toExponential(1);
-  return String(Number(value.toPrecision(size < 1 ? 3 : 4))).replace("-", "\u2212");
+  let text = digits ? value.toPrecision(size < 1 ? digits - 1 : digits) : String(value);
+  if (size >= 1000) text = Math.round(value).toLocaleString("en");
+  else if (size && size < 0.001) text = value.toExponential(digits ? 2 : 0);
+  return text.replace("-", "\u2212");
 }

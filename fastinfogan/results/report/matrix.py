@@ -53,7 +53,7 @@ def matrix(clustering: Clustering) -> Element:
     rows: list[list[Content]] = []
     for k in categories.shown:
         partner = clustering.hungarian[k]
-        called = element("span", f"{k}", class_="soft")
+        called = element("span", f"← {k}", class_="soft")
         name = "none" if partner is None else clustering.label_names[partner]
         rows.append([
             element("span", name, " ", called), *_cells(counts[k], labels, partner),
@@ -62,7 +62,7 @@ def matrix(clustering: Clustering) -> Element:
         columns = zip(*(counts[k] for k in categories.others), strict=True)
         summed = [sum(column) for column in columns]
         rows.append([f"{len(categories.others)} others", *_cells(summed, labels, None)])
-    heads: list[Content] = [element("span", "label, category", class_="hidden")]
+    heads: list[Content] = [element("span", "label ← category", class_="soft")]
     heads += [clustering.label_names[label] for label in labels.shown]
     heads += [f"{len(labels.others)} others"] * bool(labels.others)
     return table([*heads, "images"], rows, "matrix")

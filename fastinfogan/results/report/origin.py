@@ -7,7 +7,7 @@ from xml.etree.ElementTree import Element
 from fastinfogan.config import KERNEL, PRESETS
 from fastinfogan.results.report.elements import Content, code, element, table
 from fastinfogan.results.report.facts import Facts
-from fastinfogan.results.report.settings import command, settings
+from fastinfogan.results.report.settings import Setting, command, settings
 
 PAPER = """@inproceedings{chen2016infogan,
   title     = {{InfoGAN}: Interpretable Representation Learning by Information Maximizing
@@ -21,30 +21,36 @@ PAPER = """@inproceedings{chen2016infogan,
 
 
 def settings_table(facts: Facts) -> list[Element]:
-    """Every setting; those that differ from the preset's come first and are marked."""
-    found = sorted(settings(facts.config), key=lambda setting: not setting.differs)
+    """The settings that differ from the preset's, the command, and all of them behind a click."""
+    found = settings(facts.config)
+    changed = [setting for setting in found if setting.differs]
+    preset = facts.config.model.preset
+    parts = [
+        element(
+            "p", f"{len(changed)} of {len(found)} settings differ from what preset {preset} "
+            f"({PRESETS[preset].source}) gives on this dataset.", class_="soft",
+        ),
+    ]  # fmt: skip
+    if changed:
+        parts.append(_table(changed))
+    return [
+        *parts,
+        element("h3", "The same again"),
+        code(command(facts.config), "the command that trains such a run"),
+        element("details", element("summary", "All settings"), _table(found)),
+    ]
+
+
+def _table(found: list[Setting]) -> Element:
     rows: list[list[Content]] = []
     for setting in found:
         flag = element("code", setting.flag)
-        value = _said(setting.value)
         if setting.differs:
-            rows.append([element("mark", flag), element("td", element("b", value)),
-                         _said(setting.usual)])  # fmt: skip
+            value = element("td", element("b", _said(setting.value)))
+            rows.append([element("mark", flag), value, _said(setting.usual)])
         else:
-            rows.append([flag, value, ""])
-    preset = facts.config.model.preset
-    changed = sum(setting.differs for setting in found)
-    said = f"{changed} of {len(found)} differ from preset {preset} ({PRESETS[preset].source})."
-    return [
-        element("p", said, class_="soft"),
-        code(command(facts.config), "the command that trains such a run"),
-        element(
-            "details",
-            element("summary", "All settings"),
-            table(["option", "this run", "instead of"], rows, "settings"),
-            open=None if changed == 0 else "",
-        ),
-    ]
+            rows.append([flag, _said(setting.value), ""])
+    return table(["option", "this run", "instead of"], rows, "settings")
 
 
 def networks(facts: Facts) -> Element:

@@ -90,7 +90,8 @@ def numbers(facts: Facts) -> list[Element]:
                  _number(c.mi_fitted), _number(c.correlation)]
                 for c in evaluation.codes
             ]
-            + [["total", *(_number(evaluation.totals[k]) for k in ("mi", "best_mi", "entropy"))]],
+            + [["total", *(_number(evaluation.totals[k]) for k in ("mi", "best_mi", "entropy")),
+                "", ""]],
             "numbers",
         ),
         element(

@@ -24,7 +24,7 @@ def report_page(facts: Facts) -> bytes:
     title = f"{config.data.dataset}, {facts.iteration:,} iterations"
     about = (
         f"{facts.name} · preset {config.model.preset}, codes {config.model.codes}, "
-        f"seed {config.run.seed} · {facts.trained_on}"
+        f"seed {config.run.seed} · {facts.trained_on} · {facts.ended:%Y-%m-%d}"
     )
     marks = [{"x": sign.since, "name": sign.kind} for sign in facts.collapse]
     parts = {

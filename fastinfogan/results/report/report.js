@@ -2,7 +2,7 @@
 "use strict";
 
 const SVG = "http://www.w3.org/2000/svg";
-const LEFT = 54, RIGHT = 14, TOP = 12, BOTTOM = 26;
+const LEFT = 54, RIGHT = 24, TOP = 12, BOTTOM = 26;
 const COLOURS = 10; // classes of a series, in style.css
 const data = JSON.parse(byId("data").textContent);
 const shared = { logX: false, at: null };
@@ -27,7 +27,7 @@ class Chart {
     this.values = chart.series.map((series, i) => this.entry(series, i));
     for (const line of chart.lines) {
       this.legend.append(element("li", { className: "line" }, element("i", {}),
-        element("span", { textContent: line.name }), element("output", { textContent: numeral(line.y) })));
+        element("span", { textContent: line.name }), element("output", { textContent: numeral(line.y, 4) })));
     }
     this.figure = element("figure", { className: "chart" }, head, this.svg, this.legend);
     if (chart.each > 1) {
@@ -39,7 +39,7 @@ class Chart {
   }
 
   summary() {
-    const last = this.series.map(({ name, y }) => `${name} ${numeral(y.at(-1))}`).join(", ");
+    const last = this.series.map(({ name, y }) => `${name} ${numeral(y.at(-1), 4)}`).join(", ");
     return `${this.title}; after iteration ${this.x.at(-1)}: ${last}`;
   }
 
@@ -131,7 +131,7 @@ class Chart {
       if (this.hidden.has(i)) return;
       const names = `curve series${i % COLOURS}${i >= COLOURS ? " again" : ""}`;
       curves.append(svg("path", { class: names, d: pathOf(this.x, series.y, x, y) }));
-      if (this.x.length === 1) curves.append(svg("circle", {
+      if (this.x.length === 1 && series.y[0] !== null) curves.append(svg("circle", {
         class: `dot series${i % COLOURS}`, cx: x.at(first), cy: y.at(series.y[0]), r: 4,
       }));
     });
@@ -150,14 +150,14 @@ class Chart {
   read() {
     const i = shared.at === null ? this.x.length - 1 : nearest(this.x, shared.at);
     this.said.textContent = `iteration ${this.x[i].toLocaleString("en")}`;
-    this.series.forEach(({ y }, n) => (this.values[n].textContent = numeral(y[i])));
+    this.series.forEach(({ y }, n) => (this.values[n].textContent = numeral(y[i], 4)));
     this.reading.replaceChildren();
     if (shared.at === null) return;
     const at = this.xs.at(this.x[i]), height = this.svg.viewBox.baseVal.height;
     this.reading.append(svg("line", { x1: at, x2: at, y1: TOP, y2: height - BOTTOM }));
     this.series.forEach(({ y }, n) => {
       const place = this.ys.at(y[i]);
-      if (this.hidden.has(n) || place > height - BOTTOM + 2) return;
+      if (this.hidden.has(n) || y[i] === null || place > height - BOTTOM + 2) return;
       this.reading.append(svg("circle", { class: `dot series${n % COLOURS}`, cx: at, cy: place, r: 4 }));
     });
   }
