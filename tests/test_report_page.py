@@ -90,6 +90,11 @@ def test_the_page_is_one_file(narrow_presets):
     assert not [tag for tag, a in page.found if "style" in a]  # the policy would drop it
 
 
+def without_titles(page):
+    """Its elements and their attributes, but for what is told of a name under the pointer."""
+    return [(tag, {k: v for k, v in a.items() if k != "title"}) for tag, a in page.found]
+
+
 HOSTILE = (
     "</script><script>alert(1)</script>", "<img src=x onerror=alert(1)>", "<!--<script>",
     "&lt;b&gt;", "{{script}}", "a\"b'c\\", "\u202eü ☃", "\udcff\x00", "${1}`",
@@ -109,7 +114,7 @@ def test_a_name_is_text_and_nothing_else(name):
         )  # fmt: skip
 
     plain, odd = of("plain"), of(name)
-    assert odd.found == plain.found
+    assert without_titles(odd) == without_titles(plain)
     if name.isprintable():
         assert sum(name in text for _, text in odd.texts) == sum(
             "plain" in text for _, text in plain.texts

@@ -53,17 +53,16 @@ def matrix(clustering: Clustering) -> Element:
     rows: list[list[Content]] = []
     for k in categories.shown:
         partner = clustering.hungarian[k]
-        called = element("span", f"← {k}", class_="soft")
         name = "none" if partner is None else clustering.label_names[partner]
-        rows.append([
-            element("span", name, " ", called), *_cells(counts[k], labels, partner),
-        ])  # fmt: skip
+        head = element("span", element("span", f"{k} → ", class_="soft"), name, title=name)
+        rows.append([head, *_cells(counts[k], labels, partner)])
     if categories.others:
         columns = zip(*(counts[k] for k in categories.others), strict=True)
         summed = [sum(column) for column in columns]
         rows.append([f"{len(categories.others)} others", *_cells(summed, labels, None)])
-    heads: list[Content] = [element("span", "label ← category", class_="soft")]
-    heads += [clustering.label_names[label] for label in labels.shown]
+    heads: list[Content] = [element("span", "category → label", class_="soft")]
+    names = (clustering.label_names[label] for label in labels.shown)
+    heads += [element("span", name, title=name) for name in names]
     heads += [f"{len(labels.others)} others"] * bool(labels.others)
     return table([*heads, "images"], rows, "matrix")
 
