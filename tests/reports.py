@@ -1,8 +1,7 @@
-"""What the tests of report.html share: a finished run made up, and a page taken apart."""
+"""What the tests of report.html share: a finished run, made up."""
 
 from __future__ import annotations
 
-import html.parser
 import io
 from dataclasses import replace
 from datetime import datetime, timezone
@@ -81,25 +80,3 @@ def facts(labels=None, codes="cat10,2xuni", rows=40, **changes) -> Facts:
         },
     )
     return replace(made, **changes)
-
-
-class Elements(html.parser.HTMLParser):
-    """Every element with its attributes, and all text by the element that holds it."""
-
-    def __init__(self, page: bytes) -> None:
-        super().__init__()
-        self.found: list[tuple[str, dict[str, str | None]]] = []
-        self.texts: list[tuple[str, str]] = []
-        self.feed(page.decode())
-
-    def handle_starttag(self, tag, attributes):
-        self.found.append((tag, dict(attributes)))
-
-    def handle_data(self, text):
-        if self.found:
-            tag, attributes = self.found[-1]
-            self.texts.append((attributes.get("id") or tag, text))
-
-    def text(self, name: str) -> str:
-        """All text right behind the start of elements of this name or id."""
-        return "".join(text for found, text in self.texts if found == name)

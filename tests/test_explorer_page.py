@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import html.parser
 import json
 import re
 import shutil
@@ -13,6 +12,7 @@ import pytest
 import torch
 from explorers import FAMILIES
 from generator_files import exported
+from pages import Elements
 from safetensors.torch import load
 
 from fastinfogan.cli import main
@@ -21,24 +21,6 @@ from fastinfogan.results.explorer.page import explorer_page
 from fastinfogan.results.generator_file import export_generator, load_generator
 
 pytestmark = pytest.mark.usefixtures("narrow_presets")
-
-
-class Elements(html.parser.HTMLParser):
-    """Every element with its attributes, and the text of those that have an id."""
-
-    def __init__(self, page: bytes) -> None:
-        super().__init__()
-        self.found: list[tuple[str, dict[str, str | None]]] = []
-        self.texts: dict[str, str] = {}
-        self.feed(page.decode())
-
-    def handle_starttag(self, tag, attributes):
-        self.found.append((tag, dict(attributes)))
-
-    def handle_data(self, text):
-        if self.found:
-            tag, attributes = self.found[-1]
-            self.texts.setdefault(attributes.get("id") or tag, text)
 
 
 def test_the_page_asks_for_nothing_outside_itself(tmp_path):
@@ -59,7 +41,7 @@ def test_the_page_asks_for_nothing_outside_itself(tmp_path):
     assert policy.startswith("default-src 'none'; script-src 'sha256-")
     assert "unsafe" not in policy.replace("'wasm-unsafe-eval'", "") and "connect-src" not in policy
     inside, _ = packed(path.read_bytes(), load_generator(path))
-    assert base64.b64decode(elements.texts["generator"]) == inside
+    assert base64.b64decode(elements.text("generator")) == inside
 
 
 @pytest.mark.parametrize(
@@ -71,7 +53,7 @@ def test_a_name_is_text_and_nothing_else(tmp_path, name):
     plain = Elements(explorer_page(content, trained, "a run", "runs/a"))
     odd = Elements(explorer_page(content, trained, name, name))
     assert odd.found == plain.found
-    settings = json.loads(odd.texts["settings"])
+    settings = json.loads(odd.text("settings"))
     assert (settings["name"], settings["source"]) == (name, name)
 
 
@@ -105,7 +87,7 @@ def test_weights_stay_as_they_are_where_one_would_see_it(tmp_path):
     content, precision = packed(path.read_bytes(), load_generator(path))
     assert content == path.read_bytes() and precision.startswith("as exact as the file")
     page = Elements(explorer_page(content, load_generator(path), "a run", "runs/a"))
-    assert json.loads(page.texts["settings"])["precision"] == precision
+    assert json.loads(page.text("settings"))["precision"] == precision
 
 
 def test_explore_writes_into_the_run_and_opens_what_it_wrote(
@@ -120,7 +102,7 @@ def test_explore_writes_into_the_run_and_opens_what_it_wrote(
     page = run / "explorer.html"
     assert capsys.readouterr().out == f"{page}\n"
     assert opened == [page.as_uri()]
-    settings = json.loads(Elements(page.read_bytes()).texts["settings"])
+    settings = json.loads(Elements(page.read_bytes()).text("settings"))
     assert (settings["name"], settings["source"]) == ("a run", f"'{run}'")
     assert main(["explore", str(run / "generator.safetensors"), "--no-open"]) == 0
     assert len(opened) == 1

@@ -13,7 +13,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from reports import Elements, facts, row
+from pages import Elements
+from reports import facts, row
 
 from fastinfogan.cli import main
 from fastinfogan.config import DataConfig, ModelConfig, OptimConfig, RunConfig, TrainConfig, resolve
