@@ -76,6 +76,23 @@ def number(value):
     return damage
 
 
+def whole_numbers(name):
+    """Whole numbers in the place of a tensor, with no scale beside them."""
+
+    def damage(header, tensors):
+        del header["__metadata__"]["sha256"]
+        begin, end = header[name]["data_offsets"]
+        half = (end - begin) // 2
+        for other in header.values():
+            if "data_offsets" in other and other["data_offsets"][0] >= end:
+                other["data_offsets"] = [at - half for at in other["data_offsets"]]
+        header[name].update(dtype="I16", data_offsets=[begin, begin + half])
+        del tensors[begin + half : end]
+        return joined(header, tensors)
+
+    return damage
+
+
 def flipped(header, tensors):
     tensors[1000] ^= 1
     return joined(header, tensors)
@@ -116,7 +133,7 @@ HOSTILE = {
     "NaN": (number(float("nan")), 'tensor "layers.0.op.weight" holds NaN'),
     "infinity": (number(float("-inf")), 'tensor "layers.0.op.weight" holds NaN'),
     "a variance below 0": (negative_variance, "variances below 0"),
-    "another type": (tensor(dtype="I64"), "neither F32 nor F16"),
+    "another type": (tensor(dtype="I64"), "neither F32 nor I16"),
     "a huge shape": (tensor(shape=[HUGE, HUGE, HUGE]), "impossible shape"),
     "a shape of 10^12": (tensor(shape=[10**6, 10**6]), "impossible shape"),
     "a negative shape": (tensor(shape=[-1, -64]), "impossible shape"),
@@ -132,6 +149,14 @@ HOSTILE = {
         "its noise",
     ),
     "no codes": (described("latent_spec", lambda s: s.update(codes=[])), "1 to 64 codes work"),
+    "whole numbers without a scale": (
+        whole_numbers("layers.0.op.weight"),
+        'tensor "layers.0.op.weight.scale" is missing',
+    ),
+    "whole numbers of a norm": (
+        whole_numbers("layers.0.norm.weight"),
+        'tensor "layers.0.norm.weight" isn\'t F32',
+    ),
     "a layer of 10^15": (
         described("architecture", lambda ls: ls[0].update(outputs=[10**15])),
         'the outputs of "layers.0"',

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import html.parser
 import json
 import re
 import shutil
@@ -11,38 +10,22 @@ import webbrowser
 
 import pytest
 import torch
+from explorers import FAMILIES
 from generator_files import exported
+from pages import Elements
 from safetensors.torch import load
 
 from fastinfogan.cli import main
-from fastinfogan.results.explorer.half import halved
+from fastinfogan.results.explorer.packed import MOST_CHANGE, packed
 from fastinfogan.results.explorer.page import explorer_page
 from fastinfogan.results.generator_file import export_generator, load_generator
 
 pytestmark = pytest.mark.usefixtures("narrow_presets")
 
 
-class Elements(html.parser.HTMLParser):
-    """Every element with its attributes, and the text of those that have an id."""
-
-    def __init__(self, page: bytes) -> None:
-        super().__init__()
-        self.found: list[tuple[str, dict[str, str | None]]] = []
-        self.texts: dict[str, str] = {}
-        self.feed(page.decode())
-
-    def handle_starttag(self, tag, attributes):
-        self.found.append((tag, dict(attributes)))
-
-    def handle_data(self, text):
-        if self.found:
-            tag, attributes = self.found[-1]
-            self.texts.setdefault(attributes.get("id") or tag, text)
-
-
 def test_the_page_asks_for_nothing_outside_itself(tmp_path):
     path, _, _ = exported(tmp_path, "narrow-mnist")
-    page = explorer_page(path.read_bytes(), "a run", "runs/a")
+    page = explorer_page(path.read_bytes(), load_generator(path), "a run", "runs/a")
     elements = Elements(page)
     assert not [
         (tag, name)
@@ -57,7 +40,8 @@ def test_the_page_asks_for_nothing_outside_itself(tmp_path):
     (policy,) = (a["content"] for _, a in elements.found if "http-equiv" in a)
     assert policy.startswith("default-src 'none'; script-src 'sha256-")
     assert "unsafe" not in policy.replace("'wasm-unsafe-eval'", "") and "connect-src" not in policy
-    assert base64.b64decode(elements.texts["generator"]) == path.read_bytes()
+    inside, _ = packed(path.read_bytes(), load_generator(path))
+    assert base64.b64decode(elements.text("generator")) == inside
 
 
 @pytest.mark.parametrize(
@@ -65,27 +49,45 @@ def test_the_page_asks_for_nothing_outside_itself(tmp_path):
 )
 def test_a_name_is_text_and_nothing_else(tmp_path, name):
     path, _, _ = exported(tmp_path, "narrow-mnist")
-    plain = Elements(explorer_page(path.read_bytes(), "a run", "runs/a"))
-    odd = Elements(explorer_page(path.read_bytes(), name, name))
+    content, trained = path.read_bytes(), load_generator(path)
+    plain = Elements(explorer_page(content, trained, "a run", "runs/a"))
+    odd = Elements(explorer_page(content, trained, name, name))
     assert odd.found == plain.found
-    assert json.loads(odd.texts["settings"]) == {"name": name, "source": name}
+    settings = json.loads(odd.text("settings"))
+    assert (settings["name"], settings["source"]) == (name, name)
 
 
-def test_half_precision_is_left_where_it_shows(tmp_path):
-    path, generator, config = exported(tmp_path, "narrow-mnist")
+@pytest.mark.parametrize("preset", FAMILIES)
+def test_weights_take_two_bytes_where_nobody_sees_it(tmp_path, preset):
+    path, _, _ = exported(tmp_path, preset)
     trained, content = load_generator(path), path.read_bytes()
-    half = load(halved(content, trained))
-    assert {t.dtype for name, t in half.items() if name.endswith("op.weight")} == {torch.float16}
-    assert all(t.dtype == torch.float32 for name, t in half.items() if "norm" in name)
-    assert halved(content, trained) == halved(content, trained)
+    short, precision = packed(content, trained)
+    assert packed(content, trained) == (short, precision)
+    tensors, whole = load(short), load(content)
+    for name, weight in whole.items():
+        if not name.endswith("op.weight"):
+            torch.testing.assert_close(tensors.pop(name), weight, rtol=0, atol=0)
+            continue
+        scale = tensors.pop(f"{name}.scale")
+        assert tensors[name].dtype == torch.int16 and scale.dtype == torch.float32
+        output = 0 if weight.dim() == 2 else 1
+        beside = scale.view([-1 if d == output else 1 for d in range(weight.dim())])
+        apart = (tensors.pop(name).double() * beside - weight.double()).abs() / beside
+        assert apart.max() <= 0.501  # rounded to the nearest, the quotient in single precision
+    assert not tensors
+    said = float(re.search(r"by more than ([0-9.]+) of 255 levels", precision)[1])
+    assert 0 < said <= MOST_CHANGE
+
+
+def test_weights_stay_as_they_are_where_one_would_see_it(tmp_path):
+    path, generator, config = exported(tmp_path, "narrow-mnist")
     with torch.no_grad():  # a digit's edge becomes so steep that a rounded weight moves it
-        generator.layers[-1].op.weight.mul_(100.0)
+        generator.layers[-1].op.weight.mul_(1000.0)
     export_generator(path, generator, config, iteration=7)
-    assert halved(path.read_bytes(), load_generator(path)) is None
-    with torch.no_grad():  # infinite in half precision
-        generator.layers[-1].op.weight.fill_(1e6)
-    export_generator(path, generator, config, iteration=7)
-    assert halved(path.read_bytes(), load_generator(path)) is None
+    content, precision = packed(path.read_bytes(), load_generator(path))
+    assert content == path.read_bytes() and precision.startswith("as exact as the file")
+    page = Elements(explorer_page(content, load_generator(path), "a run", "runs/a"))
+    assert json.loads(page.text("settings"))["precision"] == precision
 
 
 def test_explore_writes_into_the_run_and_opens_what_it_wrote(
@@ -100,8 +102,8 @@ def test_explore_writes_into_the_run_and_opens_what_it_wrote(
     page = run / "explorer.html"
     assert capsys.readouterr().out == f"{page}\n"
     assert opened == [page.as_uri()]
-    settings = json.loads(Elements(page.read_bytes()).texts["settings"])
-    assert settings == {"name": "a run", "source": f"'{run}'"}
+    settings = json.loads(Elements(page.read_bytes()).text("settings"))
+    assert (settings["name"], settings["source"]) == ("a run", f"'{run}'")
     assert main(["explore", str(run / "generator.safetensors"), "--no-open"]) == 0
     assert len(opened) == 1
     other = tmp_path / "x.html"

@@ -27,7 +27,7 @@ class Explore:
     """Only write it."""
 
     def __call__(self) -> int:
-        from fastinfogan.results.explorer.page import explorer_path, write_explorer
+        from fastinfogan.results.explorer.write import explorer_path, write_explorer
 
         output = self.output or explorer_path(self.source)
         if self.output is not None:

@@ -56,6 +56,6 @@ class Train(TrainConfig):
                 print(format_evaluation(run.evaluation))
                 for sign in run.collapse:
                     print(f"this run looks collapsed, since iteration {sign.since}: {sign.says}")
-                where = f"pictures, numbers and generator.safetensors are in {run.folder}"
+                where = f"report.html, pictures and generator.safetensors are in {run.folder}"
                 print(where, flush=True)
         return 128 + run.interrupted if run.interrupted else 0

@@ -4,16 +4,14 @@ config.json            the resolved configuration (TrainConfig)
 metrics.jsonl          one row per log line: losses, L_I, images/s
 checkpoints/           the two newest (training/checkpoint.py)
 pictures/              samples and traversals at intervals
-samples.png, traversal_*.png, curves.png, generator.safetensors, summary.json   at the end
+samples.png, traversal_*.png, curves.png, report.html, explorer.html, generator.safetensors,
+summary.json           at the end
 """
 
 from __future__ import annotations
 
-import json
-import platform
 import signal
 from collections.abc import Mapping, Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -24,25 +22,23 @@ from torch import nn
 from fastinfogan.config import TrainConfig, from_dict, resolve, to_dict
 from fastinfogan.data import ImageData, Split, load_images
 from fastinfogan.errors import UserError, one_line
-from fastinfogan.files import atomic_write
 from fastinfogan.json_files import parse_json
 from fastinfogan.lock import holder
 from fastinfogan.model.networks import Discriminator, Generator
 from fastinfogan.model.weights import restore_weights
 from fastinfogan.paths import expanded, quoted
-from fastinfogan.results.curves import plot_curves
 from fastinfogan.results.eval_mode import in_eval_mode
 from fastinfogan.results.evaluate import Evaluation, evaluate
 from fastinfogan.results.export.formats import Format, default_name, write_for_others
 from fastinfogan.results.generator import TrainedGenerator
 from fastinfogan.results.generator_file import export_generator, generator_content, load_generator
 from fastinfogan.results.grid import save_pngs
+from fastinfogan.results.leaving import leave_behind
 from fastinfogan.results.summary import read_summary
 from fastinfogan.tell import Tell, on_stderr
 from fastinfogan.training.checkpoint import list_checkpoints, load_newest
 from fastinfogan.training.collapse import Sign
 from fastinfogan.training.directory import LOCK
-from fastinfogan.training.metrics import read_metrics
 
 
 class Run:
@@ -164,12 +160,18 @@ class Run:
         )
 
     def finish(
-        self, data: ImageData, seconds: float, device: str, collapse: Sequence[Sign] = ()
+        self,
+        data: ImageData,
+        trained_on: ImageData,
+        seconds: float,
+        device: str,
+        collapse: Sequence[Sign],
     ) -> Evaluation:
-        """Leave behind what a finished run should: the generator, pictures, numbers.
+        """Leave behind what a finished run should: the generator, pictures, pages, numbers.
 
         Args:
             data: real images to evaluate on.
+            trained_on: real images that it learned from.
             seconds: spent training.
             device: what trained, in words.
             collapse: signs of it at the end of training.
@@ -182,25 +184,12 @@ class Run:
         self.code_to_label = evaluation.code_to_label
         self.export()
         save_pngs(self.folder, self.pictures())
-        spec = self.config.spec
-        metrics = read_metrics(self.folder / "metrics.jsonl", spec)
-        if metrics:  # somebody may have removed them
-            plot_curves(metrics, spec, self.folder / "curves.png")
-        summary = {
-            "iterations": self.iteration,
-            "seconds": round(seconds, 1),
-            "last_metrics": metrics[-1] if metrics else None,
-            "collapse": [sign._asdict() for sign in collapse],
-            "evaluation": evaluation.to_dict(),
-            "config_sha256": self.config.fingerprint(),
-            "device": device,
-            "versions": {
-                "fastinfogan": version("fastinfogan"),
-                "torch": torch.__version__,
-                "python": platform.python_version(),
-            },
-        }  # written last: it says that all the rest is there
-        atomic_write(self.folder / "summary.json", json.dumps(summary, indent=2).encode())
+        with in_eval_mode(self.generator):
+            leave_behind(
+                self.folder, self.config, self.trained_generator(), evaluation,
+                iteration=self.iteration, images=trained_on, seconds=seconds, device=device,
+                collapse=collapse,
+            )  # fmt: skip
         return evaluation
 
 

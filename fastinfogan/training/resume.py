@@ -17,6 +17,7 @@ from fastinfogan.config import (
 from fastinfogan.data import ImageData
 from fastinfogan.engine.build import Engine
 from fastinfogan.errors import UserError
+from fastinfogan.results.leaving import REPORT
 from fastinfogan.results.run import read_config
 from fastinfogan.results.summary import read_summary
 from fastinfogan.sizes import counted
@@ -110,8 +111,10 @@ def restore(
             "there, or start a new run with --out"
         )
     wanted, done = config.optim.iterations, progress.iteration
-    # A run that was cut short after its last iteration still has to be finished.
-    if done > wanted or (done == wanted and read_summary(out, config, done) is not None):
+    # A run that was cut short after its last iteration still has to be finished, and so has one of
+    # a version without a report.
+    whole = (out / REPORT).exists() and read_summary(out, config, done) is not None
+    if done > wanted or (done == wanted and whole):
         raise UserError(f"--iterations {wanted}: the run in {out} has done {done}; ask for more")
     window.restore(state.pop("window"), progress.window_count)
     restore_engine_state(engine, state)

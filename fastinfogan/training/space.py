@@ -20,6 +20,7 @@ ROW_BYTES = 1000  # of metrics.jsonl, with TensorBoard's of the same
 PICTURE_IMAGES = 128  # in a grid of samples; a traversal has about as many
 BY_TIME = 250  # iterations between pictures where time decides: a guess
 PACKED = 0.25  # bytes of a PNG a pixel's byte, at least
+AS_TEXT = 4 / 3  # bytes of what lies in a page as base64, a byte
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -43,9 +44,9 @@ def check_space(out: Path, config: TrainConfig, engine: Engine, done: int) -> No
     picture = PACKED * PICTURE_IMAGES * math.prod(config.architecture.image_shape)
     needed = round(
         (KEEP + 1 - there) * checkpoint  # one is written before another goes
-        + sum(t.nbytes for t in weights(engine.generator).values())
+        + (1 + AS_TEXT) * sum(t.nbytes for t in weights(engine.generator).values())
         + left // config.run.log_every * ROW_BYTES
-        + (pictures + 1) * (1 + len(config.spec.codes)) * picture
+        + (pictures + 1 + AS_TEXT) * (1 + len(config.spec.codes)) * picture
     )
     free = free_bytes(out)
     if free is not None and free < needed:

@@ -211,7 +211,7 @@ class Training:
             trained = "trained, but collapsed" if watch.signs else "trained"
             status.line(f"{trained}; evaluating, drawing (if stopped here, --resume does it again)")
         device = describe_device(self.plan.device)
-        run.finish(self.test, seconds=clock.total, device=device, collapse=watch.signs)
+        run.finish(self.test, self.data, seconds=clock.total, device=device, collapse=watch.signs)
         return run
 
     # -- Status ----------------------------------------------------------------------------------

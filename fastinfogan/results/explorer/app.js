@@ -5,7 +5,6 @@ const MOST_FILE = 4 * 2 ** 26 + 2 ** 24; // bytes: as many as fastinfogan reads
 const MOST_SEED = 2n ** 63n - 1n;
 const VARIED_COLUMNS = 9, PLAY_TIME = 3000; // milliseconds from A to B
 
-const byId = (id) => document.getElementById(id);
 const settings = JSON.parse(byId("settings").textContent);
 const worker = new Worker(URL.createObjectURL(
   new Blob([byId("worker-source").textContent], { type: "text/javascript" })));
@@ -249,23 +248,7 @@ byId("seed").addEventListener("input", ({ target }) => {
   if (valid) setSeed(BigInt(text));
   else target.setAttribute("aria-invalid", "true");
 });
-byId("copy").addEventListener("click", async ({ target }) => {
-  const text = byId("command").textContent;
-  try {
-    await navigator.clipboard.writeText(text);
-    target.textContent = "Copied";
-  } catch {
-    getSelection().selectAllChildren(byId("command"));
-    target.textContent = "Selected";
-  }
-  setTimeout(() => (target.textContent = "Copy"), 1500);
-});
-byId("theme").addEventListener("click", () => {
-  const root = document.documentElement;
-  const dark = root.dataset.theme ? root.dataset.theme === "dark"
-    : matchMedia("(prefers-color-scheme: dark)").matches;
-  root.dataset.theme = dark ? "light" : "dark";
-});
+copies(byId("copy"), byId("command"));
 byId("open").addEventListener("change", ({ target }) => {
   if (target.files.length) open(target.files[0]);
   target.value = "";
@@ -294,4 +277,5 @@ function nextView() {
   views[(views.findIndex((input) => input.checked) + 1) % views.length].click();
 }
 
+byId("precision").textContent = settings.precision;
 load(settings.source, settings.name, { base64: byId("generator").textContent });

@@ -4,16 +4,6 @@
 const MOST_CHIPS = 40; // categories with a button each; beyond, a list
 const LONG_CHIP = 3; // characters; longer ones don't stand in columns
 
-function element(name, properties = {}, ...children) {
-  const made = document.createElement(name);
-  for (const [key, value] of Object.entries(properties)) {
-    if (key in made) made[key] = value;
-    else made.setAttribute(key, value);
-  }
-  made.append(...children);
-  return made;
-}
-
 // What a new generator begins with: continuous codes in their middle, the others as drawn.
 function firstChoices(spec) {
   return spec.codes.map((code) => (isContinuous(code) ? 0 : null));

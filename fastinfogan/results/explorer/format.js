@@ -35,7 +35,8 @@ function readGenerator(bytes) {
   return { spec, layers, shape, range, labels, iteration };
 }
 
-// A safetensors file: its metadata, and name -> {shape, bytes, data}, data as a Float32Array.
+// A safetensors file: its metadata, and name -> {shape, bytes, data}, data as a Float32Array or, for
+// weights as packed.py writes them, an Int16Array.
 function readTensors(bytes) {
   if (bytes.length < 8) refuse("it is too short for a safetensors file");
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
@@ -59,7 +60,7 @@ function readTensors(bytes) {
   for (const [name, entry] of Object.entries(header)) {
     if (name === "__metadata__") continue;
     const { dtype, shape, data_offsets: at } = isObject(entry) ? entry : {};
-    if (!["F32", "F16"].includes(dtype)) refuse(`tensor ${quote(name)} is neither F32 nor F16`);
+    if (!["F32", "I16"].includes(dtype)) refuse(`tensor ${quote(name)} is neither F32 nor I16`);
     const count = Array.isArray(shape) && shape.length <= 8 && shape.every(isCount)
       ? shape.reduce((a, b) => a * b, 1) : NaN;
     if (!(count <= MAX_NUMBERS)) refuse(`tensor ${quote(name)} has an impossible shape`);
@@ -79,26 +80,13 @@ function readTensors(bytes) {
   const tensors = new Map();
   for (const { name, dtype, shape, begin, end: last } of places) {
     const own = bytes.slice(8 + size + begin, 8 + size + last); // aligned
-    const data = dtype === "F32" ? new Float32Array(own.buffer) : fromHalf(own);
+    const data = dtype === "F32" ? new Float32Array(own.buffer) : new Int16Array(own.buffer);
     for (let i = 0; i < data.length; i++) {
       if (!Number.isFinite(data[i])) refuse(`tensor ${quote(name)} holds NaN or infinite values`);
     }
-    tensors.set(name, { shape, bytes: own, data, half: dtype === "F16" });
+    tensors.set(name, { shape, bytes: own, data });
   }
   return { metadata, tensors };
-}
-
-function fromHalf(bytes) {
-  const words = new Uint16Array(bytes.buffer), table = new Float32Array(65536);
-  for (let h = 0; h < 65536; h++) {
-    const exponent = (h >> 10) & 31, fraction = h & 1023;
-    let value = exponent ? (1 + fraction / 1024) * 2 ** (exponent - 15) : fraction * 2 ** -24;
-    if (exponent === 31) value = fraction ? NaN : Infinity;
-    table[h] = h & 32768 ? -value : value;
-  }
-  const data = new Float32Array(words.length);
-  for (let i = 0; i < words.length; i++) data[i] = table[words[i]];
-  return data;
 }
 
 // JSON of no more than so many levels: some readers run out of stack.
@@ -256,11 +244,14 @@ function attachWeights(layers, tensors) {
         refuse(`tensor ${quote(full)} has shape ${quote(tensor.shape)}, not ${quote(shape)}`);
       }
       unused.delete(full);
-      return tensor.data;
+      if (tensor.data instanceof Float32Array) return tensor.data;
+      if (name !== "op.weight") refuse(`tensor ${quote(full)} isn't F32`);
+      return scaled(tensor.data, take("op.weight.scale", layer.outputs[0]), product(inner));
     };
     const [before, after] = [layer.inputs[0], layer.outputs[0]];
+    const inner = layer.kind === "fc" ? [before] : [layer.kernel, layer.kernel];
     layer.weight = layer.kind === "fc" ? take("op.weight", after, before)
-      : take("op.weight", before, after, layer.kernel, layer.kernel);
+      : take("op.weight", before, after, ...inner);
     layer.biases = layer.bias ? take("op.bias", after) : null;
     if (layer.eps === null) continue;
     layer.norm = {
@@ -272,6 +263,15 @@ function attachWeights(layers, tensors) {
     }
   }
   if (unused.size) refuse(`tensor ${quote([...unused][0])} is unexpected`);
+}
+
+// Whole numbers times the scale of their output, of which `inner` in a row belong to each.
+function scaled(whole, scale, inner) {
+  const data = new Float32Array(whole.length);
+  for (let i = 0; i < data.length; i++) {
+    data[i] = whole[i] * scale[Math.floor(i / inner) % scale.length];
+  }
+  return data;
 }
 
 function readLabels(metadata, spec) {
