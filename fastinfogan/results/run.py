@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import platform
 import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -146,7 +146,12 @@ class Run:
         )
 
     def finish(
-        self, data: ImageData, seconds: float, device: str, collapse: Sequence[Sign] = ()
+        self,
+        data: ImageData,
+        seconds: float,
+        device: str,
+        collapse: Sequence[Sign] = (),
+        show: Callable[[Mapping[str, np.ndarray]], None] = lambda images: None,
     ) -> Evaluation:
         """Leave behind what a finished run should: the generator, pictures, numbers.
 
@@ -155,6 +160,7 @@ class Run:
             seconds: spent training.
             device: what trained, in words.
             collapse: signs of it at the end of training.
+            show: gets the pictures, by their names.
 
         Returns:
             What was measured.
@@ -163,7 +169,9 @@ class Run:
         evaluation = self.evaluation = self.evaluate(data)
         self.code_to_label = evaluation.code_to_label
         self.export()
-        save_pngs(self.folder, self.pictures())
+        images = self.pictures()
+        save_pngs(self.folder, images)
+        show(images)
         spec = self.config.spec
         metrics = read_metrics(self.folder / "metrics.jsonl", spec)
         if metrics:  # somebody may have removed them
