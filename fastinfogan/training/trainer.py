@@ -238,6 +238,8 @@ class Training:
             lines.append(f"files skipped: {len(data.skipped)} ({names}{more})")
         if self.resumed:
             lines.append(f"continuing after iteration {self.iteration}")
+        elif self.plan.advice:  # a run keeps its precision
+            lines.append(self.plan.advice)
         return lines
 
     def _evaluation(self) -> dict[str, dict[str, float]]:
