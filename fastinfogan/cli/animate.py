@@ -30,7 +30,7 @@ class Animate:
     code: Annotated[str | None, unset_as("CODE", "an animation for each")] = None
     """Code to vary, e.g. c2, or two continuous ones, e.g. c2,c3."""
     output: Annotated[Path | None, unset_as("FILE", "animation_CODE.gif here")] = None
-    """Where to write: a .gif, a .webp or an .apng."""
+    """Where to write: a .gif (of 256 colours), a .webp or an .apng."""
     set: str = ""
     """Codes to set by hand, e.g. c1=3."""
     rows: int = 4
