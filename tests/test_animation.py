@@ -139,6 +139,7 @@ def test_frames_are_of_one_size_whatever_their_captions_and_as_large_as_was_aske
         ([0, 1], {}, "--code c1_cat3,c2_uni: one code, or a circle through two that are conti"),
         ([1, 2], {}, "and c3_bern isn't"),
         ([1, 1], {}, "--code c2_uni,c2_uni: one code, or a circle through two"),
+        ([], {}, "--code : one code, or"),
         ([1, 3, 1], {}, "one code, or a circle through two"),
         ([1], {"fixed": {1: 0.5}}, r"--set c2_uni=0\.5: this is a code that varies"),
         ([1], {"fixed": {0: 3}}, "--set c1_cat3=3: whole numbers"),

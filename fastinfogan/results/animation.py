@@ -143,17 +143,7 @@ def make_scene(
         UserError: an argument has an impossible value, or they don't go together.
     """
     fixed = fixed or {}
-    names = ",".join(spec.names[code] for code in codes)
-    if len(codes) > 1:
-        stepping = [spec.names[code] for code in codes if spec.codes[code].is_discrete]
-        if len(codes) > 2 or len(set(codes)) < 2 or stepping:
-            not_so = f", and {stepping[0]} isn't" if stepping else ""
-            raise UserError(
-                f"--code {names}: one code, or a circle through two that are continuous{not_so}"
-            )
-    for code in codes:
-        if code in fixed:
-            raise UserError(f"--set {spec.names[code]}={fixed[code]:g}: this is a code that varies")
+    _check_codes(spec, codes, fixed)
     check_range(low, high)
     if not 2 <= frames <= MOST_FRAMES:
         raise UserError(f"--frames {frames}: {range_works(2, MOST_FRAMES)}")
@@ -198,6 +188,21 @@ def make_scene(
         ),
         labels=tuple(labels), seconds=seconds, scale=scale,
     )  # fmt: skip
+
+
+def _check_codes(spec: LatentSpec, codes: Sequence[int], fixed: Mapping[int, float]) -> None:
+    names = [spec.names[code] for code in codes]
+    stepping = [spec.names[code] for code in codes if spec.codes[code].is_discrete]
+    pair = len(codes) == 2 and codes[0] != codes[1] and not stepping
+    if len(codes) != 1 and not pair:
+        not_so = f", and {stepping[0]} isn't" if stepping else ""
+        raise UserError(
+            f"--code {','.join(names)}: one code, or a circle through two that are "
+            f"continuous{not_so}"
+        )
+    for code, name in zip(codes, names, strict=True):
+        if code in fixed:
+            raise UserError(f"--set {name}={fixed[code]:g}: this is a code that varies")
 
 
 def _check_size(rows: int, columns: int) -> None:
