@@ -16,10 +16,11 @@ from importlib import metadata
 from typing import Literal
 
 from fastinfogan.errors import UserError
-from fastinfogan.printable import columns
+from fastinfogan.printable import entry, printable
 from fastinfogan.sizes import counted
 
 Status = Literal["ok", "missing", "off"]
+_DATASET = "dataset "  # what the name of a dataset's part begins with
 
 
 @dataclass(frozen=True)
@@ -79,28 +80,28 @@ def what_will_run(checks: list[Check]) -> str:
 
 
 def main() -> int:
-    """Print the report as a table.
+    """Print the report: a part a paragraph, with what follows from it after an arrow.
 
     Returns:
         The exit status: 1 if torch is unusable, otherwise 0.
     """
     from rich.console import Console
-    from rich.table import Table
     from rich.text import Text
 
     checks = report()
-    console = Console(highlight=False, width=columns())
+    console = Console(highlight=False)
     colours = {"ok": "green", "missing": "yellow", "off": "yellow"}
-    table = Table(box=None, pad_edge=False)
-    for heading in ("part", "status", "found", "consequence"):
-        table.add_column(heading, overflow="fold")
+    of_datasets = [check for check in checks if check.name.startswith(_DATASET)]
     for check in checks:
-        status = Text(check.status, style=colours[check.status])
-        table.add_row(check.name, status, Text(check.detail), Text(check.consequence))
-    with console.capture() as shown:
-        console.print(table)
-    for line in shown.get().splitlines():  # filled up with spaces to the table's width
-        print(line.rstrip())
+        if of_datasets and check is of_datasets[0]:
+            print("datasets:")
+        head = f"{check.name.removeprefix(_DATASET):<14} {check.status:<8} "
+        texts = [check.detail, *(f"-> {text}" for text in [check.consequence] if text)]
+        first, *others = entry(head, map(printable, texts))
+        shown = Text(first)
+        shown.stylize(colours[check.status], 15, 15 + len(check.status))
+        console.print(shown, soft_wrap=True)
+        print(*others, sep="\n", end="\n" * bool(others))
     print(f"What will run: {what_will_run(checks)}")
     return 0 if any(check.name == "torch" and check.status == "ok" for check in checks) else 1
 
@@ -263,14 +264,14 @@ def _datasets() -> Iterator[Check]:
         yield Check("datasets", "off", _one_line(error), "no data to train on")
         return
     for name in DATASETS:
-        yield _guarded(f"dataset {name}", lambda name=name: _dataset(name))
+        yield _guarded(f"{_DATASET}{name}", lambda name=name: _dataset(name))
 
 
 def _dataset(name: str) -> Check:
     from fastinfogan.data import dataset_status
 
     ready, detail = dataset_status(name)
-    return Check(f"dataset {name}", "ok" if ready else "missing", detail)
+    return Check(f"{_DATASET}{name}", "ok" if ready else "missing", detail)
 
 
 def _version(package: str) -> str | None:

@@ -21,7 +21,8 @@ def with_ending(path: Path, *endings: str) -> Path:
         UserError: it ends otherwise; a program that goes by the name would misread the file.
     """
     if path.suffix not in endings:
-        raise UserError(f"--output {path}: names ending in {' and '.join(endings)} work")
+        works = " and ".join(filter(None, [", ".join(endings[:-1]), endings[-1]]))
+        raise UserError(f"--output {path}: names ending in {works} work")
     return path
 
 

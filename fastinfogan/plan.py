@@ -25,6 +25,7 @@ class Plan:
         compile: torch.compile what lies between the kernels.
         uncompiled: why not, on a GPU where nobody has said; "" otherwise.
         graphs: record iterations as CUDA graphs and replay those.
+        advice: what would make a run faster here, for whoever begins one; "" if nothing.
     """
 
     device: torch.device
@@ -33,6 +34,7 @@ class Plan:
     compile: bool = False
     uncompiled: str = ""
     graphs: bool = False
+    advice: str = ""
 
     @property
     def input_dtype(self) -> torch.dtype:
@@ -85,7 +87,19 @@ def make_plan(run: RunConfig, iterations: int) -> Plan:
         uncompiled=uncompiled,
         # Plain ops wait for the device where they draw images, which can't be recorded.
         graphs=on_gpu and not lacks if run.cuda_graphs is None else run.cuda_graphs,
+        advice="" if run.amp else _advice(device),
     )
+
+
+def _advice(device: torch.device) -> str:
+    """That float32 leaves the fastest part of the device idle."""
+    units = devices.half_precision_units(device)
+    if not units:
+        return ""
+    on_gpu = device.type == "cuda"
+    half = str(half_type(device) if on_gpu else torch.bfloat16).removeprefix("torch.")
+    which = "GPU" if on_gpu else "CPU"
+    return f"--amp would be faster: this {which} has {units} for {half}, idle in float32"
 
 
 def half_type(device: torch.device, amp_dtype: str = "auto") -> torch.dtype:

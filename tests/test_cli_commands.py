@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -15,7 +16,7 @@ from PIL import Image
 
 from fastinfogan.cli import main, parse
 from fastinfogan.config import TrainConfig
-from fastinfogan.data import DATASETS
+from fastinfogan.data import DATASETS, dataset_status
 from fastinfogan.results.generator_file import load_generator
 from fastinfogan.training.checkpoint import list_checkpoints
 
@@ -183,7 +184,7 @@ def test_a_damaged_checkpoint_is_not_passed_over_in_silence(small_run, folder, c
     assert err.count("\n") == 1 and newest.name in err and "damaged" in err
 
 
-@pytest.mark.parametrize("columns", [None, 70])
+@pytest.mark.parametrize("columns", [None, 60, 80, 200])
 def test_datasets_lists_every_one_no_wider_than_a_page(capsys, monkeypatch, columns):
     monkeypatch.delenv("COLUMNS", raising=False)
     monkeypatch.setattr(
@@ -193,7 +194,18 @@ def test_datasets_lists_every_one_no_wider_than_a_page(capsys, monkeypatch, colu
         monkeypatch.setenv("COLUMNS", str(columns))
     assert main(["datasets"]) == 0
     out = capsys.readouterr().out
-    assert all(name in out for name in DATASETS)
+    entries = []
+    for line in out.splitlines():
+        if not line.startswith(" "):
+            name, status, rest = re.fullmatch(r"(\S+) +(ready|needs files)( .*)?", line).groups()
+            entries.append([name, status, (rest or "").split()])
+        else:
+            entries[-1][2] += line.split()
+    states = {name: dataset_status(name) for name in DATASETS}
+    assert entries == [
+        [name, "ready" if ready else "needs files", f"{DATASETS[name].summary} {detail}".split()]
+        for name, (ready, detail) in states.items()
+    ]
     for line in out.splitlines():
         assert line == line.rstrip()
         assert len(line) <= (columns or 100) or " " not in line.strip()  # a long address

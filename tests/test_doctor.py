@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 
@@ -108,8 +109,8 @@ def test_with_a_gpu_it_is_named():
     assert doctor.what_will_run(list(checks.values())).startswith(f"training on cuda:0 ({name})")
 
 
-@pytest.mark.parametrize("columns", [None, 80, 140])
-def test_table_is_plain_text_outside_a_terminal(capsys, monkeypatch, columns):
+def _page(monkeypatch, columns):
+    """Standard output is a pipe, or as wide as COLUMNS says."""
     monkeypatch.delenv("FORCE_COLOR", raising=False)
     monkeypatch.delenv("COLUMNS", raising=False)
     monkeypatch.setattr(
@@ -117,26 +118,59 @@ def test_table_is_plain_text_outside_a_terminal(capsys, monkeypatch, columns):
     )  # as of a pipe
     if columns is not None:
         monkeypatch.setenv("COLUMNS", str(columns))
+
+
+@pytest.mark.parametrize("columns", [None, 60, 80, 200])
+def test_report_is_plain_text_no_wider_than_the_page_with_every_word(capsys, monkeypatch, columns):
+    _page(monkeypatch, columns)
     assert doctor.main() == 0
-    heading, *rows, last = capsys.readouterr().out.splitlines()
-    assert "\x1b" not in "".join(rows)
-    assert max(map(len, rows)) <= (columns or 100)
-    assert not [row for row in (heading, *rows) if row != row.rstrip()]
-    starts = [heading.index(word) for word in ("part", "status", "found", "consequence")]
-    cells: list[list[str]] = []
-    for row in rows:  # as pages would wrap them, and put together again
-        own = [row[a:b] for a, b in zip(starts, [*starts[1:], None], strict=True)]
-        if own[0].strip():
-            cells.append([""] * 4)
-        cells[-1] = [
-            whole + "".join(part.split()) for whole, part in zip(cells[-1], own, strict=True)
-        ]
+    *lines, last = capsys.readouterr().out.splitlines()
+    assert "\x1b" not in "".join(lines)
+    assert max(map(len, lines)) <= (columns or 100)
+    assert not [line for line in lines if line != line.rstrip()]
+    entries, prefix = [], ""
+    for line in lines:  # as a program would read it
+        if line == "datasets:":
+            prefix = "dataset "
+        elif not line.startswith(" "):
+            name, status, rest = re.fullmatch(r"(.+?) +(ok|missing|off)( .*)?", line).groups()
+            entries.append([prefix + name, status, (rest or "").split()])
+        else:
+            entries[-1][2] += line.split()
     checks = doctor.report()
-    assert cells == [
-        ["".join(text.split()) for text in (c.name, c.status, c.detail, c.consequence)]
+    assert entries == [
+        [
+            c.name,
+            c.status,
+            [*c.detail.split(), *(["->", *c.consequence.split()] * bool(c.consequence))],
+        ]
         for c in checks
     ]
     assert last == f"What will run: {doctor.what_will_run(checks)}"
+    texts_below = [line for line in lines if re.match(" {4}[^ ]", line)]
+    assert bool(texts_below) == (columns == 60)
+
+
+def test_a_wide_terminal_is_made_use_of(capsys, monkeypatch):
+    lengths = {}
+    for columns in (60, 80, 200):
+        _page(monkeypatch, columns)
+        doctor.main()
+        lengths[columns] = len(capsys.readouterr().out.splitlines())
+    assert lengths[60] > lengths[80] > lengths[200]
+
+
+def test_on_a_terminal_the_status_has_a_colour_and_the_words_stay(capsys, monkeypatch):
+    _page(monkeypatch, 80)
+    doctor.main()
+    plain = capsys.readouterr().out
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    doctor.main()
+    shown = capsys.readouterr().out
+    assert "\x1b[32mok\x1b[0m" in shown
+    assert re.sub(r"\x1b\[\d+m", "", shown) == plain
 
 
 def test_broken_dali_is_reported_as_broken(fake_package):

@@ -26,6 +26,57 @@ def gpu(monkeypatch):
     monkeypatch.setattr(device, "pick_device", lambda name: CUDA)
     monkeypatch.setattr(device, "describe_device", lambda device: "a GPU")
     monkeypatch.setattr(triton_needs, "MISSING", "")
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
+
+
+@pytest.fixture
+def cpu_with(monkeypatch):
+    """cpu_with("AMX"): as if the CPU had that, and nothing else of the kind."""
+
+    def pretend(units):
+        names = {"AMX": "_is_amx_tile_supported", "AVX512-BF16": "_is_avx512_bf16_supported"}
+        for name, function in names.items():
+            monkeypatch.setattr(torch.cpu, function, lambda has=name == units: has)
+
+    return pretend
+
+
+@pytest.mark.parametrize("units", ["AMX", "AVX512-BF16"])
+def test_a_cpu_with_units_for_bfloat16_is_worth_a_word_unless_amp_uses_them(cpu_with, units):
+    cpu_with(units)
+    assert make_plan(RunConfig(device="cpu"), 10).advice == (
+        f"--amp would be faster: this CPU has {units} for bfloat16, idle in float32"
+    )
+    for given in ({"engine": "reference"}, {"amp": True, "amp_dtype": "bfloat16"}):
+        assert make_plan(RunConfig(device="cpu", **given), 10).advice == ""
+
+
+def test_a_cpu_without_them_is_not(cpu_with):
+    cpu_with("neither")
+    assert make_plan(RunConfig(device="cpu"), 10).advice == ""
+
+
+@pytest.mark.usefixtures("gpu")
+@pytest.mark.parametrize(
+    ("capability", "advice"),
+    [
+        (
+            (9, 0),
+            "--amp would be faster: this GPU has tensor cores for bfloat16, idle in float32",
+        ),
+        (
+            (7, 5),
+            "--amp would be faster: this GPU has tensor cores for float16, idle in float32",
+        ),
+        ((6, 1), ""),
+    ],
+)
+def test_a_gpu_with_tensor_cores_is_worth_a_word_unless_amp_uses_them(
+    monkeypatch, capability, advice
+):
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    assert make_plan(RunConfig(), 10).advice == advice
+    assert make_plan(RunConfig(amp=True), 10).advice == ""
 
 
 @pytest.mark.usefixtures("gpu")

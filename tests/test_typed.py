@@ -275,6 +275,7 @@ def test_one_image_is_too_few(home, capsys, own_cache):
         ("train —iterations 5", "--iterations"), ("train --Iterations 5", "--iterations"),
         ("train --samples 5", "option of evaluate"), ("train --seeds 5", "option of study"),
         ("sample RUN --num-images 5", "--count"), ("traverse RUN --steps 5", "--columns"),
+        ("animate RUN --fps 5", "--frames"), ("gif RUN", "did you mean animate?"),
         ("train digits", "'digits' isn't expected"), ("sample", "name a RUN|FILE"),
         ("sample a b", "'b' isn't expected"), ("train --seed", "whole number"),
         ("train --out", "value is missing"), ("train --update both", "alternating, simultaneous"),

@@ -21,6 +21,7 @@ from typing import Annotated, Any, NoReturn
 
 import tyro
 
+from fastinfogan.cli.animate import Animate
 from fastinfogan.cli.data import Datasets, Ingest
 from fastinfogan.cli.doctor import Doctor
 from fastinfogan.cli.explore import Explore
@@ -39,6 +40,7 @@ COMMANDS = {
     "evaluate": Evaluate,
     "sample": Sample,
     "traverse": Traverse,
+    "animate": Animate,
     "explore": Explore,
     "export": Export,
     "ingest": Ingest,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -10,7 +9,7 @@ from typing import Annotated
 import tyro
 
 from fastinfogan.config import unset_as
-from fastinfogan.printable import columns, printable
+from fastinfogan.printable import entry, printable
 
 
 @dataclass(frozen=True)
@@ -25,18 +24,9 @@ class Datasets:
 
         for name, dataset in DATASETS.items():
             ready, detail = dataset_status(name, self.data_dir)
-            first = f"{name:<15}{'ready' if ready else 'needs files':<13}"
-            print(_indented(dataset.summary, first))
-            print(_indented(printable(detail), " " * len(first)))
+            head = f"{name:<14} {'ready' if ready else 'needs files':<11} "
+            print(*entry(head, [dataset.summary, printable(detail)]), sep="\n")
         return 0
-
-
-def _indented(text: str, first: str) -> str:
-    """Text after what its first line begins with, no wider than the page; words stay whole."""
-    return textwrap.fill(
-        text, columns(), initial_indent=first, subsequent_indent=" " * len(first),
-        break_long_words=False, break_on_hyphens=False,
-    )  # fmt: skip
 
 
 @dataclass(frozen=True)

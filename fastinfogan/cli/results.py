@@ -118,6 +118,11 @@ class Traverse:
         from fastinfogan.results.run import open_generator
 
         if self.output is not None:
+            if self.output.suffix in (".gif", ".webp", ".apng"):
+                raise UserError(
+                    f"--output {self.output}: traverse draws one picture, a .png; fastinfogan "
+                    "animate writes what moves"
+                )
             output_file(self.output, ".png")
         seed = valid_seed(self.seed)
         generator = open_generator(self.source)

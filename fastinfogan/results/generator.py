@@ -17,6 +17,7 @@ from fastinfogan.errors import UserError, range_works
 from fastinfogan.files import atomic_write
 from fastinfogan.model.latent_spec import Latents, LatentSpec
 from fastinfogan.paths import expanded, with_ending
+from fastinfogan.results.animation import Scene, make_scene
 from fastinfogan.results.grid import label_grid, save_png, tile
 from fastinfogan.results.pictures import (
     MOST_IMAGES,
@@ -167,10 +168,8 @@ class TrainedGenerator:
         Raises:
             UserError: there is no such code, it can't take its value, or ``fixed`` sets ``code``.
         """
-        code, fixed = self._index(code), self._by_index(fixed)
-        spec, ordered = self.spec, ordered_code(self.spec, code)
-        labels = None if ordered is None else self.code_to_label.get(spec.names[ordered])
-        order = None if labels is None else column_order(labels)
+        code, fixed, spec = self._index(code), self._by_index(fixed), self.spec
+        ordered, labels, order = self._ordered(code)
         grid = traversal(
             self.generator, spec, code, output_range=self.output_range, rows=rows,
             columns=columns, seed=seed, low=low, high=high, order=order, fixed=fixed,
@@ -179,6 +178,57 @@ class TrainedGenerator:
             grid, spec, code, columns=columns, low=low, high=high, order=order,
             category_to_label=labels if ordered == code else None,
         )  # fmt: skip
+
+    def animate(
+        self,
+        codes: int | str | Sequence[int | str],
+        *,
+        frames: int = 80,
+        rows: int = 4,
+        columns: int | None = None,
+        low: float = -2.0,
+        high: float = 2.0,
+        seed: int = 0,
+        fixed: Mapping[int | str, float] | None = None,
+        seconds: float | None = None,
+        scale: int | None = None,
+    ) -> Scene:
+        """``animation.make_scene``, with categories in the order of their labels.
+
+        Args:
+            codes: the code to vary, or two to go round a circle through: names or indices.
+            frames: how many, where a continuous code varies.
+            rows: rows of images.
+            columns: images in a row; None: one per category if these stand in columns, else 10.
+            low: one end of a continuous code.
+            high: its other end.
+            seed: of noise and codes: image n, row by row, is sample n.
+            fixed: codes set by hand, as for ``latents``.
+            seconds: that all frames last; None: 4, or 0.5 for each value of a discrete code.
+            scale: enlargement, 1 to 16; None: 2 if it is then at most 1000 pixels wide, else 1.
+
+        Returns:
+            Whose ``frames()`` are the pictures; ``animation_file.save_animation`` writes them.
+
+        Raises:
+            UserError: there is no such code, it can't take its value, or a number is out of range.
+        """
+        given = [codes] if isinstance(codes, int | str) else codes
+        varied = [self._index(code) for code in given]
+        _, labels, order = self._ordered(varied[0])
+        return make_scene(
+            self.generator, self.spec, varied, output_range=self.output_range, frames=frames,
+            rows=rows, columns=columns, seed=seed, low=low, high=high, order=order,
+            category_to_label=labels, fixed=self._by_index(fixed), seconds=seconds, scale=scale,
+        )  # fmt: skip
+
+    def _ordered(
+        self, code: int
+    ) -> tuple[int | None, Sequence[str | None] | None, list[int] | None]:
+        """What is in order when ``code`` varies: the code, its labels and its categories' order."""
+        ordered = ordered_code(self.spec, code)
+        labels = None if ordered is None else self.code_to_label.get(self.spec.names[ordered])
+        return ordered, labels, None if labels is None else column_order(labels)
 
     def save_samples(
         self,

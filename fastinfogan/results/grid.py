@@ -39,20 +39,31 @@ def tile(images: np.ndarray, columns: int) -> np.ndarray:
     return np.pad(grid, ((GAP, 0), (GAP, 0), (0, 0)), constant_values=GAP_GREY)
 
 
-def label_grid(grid: np.ndarray, caption: str, labels: Sequence[str] = ()) -> np.ndarray:
+def label_grid(
+    grid: np.ndarray,
+    caption: str,
+    labels: Sequence[str] = (),
+    *,
+    scale: int | None = None,
+    room_for: Sequence[str] = (),
+) -> np.ndarray:
     """Write a caption, and a label over each column, above a grid.
 
     Args:
-        grid: uint8 (height, width, C); doubled in size if it is then at most 1000 pixels wide.
+        grid: uint8 (height, width, C).
         caption: one line.
         labels: one per column of images; a label may have several lines.
+        scale: how many pixels wide and high each of the grid's becomes; None: 2 if it is then at
+            most 1000 pixels wide, otherwise 1.
+        room_for: other captions that would fit as well, so that pictures are of one size.
 
     Returns:
         uint8 (H, W, C), black text on white.
     """
     from PIL import Image, ImageDraw, ImageFont
 
-    scale = 2 if 2 * grid.shape[1] <= _MAX_DOUBLED else 1
+    if scale is None:
+        scale = 2 if 2 * grid.shape[1] <= _MAX_DOUBLED else 1
     grid = grid.repeat(scale, axis=0).repeat(scale, axis=1)
     height, width, channels = grid.shape
     font = ImageFont.load_default(_CAPTION_SIZE)
@@ -60,9 +71,10 @@ def label_grid(grid: np.ndarray, caption: str, labels: Sequence[str] = ()) -> np
     lines = max((label.count("\n") + 1 for label in labels), default=0)
     top = caption_height + lines * line_height + (3 if labels else 0)
     mode, white, ink = ("L", 255, 0) if channels == 1 else ("RGB", (255,) * 3, (0,) * 3)
-    canvas_width = max(width, math.ceil(font.getlength(caption)) + 8)
+    widest = max(font.getlength(text) for text in (caption, *room_for))
+    canvas_width = max(width, math.ceil(widest) + 8)
     canvas = Image.new(mode, (canvas_width, top + height), white)
-    canvas.paste(_to_pillow(grid), (0, top))
+    canvas.paste(to_pillow(grid), (0, top))
     draw = ImageDraw.Draw(canvas)
     draw.text((4, caption_height // 2), caption, ink, font, anchor="lm")
     gap = GAP * scale
@@ -89,7 +101,7 @@ def save_png(path: Path | str, image: np.ndarray) -> None:
 def png_content(image: np.ndarray) -> bytes:
     """What is in the PNG of an image, uint8 (H, W, C), C = 1 or 3."""
     buffer = BytesIO()
-    _to_pillow(image).save(buffer, format="png")
+    to_pillow(image).save(buffer, format="png")
     return buffer.getvalue()
 
 
@@ -106,7 +118,8 @@ def save_pngs(folder: Path, images: Mapping[str, np.ndarray], suffix: str = "") 
         save_png(folder / f"{name}{suffix}.png", image)
 
 
-def _to_pillow(image: np.ndarray) -> Any:
+def to_pillow(image: np.ndarray) -> Any:
+    """A Pillow image of uint8 (H, W, C), C = 1 or 3."""
     from PIL import Image
 
     return Image.fromarray(image[:, :, 0] if image.shape[2] == 1 else image)

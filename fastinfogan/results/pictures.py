@@ -133,9 +133,7 @@ def traversal(
     if code in fixed:
         raise UserError(f"--set {spec.names[code]}={fixed[code]:g}: this is the code that varies")
     _check_size(spec.codes[code], rows, columns)
-    for flag, value in (("--low", low), ("--high", high)):
-        if not abs(value) <= MOST_VALUE:
-            raise UserError(f"{flag} {value}: finite numbers {_RANGE} work")
+    check_range(low, high)
     shown = _column_values(spec.codes[code], columns, low, high, order)
     noise, values = spec.sample(rows, seed, 0)
     ordered = ordered_code(spec, code)
@@ -168,6 +166,13 @@ def column_order(category_to_label: Sequence[str | None]) -> list[int]:
         return category_to_label[category] is None, not number, int(label) if number else 0, label
 
     return sorted(range(len(category_to_label)), key=key)
+
+
+def check_range(low: float, high: float) -> None:
+    """Refuse ends of a continuous code that are no numbers, or absurd ones."""
+    for flag, value in (("--low", low), ("--high", high)):
+        if not abs(value) <= MOST_VALUE:
+            raise UserError(f"{flag} {value}: finite numbers {_RANGE} work")
 
 
 def _check_size(code: Code, rows: int, columns: int) -> None:
@@ -234,9 +239,16 @@ def label_traversal(
         caption = f"{spec.names[code]}, category"
         if category_to_label is not None:
             caption += " (above) and the label it matches (below)"
-            names = (category_to_label[int(value)] for value in shown)
-            labels = [
-                f"{label}\n{'none' if name is None else printable(name, 40)}"
-                for label, name in zip(labels, names, strict=True)
-            ]
+            labels = category_labels([int(value) for value in shown], category_to_label)
     return label_grid(grid, caption, labels)
+
+
+def category_labels(
+    categories: Sequence[int], category_to_label: Sequence[str | None]
+) -> list[str]:
+    """What stands over the column of each category: its number, and under it what it matches."""
+    names = (category_to_label[category] for category in categories)
+    return [
+        f"{category}\n{'none' if name is None else printable(name, 40)}"
+        for category, name in zip(categories, names, strict=True)
+    ]

@@ -11,7 +11,7 @@ summary.json           at the end
 from __future__ import annotations
 
 import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -166,6 +166,7 @@ class Run:
         seconds: float,
         device: str,
         collapse: Sequence[Sign],
+        show: Callable[[Mapping[str, np.ndarray]], None] = lambda images: None,
     ) -> Evaluation:
         """Leave behind what a finished run should: the generator, pictures, pages, numbers.
 
@@ -175,6 +176,7 @@ class Run:
             seconds: spent training.
             device: what trained, in words.
             collapse: signs of it at the end of training.
+            show: gets the pictures, by their names.
 
         Returns:
             What was measured.
@@ -183,7 +185,9 @@ class Run:
         evaluation = self.evaluation = self.evaluate(data)
         self.code_to_label = evaluation.code_to_label
         self.export()
-        save_pngs(self.folder, self.pictures())
+        images = self.pictures()
+        save_pngs(self.folder, images)
+        show(images)
         with in_eval_mode(self.generator):
             leave_behind(
                 self.folder, self.config, self.trained_generator(), evaluation,

@@ -1,16 +1,21 @@
-"""Metrics: summed up on the device, read when logged, written to metrics.jsonl and TensorBoard."""
+"""Metrics: summed up on the device, read when logged, written to metrics.jsonl and TensorBoard.
+
+TensorBoard gets the run's pictures, too.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -19,6 +24,7 @@ from fastinfogan.files import atomic_write, naming
 from fastinfogan.json_files import parse_json
 from fastinfogan.model.latent_spec import LatentSpec
 from fastinfogan.model.reference import Losses
+from fastinfogan.results.grid import to_pillow
 from fastinfogan.tell import Tell, on_stderr
 
 # A row of metrics.jsonl, in what of it is read again.
@@ -26,6 +32,10 @@ ROW = {
     "iteration": int, "d_loss": float, "g_loss": float, "mi": float, "mi_per_code": {str: float},
     "evaluation?": {str: {"error_hungarian": float}},
 }  # fmt: skip
+
+# TensorBoard's files stay small, whatever is drawn: a picture is left out until the run is so many
+# times as long as at the last one, and one of more pixels is made smaller.
+SPREAD, MOST_PIXELS = 1.5, 2**20
 
 
 class Window:
@@ -144,6 +154,7 @@ class MetricsLog:
         self._file = open(self._path, "ab", buffering=0)
         self._board: Any = None
         self._keep_until = keep_until
+        self._drawn_at = 0
 
     def __enter__(self) -> MetricsLog:
         self._report_thread, threading.excepthook = threading.excepthook, self._thread_failed
@@ -167,9 +178,26 @@ class MetricsLog:
             left = memoryview(f"{json.dumps(row)}\n".encode())
             while left:
                 left = left[self._file.write(left) :]
+        board = self._board  # which the thread that draws may give up
         with self._guarded():
-            for name, value in _scalars(row) if self._board is not None else ():
-                self._board.add_scalar(name, value, row["iteration"])
+            for name, value in _scalars(row) if board is not None else ():
+                board.add_scalar(name, value, row["iteration"])
+
+    def draw(self, images: Mapping[str, np.ndarray], iteration: int, last: bool = False) -> None:
+        """Show pictures in TensorBoard, where it is installed; from any one thread at a time.
+
+        Args:
+            images: name -> uint8 (height, width, C), C = 1 or 3.
+            iteration: after which they were drawn.
+            last: show them however few iterations lie between these and those before.
+        """
+        board = self._board
+        if board is None or not (last or iteration >= SPREAD * self._drawn_at):
+            return
+        self._drawn_at = iteration
+        with self._guarded():
+            for name, image in images.items():
+                board.add_image(name, _reduced(image), iteration, dataformats="HWC")
 
     def sync(self) -> None:
         """Return once all rows are on the disk."""
@@ -189,6 +217,16 @@ class MetricsLog:
         """TensorBoard's thread keeps its exception for the next call: no traceback now."""
         if not type(failure.thread).__module__.startswith("tensorboard."):
             self._report_thread(failure)
+
+
+def _reduced(image: np.ndarray) -> np.ndarray:
+    """A picture at a whole fraction of its size: with about ``MOST_PIXELS`` at most."""
+    height, width, channels = image.shape
+    factor = math.ceil(math.sqrt(height * width / MOST_PIXELS))
+    if factor == 1:
+        return image
+    reduced = np.asarray(to_pillow(image).reduce(factor))
+    return reduced.reshape(*reduced.shape[:2], channels)
 
 
 def _scalars(row: dict[str, Any]) -> Iterator[tuple[str, float]]:

@@ -24,7 +24,6 @@ from fastinfogan.plan import make_plan
 from fastinfogan.results.changes import save_changes
 from fastinfogan.results.eval_mode import in_eval_mode
 from fastinfogan.results.evaluate import clusterings
-from fastinfogan.results.grid import save_pngs
 from fastinfogan.results.run import Run, read_config
 from fastinfogan.tell import lasting_output, on_stderr
 from fastinfogan.training.average import Average
@@ -41,6 +40,7 @@ from fastinfogan.training.directory import CONFIG, claimed, held, refuse_existin
 from fastinfogan.training.images import read_images
 from fastinfogan.training.memory import fitting
 from fastinfogan.training.metrics import MetricsLog, Window
+from fastinfogan.training.pictures import drawn
 from fastinfogan.training.profile import AFTER, ITERATIONS, traced
 from fastinfogan.training.resume import Standing, continued_config, restore
 from fastinfogan.training.saving import Rhythm, Saver, Work
@@ -129,7 +129,7 @@ class Training:
                 asked, dataset = self.config.run.out, self.config.data.dataset
                 self.out = stack.enter_context(claimed(asked, dataset, self.tell))
             try:
-                return self._train()
+                return self._train(stack)
             except OSError as error:
                 raise unwritable(self.out, error) from None
             except (MemoryError, RuntimeError) as error:
@@ -140,16 +140,18 @@ class Training:
                     f"memory; {fitting(self.config, self.plan.device)}"
                 ) from None
 
-    def _train(self) -> Run:
+    def _train(self, stack: contextlib.ExitStack) -> Run:
         settings, total = self.config.run, self.config.optim.iterations
         run, saved_at = self._open_run(), self.iteration
         last_row = self.iteration - self.window.count
         with (
             Signals() as signals,
             self.status as status,
-            MetricsLog(self.out, self.iteration, last_row, self.config.spec, self.tell) as log,
             self.saver,
         ):
+            # Open to the end: TensorBoard gets the last pictures, too.
+            log = MetricsLog(self.out, self.iteration, last_row, self.config.spec, self.tell)
+            stack.enter_context(log)
             clock = Clock(self.standing.seconds, self.iteration)
             for line in self._introduction():
                 status.line(line)
@@ -183,7 +185,7 @@ class Training:
                     watch.look(run.generator)
                     self.saver.wait()  # so that there is one copy at most
                     if draw:
-                        self.saver.start(pictures.timed(lambda: self._drawn(run)))
+                        self.saver.start(pictures.timed(lambda: drawn(run, self.iteration, log)))
                     if save and self.iteration > saved_at:
                         self.saver.start(checkpoints.timed(lambda: self._copied(clock, log)))
                         saved_at = self.iteration
@@ -210,8 +212,10 @@ class Training:
                 return run
             trained = "trained, but collapsed" if watch.signs else "trained"
             status.line(f"{trained}; evaluating, drawing (if stopped here, --resume does it again)")
-        device = describe_device(self.plan.device)
-        run.finish(self.test, self.data, seconds=clock.total, device=device, collapse=watch.signs)
+        run.finish(
+            self.test, self.data, clock.total, describe_device(self.plan.device), watch.signs,
+            show=functools.partial(log.draw, iteration=self.iteration, last=True),
+        )  # fmt: skip
         return run
 
     # -- Status ----------------------------------------------------------------------------------
@@ -234,6 +238,8 @@ class Training:
             lines.append(f"files skipped: {len(data.skipped)} ({names}{more})")
         if self.resumed:
             lines.append(f"continuing after iteration {self.iteration}")
+        elif self.plan.advice:  # a run keeps its precision
+            lines.append(self.plan.advice)
         return lines
 
     def _evaluation(self) -> dict[str, dict[str, float]]:
@@ -275,11 +281,6 @@ class Training:
             set_aside(path)
         remove_stale(self.out / "checkpoints")  # of a session that was killed while saving
         return Run(self.out, config, self.average.generator, self.average.discriminator)
-
-    def _drawn(self, run: Run) -> Work:
-        """Pictures of now, and the work of writing them."""
-        images, suffix = run.pictures(), f"_{self.iteration:08d}"
-        return lambda: save_pngs(self.out / "pictures", images, suffix)
 
     def _copied(self, clock: Clock, log: MetricsLog) -> Work:
         """A copy of where the run stands now, and the work of making a checkpoint of it."""

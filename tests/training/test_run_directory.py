@@ -73,6 +73,19 @@ def test_a_loaded_run_is_the_run(finished):
         assert all(torch.equal(a[k], b[k]) for k in a if not k.endswith("num_batches_tracked"))
 
 
+def test_a_new_run_says_what_would_be_faster_and_one_that_goes_on_does_not(
+    tmp_path, brief, monkeypatch, capsys
+):
+    """A run keeps its precision."""
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: True)
+    advice = "--amp would be faster: this CPU has AMX for bfloat16, idle in float32"
+    train(small(tmp_path / "run", 1))
+    assert advice in capsys.readouterr().out.splitlines()
+    train(resume=tmp_path / "run", config=small(tmp_path / "run", 2))
+    out = capsys.readouterr().out
+    assert "continuing after iteration 1" in out and "--amp" not in out
+
+
 def test_files_that_were_skipped_are_named_at_the_start(tmp_path, brief, capsys):
     """One unreadable image among 101 is passed over, but not in silence."""
     images = tmp_path / "images"
