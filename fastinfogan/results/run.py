@@ -4,7 +4,8 @@ config.json            the resolved configuration (TrainConfig)
 metrics.jsonl          one row per log line: losses, L_I, images/s
 checkpoints/           the two newest (training/checkpoint.py)
 pictures/              samples and traversals at intervals
-samples.png, traversal_*.png, curves.png, generator.safetensors, summary.json   at the end
+samples.png, traversal_*.png, curves.png, generator.safetensors, summary.json   at the end;
+factors.png            too, where the dataset's factors are known
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from fastinfogan.paths import expanded, quoted
 from fastinfogan.results.curves import plot_curves
 from fastinfogan.results.eval_mode import in_eval_mode
 from fastinfogan.results.evaluate import Evaluation, evaluate
+from fastinfogan.results.factors.picture import plot_factors
 from fastinfogan.results.generator import TrainedGenerator
 from fastinfogan.results.generator_file import export_generator, generator_content, load_generator
 from fastinfogan.results.grid import save_pngs
@@ -76,7 +78,7 @@ class Run:
         self.collapse: tuple[Sign, ...] = ()
 
     def evaluate(self, data: ImageData | None = None, samples: int = 10_000) -> Evaluation:
-        """L_I per code on generated images; clustering errors where the real ones have labels.
+        """L_I per code on generated images; how codes match the labels or factors of real ones.
 
         Args:
             data: real images (default: the dataset's test split).
@@ -168,6 +170,8 @@ class Run:
         metrics = read_metrics(self.folder / "metrics.jsonl", spec)
         if metrics:  # somebody may have removed them
             plot_curves(metrics, spec, self.folder / "curves.png")
+        if evaluation.disentanglement is not None:
+            plot_factors(evaluation.disentanglement, self.folder / "factors.png")
         summary = {
             "iterations": self.iteration,
             "seconds": round(seconds, 1),
