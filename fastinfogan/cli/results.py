@@ -30,7 +30,7 @@ MOST_SAMPLES = 1_000_000  # their codes are kept until they have all been seen
 
 @dataclass(frozen=True)
 class Evaluate:
-    """Measure a run: L_I per code, and how well categories match labels."""
+    """Measure a run: L_I per code, and how well codes match labels or known factors."""
 
     run: RunPath
     """Run directory."""
@@ -40,12 +40,17 @@ class Evaluate:
     """Images to generate for L_I."""
     json: tyro.conf.FlagCreatePairsOff[bool] = False
     """Print JSON instead of text."""
+    output: Annotated[Path | None, unset_as("FILE", "none")] = None
+    """PNG to write: what each code knows of each known factor."""
 
     def __call__(self) -> int:
         from fastinfogan.data import find_dataset
         from fastinfogan.results.evaluation_text import format_evaluation
-        from fastinfogan.results.run import load_run
+        from fastinfogan.results.factors.picture import plot_factors
+        from fastinfogan.results.run import images_of, load_run
 
+        if self.output is not None:
+            output_file(self.output, ".png")
         samples = within(1, MOST_SAMPLES, self.samples, "--samples")
         run = load_run(self.run)
         if self.data_dir is not None:
@@ -56,9 +61,23 @@ class Evaluate:
                 )
             data = replace(run.config.data, data_dir=self.data_dir)
             run.config = replace(run.config, data=data)
-        evaluation = run.evaluate(samples=samples)
+        images = images_of(run.config, "test")
+        if self.output is not None and images.factors is None:
+            raise UserError(
+                f"--output {self.output}: {images.name} has no known factors to draw; leave it out"
+            )
+        evaluation = run.evaluate(images, samples=samples)
         as_json = json.dumps(evaluation.to_dict(), indent=2)
         print(as_json if self.json else format_evaluation(evaluation))
+        if self.output is not None:
+            found = evaluation.disentanglement
+            with writing(self.output):
+                drawn = found is not None and plot_factors(found, self.output)
+            if not drawn:
+                raise UserError(
+                    f"--output {self.output}: nothing to draw, for no factor of {images.name} "
+                    "varies, or no code is regularised"
+                )
         return 0
 
 

@@ -125,7 +125,7 @@ class ProgressReport:
             self._told = now
             rate = (self._done - self._began_at) / (now - self._began)
             left = (self._total - self._done) / rate
+            pace = f"{rate:,.0f} a second, " if rate >= 1 else ""
             self.tell(
-                f"{self._description}: {self._done:,} of {self._total:,}, {rate:,.0f} a second, "
-                f"{left:.0f} s left"
+                f"{self._description}: {self._done:,} of {self._total:,}, {pace}{left:.0f} s left"
             )

@@ -1,4 +1,4 @@
-"""Measure a trained model: the information in its codes, and how its categories match labels."""
+"""Measure a trained model: its codes' information, and how they match labels and factors."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from fastinfogan.kernels.mi_loss import mi_loss_reference
 from fastinfogan.model.latent_spec import LatentSpec
 from fastinfogan.results.clustering import Clustering, cluster, contingency_table
 from fastinfogan.results.eval_mode import eval_device
+from fastinfogan.results.factors.measure import Disentanglement, disentanglement
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,7 @@ class Evaluation:
         images: real images behind ``clusterings``.
         codes: one for each regularised code, in order.
         clusterings: one for each regularised categorical code; empty without labels.
+        disentanglement: None without known factors.
     """
 
     samples: int
@@ -59,6 +61,7 @@ class Evaluation:
     images: int
     codes: tuple[CodeInformation, ...]
     clusterings: tuple[Clustering, ...]
+    disentanglement: Disentanglement | None
 
     @property
     def best(self) -> Clustering | None:
@@ -99,10 +102,12 @@ def evaluate(
         generator: latents (B, spec.input_width) -> images (B, C, H, W) in ``output_range``.
         discriminator: images -> (D's logits (B,), Q's output (B, spec.q_width)).
         spec: the latent specification of both.
-        data: real images; without labels nothing is clustered.
+        data: real images; without labels nothing is clustered, and without factors codes aren't
+            compared with them.
         output_range: what pixels 0 and 255 are to the networks.
         samples: generated images, samples 0, 1, ... of the stream that ``seed`` names.
         seed: of the latents; with another seed than the training's, they are new to the networks.
+            Also of the choice of real images, where factors are known.
         batch_size: images at a time; the numbers don't depend on it.
 
     Raises:
@@ -115,6 +120,7 @@ def evaluate(
         images=len(data),
         codes=_information(generator, discriminator, spec, samples, seed, batch_size, device),
         clusterings=clusterings(discriminator, spec, data, output_range, batch_size),
+        disentanglement=disentanglement(discriminator, spec, data, output_range, batch_size, seed),
     )
 
 

@@ -6,10 +6,11 @@ from collections.abc import Iterable
 
 from fastinfogan.printable import printable
 from fastinfogan.results.evaluate import Evaluation
+from fastinfogan.results.factors.text import format_disentanglement
 
 
 def format_evaluation(evaluation: Evaluation) -> str:
-    """The numbers as lines of at most 80 characters, ending in the best code's categories."""
+    """The numbers as lines of at most 80 characters."""
     lines = [
         f"information on {evaluation.samples:,} generated images, in nats",
         f"  {'code':<12}{'L_I':>8}{'best':>8}{'H(c)':>8}{'fitted':>8}{'corr.':>8}",
@@ -27,6 +28,8 @@ def format_evaluation(evaluation: Evaluation) -> str:
         lines.append(
             "  (best: the most that this form of Q reaches; fitted: L_I with the best sigma)"
         )
+    if evaluation.disentanglement is not None:
+        lines += format_disentanglement(evaluation.disentanglement)
     best = evaluation.best
     if best is None:
         return "\n".join(lines)

@@ -16,6 +16,7 @@ from fastinfogan.results.environment import machine, versions
 from fastinfogan.results.eval_mode import eval_device
 from fastinfogan.results.evaluate import Evaluation
 from fastinfogan.results.explorer.page import explorer_page
+from fastinfogan.results.factors.picture import plot_factors
 from fastinfogan.results.generator import TrainedGenerator
 from fastinfogan.results.report.facts import Facts
 from fastinfogan.results.report.page import report_page
@@ -37,7 +38,7 @@ def leave_behind(
     device: str,
     collapse: Sequence[Sign],
 ) -> None:
-    """Write curves.png, explorer.html, report.html and summary.json.
+    """Write curves.png, factors.png, explorer.html, report.html and summary.json.
 
     Args:
         folder: the run directory, in which generator.safetensors and the pictures are already.
@@ -54,6 +55,8 @@ def leave_behind(
     metrics = read_metrics(folder / "metrics.jsonl", spec)
     if metrics:  # somebody may have removed them
         plot_curves(metrics, spec, folder / "curves.png")
+    if evaluation.disentanglement is not None:
+        plot_factors(evaluation.disentanglement, folder / "factors.png")
 
     name = folder.resolve().name
     content = (folder / "generator.safetensors").read_bytes()
@@ -69,7 +72,7 @@ def leave_behind(
         iteration=iteration,
         seconds=seconds,
         ended=datetime.now().astimezone(),
-        trained_on=f"{len(images):,} {shape} images",
+        trained_on=f"{images.total:,} {shape} images",
         device=device,
         environment={**ran_with, **machine(eval_device(trained.generator))},
         collapse=collapse,

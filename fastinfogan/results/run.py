@@ -5,7 +5,7 @@ metrics.jsonl          one row per log line: losses, L_I, images/s
 checkpoints/           the two newest (training/checkpoint.py)
 pictures/              samples and traversals at intervals
 samples.png, traversal_*.png, curves.png, report.html, explorer.html, generator.safetensors,
-summary.json           at the end
+summary.json           at the end; factors.png too, where the dataset's factors are known
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ class Run:
         self.collapse: tuple[Sign, ...] = ()
 
     def evaluate(self, data: ImageData | None = None, samples: int = 10_000) -> Evaluation:
-        """L_I per code on generated images; clustering errors where the real ones have labels.
+        """L_I per code on generated images; how codes match the labels or factors of real ones.
 
         Args:
             data: real images (default: the dataset's test split).

@@ -25,6 +25,13 @@ _SHAPE = {
         ],
         "totals": {"mi": float},
         "code_to_label": {str: [(str, None)]},
+        "disentanglement?": (  # older runs haven't measured it
+            {
+                "scores": {str: (float, None)},
+                "correlations": [{"factor": str, "value": float}],
+            },
+            None,
+        ),
     },
     "device": str,
     "versions": {str: str},

@@ -13,6 +13,7 @@ import numpy as np
 from fastinfogan.data import ImageData
 from fastinfogan.errors import UserError
 from fastinfogan.results.eval_mode import in_eval_mode
+from fastinfogan.results.factors.measure import SCORES
 from fastinfogan.results.run import images_of, load_run
 from fastinfogan.sizes import counted
 from fastinfogan.study import choice
@@ -124,7 +125,8 @@ def row_of(
     Returns:
         ``numbers``: error, majority, nmi and ari of the code that fits the labels best (if there
         are any), the neighbourhood score (which needs none), L_I of each code and the correlation
-        of each continuous one, seconds; ``collapsed``: whether the run said so at its end;
+        of each continuous one, the scores of disentanglement and each factor's best correlation
+        (where factors are known), seconds; ``collapsed``: whether the run said so at its end;
         ``curve``: iterations and errors; ``device`` and ``versions``.
     """
     evaluation = summary["evaluation"]
@@ -148,6 +150,12 @@ def row_of(
         numbers[f"L_I {code['name']}"] = code["mi"]
         if code["correlation"] is not None:
             numbers[f"corr. {code['name']}"] = abs(code["correlation"])
+    if (factors := evaluation.get("disentanglement")) is not None:
+        for name, label in SCORES.items():
+            if (score := factors["scores"].get(name)) is not None:
+                numbers[label] = score
+        for one in factors["correlations"]:
+            numbers[f"corr. {one['factor']}"] = abs(one["value"])
     numbers["seconds"] = summary["seconds"]
     return {
         "numbers": numbers,
