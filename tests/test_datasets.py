@@ -12,6 +12,7 @@ from idx_files import digits_like
 from user_errors import error_of
 
 from fastinfogan.data import DATASETS, ImageData, dataset_status, load_images
+from fastinfogan.data.factors import Factor
 
 
 def test_unknown_dataset_is_named_with_the_choices_and_a_close_match():
@@ -94,6 +95,28 @@ def test_image_data_refuses_arrays_that_break_its_promise():
     for bad in (np.zeros(3, np.int64), np.zeros(2, np.int32)):
         with pytest.raises(ValueError, match="labels must be int64"):
             ImageData("x", images, bad, None)
+
+
+def test_image_data_refuses_factors_without_a_row_each():
+    images, factors = np.zeros((2, 4, 4, 1), np.uint8), np.zeros((2, 1), np.int64)
+    assert ImageData("x", images, None, None).factor_names is None
+    assert ImageData("x", images, None, None, (), factors, (Factor("f"),)).factor_names == ("f",)
+    for bad, rows in (
+        (factors, None),
+        (None, (Factor("f"),)),
+        (factors, (Factor("f"), Factor("g"))),
+        (factors.astype(np.int32), (Factor("f"),)),
+    ):
+        with pytest.raises(ValueError, match="factors must be int64"):
+            ImageData("x", images, None, None, (), bad, rows)
+
+
+def test_only_cyclic_factors_have_a_period():
+    assert Factor("f").kind == "categorical"
+    assert Factor("f", "cyclic", 31).period == 31
+    for kind, period in (("ordered", 5), ("categorical", 5), ("cyclic", None), ("cyclic", 1)):
+        with pytest.raises(ValueError, match="factor 'f'.*period"):
+            Factor("f", kind, period)
 
 
 @pytest.mark.parametrize("name", ["mnist", "folder"])

@@ -14,6 +14,7 @@ from user_errors import error_of
 
 from fastinfogan.config import DataConfig, TrainConfig, resolve
 from fastinfogan.data import DATASETS, dataset_status, load_images
+from fastinfogan.data.factors import Factor
 from fastinfogan.data.sources.sprites import FACTORS, RADII, SHADES, SIZES, TILE, coverage
 
 
@@ -77,6 +78,7 @@ def test_celeba(tmp_path, layout):
         np.testing.assert_allclose(inner.mean(1), [10 * n for n in numbers], atol=JPEG_LEVELS)
         assert data.images.max() < 200  # none of the white around the square
         assert data.factor_names == tuple(ATTRIBUTES) and data.factors.dtype == np.int64
+        assert {row.kind for row in data.factor_rows} == {"categorical"}
         np.testing.assert_array_equal(data.factors, values[[n - 1 for n in numbers]])
     ready, line = dataset_status("celeba", tmp_path)
     assert ready and "img_align_celeba" in line and "without" not in line
@@ -205,6 +207,8 @@ def test_chairs(tmp_path, archived):
     assert (data.images == data.images[:, :1, :1]).all()  # nothing of the margin
     assert data.images[:, 0, 0, 0].tolist() == [20, 21, 22, 23, 0, 1, 2, 3]  # sorted by path
     assert data.factor_names == ("model", "azimuth", "elevation")
+    azimuth, elevation = Factor("azimuth", "cyclic", 360), Factor("elevation", "ordered")
+    assert data.factor_rows == (Factor("model"), azimuth, elevation)
     views = [[11, 20], [348, 20], [11, 30], [348, 30]]
     assert data.factors.tolist() == [[model, *view] for model in (0, 1) for view in views]
     assert dataset_status("chairs", tmp_path)[0]
@@ -269,6 +273,10 @@ def test_dsprites(tmp_path):
     np.testing.assert_array_equal(data.images, images[..., None] * 255)
     np.testing.assert_array_equal(data.factors, classes)
     assert data.factor_names == ("color", "shape", "scale", "orientation", "x", "y")
+    assert [row.kind for row in data.factor_rows] == [
+        "categorical", "categorical", "ordered", "cyclic", "ordered", "ordered",
+    ]  # fmt: skip
+    assert data.factor_rows[3].period == 39  # the last angle is the first
     assert dataset_status("dsprites", tmp_path)[0]
 
 
@@ -289,12 +297,12 @@ def test_damaged_dsprites_are_refused(tmp_path):
 def test_sprites_are_every_combination_of_their_factors():
     data = load_images("sprites")
     assert data.images.shape == (np.prod(SIZES), 64, 64, 1) == (18432, 64, 64, 1)
-    assert data.factor_names == FACTORS and len(np.unique(data.factors, axis=0)) == 18432
+    assert data.factor_rows == FACTORS and len(np.unique(data.factors, axis=0)) == 18432
     assert data.factors.max(0).tolist() == [size - 1 for size in SIZES]
     assert len({image.tobytes() for image in data.images}) == 18432  # every factor shows
     # Fixed, so that measurements on them can be compared.
     assert data.fingerprint == load_images("sprites", split="test").fingerprint
-    factor = {name: data.factors[:, i] for i, name in enumerate(FACTORS)}
+    factor = {name: data.factors[:, i] for i, name in enumerate(data.factor_names)}
     total = data.images.reshape(len(data), -1).astype(int)
     np.testing.assert_array_equal(total.max(1), np.array(SHADES)[factor["shade"]])
     # The centre of mass moves by whole steps, by the position factors alone.

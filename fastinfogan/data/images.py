@@ -9,6 +9,8 @@ from typing import Literal
 
 import numpy as np
 
+from fastinfogan.data.factors import Factor
+
 Split = Literal["train", "test"]
 
 
@@ -24,7 +26,7 @@ class ImageData:
         skipped: (path, reason) of the files that were not usable.
         factors: int64 (N, F), the known factors of variation of each image; None where none are
             known.
-        factor_names: of the F factors.
+        factor_rows: (F,), what each column is; None where ``factors`` is.
         checksum: of the images' bytes, from the cache that holds them; None: they are in memory.
         both_splits: whether "train" and "test" are both known to be these images.
         notes: what the user should know of them, in lines.
@@ -36,7 +38,7 @@ class ImageData:
     label_names: tuple[str, ...] | None
     skipped: tuple[tuple[str, str], ...] = ()
     factors: np.ndarray | None = None
-    factor_names: tuple[str, ...] | None = None
+    factor_rows: tuple[Factor, ...] | None = None
     checksum: str | None = None
     both_splits: bool = False
     notes: tuple[str, ...] = ()
@@ -52,15 +54,20 @@ class ImageData:
             raise ValueError(
                 f"labels must be int64 ({len(images)},), got {labels.dtype} {labels.shape}"
             )
-        factors, names = self.factors, self.factor_names
-        if (factors is None) != (names is None) or (
+        factors, rows = self.factors, self.factor_rows
+        if (factors is None) != (rows is None) or (
             factors is not None
-            and (factors.dtype != np.int64 or factors.shape != (len(images), len(names)))
+            and (factors.dtype != np.int64 or factors.shape != (len(images), len(rows)))
         ):
-            raise ValueError(f"factors must be int64 ({len(images)}, F) with F names, or both None")
+            raise ValueError(f"factors must be int64 ({len(images)}, F) with F rows, or both None")
 
     def __len__(self) -> int:
         return len(self.images)
+
+    @property
+    def factor_names(self) -> tuple[str, ...] | None:
+        """(F,), of the factors; None where none are known."""
+        return None if self.factor_rows is None else tuple(row.name for row in self.factor_rows)
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -96,7 +103,8 @@ class Annotations:
     """What is known of each image.
 
     Attributes:
-        labels, label_names, factors, factor_names: as in ``ImageData``.
+        labels, label_names, factors: as in ``ImageData``.
+        factor_names: (F,), of the columns of ``factors``; ``Source.factors`` says what they are.
         no_labels: why there are none, where there might be.
     """
 

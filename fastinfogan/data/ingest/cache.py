@@ -11,7 +11,7 @@ import json
 import os
 import zlib
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from fastinfogan.data.factors import Factor, named
 from fastinfogan.data.images import ImageData
 from fastinfogan.errors import why
 from fastinfogan.files import sync_folder, synced_write
@@ -93,13 +94,16 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     return manifest
 
 
-def open_cache(folder: Path, manifest: Mapping[str, Any], threads: int) -> ImageData:
+def open_cache(
+    folder: Path, manifest: Mapping[str, Any], threads: int, rows: Sequence[Factor] = ()
+) -> ImageData:
     """The images, mapped into memory rather than read, after every byte was compared.
 
     Args:
         folder: a finished cache.
         manifest: what ``read_manifest`` returned for it.
         threads: how many compare.
+        rows: what the factors are that it has the names and values of.
 
     Raises:
         Damaged: it has other bytes than were written.
@@ -121,6 +125,7 @@ def open_cache(folder: Path, manifest: Mapping[str, Any], threads: int) -> Image
             if not fine:
                 raise Damaged(f"has other bytes in block {block} of {IMAGES} than were written")
     arrays = {name: _read_array(folder, name, manifest) for name in ("labels", "factors")}
+    factor_names = _names(manifest["factor_names"])
     return ImageData(
         name=manifest["dataset"],
         images=images,
@@ -128,7 +133,7 @@ def open_cache(folder: Path, manifest: Mapping[str, Any], threads: int) -> Image
         label_names=_names(manifest["label_names"]),
         skipped=tuple((name, reason) for name, reason in manifest["skipped"]),
         factors=arrays["factors"],
-        factor_names=_names(manifest["factor_names"]),
+        factor_rows=None if factor_names is None else named(rows, factor_names),
         checksum=hashlib.sha256(_json(manifest["blocks"])).hexdigest(),
         both_splits=manifest["split"] == "all",
     )

@@ -69,11 +69,11 @@ def ingest(source: Source, request: LoadRequest, decoder: Decoder | None = None)
     stem = f"{source.dataset}-{source.split}-{cache.cache_key(description)}"
     folder = cache_directory("ingested") / stem
     try:
-        found = _find(folder)
+        found = _find(folder, source)
         if isinstance(found, Ingested):
             return _checked(source, found, request.allow_bad)
         with cache.locked(folder, tell):
-            found = _find(folder)  # another process may just have made it
+            found = _find(folder, source)  # another process may just have made it
             if isinstance(found, Ingested):
                 return _checked(source, found, request.allow_bad)
             if found is not None:
@@ -84,7 +84,7 @@ def ingest(source: Source, request: LoadRequest, decoder: Decoder | None = None)
                 seconds = _make(source, description, folder, request, decoder)
             except KeyboardInterrupt:
                 raise KeyboardInterrupt(GOES_ON) from None
-        found = _find(folder)
+        found = _find(folder, source)
     except OSError as error:
         raise unusable(folder.parent, error) from None
     if not isinstance(found, Ingested):
@@ -112,13 +112,13 @@ def describe(ingested: Ingested) -> str:
     return "\n".join(map(printable, lines))
 
 
-def _find(folder: Path) -> Ingested | str | None:
+def _find(folder: Path, source: Source) -> Ingested | str | None:
     """The cache, what is wrong with it, or None where there is none."""
     try:
         manifest = cache.read_manifest(folder)
         if manifest["shape"][0] == 0:
             return "holds no image"
-        data = cache.open_cache(folder, manifest, usable_cores())
+        data = cache.open_cache(folder, manifest, usable_cores(), source.factors)
     except FileNotFoundError:
         return "has no manifest" if folder.exists() else None
     except cache.Damaged as error:

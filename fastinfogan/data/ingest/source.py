@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from fastinfogan.data.factors import Factor
 from fastinfogan.data.images import Annotations
 from fastinfogan.data.ingest.encoded import EncodedFiles
 from fastinfogan.data.ingest.preprocess import Preprocess
@@ -71,6 +72,8 @@ class Source:
         open: lists the items, which may take seconds.
         notes: what the user should know of what was found, in lines; ``Items`` has those that
             it takes opening for.
+        factors: what its factors are, by name; those that it doesn't list are categorical. No part
+            of the cache, which holds the factors' names and values.
     """
 
     dataset: str
@@ -82,6 +85,7 @@ class Source:
     where: str
     open: Callable[[], Items] = field(repr=False)
     notes: Sequence[str] = ()
+    factors: Sequence[Factor] = ()
 
 
 def encoded_items(

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from fastinfogan.data.data_dir import directory_status, needed_data_dir, require_directory
 from fastinfogan.data.dataset import Dataset, LoadRequest
+from fastinfogan.data.factors import Factor
 from fastinfogan.data.images import Annotations
 from fastinfogan.data.ingest.encoded import entry_of, identity, open_archive
 from fastinfogan.data.ingest.preprocess import Preprocess
@@ -27,6 +29,7 @@ ARCHIVES = (ARCHIVE, f"{ARCHIVE}.gz", "rendered_chairs.tgz", f"{ARCHIVE}.bz2", f
 PATTERN = re.compile(r"(?:^|/)([^/]+)/renders/[^/]*_p(\d+)_t(\d+)_r\d+\.png$")
 # The renders are 600 x 600, with a wide white margin.
 PREPROCESS = Preprocess(size=64, channels=1, crop=400)
+FACTORS = (Factor("model"), Factor("azimuth", "cyclic", 360), Factor("elevation", "ordered"))
 EXPECTED = f"{FOLDER}/ or {ARCHIVE}, from https://www.di.ens.fr/willow/research/seeing3Dchairs/"
 
 
@@ -38,7 +41,8 @@ def chairs_source(request: LoadRequest) -> Source:
     root = needed_data_dir("chairs", request.data_dir, EXPECTED)
     found = _find(root)
     if found.is_dir():
-        return files_source("chairs", found, PREPROCESS, view_factors, is_render)
+        source = files_source("chairs", found, PREPROCESS, view_factors, is_render)
+        return replace(source, factors=FACTORS)
     return Source(
         dataset="chairs",
         split="all",
@@ -48,6 +52,7 @@ def chairs_source(request: LoadRequest) -> Source:
         what="renders",
         where=f"--data-dir {str(root)!r}",
         open=lambda: _open(found),
+        factors=FACTORS,
     )
 
 
@@ -71,7 +76,7 @@ def view_factors(names: Sequence[str]) -> Annotations:
         (models[model], int(azimuth), int(elevation)) for model, elevation, azimuth in matches
     ]
     return Annotations(
-        factors=np.array(factors, np.int64), factor_names=("model", "azimuth", "elevation")
+        factors=np.array(factors, np.int64), factor_names=tuple(row.name for row in FACTORS)
     )
 
 

@@ -14,6 +14,7 @@ from fastinfogan.data.data_dir import (
     spoilt,
 )
 from fastinfogan.data.dataset import Dataset, LoadRequest
+from fastinfogan.data.factors import Factor
 from fastinfogan.data.images import Annotations
 from fastinfogan.data.ingest.encoded import entry_of, identity
 from fastinfogan.data.ingest.source import Items, Source, array_items
@@ -23,7 +24,15 @@ from fastinfogan.errors import UserError, one_line
 SIDE, BLOCK_ROWS = 64, 1024
 MOST_VALUES = 1 << 16  # of a factor; the published ones have 40 at most
 FILE = "dsprites_ndarray_co1sh3sc6or40x32y32_64x64.npz"
-FACTORS = ("color", "shape", "scale", "orientation", "x", "y")
+FACTORS = (
+    Factor("color"),
+    Factor("shape"),
+    Factor("scale", "ordered"),
+    Factor("orientation", "cyclic", 39),  # 40 angles from 0 to 2 pi, both included
+    Factor("x", "ordered"),
+    Factor("y", "ordered"),
+)
+NAMES = tuple(factor.name for factor in FACTORS)
 EXPECTED = f"{FILE}, from https://github.com/google-deepmind/dsprites-dataset"
 
 
@@ -40,6 +49,7 @@ def dsprites_source(request: LoadRequest) -> Source:
         what="images",
         where=f"--data-dir {str(root)!r}",
         open=lambda: _open(path),
+        factors=FACTORS,
     )
 
 
@@ -75,7 +85,7 @@ def _open(path: Path) -> Items:
     return array_items(
         shape[0],
         lambda start: _rows(path, shape[0], start),
-        lambda kept: Annotations(factors=factors[kept], factor_names=FACTORS),
+        lambda kept: Annotations(factors=factors[kept], factor_names=NAMES),
     )
 
 

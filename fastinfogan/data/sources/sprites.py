@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from fastinfogan.data.dataset import Dataset, LoadRequest
+from fastinfogan.data.factors import Factor
 from fastinfogan.data.images import ImageData
 from fastinfogan.errors import UserError
 
@@ -21,7 +22,14 @@ RADII = (6.0, 8.0, 10.0, 12.0)  # pixels from the centre to the farthest point
 ROTATIONS = 8  # over 90 degrees, which is what a square takes to look the same again
 POSITIONS = 8  # along either axis
 SHADES = (85, 170, 255)
-FACTORS = ("shape", "scale", "rotation", "x", "y", "shade")
+FACTORS = (
+    Factor("shape"),
+    Factor("scale", "ordered"),
+    Factor("rotation", "ordered"),  # only a square has come round after 90 degrees
+    Factor("x", "ordered"),
+    Factor("y", "ordered"),
+    Factor("shade", "ordered"),
+)
 SIZES = (len(SHAPES), len(RADII), ROTATIONS, POSITIONS, POSITIONS, len(SHADES))
 TILE = 26  # holds the largest shape, turned in any way
 POINTS = 4  # along either axis of a pixel
@@ -57,7 +65,7 @@ def load_sprites(request: LoadRequest) -> ImageData:
         labels=factors[:, 0].copy(),
         label_names=SHAPES,
         factors=factors,
-        factor_names=FACTORS,
+        factor_rows=FACTORS,
     )
 
 
