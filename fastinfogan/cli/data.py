@@ -25,7 +25,7 @@ class Datasets:
 
         for name, dataset in DATASETS.items():
             ready, detail = dataset_status(name, self.data_dir)
-            first = f"{name:<15}{'ready' if ready else 'needs files':<13}"
+            first = f"{name:<16}{'ready' if ready else 'needs files':<13}"
             print(_indented(dataset.summary, first))
             print(_indented(printable(detail), " " * len(first)))
         return 0
