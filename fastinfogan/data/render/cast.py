@@ -1,67 +1,29 @@
 """Rays cast at scenes of solids: grey images, antialiased, lit by one lamp.
 
 A pixel is the mean of ``SAMPLES`` x ``SAMPLES`` rays. The picture is cut into tiles, and a tile's
-rays meet only the solids whose outline may reach into it. A ray is eye + t (forward + u right + v
-up), so that t is a depth; mapped back to where a solid is a unit one, it stays a ray with the same t,
-and where it enters is a line of arithmetic. Each step is one of +, -, *, /, sqrt or a comparison,
-which every processor rounds alike: so the images don't depend on device, threads or blocks.
+rays meet only the solids whose outline may reach into it. Each step is one of +, -, *, /, sqrt and
+comparisons, which every processor rounds alike: so an image doesn't depend on device, threads or
+what is rendered with it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from fastinfogan.data.render.solids import KINDS, Cameras, Scenes, dot, inverse
+from fastinfogan.data.render.sight import Sight, outlines, sight
+from fastinfogan.data.render.solids import KINDS, Cameras, Scenes
 from fastinfogan.device import pick_device
 
 SAMPLES = 3  # along either axis of a pixel
 TILE = 8  # pixels a side
+SIDE = TILE * SAMPLES  # rays along a tile's side
 FAR = 1e9  # the depth of the background
-SLACK = 1e-6  # of the picture's half: what rounding may move an outline by
-
-
-class _Pairs(NamedTuple):
-    """Tiles and solids that may be seen in them, no tile twice.
-
-    Attributes:
-        tiles: int64 (T,), numbers of tiles.
-        solids: int64 (T,), numbers of solids.
-    """
-
-    tiles: Tensor
-    solids: Tensor
-
-
-class _Numbers(NamedTuple):
-    """What each of n solids is in the sight of its camera, float32.
-
-    Attributes:
-        depths: (n,), t at the plane through the solid's centre.
-        starts, starts_u, starts_v: (n, 3): a ray's point at that depth is start + u start_u +
-            v start_v, in the unit solid's space.
-        ways, ways_u, ways_v: likewise, its direction.
-        greys: (n, 3), of the face seen along each axis, lit.
-        lit: (n, 3): the lamp's light on a normal n of the unit solid is n . lit / |n| in space.
-        metric: (n, 6), xx, yy, zz, xy, yz, zx: the squared length of a normal from the unit solid.
-        dim: (n,), the light where the lamp doesn't reach.
-    """
-
-    depths: Tensor
-    starts: Tensor
-    starts_u: Tensor
-    starts_v: Tensor
-    ways: Tensor
-    ways_u: Tensor
-    ways_v: Tensor
-    greys: Tensor
-    lit: Tensor
-    metric: Tensor
-    dim: Tensor
+TILES_AT_ONCE = 200  # on a CPU, so that their rays stay in its cache
 
 
 def render(
@@ -86,198 +48,138 @@ def render(
         device: where to compute; None: on the GPU, where there is one.
     """
     device = pick_device("auto") if device is None else device
-    numbers, boxes = _seen(scenes, cameras, lamps, ambient)
-    numbers = _Numbers(*(torch.from_numpy(np.float32(n)).to(device) for n in numbers))
+    numbers = [torch.from_numpy(np.float32(n)).to(device)
+               for n in sight(scenes, cameras, lamps, ambient)]  # fmt: skip
     across = size // TILE
-    side = TILE * SAMPLES
     places = (np.arange(size * SAMPLES) + 0.5) * 2 / (size * SAMPLES) - 1
-    at = torch.from_numpy(np.float32(places)).to(device).view(across, side)
-    total = len(scenes) * across * across
-    seen = torch.full((total, side, side), FAR, device=device)
-    light = torch.full((total, side, side), background, device=device)
-    for kind, pairs in _candidates(scenes.kinds, boxes, across, device):
-        enter = {"box": _enter_boxes, "cylinder": _enter_cylinders, "ellipsoid": _enter_ellipsoids}
-        row, column = pairs.tiles // across % across, pairs.tiles % across
-        mine = _Numbers(*(n[pairs.solids] for n in numbers))
-        depth, grey = enter[kind](mine, at[column][:, None], -at[row][:, :, None])
-        before = seen[pairs.tiles]
-        nearer = depth < before
-        seen[pairs.tiles] = torch.where(nearer, depth, before)
-        light[pairs.tiles] = torch.where(nearer, grey, light[pairs.tiles])
+    at = torch.from_numpy(np.float32(places)).to(device).view(across, SIDE)
+    tiles = len(scenes) * across * across
+    seen = torch.full((tiles, SIDE, SIDE), FAR, device=device)
+    light = torch.full((tiles, SIDE, SIDE), background, device=device)
+    most = tiles if device.type == "cuda" else TILES_AT_ONCE
+    for kind, pairs in _candidates(scenes.kinds, outlines(scenes, cameras), across):
+        for tile, solid in torch.from_numpy(pairs).to(device).split(most, 1):
+            row, column = tile // across % across, tile % across
+            rays = _Rays(Sight(*(n[solid] for n in numbers)), at[column][:, None],
+                         -at[row][:, :, None])  # fmt: skip
+            depth, grey = _ENTER[kind](rays)
+            before = seen[tile]
+            nearer = depth < before
+            seen[tile] = torch.where(nearer, depth, before)
+            light[tile] = torch.where(nearer, grey, light[tile])
     # Whole numbers: their sums are the same in any order.
-    levels = (light.clamp_(0, 1) * 255).round_().int()
+    levels = light.clamp_(0, 1).mul_(255).round_().int()
     pixels = levels.view(-1, TILE, SAMPLES, TILE, SAMPLES).sum((2, 4))
     pixels = (2 * pixels + SAMPLES**2) // (2 * SAMPLES**2)
     images = pixels.view(-1, across, across, TILE, TILE).transpose(2, 3)
     return images.reshape(-1, size, size).byte().cpu().numpy()
 
 
-def _seen(
-    scenes: Scenes, cameras: Cameras, lamps: np.ndarray, ambient: float
-) -> tuple[tuple[np.ndarray, ...], np.ndarray]:
-    """The arrays of ``_Numbers``, and each solid's outline's bounds: (N, P, 4), u from, to, v.
-
-    All in float64, with N and P flattened into one axis but in the bounds.
-    """
-    back = inverse(scenes.axes)  # (N, P, 3, 3): rows are what a point is multiplied by
-
-    def mapped(vectors: np.ndarray) -> np.ndarray:
-        return dot(back, vectors[..., None, :])
-
-    forwards, rights, ups = (v[:, None] for v in (cameras.forwards, cameras.rights, cameras.ups))
-    apart = scenes.centres - cameras.eyes[:, None]
-    depths = dot(apart, forwards)
-    starts = mapped(depths[..., None] * forwards - apart)
-    way, way_u, way_v = (
-        mapped(np.broadcast_to(v, apart.shape))
-        for v in (forwards, cameras.reach * rights, cameras.reach * ups)
-    )
-    deep = depths[..., None]
-    lengths = np.sqrt(dot(back, back))
-    # Of a box, the eye sees the face on its own side along each axis.
-    facing = np.sign(mapped(-apart))
-    # A unit solid's normal n has the light  own (ambient + (1 - ambient) max(0, n . lamp / |n|)).
-    lit = (1 - ambient) * scenes.greys[..., None] * dot(back, lamps[:, None, None])
-    dim = ambient * scenes.greys
-    greys = dim[..., None] + np.maximum(lit * facing / lengths, 0)
-    metric = np.stack(
-        [dot(back[..., i, :], back[..., j, :]) for i, j in
-         ((0, 0), (1, 1), (2, 2), (0, 1), (1, 2), (2, 0))], -1,
-    )  # fmt: skip
-    numbers = (
-        depths,
-        starts,
-        deep * way_u,
-        deep * way_v,
-        way,
-        way_u,
-        way_v,
-        greys,
-        lit,
-        metric,
-        dim,
-    )
-    flat = tuple(n.reshape(-1, *n.shape[2:]) for n in numbers)
-    return flat, _bounds(scenes, cameras, apart)
-
-
-def _bounds(scenes: Scenes, cameras: Cameras, apart: np.ndarray) -> np.ndarray:
-    """What holds each solid's outline: the projected corners of the box about it."""
-    bounds = np.empty((*apart.shape[:2], 4))
-    bounds[..., ::2], bounds[..., 1::2] = np.inf, -np.inf
-    for corner in np.ndindex(2, 2, 2):
-        signs = np.array(corner) * 2.0 - 1
-        point = apart + dot(scenes.axes, np.broadcast_to(signs, scenes.axes.shape))
-        depth = cameras.reach * dot(point, cameras.forwards[:, None])
-        for first, axis, sign in ((0, cameras.rights, 1), (2, cameras.ups, -1)):
-            at = sign * dot(point, axis[:, None]) / depth
-            bounds[..., first] = np.minimum(bounds[..., first], at - SLACK)
-            bounds[..., first + 1] = np.maximum(bounds[..., first + 1], at + SLACK)
-    return bounds
-
-
 def _candidates(
-    kinds: np.ndarray, bounds: np.ndarray, across: int, device: torch.device
-) -> Iterator[tuple[str, _Pairs]]:
-    """Every tile with every solid that may be seen in it, some at a time and of one kind."""
-    edges = np.clip((bounds + 1) / 2 * across, 0, across)
-    first, last = np.floor(edges[..., ::2]), np.ceil(edges[..., 1::2])  # of u, of v
-    tiles = np.arange(across)
-    inside = (tiles >= first[..., None]) & (tiles < last[..., None])  # (N, P, 2, across)
-    inside = inside[:, :, 1, :, None] & inside[:, :, 0, None, :]  # (N, P, rows, columns)
-    solids = np.arange(kinds.size).reshape(kinds.shape)
-    for number, kind in enumerate(KINDS):
-        here = (inside & (kinds == number)[..., None, None]).transpose(0, 2, 3, 1)
-        rank = here.cumsum(-1) * here  # 1 for the first solid of a tile, ...
-        for which in range(1, int(rank.max(initial=0)) + 1):
-            image, row, column, solid = np.nonzero(rank == which)
-            yield (
-                kind,
-                _Pairs(
-                    torch.from_numpy((image * across + row) * across + column).to(device),
-                    torch.from_numpy(solids[image, solid]).to(device),
-                ),
-            )
+    kinds: np.ndarray, bounds: np.ndarray, across: int
+) -> Iterator[tuple[str, np.ndarray]]:
+    """Every tile with every solid that may be seen in it: a kind, and int64 (2, T), their numbers.
 
-
-def _ray(numbers: _Numbers, axis: int, u: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-    """One coordinate of each ray's point at the centre's depth, and of its direction."""
-
-    def at(constant: Tensor, along_u: Tensor, along_v: Tensor) -> Tensor:
-        constant, along_u, along_v = (n[:, axis, None, None] for n in (constant, along_u, along_v))
-        return (constant + along_v * v) + along_u * u
-
-    return (
-        at(numbers.starts, numbers.starts_u, numbers.starts_v),
-        at(numbers.ways, numbers.ways_u, numbers.ways_v),
-    )
-
-
-def _column(values: Tensor) -> Tensor:
-    return values[:, None, None]
-
-
-def _enter_boxes(numbers: _Numbers, u: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-    """Where rays enter boxes, FAR where they don't, and the grey of the face: each (T, S, S).
-
-    Args:
-        numbers: of T boxes.
-        u: (T, 1, S).
-        v: (T, S, 1).
+    The solids at once are of one kind, and no tile is there twice.
     """
-    enter = leave = grey = None
-    for axis in range(3):
-        start, way = _ray(numbers, axis, u, v)
-        inverse = way.reciprocal_()
-        middle = start.mul_(inverse).neg_()
-        half = inverse.abs_()
-        near, far = middle - half, middle.add_(half)
-        face = _column(numbers.greys[:, axis])
-        if enter is None:
-            enter, leave, grey = near, far, face
-        else:
-            grey = torch.where(near > enter, face, grey)
-            enter, leave = torch.maximum(enter, near, out=near), torch.minimum(leave, far, out=far)
-    return torch.where(enter < leave, enter + _column(numbers.depths), FAR), grey
+    edges = np.clip((bounds + 1) / 2 * across, 0, across)
+    tiles = np.arange(across)
+    inside = tiles >= np.floor(edges[..., :1])  # (N, P, 2, across)
+    inside &= tiles < np.ceil(edges[..., 1:])
+    inside = inside[:, :, 1, :, None] & inside[:, :, 0, None]  # (N, P, rows, columns)
+    for number, kind in enumerate(KINDS):
+        here = inside & (kinds == number)[..., None, None]
+        rank = here.cumsum(1) * here  # 1 for the first solid of a tile, ...
+        for which in range(1, int(rank.max(initial=0)) + 1):
+            image, place, row, column = np.nonzero(rank == which)
+            tile = (image * across + row) * across + column
+            yield kind, np.stack([tile, image * kinds.shape[1] + place])
 
 
-def _lit(numbers: _Numbers, lamp: Tensor, squared: Tensor) -> Tensor:
-    """The light that round surfaces reflect, from n . lamp and n . n."""
-    return lamp.div_(squared.sqrt_()).clamp_(min=0).add_(_column(numbers.dim))
+@dataclass(frozen=True)
+class _Rays:
+    """T tiles' rays, each tile's with a solid.
+
+    Attributes:
+        solids: T of them, as tensors.
+        u: (T, 1, SIDE).
+        v: (T, SIDE, 1).
+    """
+
+    solids: Sight
+    u: Tensor
+    v: Tensor
+
+    def linear(self, factors: Tensor) -> Tensor:
+        """A linear polynomial (T, 3) at each ray."""
+        one, u, v = factors[:, :, None, None].unbind(1)
+        return (one + v * self.v) + u * self.u
+
+    def quadratic(self, factors: Tensor) -> Tensor:
+        """A quadratic polynomial (T, 6) at each ray."""
+        one, u, v, uu, uv, vv = factors[:, :, None, None].unbind(1)
+        slope = (u + uv * self.v) + uu * self.u
+        return slope.mul_(self.u).add_(one + (v + vv * self.v) * self.v)
+
+    def of(self, values: Tensor) -> Tensor:
+        """A number for each solid, to go with what is there for each ray."""
+        return values[:, None, None]
+
+    def between_faces(self, axis: int) -> tuple[Tensor, Tensor]:
+        """Where the rays come between the two faces across an axis, and where they leave."""
+        start, way = (self.linear(self.solids.lines[:, axis, part]) for part in range(2))
+        half = way.reciprocal_()
+        middle = start.mul_(half).neg_()
+        half = half.abs_()
+        return middle - half, middle.add_(half)
+
+    def round(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Where the rays enter what is round, whether they do, and the way through, halved."""
+        a, b, c = (self.quadratic(self.solids.curves[:, which]) for which in range(3))
+        inside = (b * b).sub_(c.mul_(a))
+        hit = inside > 0
+        half = inside.clamp_(min=0).sqrt_().div_(a)
+        return b.div_(a).neg_().sub_(half), hit, half
+
+    def round_light(self, at: Tensor) -> Tensor:
+        """The light on what is round, where the rays are at ``at``."""
+        start, both, way = (self.quadratic(self.solids.curves[:, 3 + w]) for w in range(3))
+        squared = way.mul_(at).add_(both.mul_(2)).mul_(at).add_(start)
+        lamp, lamp_way = (self.linear(self.solids.lamp[:, part]) for part in range(2))
+        lamp = lamp_way.mul_(at).add_(lamp)
+        return lamp.div_(squared.sqrt_()).clamp_(min=0).add_(self.of(self.solids.dim))
+
+    def found(self, at: Tensor, hit: Tensor) -> Tensor:
+        """Depths, FAR where a ray misses its solid."""
+        return torch.where(hit, at + self.of(self.solids.depth), FAR)
 
 
-def _enter_ellipsoids(numbers: _Numbers, u: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-    """As ``_enter_boxes``."""
-    rays = [_ray(numbers, axis, u, v) for axis in range(3)]
-    a, b, c = (sum(x * y for x, y in pairs) for pairs in (
-        [(way, way) for _, way in rays], rays, [(start, start) for start, _ in rays],
-    ))  # fmt: skip
-    inside = b * b - a * (c - 1)
-    t = (-b - inside.clamp(min=0).sqrt_()) / a
-    x, y, z = (start.add_(way.mul_(t)) for start, way in rays)
-    lamp = sum(_column(numbers.lit[:, i]) * p for i, p in enumerate((x, y, z)))
-    xx, yy, zz, xy, yz, zx = (_column(numbers.metric[:, i]) for i in range(6))
-    squared = x * (xx * x + 2 * xy * y) + y * (yy * y + 2 * yz * z) + z * (zz * z + 2 * zx * x)
-    t = t.add_(_column(numbers.depths))
-    return torch.where(inside > 0, t, FAR), _lit(numbers, lamp, squared)
+def _enter_box(rays: _Rays) -> tuple[Tensor, Tensor]:
+    """The depth where each ray enters its box, FAR if it doesn't, and the light there."""
+    enter, leave = rays.between_faces(0)
+    light = rays.of(rays.solids.faces[:, 0])
+    for axis in (1, 2):
+        near, far = rays.between_faces(axis)
+        light = torch.where(near > enter, rays.of(rays.solids.faces[:, axis]), light)
+        torch.maximum(enter, near, out=enter)
+        torch.minimum(leave, far, out=leave)
+    return rays.found(enter, enter < leave), light
 
 
-def _enter_cylinders(numbers: _Numbers, u: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-    """As ``_enter_boxes``."""
-    (x, x_way), (y, y_way), (z, z_way) = (_ray(numbers, axis, u, v) for axis in range(3))
-    a = x_way * x_way + z_way * z_way
-    b = x * x_way + z * z_way
-    inside = b * b - a * (x * x + z * z - 1)
-    root = inside.clamp(min=0).sqrt_()
-    round_near, round_far = (-b - root) / a, (root - b) / a
-    inverse = y_way.reciprocal_()
-    middle, half = -(y * inverse), inverse.abs()
-    flat_near, flat_far = middle - half, middle + half
-    enter = torch.maximum(round_near, flat_near)
-    hit = (inside > 0) & (enter < torch.minimum(round_far, flat_far))
-    x, z = x.add_(x_way.mul_(enter)), z.add_(z_way.mul_(enter))
-    lamp = _column(numbers.lit[:, 0]) * x + _column(numbers.lit[:, 2]) * z
-    xx, _, zz, _, _, zx = (_column(numbers.metric[:, i]) for i in range(6))
-    side = _lit(numbers, lamp, x * (xx * x + 2 * zx * z) + z * z * zz)
-    grey = torch.where(flat_near > round_near, _column(numbers.greys[:, 1]), side)
-    return torch.where(hit, enter + _column(numbers.depths), FAR), grey
+def _enter_cylinder(rays: _Rays) -> tuple[Tensor, Tensor]:
+    """As ``_enter_box``."""
+    side, hit, half = rays.round()
+    near, far = rays.between_faces(1)
+    enter = torch.maximum(side, near)
+    hit &= enter < torch.minimum(half.mul_(2).add_(side), far)
+    top = rays.of(rays.solids.faces[:, 1])
+    return rays.found(enter, hit), torch.where(near > side, top, rays.round_light(side))
+
+
+def _enter_ellipsoid(rays: _Rays) -> tuple[Tensor, Tensor]:
+    """As ``_enter_box``."""
+    at, hit, _ = rays.round()
+    return rays.found(at, hit), rays.round_light(at)
+
+
+_ENTER = {"box": _enter_box, "cylinder": _enter_cylinder, "ellipsoid": _enter_ellipsoid}

@@ -86,7 +86,7 @@ def design(number: int) -> Design:
         bars=4 + one_of(range(4)),
         cushion=draw() < 0.4,
         stretchers=draw() < 0.5,
-        wood=between(0.25, 0.65),
+        wood=between(0.3, 0.7),
         cloth=between(0.25, 0.8),
     )
 

@@ -42,39 +42,36 @@ def head(identity: int) -> list[Solid]:
         return max(egg.front(x, y) for egg in (skull, face))
 
     mouth, tip = eyes_high - nose_long - 0.24, eyes_high - nose_long
-    lip, brow = front(0, mouth), eyes_high + brow_high
+    brow = eyes_high + brow_high
+    lip, nostrils, cheeks = front(0, mouth), front(0, tip), front(0.25, -0.24) - 0.275
+    eyes, brows = front(eyes_apart, eyes_high), front(eyes_apart * 1.05, brow)
     solids = [
         skull.solid(skin),
         face.solid(skin),
-        _solid("ellipsoid", (0, -0.14 - long, 0.28), (chin, 0.2, 0.3), skin),
-        _solid("ellipsoid", (0, mouth, lip - 0.2), (mouth_wide + 0.1, 0.24, 0.24), skin),
-        _nose((eyes_high + 0.08, front(0, eyes_high) - 0.06), (tip, front(0, tip) + nose_out - 0.08),
+        _egg((0, -0.14 - long, 0.28), (chin, 0.2, 0.3), skin),
+        _egg((0, mouth, lip - 0.2), (mouth_wide + 0.1, 0.24, 0.24), skin),
+        _nose((eyes_high + 0.08, front(0, eyes_high) - 0.06), (tip, nostrils + nose_out - 0.08),
               nose_wide * 0.8, skin),
-        _solid("ellipsoid", (0, tip, front(0, tip)), (nose_wide * 1.3, 0.085, 0.12), skin),
-        _solid("ellipsoid", (0, mouth + lips * 0.8, lip), (mouth_wide, lips, 0.07), 0.55 * skin),
-        _solid("ellipsoid", (0, mouth - lips * 0.9, lip), (0.85 * mouth_wide, lips, 0.07), 0.6 * skin),
+        _egg((0, tip, nostrils), (nose_wide * 1.3, 0.085, 0.12), skin),
+        _egg((0, mouth + lips * 0.8, lip), (mouth_wide, lips, 0.07), 0.55 * skin),
+        _egg((0, mouth - lips * 0.9, lip), (0.85 * mouth_wide, lips, 0.07), 0.6 * skin),
         _solid("box", (0, mouth, lip), (mouth_wide * 0.85, 0.014, 0.065), 0.1),
         _solid("cylinder", (0, -1.3, -0.2), (0.42, 0.6, 0.42), 0.95 * skin),
     ]  # fmt: skip
     for side in SIDES:
         x = side * eyes_apart
-        eye_out = front(x, eyes_high)
         solids += [
-            _solid("ellipsoid", (side * 0.26, -0.24, front(0.26, -0.24) - 0.25),
-                   (cheek + 0.04, cheek, 0.29), skin),
-            _solid("ellipsoid", (side * 0.73, 0.0, -0.12), (0.09, ear, 0.15), 0.9 * skin),
-            _solid("ellipsoid", (x, eyes_high, eye_out - 0.07), (eye, eye * 0.62, 0.12), 0.95),
-            _solid("ellipsoid", (x, eyes_high, eye_out), (0.062, 0.07, 0.07), 0.05),
-            _solid("ellipsoid", (x * 1.05, brow, front(x * 1.05, brow) - 0.06),
-                   (0.18, brow_thick, 0.1), hair),
-        ]  # fmt: skip
+            _egg((side * 0.25, -0.24, cheeks), (cheek, cheek * 0.9, 0.29), skin),
+            _egg((side * 0.73, 0.0, -0.12), (0.09, ear, 0.15), 0.9 * skin),
+            _egg((x, eyes_high, eyes - 0.07), (eye, eye * 0.62, 0.12), 0.95),
+            _egg((x, eyes_high, eyes), (0.062, 0.07, 0.07), 0.05),
+            _egg((x * 1.05, brow, brows - 0.06), (0.18, brow_thick, 0.1), hair),
+        ]
     if not bald:
         full = (0.76 + hair_full, 0.74 + hair_full, 0.84 + hair_full)
-        solids.append(_solid("ellipsoid", (0, 0.12 + hairline * 0.6, -0.3), full, hair))
+        solids.append(_egg((0, 0.12 + hairline * 0.6, -0.3), full, hair))
         if hair_long:
-            solids.append(
-                _solid("ellipsoid", (0, -0.35, -0.5), (0.78 + hair_full, 0.95, 0.5), hair)
-            )
+            solids.append(_egg((0, -0.35, -0.5), (0.78 + hair_full, 0.95, 0.5), hair))
     return solids
 
 
@@ -98,11 +95,15 @@ class _Egg(NamedTuple):
         return self.z + self.deep * math.sqrt(max(left, 0.0))
 
     def solid(self, grey: float) -> Solid:
-        return _solid("ellipsoid", (0, self.y, self.z), (self.wide, self.high, self.deep), grey)
+        return _egg((0, self.y, self.z), (self.wide, self.high, self.deep), grey)
 
 
 def _solid(kind: Kind, centre: tuple, halves: tuple, grey: float) -> Solid:
     return Solid(kind, np.array(centre, float), np.diag(halves).astype(float), grey)
+
+
+def _egg(centre: tuple, halves: tuple, grey: float) -> Solid:
+    return _solid("ellipsoid", centre, halves, grey)
 
 
 def _nose(top: tuple, tip: tuple, wide: float, grey: float) -> Solid:

@@ -1,6 +1,6 @@
 """Solids, cameras and lamps: what is in a scene, in numbers of the host.
 
-Space: x to the right, y up, z towards the viewer, whom a thing at azimuth 0 faces. All is float64 and
+Space: x to the right, y up, z towards a viewer whom a thing at azimuth 0 faces. All is float64 and
 elementwise, in an order that doesn't depend on how many scenes there are, so that a scene's numbers
 are the same in whatever company it is computed.
 """

@@ -20,7 +20,7 @@ from fastinfogan.data.render.source import rendered_source
 VERSION = 1  # of the images
 SIDE, WHITE, AMBIENT = 64, 1.0, 0.35
 MODELS, AZIMUTHS, ELEVATIONS = 500, 31, (20, 30)
-DISTANCE, REACH = 5.0, 0.21  # of the camera; what a picture shows of a plane at distance 1
+DISTANCE, REACH = 5.0, 0.2225  # of the camera; what a picture shows of a plane at distance 1
 LAMP = 35.0  # degrees above the camera
 FACTORS = (
     Factor("model"),
