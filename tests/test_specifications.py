@@ -49,7 +49,8 @@ def places(tmp_path, monkeypatch, small_run):
     monkeypatch.setattr(Training, "run", first_iteration)
     monkeypatch.setattr("webbrowser.open", lambda url: True)
     monkeypatch.setattr("fastinfogan.study.jobs.run_seeds", lambda *args: ([], None))
-    for name in ("mnist", "fashion-mnist", "sprites"):  # no downloads, and no rendering
+    # No downloads, and no rendering.
+    for name in ("mnist", "fashion-mnist", "sprites", "rendered-faces", "rendered-chairs"):
         monkeypatch.setitem(DATASETS, name, DATASETS["folder"])
     with few_digits():
         monkeypatch.setitem(DATASETS, "digits", DATASETS["few-digits"])

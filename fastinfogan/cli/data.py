@@ -24,7 +24,7 @@ class Datasets:
 
         for name, dataset in DATASETS.items():
             ready, detail = dataset_status(name, self.data_dir)
-            head = f"{name:<14} {'ready' if ready else 'needs files':<11} "
+            head = f"{name:<16} {'ready' if ready else 'needs files':<11} "
             print(*entry(head, [dataset.summary, printable(detail)]), sep="\n")
         return 0
 

@@ -16,6 +16,8 @@ from fastinfogan.data.sources.dsprites import DSPRITES
 from fastinfogan.data.sources.faces import FACES
 from fastinfogan.data.sources.folder import FOLDER
 from fastinfogan.data.sources.idx import FASHION_MNIST, MNIST
+from fastinfogan.data.sources.rendered_chairs import RENDERED_CHAIRS
+from fastinfogan.data.sources.rendered_faces import RENDERED_FACES
 from fastinfogan.data.sources.sprites import SPRITES
 from fastinfogan.data.sources.svhn import SVHN
 from fastinfogan.data.sources.webdataset import WEBDATASET
@@ -27,8 +29,8 @@ from fastinfogan.tell import Tell, on_stderr
 DATASETS: dict[str, Dataset] = {
     dataset.name: dataset
     for dataset in (
-        DIGITS, MNIST, FASHION_MNIST, SPRITES, SVHN, CELEBA, FACES, CHAIRS, DSPRITES, FOLDER,
-        WEBDATASET,
+        DIGITS, MNIST, FASHION_MNIST, SPRITES, RENDERED_FACES, RENDERED_CHAIRS, SVHN, CELEBA,
+        FACES, CHAIRS, DSPRITES, FOLDER, WEBDATASET,
     )
 }  # fmt: skip
 _ALSO_CALLED = {

@@ -101,7 +101,9 @@ def describe(ingested: Ingested) -> str:
     """What there is, where, and which files are not in it: lines for the user."""
     manifest, seconds = ingested.manifest, ingested.seconds
     count, *shape = manifest["shape"]
-    how = "found" if seconds is None else f"ingested in {seconds:.1f} s ({manifest['decoder']})"
+    how = "found" if seconds is None else f"ingested in {seconds:.1f} s"
+    if seconds is not None and manifest["preprocessing"]:  # else there was nothing to decode
+        how += f" ({manifest['decoder']})"
     lines = [
         f"{manifest['dataset']}, {manifest['split']}: {counted(count, 'image')} of "
         f"{'x'.join(map(str, shape))}, {how}",
