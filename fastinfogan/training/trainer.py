@@ -25,7 +25,8 @@ from fastinfogan.results.changes import save_changes
 from fastinfogan.results.eval_mode import in_eval_mode
 from fastinfogan.results.evaluate import clusterings
 from fastinfogan.results.grid import save_pngs
-from fastinfogan.results.run import Run, read_config
+from fastinfogan.results.run import Run
+from fastinfogan.results.run_config import read_config
 from fastinfogan.tell import lasting_output, on_stderr
 from fastinfogan.training.average import Average
 from fastinfogan.training.checkpoint import (
