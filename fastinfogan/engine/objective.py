@@ -96,9 +96,13 @@ def judge(
         look_at_real: let Q look at the real images as well, without a trace in the running
             statistics.
     """
-    features = d.features(images, groups)
     fake = images.chunk(groups)[-1]
-    logits, features_fake = d.logits_and_tail(features, len(fake))
+    if d.q_trunk is None:
+        features = d.features(images, groups)
+        logits, features_fake = d.logits_and_tail(features, len(fake))
+    else:  # Q reads the images, and nobody but D its trunk's output
+        features, features_fake = images, fake
+        logits = d.judged(images, groups)
     if not informed:
         fake, features_fake = fake.detach(), features_fake.detach()
     q_params = d.q_params(fake, features_fake)

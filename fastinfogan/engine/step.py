@@ -65,6 +65,7 @@ class FastEngine:
         betas = (optim.beta1, optim.beta2)
         self.adam_d = optimizer(self.discriminator, optim.lr_d, betas, plan.half)
         self.adam_g = optimizer(self.generator, optim.lr_g, betas, plan.half)
+        self._frozen = frozen(self.adam_d.compute)
         self.loss_scale = LossScale(device) if plan.half == torch.float16 else None
         one = torch.ones((), device=device, dtype=dtype)
         self._weight = torch.full_like(one, optim.consistency)
@@ -130,7 +131,7 @@ class FastEngine:
             _add(self.adam_d.trained, agreed.result()[1])
         self.adam_d.step(self.loss_scale)
 
-        with frozen(d):
+        with self._frozen:
             if objective.informed:
                 view = self._judge(d, fake_g.result(), 1, True)
             else:
