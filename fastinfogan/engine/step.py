@@ -8,7 +8,9 @@ import torch
 from torch import Tensor
 
 from fastinfogan.config import TrainConfig
+from fastinfogan.engine import objective as objectives
 from fastinfogan.engine.beside import Beside
+from fastinfogan.engine.by_hand import Trio, trio_of
 from fastinfogan.engine.flat import FlatAdam
 from fastinfogan.engine.loss_scale import LossScale
 from fastinfogan.engine.objective import Objective, View, judge, look
@@ -75,6 +77,9 @@ class FastEngine:
         self._d_apart = self.adam_d.apart() if optim.consistency > 0 else None
         alternating = optim.update == "alternating"
         self.step = self._alternating if alternating else self._simultaneous
+        self._trio = None
+        if judge is objectives.judge and not plan.compile:
+            self._trio = trio_of(config, self.adam_g.compute, self.adam_d.compute)
         # Float16's last gradient decides whether there is an update, and simultaneous ones have all
         # their gradients at once.
         self._updates_early = alternating and self.loss_scale is None
@@ -115,6 +120,8 @@ class FastEngine:
 
     def _alternating(self, batch: Batch) -> Losses:
         """D and Q learn from one draw of codes, then G from another."""
+        if self._trio is not None and self._trio.runs():
+            return self._alternating_by_hand(batch, self._trio)
         objective, d = self.objective, self.adam_d.compute
         with torch.no_grad():
             fake = self._fake(batch.inputs_d, batch)
@@ -141,6 +148,35 @@ class FastEngine:
             _backward(total, self._seed)
         self._last_update(self.adam_g)
         return self._report(terms, terms_g, agreed)
+
+    def _alternating_by_hand(self, batch: Batch, trio: Trio) -> Losses:
+        """The same for networks that are fully connected throughout, and small."""
+        objective, g, d, q = self.objective, trio.g, trio.d, trio.q
+        with torch.no_grad():
+            fake, _ = g.forward(batch.inputs_d.latents)
+            logits, kept_d = d.forward(torch.cat([batch.real, fake]))
+            q_params, kept_q = q.forward(fake)
+        view = View(logits.squeeze(1).requires_grad_(), q_params.requires_grad_())
+        total, terms = objective.d_loss(view, batch.inputs_d.values, self._seed)
+        self.adam_d.zero_grad()
+        _backward(total, self._seed)
+        d.backward(kept_d, view.logits.grad.unsqueeze(1), wants_x=False, learns=True)
+        q.backward(kept_q, view.q_params.grad, wants_x=False, learns=True)
+        self.adam_d.step()
+
+        with torch.no_grad():
+            fake, kept_g = g.forward(batch.inputs_g.latents)
+            logits, kept_d = d.forward(fake)
+            q_params, kept_q = q.forward(fake)
+        view = View(logits.squeeze(1).requires_grad_(), q_params.requires_grad_())
+        total, terms_g = objective.g_loss(view, batch.inputs_g.values, self._seed)
+        self.adam_g.zero_grad()
+        _backward(total, self._seed)
+        gradient = d.backward(kept_d, view.logits.grad.unsqueeze(1), wants_x=True, learns=False)
+        gradient += q.backward(kept_q, view.q_params.grad, wants_x=True, learns=False)
+        g.backward(kept_g, gradient, wants_x=False, learns=True)
+        self._last_update(self.adam_g)
+        return self._report(terms, terms_g, None)
 
     def _simultaneous(self, batch: Batch) -> Losses:
         """One draw of codes and one pass through D serve both updates."""

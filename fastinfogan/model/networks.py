@@ -49,7 +49,7 @@ class Block(nn.Module):
         """``statistics``: let the running ones learn from the batch, if the network is learning."""
         row = self.row
         if row.kind == "fc":
-            x = linear(_flattened(x), self.op.weight, self.op.bias)
+            x = linear(flattened(x), self.op.weight, self.op.bias)
         else:
             # What has no batchnorm behind it leaves the convolution with its activation.
             follows = 1.0 if row.norm else _SLOPES.get(row.activation, row.activation)
@@ -84,7 +84,7 @@ class Block(nn.Module):
         return torch.sigmoid_(x) if activation == "sigmoid" else torch.tanh_(x)
 
 
-def _flattened(x: Tensor) -> Tensor:
+def flattened(x: Tensor) -> Tensor:
     """Rows of features; of maps in memory order (height, width, channel): a view, not a copy."""
     return x if x.dim() == 2 else x.permute(0, 2, 3, 1).flatten(1)
 
@@ -96,17 +96,18 @@ class Dense:
     """
 
     def __init__(self, blocks: list[Block]) -> None:
-        self._blocks = blocks
+        self.blocks = blocks
+        names = [block.row.activation for block in blocks]
+        self.activations = [_SLOPES.get(name, name) for name in names]
 
     def __call__(self, x: Tensor, groups: int = 1, statistics: bool = True) -> Tensor:
-        maps = [block.op for block in self._blocks]
-        x = dense(
-            _flattened(x),
-            [m.weight for m in maps],
-            [m.bias for m in maps],
-            [_SLOPES.get(name, name) for name in (b.row.activation for b in self._blocks)],
-        )
-        return _shaped(x, self._blocks[-1].row)
+        maps = [block.op for block in self.blocks]
+        weights, biases = [m.weight for m in maps], [m.bias for m in maps]
+        return self.shaped(dense(flattened(x), weights, biases, self.activations))
+
+    def shaped(self, x: Tensor) -> Tensor:
+        """Rows of features as the last block hands them on."""
+        return _shaped(x, self.blocks[-1].row)
 
 
 def _shaped(x: Tensor, row: Layer) -> Tensor:
@@ -158,11 +159,11 @@ class Generator(nn.Module):
     def __init__(self, architecture: Architecture, spec: LatentSpec) -> None:
         super().__init__()
         self.layers = _stack(architecture.rows(spec)["generator"])
-        self._parts = _parts(self.layers)
+        self.parts = _parts(self.layers)
         self.to(memory_format=torch.channels_last)
 
     def forward(self, latents: Tensor) -> Tensor:
-        return _through(self._parts, latents, 1, True)
+        return _through(self.parts, latents, 1, True)
 
 
 class Discriminator(nn.Module):
@@ -181,8 +182,8 @@ class Discriminator(nn.Module):
         self.q_trunk = _stack(rows["trunk"]) if separate_q else None
         self.q_head = _stack(rows["q_head"])
         self._trunk = _parts(self.trunk)
-        self._d = _parts(self.trunk, self.d_head)
-        self._q = _parts(self.q_head) if not separate_q else _parts(self.q_trunk, self.q_head)
+        self.d_parts = _parts(self.trunk, self.d_head)
+        self.q_parts = _parts(self.q_head) if not separate_q else _parts(self.q_trunk, self.q_head)
         self.to(memory_format=torch.channels_last)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
@@ -205,7 +206,7 @@ class Discriminator(nn.Module):
         Args:
             images, groups: see ``features``.
         """
-        return _through(self._d, images, groups, True).squeeze(1)
+        return _through(self.d_parts, images, groups, True).squeeze(1)
 
     def logits(self, features: Tensor) -> Tensor:
         """D's logit per image, (B,): positive means real."""
@@ -217,7 +218,7 @@ class Discriminator(nn.Module):
         Read from here, what goes back to the features costs no launch beside the head's own.
         """
         head = self.d_head[0].op
-        logits, tail = linear_and_tail(_flattened(features), head.weight, head.bias, rows)
+        logits, tail = linear_and_tail(flattened(features), head.weight, head.bias, rows)
         if features.dim() == 4:
             _, channels, height, width = features.shape
             tail = tail.view(rows, height, width, channels).permute(0, 3, 1, 2)
@@ -231,7 +232,7 @@ class Discriminator(nn.Module):
     def q_params(self, images: Tensor, features: Tensor, statistics: bool = True) -> Tensor:
         """Q's output, from D's features or, with a trunk of its own, from the images."""
         x = features if self.q_trunk is None else images
-        return _through(self._q, x, 1, statistics)
+        return _through(self.q_parts, x, 1, statistics)
 
 
 class frozen:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import functools
 from array import array
 from collections.abc import Sequence
+from itertools import pairwise
 
+import torch
 from torch import Tensor
 
 from fastinfogan.kernels.dense.layout import empty_gradients, empty_results, padded
@@ -23,15 +25,15 @@ def dense_forward(
     slopes: Sequence[float],
 ) -> list[Tensor]:
     """The output, then the hidden maps."""
-    y, *hidden = results = empty_results(x, weights, biases, kinds, slopes)
-    arrays = _constants(x.shape[1], tuple(map(len, weights)), tuple(kinds), tuple(slopes))
-    lists = [_addresses(tensors) for tensors in (weights, biases, hidden)]
+    results = empty_results(x, weights, biases, kinds, slopes)
+    shape, constants = _shape(x, weights, kinds, slopes)
+    lists = [_addresses(tensors) for tensors in (weights, biases, results[1:])]
     NATIVE.dense_forward(
-        *_shape(x, weights),
-        *map(_place, arrays),
+        *shape,
+        *map(_place, constants),
         x.data_ptr(),
         *map(_place, lists),
-        y.data_ptr(),
+        results[0].data_ptr(),
     )
     return results
 
@@ -52,15 +54,15 @@ def dense_backward(
     gradients = empty_gradients(
         dy, x, results, weights, biased, kinds, slopes, wants_x, wants_parameters
     )
-    arrays = _constants(x.shape[1], tuple(map(len, weights)), tuple(kinds), tuple(slopes))
+    shape, constants = _shape(x, weights, kinds, slopes)
     own = iter(gradients[wants_x:])
     dweights = [next(own) for _ in weights if wants_parameters]
     dbiases = [next(own) if has else None for has in biased if wants_parameters]
     lists = [_addresses(tensors) for tensors in (weights, hidden, dweights, dbiases)]
     places = [_place(numbers) for numbers in lists]
     NATIVE.dense_backward(
-        *_shape(x, weights),
-        *map(_place, arrays),
+        *shape,
+        *map(_place, constants),
         dy.data_ptr(),
         x.data_ptr(),
         y.data_ptr(),
@@ -72,19 +74,28 @@ def dense_backward(
     return gradients
 
 
-def _shape(x: Tensor, weights: Sequence[Tensor]) -> tuple[int, int, int, int, bool]:
-    rows = x.shape[0]
-    products = rows * sum(weight.numel() for weight in weights)
-    threads = products >= WORTH_THREADS
-    return NATIVE_DTYPES[x.dtype], rows, padded(rows, x.dtype), len(weights), threads
+_Shape = tuple[int, int, int, int, bool]  # the kernel's DenseShape
+
+
+def _shape(
+    x: Tensor, weights: Sequence[Tensor], kinds: Sequence[int], slopes: Sequence[float]
+) -> tuple[_Shape, tuple[array, array, array]]:
+    sizes = x.shape[1], *[weight.shape[0] for weight in weights]
+    return _constants(x.dtype, x.shape[0], sizes, tuple(kinds), tuple(slopes))
 
 
 @functools.lru_cache
 def _constants(
-    inputs: int, outputs: tuple[int, ...], kinds: tuple[int, ...], slopes: tuple[float, ...]
-) -> tuple[array, array, array]:
-    """Sizes of all maps, activations and slopes, where a kernel reads them."""
-    return array("q", (inputs, *outputs)), array("q", kinds), array("d", slopes)
+    dtype: torch.dtype,
+    rows: int,
+    sizes: tuple[int, ...],
+    kinds: tuple[int, ...],
+    slopes: tuple[float, ...],
+) -> tuple[_Shape, tuple[array, array, array]]:
+    """The shape; sizes of all maps, activations and slopes, where a kernel reads them."""
+    threads = rows * sum(a * b for a, b in pairwise(sizes)) >= WORTH_THREADS
+    shape = NATIVE_DTYPES[dtype], rows, padded(rows, dtype), len(kinds), threads
+    return shape, (array("q", sizes), array("q", kinds), array("d", slopes))
 
 
 def _addresses(tensors: Sequence[Tensor | None]) -> array:
