@@ -5,14 +5,16 @@ from __future__ import annotations
 from torch import Tensor
 
 from fastinfogan.config import TrainConfig
-from fastinfogan.kernels.dense import Kept, by_hand, gradients
 from fastinfogan.kernels.dense.layout import DTYPES, fits, numbered
+from fastinfogan.kernels.dense.prepared import Prepared
 from fastinfogan.kernels.dispatch import choose
 from fastinfogan.model.networks import Dense, Discriminator, Generator, flattened
 
 
 class Passes:
     """A network that is one ``Dense``, forward and backward.
+
+    What a pass returns lasts until the network's next one with as many images.
 
     Args:
         dense: its layers.
@@ -24,20 +26,29 @@ class Passes:
         self.weights, self._biases = [m.weight for m in maps], [m.bias for m in maps]
         self._parameters = self.weights + [bias for bias in self._biases if bias is not None]
         self.kinds, self._slopes = zip(*map(numbered, dense.activations), strict=True)
+        self._prepared: dict[int, Prepared] = {}
+        self._last: Prepared | None = None
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Kept]:
-        """What comes out, and what ``backward`` needs of this call."""
-        x = flattened(x).contiguous()
-        y, kept = by_hand(x, self.weights, self._biases, self.kinds, self._slopes)
-        return self._shaped(y), kept
+    def forward(self, x: Tensor) -> Tensor:
+        """What comes out."""
+        x, rows = flattened(x).contiguous(), x.shape[0]
+        if rows not in self._prepared:
+            self._prepared[rows] = Prepared(
+                rows, self.weights, self._biases, self.kinds, self._slopes
+            )
+        self._last = self._prepared[rows]
+        return self._shaped(self._last.forward(x))
 
-    def backward(self, kept: Kept, dy: Tensor, wants_x: bool, learns: bool) -> Tensor | None:
-        """The gradient of what went in, as rows, if wanted; if it learns, parameters get theirs."""
-        found = gradients(kept, flattened(dy).contiguous(), wants_x, learns)
+    def backward(self, dy: Tensor, wants_x: bool, learns: bool) -> Tensor | None:
+        """Of the last pass: the gradient of what went in, as rows, if wanted.
+
+        If the network learns, its parameters get theirs.
+        """
+        dx = self._last.backward(flattened(dy).contiguous(), wants_x, learns)
         if learns:
-            for parameter, gradient in zip(self._parameters, found[wants_x:], strict=True):
+            for parameter, gradient in zip(self._parameters, self._last.gradients, strict=True):
                 parameter.grad = gradient
-        return found[0] if wants_x else None
+        return dx
 
 
 class Trio:

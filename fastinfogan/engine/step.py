@@ -153,28 +153,28 @@ class FastEngine:
         """The same for networks that are fully connected throughout, and small."""
         objective, g, d, q = self.objective, trio.g, trio.d, trio.q
         with torch.no_grad():
-            fake, _ = g.forward(batch.inputs_d.latents)
-            logits, kept_d = d.forward(torch.cat([batch.real, fake]))
-            q_params, kept_q = q.forward(fake)
-        view = View(logits.squeeze(1).requires_grad_(), q_params.requires_grad_())
+            fake = g.forward(batch.inputs_d.latents)
+            logits = d.forward(torch.cat([batch.real, fake]))
+            q_params = q.forward(fake)
+        view = View(_leaf(logits.squeeze(1)), _leaf(q_params))
         total, terms = objective.d_loss(view, batch.inputs_d.values, self._seed)
         self.adam_d.zero_grad()
         _backward(total, self._seed)
-        d.backward(kept_d, view.logits.grad.unsqueeze(1), wants_x=False, learns=True)
-        q.backward(kept_q, view.q_params.grad, wants_x=False, learns=True)
+        d.backward(view.logits.grad.unsqueeze(1), wants_x=False, learns=True)
+        q.backward(view.q_params.grad, wants_x=False, learns=True)
         self.adam_d.step()
 
         with torch.no_grad():
-            fake, kept_g = g.forward(batch.inputs_g.latents)
-            logits, kept_d = d.forward(fake)
-            q_params, kept_q = q.forward(fake)
-        view = View(logits.squeeze(1).requires_grad_(), q_params.requires_grad_())
+            fake = g.forward(batch.inputs_g.latents)
+            logits = d.forward(fake)
+            q_params = q.forward(fake)
+        view = View(_leaf(logits.squeeze(1)), _leaf(q_params))
         total, terms_g = objective.g_loss(view, batch.inputs_g.values, self._seed)
         self.adam_g.zero_grad()
         _backward(total, self._seed)
-        gradient = d.backward(kept_d, view.logits.grad.unsqueeze(1), wants_x=True, learns=False)
-        gradient += q.backward(kept_q, view.q_params.grad, wants_x=True, learns=False)
-        g.backward(kept_g, gradient, wants_x=False, learns=True)
+        gradient = d.backward(view.logits.grad.unsqueeze(1), wants_x=True, learns=False)
+        gradient += q.backward(view.q_params.grad, wants_x=True, learns=False)
+        g.backward(gradient, wants_x=False, learns=True)
         self._last_update(self.adam_g)
         return self._report(terms, terms_g, None)
 
@@ -245,6 +245,11 @@ class FastEngine:
             self.loss_scale.update()
         disagreement = None if agreed is None else agreed.result()[0]
         return Losses(terms[0], terms_g[0], terms[1:], disagreement)
+
+
+def _leaf(result: Tensor) -> Tensor:
+    """A tensor that a gradient stops at."""
+    return result.detach().requires_grad_()
 
 
 def _backward(loss: Tensor, seed: Tensor | None) -> None:

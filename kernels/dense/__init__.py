@@ -15,7 +15,6 @@ hidden map lies so that no product needs a copy of a weight (``native/dense.cpp`
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -103,55 +102,6 @@ class DenseFunction(torch.autograd.Function):
         there = [True] * count + biased
         gradients = [next(own) if has else None for has in there]
         return None, dx, *(g if w else None for g, w in zip(gradients, wants, strict=True))
-
-
-class Kept(NamedTuple):
-    """What ``by_hand`` leaves for ``gradients``."""
-
-    x: Tensor
-    results: list[Tensor]  # y and the hidden maps
-    weights: Sequence[Tensor]
-    biased: list[bool]
-    kinds: Sequence[int]
-    slopes: Sequence[float]
-
-
-def by_hand(
-    x: Tensor,
-    weights: Sequence[Tensor],
-    biases: Sequence[Tensor | None],
-    kinds: Sequence[int],
-    slopes: Sequence[float],
-) -> tuple[Tensor, Kept]:
-    """The layers as native runs them, with nothing checked and no gradient recorded.
-
-    For whoever calls ``gradients`` and spares autograd, which takes longer than small layers do.
-
-    Args:
-        x: (B, I), contiguous, on the CPU, of one of ``layout.DTYPES``.
-        weights, biases: as ``dense``'s, contiguous; ``layout.fits`` holds.
-        kinds, slopes: by layer, its activation as ``layout.numbered`` has it.
-
-    Returns:
-        (B, O) of the last layer; and what ``gradients`` needs.
-    """
-    results = op("dense_forward", "native", x)(x, weights, biases, kinds, slopes)
-    biased = [bias is not None for bias in biases]
-    return results[0], Kept(x, results, weights, biased, kinds, slopes)
-
-
-def gradients(kept: Kept, dy: Tensor, wants_x: bool, wants_parameters: bool) -> list[Tensor]:
-    """The gradients of a call of ``by_hand``.
-
-    Args:
-        kept: of the call.
-        dy: (B, O), contiguous.
-        wants_x, wants_parameters: which ones.
-
-    Returns:
-        x's, if wanted; then, if wanted, the weights' and the biases', where there are any.
-    """
-    return op("dense_backward", "native", dy)(dy, *kept, wants_x, wants_parameters)
 
 
 def dense(

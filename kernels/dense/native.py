@@ -26,13 +26,13 @@ def dense_forward(
 ) -> list[Tensor]:
     """The output, then the hidden maps."""
     results = empty_results(x, weights, biases, kinds, slopes)
-    shape, constants = _shape(x, weights, kinds, slopes)
-    lists = [_addresses(tensors) for tensors in (weights, biases, results[1:])]
+    shape, constants = shape_of(x, weights, kinds, slopes)
+    lists = [addresses(tensors) for tensors in (weights, biases, results[1:])]
     NATIVE.dense_forward(
         *shape,
-        *map(_place, constants),
+        *map(place, constants),
         x.data_ptr(),
-        *map(_place, lists),
+        *map(place, lists),
         results[0].data_ptr(),
     )
     return results
@@ -54,15 +54,15 @@ def dense_backward(
     gradients = empty_gradients(
         dy, x, results, weights, biased, kinds, slopes, wants_x, wants_parameters
     )
-    shape, constants = _shape(x, weights, kinds, slopes)
+    shape, constants = shape_of(x, weights, kinds, slopes)
     own = iter(gradients[wants_x:])
     dweights = [next(own) for _ in weights if wants_parameters]
     dbiases = [next(own) if has else None for has in biased if wants_parameters]
-    lists = [_addresses(tensors) for tensors in (weights, hidden, dweights, dbiases)]
-    places = [_place(numbers) for numbers in lists]
+    lists = [addresses(tensors) for tensors in (weights, hidden, dweights, dbiases)]
+    places = [place(numbers) for numbers in lists]
     NATIVE.dense_backward(
         *shape,
-        *map(_place, constants),
+        *map(place, constants),
         dy.data_ptr(),
         x.data_ptr(),
         y.data_ptr(),
@@ -77,9 +77,10 @@ def dense_backward(
 _Shape = tuple[int, int, int, int, bool]  # the kernel's DenseShape
 
 
-def _shape(
+def shape_of(
     x: Tensor, weights: Sequence[Tensor], kinds: Sequence[int], slopes: Sequence[float]
 ) -> tuple[_Shape, tuple[array, array, array]]:
+    """The kernel's DenseShape; sizes, activations and slopes by layer, where it reads them."""
     sizes = x.shape[1], *[weight.shape[0] for weight in weights]
     return _constants(x.dtype, x.shape[0], sizes, tuple(kinds), tuple(slopes))
 
@@ -98,10 +99,11 @@ def _constants(
     return shape, (array("q", sizes), array("q", kinds), array("d", slopes))
 
 
-def _addresses(tensors: Sequence[Tensor | None]) -> array:
-    """To outlive the call that reads it."""
+def addresses(tensors: Sequence[Tensor | None]) -> array:
+    """Of tensors, 0 for None; to outlive the call that reads it."""
     return array("q", [address(tensor) for tensor in tensors])
 
 
-def _place(numbers: array) -> int:
+def place(numbers: array) -> int:
+    """Where a kernel finds them."""
     return numbers.buffer_info()[0]

@@ -114,16 +114,54 @@ void multiply(const Product<T>& p, Finish finish) {
   }
 }
 
-// (rows, columns) into (columns, padded rows), the padding zeros; each number goes through `each`.
+// The first halves of two vectors, lane by lane, or their second halves.
+template <class V, int N = sizeof(V) / sizeof(V{}[0])>
+INLINE V zip(V a, V b, int at) {
+  if constexpr (N == 16) {
+    return at ? V{a[8], b[8], a[9], b[9], a[10], b[10], a[11], b[11],
+                  a[12], b[12], a[13], b[13], a[14], b[14], a[15], b[15]}
+              : V{a[0], b[0], a[1], b[1], a[2], b[2], a[3], b[3],
+                  a[4], b[4], a[5], b[5], a[6], b[6], a[7], b[7]};
+  } else if constexpr (N == 8) {
+    return at ? V{a[4], b[4], a[5], b[5], a[6], b[6], a[7], b[7]}
+              : V{a[0], b[0], a[1], b[1], a[2], b[2], a[3], b[3]};
+  } else if constexpr (N == 4) {
+    return at ? V{a[2], b[2], a[3], b[3]} : V{a[0], b[0], a[1], b[1]};
+  } else {
+    return at ? V{a[1], b[1]} : V{a[0], b[0]};
+  }
+}
+
+// As many vectors as each has lanes, turned: zipped with those half of them further, once a bit.
+template <class V, int N = sizeof(V) / sizeof(V{}[0])>
+INLINE void turn_square(V* rows) {
+  for (int bits = N; bits > 1; bits /= 2) {
+    V zipped[N];
+    for (int i = 0; i < N / 2; ++i) {
+      zipped[2 * i] = zip(rows[i], rows[i + N / 2], 0);
+      zipped[2 * i + 1] = zip(rows[i], rows[i + N / 2], 1);
+    }
+    for (int i = 0; i < N; ++i) rows[i] = zipped[i];
+  }
+}
+
+// (rows, columns) into (columns, padded rows), the padding zeros; vectors go through `each`, which
+// gets their place and how many lanes are there.
 template <class T, class Each>
 void turn(int64_t rows, int64_t columns, int64_t padded, T* to, Each each) {
-  constexpr int64_t kBlock = 64 / sizeof(T);  // numbers of a cache line
+  constexpr int kSide = kLanes<T>;
 #pragma omp for schedule(static)
-  for (int64_t block = 0; block < (columns + kBlock - 1) / kBlock; ++block) {
-    const int64_t end = smaller(columns, (block + 1) * kBlock);
-    for (int64_t c = block * kBlock; c < end; ++c) {
-      for (int64_t r = 0; r < rows; ++r) to[c * padded + r] = each(r * columns + c);
-      for (int64_t r = rows; r < padded; ++r) to[c * padded + r] = 0;
+  for (int64_t block = 0; block < (columns + kSide - 1) / kSide; ++block) {
+    const int64_t c = block * kSide;
+    const int wide = int(smaller(kSide, columns - c));
+    for (int64_t r = 0; r < padded; r += kSide) {
+      VectorOf<T> square[kSide];
+      for (int i = 0; i < kSide; ++i) {
+        square[i] = VectorOf<T>{};
+        if (r + i < rows) square[i] = each((r + i) * columns + c, wide);
+      }
+      turn_square(square);
+      for (int i = 0; i < wide; ++i) store(to + (c + i) * padded + r, square[i]);
     }
   }
 }
@@ -131,12 +169,23 @@ void turn(int64_t rows, int64_t columns, int64_t padded, T* to, Each each) {
 // (columns, padded rows) back into (rows, columns).
 template <class T>
 void turn_back(int64_t rows, int64_t columns, int64_t padded, const T* from, T* to) {
-  constexpr int64_t kBlock = 64 / sizeof(T);
+  constexpr int kSide = kLanes<T>;
 #pragma omp for schedule(static)
-  for (int64_t block = 0; block < (columns + kBlock - 1) / kBlock; ++block) {
-    const int64_t first = block * kBlock, end = smaller(columns, first + kBlock);
-    for (int64_t r = 0; r < rows; ++r) {
-      for (int64_t c = first; c < end; ++c) to[r * columns + c] = from[c * padded + r];
+  for (int64_t block = 0; block < (columns + kSide - 1) / kSide; ++block) {
+    const int64_t c = block * kSide;
+    const int wide = int(smaller(kSide, columns - c));
+    for (int64_t r = 0; r < rows; r += kSide) {
+      VectorOf<T> square[kSide];
+      for (int i = 0; i < kSide; ++i) {
+        square[i] = VectorOf<T>{};
+        if (i < wide) square[i] = load(from + (c + i) * padded + r);
+      }
+      turn_square(square);
+      const int high = int(smaller(kSide, rows - r));
+      for (int i = 0; i < high; ++i) {
+        if (wide == kSide) store(to + (r + i) * columns + c, square[i]);
+        else store(to + (r + i) * columns + c, square[i], wide);
+      }
     }
   }
 }
@@ -169,7 +218,9 @@ void forward(DenseShape s, const int64_t* sizes, const int64_t* kinds, const dou
   const Scratch<T> input(sizes[0] * s.padded), output(sizes[s.layers] * s.padded);
 #pragma omp parallel if (s.threads)
   {
-    turn<T>(s.rows, sizes[0], s.padded, input.numbers, [&](int64_t i) { return x[i]; });
+    turn<T>(s.rows, sizes[0], s.padded, input.numbers, [&](int64_t i, int n) {
+      return n == kLanes<T> ? load(x + i) : load(x + i, n);
+    });
     for (int64_t l = 0; l < s.layers; ++l) {
       const T* bias = at<const T>(biases, l);
       const int64_t kind = kinds[l];
@@ -199,7 +250,10 @@ void backward(DenseShape s, const int64_t* sizes, const int64_t* kinds, const do
     const int64_t kind = kinds[s.layers - 1];
     const T slope = T(slopes[s.layers - 1]);
     turn<T>(s.rows, sizes[s.layers], s.padded, gradient,
-            [&](int64_t i) { return derived<T>(dy[i], y[i], kind, slope); });
+            [&](int64_t i, int n) {
+              return n == kLanes<T> ? derived<T>(load(dy + i), load(y + i), kind, slope)
+                                    : derived<T>(load(dy + i, n), load(y + i, n), kind, slope);
+            });
     for (int64_t l = s.layers - 1; l >= 0; --l) {
       const int64_t inputs = sizes[l], outputs = sizes[l + 1];
       if (dweights) {
