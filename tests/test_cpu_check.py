@@ -64,21 +64,32 @@ def test_half_precision_is_held_against_the_peer_in_half_precision():
     assert "| `mnist`, 128 | 60 [60, 60] | 250 [225, 275] | 30 [30, 30] | 512 | 2.00" in text
 
 
-def test_the_page_follows_from_the_files():
-    page = command.DOCS.read_text()
-    assert report.with_tables(page, report.committed()) == page
+def test_in_short_each_cpu_has_a_line():
+    assert report.in_short([measured()]) == (
+        "* Some CPU, 2 threads: `mnist` 100 ms, 1.30 × tuned. First iteration 0.5 s after the "
+        "command."
+    )
+
+
+def test_the_pages_follow_from_the_files():
+    for path, text in command.pages().items():
+        page = path.read_text()
+        assert report.between_marks(page, text) == page
 
 
 def test_the_tables_are_written_where_they_belong(tmp_path, monkeypatch):
-    page = tmp_path / "page.md"
-    page.write_text(f"before\n{report.BEGIN}old\n{report.END}after\n")
+    page, short = tmp_path / "page.md", tmp_path / "short.md"
+    for path in (page, short):
+        path.write_text(f"before\n{report.BEGIN}old\n{report.END}after\n")
     monkeypatch.setattr(command, "DOCS", page)
+    monkeypatch.setattr(command, "README", short)
     monkeypatch.setattr(report, "RESULTS", tmp_path)
     (tmp_path / "cpu-some.json").write_text(json.dumps(measured()))
     assert command.main(["--tables"]) == 0
     text = page.read_text()
     assert ROW in text and "old" not in text
     assert text.startswith("before\n") and text.endswith("after\n")
+    assert "1.30 × tuned" in short.read_text()
 
 
 def test_what_is_measured_is_kept(tmp_path, monkeypatch):

@@ -1,7 +1,7 @@
 """All that docs/performance.md says of one kind of CPU, in one command.
 
     python -m bench.cpu_check            # some ten minutes; writes bench/results/cpu-NAME.json
-    python -m bench.cpu_check --tables   # docs/performance.md from all such files; measures nothing
+    python -m bench.cpu_check --tables   # docs and README from all such files; measures nothing
 
 Iterations of five presets are measured as python -m bench.training does: a process for each
 subject, losses checked before anything is timed, and then rounds in which all take turns. Then the
@@ -26,7 +26,14 @@ from fastinfogan.kernels.native_module import find
 
 PRESETS = ("mnist", "celeba", "faces-azimuth", "chairs-rotation", "mnist-mlp")
 SUBJECTS = (TUNED, f"{TUNED}-amp", "reference", "ours", "ours-amp")
-DOCS = Path(__file__).parents[2] / "docs" / "performance.md"
+ROOT = Path(__file__).parents[2]
+DOCS, README = ROOT / "docs" / "performance.md", ROOT / "README.md"
+
+
+def pages() -> dict[Path, str]:
+    """What the committed files say on each page."""
+    files = report.committed()
+    return {DOCS: report.tables(files), README: report.in_short(files)}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -43,8 +50,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--tiny", action="store_true", help="narrow networks, 8 images: a check")
     options = parser.parse_args(arguments)
     if options.tables:
-        page = DOCS.read_text()
-        atomic_write(DOCS, report.with_tables(page, report.committed()).encode())
+        for path, text in pages().items():
+            atomic_write(path, report.between_marks(path.read_text(), text).encode())
         return 0
     on = machine.describe(torch.device("cpu"))
     path = options.out or harness.RESULTS / f"cpu-{machine.slug(on['hardware'])}.json"

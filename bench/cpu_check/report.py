@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from typing import Any
 
 from bench.harness import RESULTS, read_results
@@ -18,11 +19,37 @@ def committed() -> list[Found]:
     return [read_results(path) for path in sorted(RESULTS.glob("cpu-*.json"))]
 
 
-def with_tables(page: str, files: list[Found]) -> str:
-    """A page of documentation with these files' tables between its marks."""
+def between_marks(page: str, text: str) -> str:
+    """A page of documentation with another text between its marks."""
     before, rest = page.split(BEGIN)
     after = rest.split(END)[1]
-    return f"{before}{BEGIN}{tables(files)}\n{END}{after}"
+    return f"{before}{BEGIN}{text}\n{END}{after}"
+
+
+def in_short(files: list[Found]) -> str:
+    """Markdown: a line for each CPU, for who wants no more."""
+    return "\n".join(line for found in files for line in _lines(found))
+
+
+def _lines(found: Found) -> list[str]:
+    on = next(iter(found["presets"].values()))["on"]["hardware"]
+    said = []
+    for preset, measured in found["presets"].items():
+        times = [
+            f"{heading}{_three(1e3 * result['seconds']['median'])} ms, "
+            f"{result['ratio_to'][peer]['median']:.2f} × {peer}"
+            for name, heading in (("ours", ""), ("ours-amp", "`--amp` "))
+            if (peer := peer_of(result := measured["subjects"].get(name, {"amp": False})))
+            in result.get("ratio_to", {})
+        ]
+        if times:
+            said.append(f"`{preset}` {'; '.join(times)}")
+    first = found["starts"]["first_iteration"]["median"]
+    lines = textwrap.wrap(
+        f"{on['cpu']}, {on['threads']} threads: {' · '.join(said)}. First iteration "
+        f"{first:.1f} s after the command.", 98, break_long_words=False, break_on_hyphens=False,
+    )  # fmt: skip
+    return [f"{'  ' if i else '* '}{line}" for i, line in enumerate(lines)]
 
 
 def tables(files: list[Found]) -> str:
