@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.launches import Launch, all_launches, specialize
-from fastinfogan.kernels import triton_module
+from fastinfogan.kernels import triton_needs
 
 # Shared memory that a block can have, in bytes (CUDA C++ Programming Guide, table of technical
 # specifications per compute capability, "maximum amount of shared memory per thread block").
@@ -103,9 +103,9 @@ def require_compiler(program: str) -> None:
     Raises:
         RuntimeError: there is no Triton, or it interprets.
     """
-    if not triton_module.INSTALLED:
+    if not triton_needs.INSTALLED:
         raise RuntimeError(f"{program}: Triton is not installed; it comes with torch on Linux")
-    if triton_module.INTERPRETED:
+    if triton_needs.INTERPRETED:
         raise RuntimeError(f"{program}: TRITON_INTERPRET=1 is set; without it kernels compile")
 
 

@@ -19,8 +19,7 @@ from fastinfogan.kernels.adam import adam, offsets
 from fastinfogan.kernels.bn_act import bn_act
 from fastinfogan.kernels.codes import MAX_CATEGORIES, MAX_CODES, Code
 from fastinfogan.kernels.consistency import consistency
-from fastinfogan.kernels.conv import conv
-from fastinfogan.kernels.conv import triton as conv_triton
+from fastinfogan.kernels.conv import conv, tiles
 from fastinfogan.kernels.gather import draw, gather, order
 from fastinfogan.kernels.jitter import MOST
 from fastinfogan.kernels.latents import latents
@@ -152,7 +151,7 @@ def _of_two_ranks(sums: torch.Tensor) -> torch.Tensor:
 
 
 def _run_conv(dtype: torch.dtype) -> None:
-    if dtype not in conv_triton.DTYPES:
+    if dtype not in tiles.DTYPES:
         return
     for before, layer in conv_layers():
         up = layer.kind == "upconv"

@@ -16,13 +16,12 @@ from bench.floor import Rates, work_of
 from bench.harness import spread
 from bench.processes import Apart
 from bench.runner import Parity, config_of
-from bench.subjects import Subject, amp_type
+from bench.subjects import TUNED, Subject, amp_type
 
 ROUND_SECONDS = 0.1  # a round has as many iterations as the fastest subject does in this time
 BASELINES = (
-    "reference", "reference-tf32", "reference-autocast", "reference-compile",
-    "reference-reduce-overhead", "reference-autocast-reduce-overhead", "reference-expert", "ours",
-    "ours-amp",
+    TUNED, f"{TUNED}-amp", "reference", "reference-tf32", "reference-autocast", "reference-compile",
+    "reference-reduce-overhead", "reference-autocast-reduce-overhead", "ours", "ours-amp",
 )  # fmt: skip
 BEST = "best_compiled"  # the fastest of the compiled references: what ours has to beat
 

@@ -50,6 +50,7 @@ class Subject:
 
 
 REFERENCE = (("engine", "reference"), ("compile", False), ("cuda_graphs", False))
+TUNED = "tuned"  # the peer that every ratio is stated against first
 
 
 def all_subjects(device: torch.device, amp_dtype: str = "auto") -> list[Subject]:
@@ -72,10 +73,12 @@ def all_subjects(device: torch.device, amp_dtype: str = "auto") -> list[Subject]
         return torch.autocast(device.type, half)
 
     @contextlib.contextmanager
-    def as_an_expert_would() -> Iterator[None]:
-        with tf32(), tuned(), autocast() if in_half else contextlib.nullcontext():
+    def tuned_autocast() -> Iterator[None]:
+        with tuned(), autocast():
             yield
 
+    tuning = tuner("reduce-overhead" if on_gpu else None)
+    how = "channels-last, fused Adam" + ", TF32, cuDNN's fastest, reduce-overhead" * on_gpu
     ablation = {
         "two-passes": Subject(
             "two-passes", "real and fake through D one after the other", in_half,
@@ -103,6 +106,14 @@ def all_subjects(device: torch.device, amp_dtype: str = "auto") -> list[Subject]
             run=(*base, ("compile", True)),
         )  # fmt: skip
     return [
+        Subject(
+            TUNED, f"plain PyTorch as an expert writes it, float32: {how}", tf32=on_gpu,
+            compiled=on_gpu, prepare=tuning, around=tuned, run=REFERENCE,
+        ),
+        Subject(
+            f"{TUNED}-amp", f"the same under torch.autocast: {how}", True, tf32=on_gpu,
+            compiled=on_gpu, prepare=tuning, around=tuned_autocast, run=REFERENCE, obstacle=no_half,
+        ),
         Subject("reference", "plain eager PyTorch, float32", run=REFERENCE),
         Subject(
             "reference-tf32", "the same, TF32 in convolutions and products", tf32=True, around=tf32,
@@ -124,14 +135,6 @@ def all_subjects(device: torch.device, amp_dtype: str = "auto") -> list[Subject]
             "reference-autocast-reduce-overhead", "the same under torch.autocast", True,
             compiled=True, prepare=compiling("reduce-overhead"), around=autocast, run=REFERENCE,
             obstacle=no_gpu or no_half,
-        ),
-        Subject(
-            "reference-expert",
-            "the reference as an expert would run it: autocast, TF32, channels-last, fused Adam, "
-            "tuned cuDNN, reduce-overhead",
-            in_half, tf32=on_gpu, compiled=True,
-            prepare=expertly("reduce-overhead" if on_gpu else None), around=as_an_expert_would,
-            run=REFERENCE,
         ),
         Subject("ours", "the engine proper, float32", run=ours),
         Subject(
@@ -223,10 +226,15 @@ def tf32() -> contextlib.AbstractContextManager[None]:
     return _set((backends.cuda.matmul, "allow_tf32", True), (backends.cudnn, "allow_tf32", True))
 
 
-def tuned() -> contextlib.AbstractContextManager[None]:
-    """Inside, cuDNN takes the fastest algorithm, whether or not it gives the same bits again."""
+@contextlib.contextmanager
+def tuned() -> Iterator[None]:
+    """Inside, float32 takes TF32's tensor cores, and cuDNN its fastest algorithm, same bits or not.
+
+    On a CPU that means nothing.
+    """
     cudnn = torch.backends.cudnn
-    return _set((cudnn, "benchmark", True), (cudnn, "deterministic", False))
+    with tf32(), _set((cudnn, "benchmark", True), (cudnn, "deterministic", False)):
+        yield
 
 
 def compiling(mode: str | None) -> Callable[[ReferenceEngine], None]:
@@ -259,8 +267,14 @@ def compiling(mode: str | None) -> Callable[[ReferenceEngine], None]:
     return prepare
 
 
-def expertly(mode: str | None) -> Callable[[ReferenceEngine], None]:
-    """As ``compiling``, with channels-last networks and Adam in one launch that can be captured."""
+def tuner(mode: str | None) -> Callable[[ReferenceEngine], None]:
+    """Channels-last networks, and Adam in one launch that can be captured.
+
+    (D takes no gradients of its weights in G's update, as in the reference.)
+
+    Args:
+        mode: of torch.compile; None compiles nothing, which is what pays on a CPU.
+    """
 
     def prepare(engine: ReferenceEngine) -> None:
         for name, network in (("adam_d", engine.discriminator), ("adam_g", engine.generator)):
@@ -272,6 +286,7 @@ def expertly(mode: str | None) -> Callable[[ReferenceEngine], None]:
                 capturable=parameters[0].is_cuda,
             )  # fmt: skip
             setattr(engine, name, adam)
-        compiling(mode)(engine)
+        if mode is not None:
+            compiling(mode)(engine)
 
     return prepare

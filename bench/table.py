@@ -7,6 +7,8 @@ from typing import Any
 
 from rich.table import Table
 
+from bench.subjects import TUNED
+
 
 def table_of(preset: str, measured: dict[str, Any]) -> Table:
     """One preset's results for people."""
@@ -15,8 +17,8 @@ def table_of(preset: str, measured: dict[str, Any]) -> Table:
     table = Table(title=f"{title}; floor: {floors or 'none'}", title_justify="left")
     table.add_column("subject", no_wrap=True)
     headings = (
-        "ms, median", "quartiles", "images/s", "x reference", "x best compiled", "x ours",
-        "of the floor", "first, s", "peak MB",
+        "ms, median", "quartiles", "images/s", "x tuned", "x reference", "x best compiled",
+        "x ours", "of the floor", "first, s", "peak MB",
     )  # fmt: skip
     for heading in headings:
         table.add_column(heading, justify="right")
@@ -35,13 +37,18 @@ def table_of(preset: str, measured: dict[str, Any]) -> Table:
             f"{result['images_per_s']:,.0f}",
             *(
                 f"{ratios[base]['median']:.2f}" if base in ratios else ""
-                for base in ("reference", "best_compiled", "ours")
+                for base in (peer_of(result), "reference", "best_compiled", "ours")
             ),
             f"{result['floor_fraction']:.0%}",
             "" if first is None else f"{first:.2f}",
             "" if memory is None else f"{memory / 1e6:,.0f}",
         )
     return table
+
+
+def peer_of(result: dict[str, Any]) -> str:
+    """The subject that a result's first ratio is to: the tuned one in the same precision."""
+    return f"{TUNED}-amp" if result["amp"] else TUNED
 
 
 def remarks_of(measured: dict[str, Any]) -> list[str]:

@@ -9,7 +9,7 @@ import argparse
 from pathlib import Path
 
 from fastinfogan.results.curves import plot_curves
-from fastinfogan.results.run import read_config
+from fastinfogan.results.run_config import read_config
 from fastinfogan.training.metrics import read_metrics
 
 parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])

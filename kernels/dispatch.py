@@ -9,13 +9,15 @@ eager mode, compiled and under Triton's interpreter alike, and lets an op update
 from __future__ import annotations
 
 import contextlib
+import functools
+import importlib
 from collections.abc import Callable, Collection, Iterator
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-from fastinfogan.kernels import native_module, triton_module, triton_needs
+from fastinfogan.kernels import native_module, triton_needs
 
 Impl = Literal["auto", "reference", "native", "triton"]
 
@@ -74,7 +76,7 @@ def choose(
             return "reference"
         fastest: Impl = "triton" if tensor.is_cuda or tensor.is_meta else "native"
         # An interpreted kernel is for tests: correct, and slower than anything.
-        slow = tensor.is_cuda and triton_module.INTERPRETED
+        slow = tensor.is_cuda and triton_needs.INTERPRETED
         return "reference" if slow or _obstacle(fastest, tensor, dtypes[fastest]) else fastest
     if impl == "reference":
         return impl
@@ -94,11 +96,11 @@ def _obstacle(impl: Impl, tensor: Tensor, dtypes: Collection[torch.dtype]) -> st
         if device != "cpu":
             return f"it takes CPU tensors, and this one is on {device}"
     else:
-        if not triton_module.INSTALLED:
+        if not triton_needs.INSTALLED:
             return "Triton is not installed"
         # On "meta", without data, launches are recorded: see triton_module.
-        if device not in ("meta", "cpu" if triton_module.INTERPRETED else "cuda"):
-            wanted = "CPU tensors (TRITON_INTERPRET=1)" if triton_module.INTERPRETED else "a GPU"
+        if device not in ("meta", "cpu" if triton_needs.INTERPRETED else "cuda"):
+            wanted = "CPU tensors (TRITON_INTERPRET=1)" if triton_needs.INTERPRETED else "a GPU"
             return f"it needs {wanted}, and this tensor is on {device}"
         if device == "cuda" and triton_needs.MISSING:
             return triton_needs.MISSING
@@ -122,6 +124,24 @@ def address(tensor: Tensor | None) -> int:
     return 0 if tensor is None else tensor.data_ptr()
 
 
+class later:
+    """A module whose functions are there before it is: the first call of one imports it.
+
+    So that importing Triton, and reading the sources of its kernels, waits until one is launched:
+    on a CPU, for ever.
+
+    Args:
+        module: its full name.
+    """
+
+    def __init__(self, module: str) -> None:
+        self._module = module
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        find = functools.cache(lambda: getattr(importlib.import_module(self._module), name))
+        return lambda *arguments: find()(*arguments)
+
+
 def register(
     schema: str,
     *,
@@ -139,7 +159,7 @@ def register(
     name, rest = schema.split("(", 1)
     for impl, function, keys in (
         ("native", native, ("CPU",)),
-        ("triton", triton, ("CUDA", "CPU") if triton_module.INTERPRETED else ("CUDA",)),
+        ("triton", triton, ("CUDA", "CPU") if triton_needs.INTERPRETED else ("CUDA",)),
     ):
         if function is None:
             continue

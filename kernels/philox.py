@@ -11,8 +11,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from fastinfogan.kernels.triton_module import jit, tl
-
 # One stream per purpose, so that no two uses share a counter.
 STREAM_LATENTS, STREAM_ORDER = 0, 1
 STREAM_COPY, STREAM_REAL, STREAM_FAKE = 3, 4, 5  # how an image is changed, by what for
@@ -54,15 +52,3 @@ def _multiply(x: Tensor, factor: int) -> tuple[Tensor, Tensor]:
     """High and low 32 bits of x * factor; in two 48-bit halves, since int64 can't hold 64 bits."""
     low, high = x * (factor & 0xFFFF), x * (factor >> 16)
     return (high + (low >> 16)) >> 16, (low + ((high & 0xFFFF) << 16)) & _MASK
-
-
-@jit
-def philox(
-    seed,  # scalar int64: the key
-    c0,  # c0, c1, c2: integers of broadcastable shapes, whose low 32 bits count
-    c1,
-    c2,
-    STREAM: tl.constexpr,  # c3
-):
-    """Four uint32 words per counter."""
-    return tl.philox(seed, c0.to(tl.uint32), c1.to(tl.uint32), c2.to(tl.uint32), STREAM)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from fastinfogan.kernels.triton_module import INTERPRETED, constexpr, jit, tl
+from fastinfogan.kernels.triton_module import constexpr, jit, tl
+from fastinfogan.kernels.triton_needs import INTERPRETED
 
 _INTERPRETED = constexpr(INTERPRETED)
 
@@ -27,3 +28,15 @@ def softplus(x):
     series = 1.0 / 5.0 + z * (1.0 / 7.0 + z * (1.0 / 9.0 + z * series))
     series = 1.0 + z * (1.0 / 3.0 + z * series)
     return tl.where(x < 0.0, 0.0, x) + 2.0 * s * series, sigmoid
+
+
+@jit
+def philox(
+    seed,  # scalar int64: the key
+    c0,  # c0, c1, c2: integers of broadcastable shapes, whose low 32 bits count
+    c1,
+    c2,
+    STREAM: tl.constexpr,  # c3
+):
+    """Philox4x32-10 (``philox.py``): four uint32 words per counter."""
+    return tl.philox(seed, c0.to(tl.uint32), c1.to(tl.uint32), c2.to(tl.uint32), STREAM)

@@ -1,4 +1,7 @@
-"""The one way to Triton, which only Linux has: elsewhere kernels are defined but can't run."""
+"""The one way to Triton, which only Linux has: elsewhere kernels are defined but can't run.
+
+Importing it takes as long as a fifth of torch: only what defines or launches kernels does so.
+"""
 
 from __future__ import annotations
 
@@ -7,16 +10,13 @@ from typing import Any, NamedTuple
 
 import torch
 
-try:
+from fastinfogan.kernels.triton_needs import INSTALLED
+
+if INSTALLED:
     import triton
     from triton import language as tl
-except ImportError:
+else:
     triton = tl = None
-
-INSTALLED = triton is not None
-
-# TRITON_INTERPRET=1 at import makes kernels run in numpy, on CPU tensors: for tests.
-INTERPRETED = INSTALLED and triton.knobs.runtime.interpret
 
 Argument = torch.Tensor | tuple[torch.Tensor, ...] | float | None  # of a kernel
 
@@ -70,8 +70,3 @@ def _detached(value: Argument) -> Argument:
     if isinstance(value, tuple):
         return tuple(part.detach() for part in value)
     return value.detach() if isinstance(value, torch.Tensor) else value
-
-
-def power_of_two(n: int) -> int:
-    """The smallest power of two that is ``n`` or more: Triton's blocks have no other sizes."""
-    return 1 << (n - 1).bit_length()

@@ -1,13 +1,27 @@
-"""What Triton needs on a GPU beside itself: whether this machine has it."""
+"""Whether Triton is here, and what it needs beside itself: known without importing it."""
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
 import os
 import shutil
 import sysconfig
 from pathlib import Path
 
-from fastinfogan.kernels.triton_module import INSTALLED
+INSTALLED = importlib.util.find_spec("triton") is not None
+
+# TRITON_INTERPRET=1 at import makes kernels run in numpy, on CPU tensors: for tests.
+INTERPRETED = (
+    INSTALLED
+    and "TRITON_INTERPRET" in os.environ
+    and importlib.import_module("triton").knobs.runtime.interpret
+)
+
+
+def power_of_two(n: int) -> int:
+    """The smallest power of two that is ``n`` or more: Triton's blocks have no other sizes."""
+    return 1 << (n - 1).bit_length()
 
 
 def find_missing() -> str:

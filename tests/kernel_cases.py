@@ -6,7 +6,7 @@ import pytest
 import torch
 from tolerances import EPS, KERNEL_ROUNDINGS, SAME_DTYPE_FACTOR
 
-from fastinfogan.kernels import triton_module
+from fastinfogan.kernels import triton_needs
 
 # (implementation, device, dtype). float16 is for GPUs without bfloat16. (float64, which the native
 # kernels have for the engines' test, has no better truth to be held against.)
@@ -32,9 +32,9 @@ def need(impl: str, device: str) -> None:
     if device == "cuda" and not torch.cuda.is_available():
         pytest.skip("no CUDA device")
     if impl == "triton":
-        if not triton_module.INSTALLED:
+        if not triton_needs.INSTALLED:
             pytest.skip("Triton is not installed")
-        if device == "cpu" and not triton_module.INTERPRETED:
+        if device == "cpu" and not triton_needs.INTERPRETED:
             pytest.skip("Triton runs on the GPU here, not in its interpreter")
 
 
@@ -53,7 +53,7 @@ def assert_as_close_as(got, reference, truth, name, condition=1.0):
     assert got.dtype == reference.dtype and got.shape == reference.shape, name
     got, error_of = got.detach().cpu(), lambda t: (t.double() - truth).norm().item()
     # Storing the result rounds it once; the interpreter cuts float32 -> bfloat16 off instead.
-    cut = triton_module.INTERPRETED and got.dtype == torch.bfloat16
+    cut = triton_needs.INTERPRETED and got.dtype == torch.bfloat16
     stored = EPS[got.dtype] * (1.0 if cut else 0.5) * truth.norm().item()
     largest = truth.abs().max().item() * truth.numel() ** 0.5
     computed = condition * KERNEL_ROUNDINGS * EPS[accumulator(got.dtype)] * largest

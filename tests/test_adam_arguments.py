@@ -7,7 +7,7 @@ import torch
 from adam_cases import SETTINGS, State, assert_same_bits, gradients
 from kernel_cases import need
 
-from fastinfogan.kernels import triton_module
+from fastinfogan.kernels import triton_needs
 from fastinfogan.kernels.adam import adam
 from fastinfogan.kernels.adam.layout import ALIGN
 
@@ -86,6 +86,6 @@ def test_native_has_no_float16_and_auto_knows():
 
 def test_triton_asked_for_without_a_gpu_raises(monkeypatch):
     need("triton", "cpu")
-    monkeypatch.setattr(triton_module, "INTERPRETED", False)
+    monkeypatch.setattr(triton_needs, "INTERPRETED", False)
     with pytest.raises(RuntimeError, match="^adam: impl='triton' can't run: it needs a GPU"):
         State([(3,)]).update([torch.ones(3)], impl="triton")

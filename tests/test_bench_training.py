@@ -153,7 +153,10 @@ def test_table_and_remarks():
             "reference": {"says": "", "amp": False, "skipped": "it is late"},
             "ours": {
                 "says": "", "amp": False, "seconds": seconds, "images_per_s": 512.0,
-                "ratio_to": {"reference": spread([1.5]), "ours": spread([0.9])},
+                "ratio_to": {
+                    "tuned": spread([1.2]), "tuned-amp": spread([0.3]), "reference": spread([1.5]),
+                    "ours": spread([0.9]),
+                },
                 "floor_fraction": 0.5,
                 "first_iteration_s": 1.25, "memory": {"peak_bytes": 700_000_000},
             },
@@ -161,8 +164,9 @@ def test_table_and_remarks():
     }  # fmt: skip
     text = printed(table_of("mnist", measured))
     ours = next(line for line in text.splitlines() if line.startswith("│ ours"))
-    for part in ("250", "225-275", "512", "1.50", "0.90", "50%", "1.25", "700"):
+    for part in ("250", "225-275", "512", "1.20", "1.50", "0.90", "50%", "1.25", "700"):
         assert part in ours
+    assert "0.30" not in ours  # the peer is the one in the same precision
     assert "40.2 GFLOP" in text
     assert remarks_of(measured) == ["reference skipped: it is late"]
 

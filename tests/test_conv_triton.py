@@ -280,4 +280,4 @@ def test_it_is_for_half_precision():
     with pytest.raises(RuntimeError) as caught:
         conv(x, weight, bias, 2, impl="triton")
     assert str(caught.value) == "conv: impl='triton' can't run: it has no float32 kernel"
-    assert torch.float32 not in triton.DTYPES
+    assert torch.float32 not in tiles.DTYPES

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from fastinfogan.kernels import dispatch, triton_module
+from fastinfogan.kernels import dispatch, triton_module, triton_needs
 from fastinfogan.kernels.dispatch import choose
 
 DTYPES = dict(native=(torch.float32, torch.float64), triton=(torch.float32, torch.float16))
@@ -68,11 +68,11 @@ def test_native_says_why_it_can_not_run(monkeypatch):
 
 def test_triton_says_why_it_can_not_run(monkeypatch):
     start = "op: impl='triton' can't run: "
-    monkeypatch.setattr(triton_module, "INTERPRETED", False)
+    monkeypatch.setattr(triton_needs, "INTERPRETED", False)
     assert refusal("triton", X) == start + "it needs a GPU, and this tensor is on cpu"
-    monkeypatch.setattr(triton_module, "INTERPRETED", True)
+    monkeypatch.setattr(triton_needs, "INTERPRETED", True)
     assert refusal("triton", X.double()) == start + "it has no float64 kernel"
-    monkeypatch.setattr(triton_module, "INSTALLED", False)
+    monkeypatch.setattr(triton_needs, "INSTALLED", False)
     assert refusal("triton", X) == start + "Triton is not installed"
 
 

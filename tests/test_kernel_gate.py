@@ -12,11 +12,11 @@ import torch
 
 from bench import launches
 from bench.compile_gate import SHARED_LIMIT, Usage
-from fastinfogan.kernels import triton_module
+from fastinfogan.kernels import triton_module, triton_needs
 from fastinfogan.model.latent_spec import parse_codes
 
 ROOT = Path(__file__).resolve().parent.parent
-pytestmark = pytest.mark.skipif(not triton_module.INSTALLED, reason="Triton is not installed")
+pytestmark = pytest.mark.skipif(not triton_needs.INSTALLED, reason="Triton is not installed")
 
 
 @pytest.fixture

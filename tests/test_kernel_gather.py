@@ -8,7 +8,7 @@ from kernel_cases import PLACES, need
 from scipy import stats
 from tolerances import EPS, SCALE_ROUNDINGS
 
-from fastinfogan.kernels import triton_module
+from fastinfogan.kernels import triton_needs
 from fastinfogan.kernels.gather import (
     draw,
     draw_reference,
@@ -228,7 +228,7 @@ def test_bad_arguments(impl, function, changed, message):
     assert str(caught.value).startswith(f"{function.__name__}: ") and "\n" not in str(caught.value)
 
 
-@pytest.mark.skipif(triton_module.INTERPRETED, reason="Triton runs on the CPU here")
+@pytest.mark.skipif(triton_needs.INTERPRETED, reason="Triton runs on the CPU here")
 def test_triton_without_a_gpu_is_refused():
     with pytest.raises(RuntimeError, match="draw: impl='triton' can't run"):
         draw(**GOOD[draw], impl="triton")

@@ -12,7 +12,7 @@ from kernel_cases import PLACES, need
 from scipy import stats
 from tolerances import DRAW_ROUNDINGS, EPS
 
-from fastinfogan.kernels import triton_module
+from fastinfogan.kernels import triton_needs
 from fastinfogan.kernels.codes import Code
 from fastinfogan.kernels.latents import latents, latents_reference
 from fastinfogan.kernels.latents.layout import layout_of, word_columns
@@ -110,7 +110,7 @@ def test_the_inputs_are_rounded_once(impl, device, dtype):
     assert inputs.dtype == dtype and same_values.dtype == torch.float32
     assert torch.equal(values, same_values)
     # The interpreter cuts float32 -> bfloat16 off instead of rounding it.
-    cut = triton_module.INTERPRETED and impl == "triton" and dtype == torch.bfloat16
+    cut = triton_needs.INTERPRETED and impl == "triton" and dtype == torch.bfloat16
     rtol = EPS[dtype] if cut else 0.0
     torch.testing.assert_close(inputs, exact.to(dtype), rtol=rtol, atol=0.0)
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from kernel_cases import PLACES, TARGETS, assert_as_close_as, need
 
-from fastinfogan.kernels import triton_module
+from fastinfogan.kernels import triton_module, triton_needs
 from fastinfogan.kernels.linear import linear, linear_and_tail
 from fastinfogan.kernels.linear.layout import is_small
 
@@ -126,7 +126,7 @@ def test_compiles_into_one_graph(impl, device):
 )  # fmt: skip
 def test_heads_are_ours_and_hidden_layers_are_the_library_s(weight, small):
     """Counted on tensors without data: a launch each way, or none."""
-    if not triton_module.INSTALLED:
+    if not triton_needs.INSTALLED:
         pytest.skip("Triton is not installed")
     assert is_small(weight) == small
     x, weight = (
@@ -148,7 +148,7 @@ def test_heads_are_ours_and_hidden_layers_are_the_library_s(weight, small):
 def test_layers_with_few_unaligned_inputs_are_ours_if_nothing_goes_back_to_these(
     inputs, wanted, ours
 ):
-    if not triton_module.INSTALLED:
+    if not triton_needs.INSTALLED:
         pytest.skip("Triton is not installed")
     x = torch.empty(8, inputs, device="meta", requires_grad=wanted)
     weight = torch.empty(1024, inputs, device="meta", requires_grad=True)

@@ -11,7 +11,8 @@ from fastinfogan.cli import main, parse
 from fastinfogan.config import from_dict, preset_config, resolve
 from fastinfogan.config.jitter import COLOUR
 from fastinfogan.errors import UserError
-from fastinfogan.results.run import load_run, read_config
+from fastinfogan.results.run import load_run
+from fastinfogan.results.run_config import read_config
 
 pytestmark = pytest.mark.usefixtures("narrow_presets")
 

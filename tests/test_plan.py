@@ -13,7 +13,7 @@ from fastinfogan import device
 from fastinfogan.compiling import PAYS_FROM
 from fastinfogan.config import RunConfig
 from fastinfogan.errors import UserError
-from fastinfogan.kernels import triton_module, triton_needs
+from fastinfogan.kernels import triton_needs
 from fastinfogan.kernels.dispatch import TRITON_DTYPES, choose
 from fastinfogan.plan import make_plan
 
@@ -124,8 +124,8 @@ def test_without_a_compiler_a_run_on_a_gpu_says_what_is_missing_and_goes_on(monk
     # Triton's kernels couldn't be called, either.
     on_gpu = SimpleNamespace(device=CUDA, dtype=torch.float32, is_cuda=True, is_meta=False)
     kinds = {"native": (torch.float32,), "triton": TRITON_DTYPES}
-    monkeypatch.setattr(triton_module, "INTERPRETED", False)
-    monkeypatch.setattr(triton_module, "INSTALLED", True)
+    monkeypatch.setattr(triton_needs, "INTERPRETED", False)
+    monkeypatch.setattr(triton_needs, "INSTALLED", True)
     assert choose("op", "auto", on_gpu, **kinds) == "reference"
     with pytest.raises(RuntimeError, match="op: impl='triton' can't run: there is no C compiler"):
         choose("op", "triton", on_gpu, **kinds)

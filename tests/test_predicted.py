@@ -18,13 +18,13 @@ from bench.predict import ours, report, sass
 from bench.predict.iteration import count
 from bench.predict.work import Work
 from fastinfogan.config import preset_config
-from fastinfogan.kernels import triton_module
+from fastinfogan.kernels import triton_module, triton_needs
 from fastinfogan.kernels.adam import adam, offsets
 from fastinfogan.kernels.bn_act import bn_act
 from fastinfogan.kernels.conv import conv
 
 ROOT = Path(__file__).resolve().parent.parent
-pytestmark = pytest.mark.skipif(not triton_module.INSTALLED, reason="Triton is not installed")
+pytestmark = pytest.mark.skipif(not triton_needs.INSTALLED, reason="Triton is not installed")
 
 
 def empty(*shape, dtype=torch.bfloat16, **options):
@@ -325,6 +325,6 @@ def test_the_command_finds_nothing_that_grew():
 
 
 def test_the_command_refuses_where_kernels_are_interpreted(capsys, monkeypatch):
-    monkeypatch.setattr(triton_module, "INTERPRETED", True)
+    monkeypatch.setattr(triton_needs, "INTERPRETED", True)
     assert command.main([]) == 2
     assert capsys.readouterr().err.startswith("error: predict: TRITON_INTERPRET=1 is set")

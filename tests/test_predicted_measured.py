@@ -15,7 +15,7 @@ from bench.compile_gate import name_of
 from bench.predict import h100, measured
 from bench.predict.iteration import count
 from bench.predict.work import Work
-from fastinfogan.kernels import triton_module
+from fastinfogan.kernels import triton_needs
 
 ROOT = Path(__file__).resolve().parent.parent
 FILE = measured.RESULTS / "profile-nvidia-h200.json"
@@ -124,7 +124,7 @@ def test_the_constants_are_those_of_the_profiles():
     assert 1e6 * h100.START_S == pytest.approx(shortest, rel=0.15)
 
 
-@pytest.mark.skipif(not triton_module.INSTALLED, reason="Triton is not installed")
+@pytest.mark.skipif(not triton_needs.INSTALLED, reason="Triton is not installed")
 def test_the_command_needs_a_profile_of_uncompiled_iterations(tmp_path):
     path = tmp_path / "profile.json"
     path.write_text(json.dumps({"mnist": {"ours-amp": {}}}))

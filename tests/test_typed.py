@@ -24,7 +24,8 @@ from fastinfogan.errors import is_out_of_memory, range_works
 from fastinfogan.paths import expanded
 from fastinfogan.printable import LONGEST, printable
 from fastinfogan.results.generator_file import load_generator
-from fastinfogan.results.run import load_run, read_config
+from fastinfogan.results.run import load_run
+from fastinfogan.results.run_config import read_config
 from fastinfogan.training.trainer import train
 
 pytestmark = pytest.mark.usefixtures("narrow_presets")

@@ -28,7 +28,7 @@ print(json.dumps(machine.describe(DEVICE) | {"packages": packages}))
 """
 PROFILED = ("ours-amp", "no-compile")
 TIMED = (
-    "reference", "reference-autocast-reduce-overhead", "reference-expert", "ours-amp", "no-compile",
+    "tuned-amp", "reference", "reference-autocast-reduce-overhead", "ours-amp", "no-compile",
 )  # fmt: skip
 # Whole iterations, compiled and recorded: the tests that take longest.
 ENGINES = ("tests/test_graph.py", "tests/test_engines.py")

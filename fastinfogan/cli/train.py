@@ -9,7 +9,7 @@ from typing import Annotated
 import tyro
 
 from fastinfogan.cli.loading import loading
-from fastinfogan.config import TrainConfig
+from fastinfogan.config import TrainConfig, resolve
 from fastinfogan.tell import lasting_output
 
 
@@ -30,7 +30,7 @@ class Train(TrainConfig):
         """The configuration of the run that goes on, if one does."""
         if self.resume is None:
             return None
-        from fastinfogan.results.run import read_config
+        from fastinfogan.results.run_config import read_config
 
         return read_config(self.resume)
 
@@ -45,6 +45,12 @@ class Train(TrainConfig):
                 config = continued_config(self.resume, config)
             print(describe_config(config))
             return 0
+        if self.resume is None:  # what can't work is refused before torch loads
+            config = resolve(config)
+            if config.run.out is not None:
+                from fastinfogan.training.directory import refuse_existing
+
+                refuse_existing(config.run.out)
         with loading():
             from fastinfogan.training.trainer import train
 

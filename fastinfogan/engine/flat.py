@@ -156,7 +156,6 @@ class FlatAdam:
         if early:
             early.result()
 
-    @torch.no_grad()
     def _update(self, part: _Part, loss_scale: LossScale | None = None) -> None:
         gradients = [_laid_out_as(p, p.grad) for p in self.trained[part.parameters]]
         if loss_scale is not None:
@@ -190,6 +189,8 @@ class FlatAdam:
 
 def _laid_out_as(parameter: Tensor, gradient: Tensor) -> Tensor:
     """The gradient in its parameter's memory order, which is how Adam walks both."""
+    if parameter.stride() == gradient.stride():
+        return gradient
     steps = zip(parameter.shape, parameter.stride(), gradient.stride(), strict=True)
     if all(size == 1 or a == b for size, a, b in steps):
         return gradient

@@ -38,7 +38,8 @@ class Objective:
     """The losses of one iteration, from what D and Q put out.
 
     Each takes a seed: the one number that its backward pass begins with, 1 or a loss scale. The
-    launch that finds a loss multiplies its gradients by it.
+    launch that finds a loss multiplies its gradients by it. Without one, None, the backward pass
+    begins as torch has it.
 
     Args:
         config: resolved.
@@ -48,7 +49,7 @@ class Objective:
         self._codes, self._lambdas = config.spec.codes, config.lambdas
         self.informed = config.optim.objective == "infogan"
 
-    def d_loss(self, view: View, values: Tensor, seed: Tensor) -> tuple[Tensor, Tensor]:
+    def d_loss(self, view: View, values: Tensor, seed: Tensor | None) -> tuple[Tensor, Tensor]:
         """What D and Q minimise, L_cons left out; and its terms, as ``mi_loss.d_loss`` has them.
 
         Args:
@@ -58,7 +59,7 @@ class Objective:
         """
         return d_loss(view.logits, view.q_params, values, self._codes, self._lambdas, seed=seed)
 
-    def disagreement(self, q_image: Tensor, q_copy: Tensor, seed: Tensor) -> Tensor:
+    def disagreement(self, q_image: Tensor, q_copy: Tensor, seed: Tensor | None) -> Tensor:
         """L_cons.
 
         Args:
@@ -67,7 +68,7 @@ class Objective:
         """
         return consistency(q_image, q_copy, self._codes, seed=seed)
 
-    def g_loss(self, view: View, values: Tensor, seed: Tensor) -> tuple[Tensor, Tensor]:
+    def g_loss(self, view: View, values: Tensor, seed: Tensor | None) -> tuple[Tensor, Tensor]:
         """What G minimises, and its terms as ``mi_loss.g_loss`` has them.
 
         Args:
@@ -95,9 +96,13 @@ def judge(
         look_at_real: let Q look at the real images as well, without a trace in the running
             statistics.
     """
-    features = d.features(images, groups)
     fake = images.chunk(groups)[-1]
-    logits, features_fake = d.logits_and_tail(features, len(fake))
+    if d.q_trunk is None:
+        features = d.features(images, groups)
+        logits, features_fake = d.logits_and_tail(features, len(fake))
+    else:  # Q reads the images, and nobody but D its trunk's output
+        features, features_fake = images, fake
+        logits = d.judged(images, groups)
     if not informed:
         fake, features_fake = fake.detach(), features_fake.detach()
     q_params = d.q_params(fake, features_fake)

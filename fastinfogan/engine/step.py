@@ -8,7 +8,9 @@ import torch
 from torch import Tensor
 
 from fastinfogan.config import TrainConfig
+from fastinfogan.engine import objective as objectives
 from fastinfogan.engine.beside import Beside
+from fastinfogan.engine.by_hand import Trio, trio_of
 from fastinfogan.engine.flat import FlatAdam
 from fastinfogan.engine.loss_scale import LossScale
 from fastinfogan.engine.objective import Objective, View, judge, look
@@ -65,12 +67,19 @@ class FastEngine:
         betas = (optim.beta1, optim.beta2)
         self.adam_d = optimizer(self.discriminator, optim.lr_d, betas, plan.half)
         self.adam_g = optimizer(self.generator, optim.lr_g, betas, plan.half)
+        self._frozen = frozen(self.adam_d.compute)
         self.loss_scale = LossScale(device) if plan.half == torch.float16 else None
-        self._one = torch.ones((), device=device, dtype=dtype)
-        self._weight = torch.full_like(self._one, optim.consistency)
+        one = torch.ones((), device=device, dtype=dtype)
+        self._weight = torch.full_like(one, optim.consistency)
+        # What a loss is told its backward pass begins with spares a GPU a launch. A CPU has nothing
+        # to gain, and would wait while torch, given such a beginning, loads sympy to look at it.
+        self._one = None if device.type == "cpu" else one
         self._d_apart = self.adam_d.apart() if optim.consistency > 0 else None
         alternating = optim.update == "alternating"
         self.step = self._alternating if alternating else self._simultaneous
+        self._trio = None
+        if judge is objectives.judge and not plan.compile:
+            self._trio = trio_of(config, self.adam_g.compute, self.adam_d.compute)
         # Float16's last gradient decides whether there is an update, and simultaneous ones have all
         # their gradients at once.
         self._updates_early = alternating and self.loss_scale is None
@@ -111,6 +120,8 @@ class FastEngine:
 
     def _alternating(self, batch: Batch) -> Losses:
         """D and Q learn from one draw of codes, then G from another."""
+        if self._trio is not None and self._trio.runs():
+            return self._alternating_by_hand(batch, self._trio)
         objective, d = self.objective, self.adam_d.compute
         with torch.no_grad():
             fake = self._fake(batch.inputs_d, batch)
@@ -122,21 +133,50 @@ class FastEngine:
         agreed = self._agree(view.q_image, batch.copy)
         total, terms = objective.d_loss(view, batch.inputs_d.values, self._seed)
         self.adam_d.zero_grad()
-        total.backward(self._seed.view_as(total))
+        _backward(total, self._seed)
         if agreed is not None:
             _add(self.adam_d.trained, agreed.result()[1])
         self.adam_d.step(self.loss_scale)
 
-        with frozen(d):
+        with self._frozen:
             if objective.informed:
                 view = self._judge(d, fake_g.result(), 1, True)
             else:
                 view = View(d.logits(d.features(fake_g.result())), None)
             total, terms_g = objective.g_loss(view, batch.inputs_g.values, self._seed)
             self.adam_g.zero_grad()
-            total.backward(self._seed.view_as(total))
+            _backward(total, self._seed)
         self._last_update(self.adam_g)
         return self._report(terms, terms_g, agreed)
+
+    def _alternating_by_hand(self, batch: Batch, trio: Trio) -> Losses:
+        """The same for networks that are fully connected throughout, and small."""
+        objective, g, d, q = self.objective, trio.g, trio.d, trio.q
+        with torch.no_grad():
+            fake = g.forward(batch.inputs_d.latents)
+            logits = d.forward(torch.cat([batch.real, fake]))
+            q_params = q.forward(fake)
+        view = View(_leaf(logits.squeeze(1)), _leaf(q_params))
+        total, terms = objective.d_loss(view, batch.inputs_d.values, self._seed)
+        self.adam_d.zero_grad()
+        _backward(total, self._seed)
+        d.backward(view.logits.grad.unsqueeze(1), wants_x=False, learns=True)
+        q.backward(view.q_params.grad, wants_x=False, learns=True)
+        self.adam_d.step()
+
+        with torch.no_grad():
+            fake = g.forward(batch.inputs_g.latents)
+            logits = d.forward(fake)
+            q_params = q.forward(fake)
+        view = View(_leaf(logits.squeeze(1)), _leaf(q_params))
+        total, terms_g = objective.g_loss(view, batch.inputs_g.values, self._seed)
+        self.adam_g.zero_grad()
+        _backward(total, self._seed)
+        gradient = d.backward(view.logits.grad.unsqueeze(1), wants_x=True, learns=False)
+        gradient += q.backward(view.q_params.grad, wants_x=True, learns=False)
+        g.backward(gradient, wants_x=False, learns=True)
+        self._last_update(self.adam_g)
+        return self._report(terms, terms_g, None)
 
     def _simultaneous(self, batch: Batch) -> Losses:
         """One draw of codes and one pass through D serve both updates."""
@@ -150,7 +190,7 @@ class FastEngine:
         g_total, terms_g = objective.g_loss(g_view, values, self._seed)
         # Both gradients come from the weights before either update.
         for adam, total, keep in ((self.adam_d, d_total, True), (self.adam_g, g_total, False)):
-            seed = self._seed.view_as(total)
+            seed = None if self._seed is None else self._seed.view_as(total)
             grads = torch.autograd.grad(total, adam.trained, seed, retain_graph=keep)
             for parameter, grad in zip(adam.trained, grads, strict=True):
                 parameter.grad = grad
@@ -165,8 +205,8 @@ class FastEngine:
         return images if inputs.maps is None else warp(images, inputs.maps, batch.fill, self._range)
 
     @property
-    def _seed(self) -> Tensor:
-        """What a backward pass begins with: 1, or the loss scale."""
+    def _seed(self) -> Tensor | None:
+        """What a backward pass begins with: 1, or the loss scale; None leaves the 1 to torch."""
         return self._one if self.loss_scale is None else self.loss_scale.value
 
     def _agree(self, q_image: Tensor | None, copy: Tensor | None) -> Beside[_Agreement] | None:
@@ -178,8 +218,12 @@ class FastEngine:
             self._d_apart.zero_grad()  # a recording that failed may have left some
             seed = self._weight if self.loss_scale is None else self._weight * self.loss_scale.value
             q_copy = self._look(self._d_apart, copy)
-            disagreement = self.objective.disagreement(q_image, q_copy, seed)
-            disagreement.backward(seed.view_as(disagreement))
+            if self._seed is None:
+                disagreement = self.objective.disagreement(q_image, q_copy, None)
+                (disagreement * seed).backward()
+            else:
+                disagreement = self.objective.disagreement(q_image, q_copy, seed)
+                _backward(disagreement, seed)
             gradients = []
             for weight in self._d_apart.parameters():
                 gradients.append(weight.grad)
@@ -201,6 +245,16 @@ class FastEngine:
             self.loss_scale.update()
         disagreement = None if agreed is None else agreed.result()[0]
         return Losses(terms[0], terms_g[0], terms[1:], disagreement)
+
+
+def _leaf(result: Tensor) -> Tensor:
+    """A tensor that a gradient stops at."""
+    return result.detach().requires_grad_()
+
+
+def _backward(loss: Tensor, seed: Tensor | None) -> None:
+    """A backward pass that begins with the seed, which the loss was told, or None with 1."""
+    loss.backward(None if seed is None else seed.view_as(loss))
 
 
 _Agreement = tuple[Tensor, Sequence[Tensor | None]]

@@ -20,6 +20,7 @@ from fastinfogan.config import (
 )
 from fastinfogan.kernels.bn_act import bn_act
 from fastinfogan.kernels.conv import conv
+from fastinfogan.kernels.dense import dense
 from fastinfogan.kernels.linear import linear, linear_and_tail
 from fastinfogan.model.latent_spec import LatentSpec
 
@@ -48,7 +49,7 @@ class Block(nn.Module):
         """``statistics``: let the running ones learn from the batch, if the network is learning."""
         row = self.row
         if row.kind == "fc":
-            x = linear(_flattened(x), self.op.weight, self.op.bias)
+            x = linear(flattened(x), self.op.weight, self.op.bias)
         else:
             # What has no batchnorm behind it leaves the convolution with its activation.
             follows = 1.0 if row.norm else _SLOPES.get(row.activation, row.activation)
@@ -56,10 +57,7 @@ class Block(nn.Module):
             x = conv(x, self.op.weight, self.op.bias, row.stride, up, follows)
         if row.norm or row.kind == "fc":
             x = self._activate(x, groups, statistics)
-        if row.shape is not None:
-            channels, height, width = row.shape
-            x = x.view(-1, height, width, channels).permute(0, 3, 1, 2)
-        return x
+        return _shaped(x, row)
 
     def _activate(self, x: Tensor, groups: int, statistics: bool) -> Tensor:
         activation = self.row.activation
@@ -86,9 +84,69 @@ class Block(nn.Module):
         return torch.sigmoid_(x) if activation == "sigmoid" else torch.tanh_(x)
 
 
-def _flattened(x: Tensor) -> Tensor:
+def flattened(x: Tensor) -> Tensor:
     """Rows of features; of maps in memory order (height, width, channel): a view, not a copy."""
     return x if x.dim() == 2 else x.permute(0, 2, 3, 1).flatten(1)
+
+
+class Dense:
+    """Blocks of fully connected layers without batchnorm, one after the other, in one call.
+
+    It owns nothing: the parameters are the blocks'.
+    """
+
+    def __init__(self, blocks: list[Block]) -> None:
+        self.blocks = blocks
+        names = [block.row.activation for block in blocks]
+        self.activations = [_SLOPES.get(name, name) for name in names]
+
+    def __call__(self, x: Tensor, groups: int = 1, statistics: bool = True) -> Tensor:
+        maps = [block.op for block in self.blocks]
+        weights, biases = [m.weight for m in maps], [m.bias for m in maps]
+        return self.shaped(dense(flattened(x), weights, biases, self.activations))
+
+    def shaped(self, x: Tensor) -> Tensor:
+        """Rows of features as the last block hands them on."""
+        return _shaped(x, self.blocks[-1].row)
+
+
+def _shaped(x: Tensor, row: Layer) -> Tensor:
+    """Rows of features as the maps that a row of the table makes of them, if it does."""
+    if row.shape is None:
+        return x
+    channels, height, width = row.shape
+    return x.view(-1, height, width, channels).permute(0, 3, 1, 2)
+
+
+def _parts(*stacks: nn.ModuleList) -> list[Block | Dense]:
+    """The blocks of stacks as they are called: what makes one call is one part.
+
+    A plain list, which registers no module again.
+    """
+    parts: list[Block | Dense] = []
+    run: list[Block] = []
+
+    def end() -> None:
+        parts.extend([Dense(list(run))] if len(run) > 1 else run)
+        run.clear()
+
+    for block in (block for stack in stacks for block in stack):
+        row = block.row
+        if row.kind != "fc" or row.norm:
+            end()
+            parts.append(block)
+            continue
+        run.append(block)
+        if row.shape is not None:
+            end()
+    end()
+    return parts
+
+
+def _through(parts: list[Block | Dense], x: Tensor, groups: int, statistics: bool) -> Tensor:
+    for part in parts:
+        x = part(x, groups, statistics)
+    return x
 
 
 def _stack(rows: list[tuple[Layer, Shape, Shape]]) -> nn.ModuleList:
@@ -101,13 +159,11 @@ class Generator(nn.Module):
     def __init__(self, architecture: Architecture, spec: LatentSpec) -> None:
         super().__init__()
         self.layers = _stack(architecture.rows(spec)["generator"])
+        self.parts = _parts(self.layers)
         self.to(memory_format=torch.channels_last)
 
     def forward(self, latents: Tensor) -> Tensor:
-        x = latents
-        for layer in self.layers:
-            x = layer(x)
-        return x
+        return _through(self.parts, latents, 1, True)
 
 
 class Discriminator(nn.Module):
@@ -125,6 +181,9 @@ class Discriminator(nn.Module):
         self.d_head = _stack(rows["d_head"])
         self.q_trunk = _stack(rows["trunk"]) if separate_q else None
         self.q_head = _stack(rows["q_head"])
+        self._trunk = _parts(self.trunk)
+        self.d_parts = _parts(self.trunk, self.d_head)
+        self.q_parts = _parts(self.q_head) if not separate_q else _parts(self.q_trunk, self.q_head)
         self.to(memory_format=torch.channels_last)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
@@ -139,10 +198,15 @@ class Discriminator(nn.Module):
             groups: 2 normalises the halves of the batch apart.
             statistics: False leaves no trace of the images in the running statistics.
         """
-        x = images
-        for layer in self.trunk:
-            x = layer(x, groups, statistics)
-        return x
+        return _through(self._trunk, images, groups, statistics)
+
+    def judged(self, images: Tensor, groups: int = 1) -> Tensor:
+        """D's logit per image, (B,), where nobody else reads the trunk's output.
+
+        Args:
+            images, groups: see ``features``.
+        """
+        return _through(self.d_parts, images, groups, True).squeeze(1)
 
     def logits(self, features: Tensor) -> Tensor:
         """D's logit per image, (B,): positive means real."""
@@ -154,7 +218,7 @@ class Discriminator(nn.Module):
         Read from here, what goes back to the features costs no launch beside the head's own.
         """
         head = self.d_head[0].op
-        logits, tail = linear_and_tail(_flattened(features), head.weight, head.bias, rows)
+        logits, tail = linear_and_tail(flattened(features), head.weight, head.bias, rows)
         if features.dim() == 4:
             _, channels, height, width = features.shape
             tail = tail.view(rows, height, width, channels).permute(0, 3, 1, 2)
@@ -167,14 +231,8 @@ class Discriminator(nn.Module):
 
     def q_params(self, images: Tensor, features: Tensor, statistics: bool = True) -> Tensor:
         """Q's output, from D's features or, with a trunk of its own, from the images."""
-        x = features
-        if self.q_trunk is not None:
-            x = images
-            for layer in self.q_trunk:
-                x = layer(x, statistics=statistics)
-        for layer in self.q_head:
-            x = layer(x, statistics=statistics)
-        return x
+        x = features if self.q_trunk is None else images
+        return _through(self.q_parts, x, 1, statistics)
 
 
 class frozen:
@@ -184,7 +242,9 @@ class frozen:
     """
 
     def __init__(self, network: nn.Module) -> None:
-        self.network = network
+        self._parameters = list(network.parameters())
+        norms = nn.BatchNorm1d | nn.BatchNorm2d
+        self._norms = [module for module in network.modules() if isinstance(module, norms)]
 
     def __enter__(self) -> None:
         self._set(False)
@@ -193,10 +253,10 @@ class frozen:
         self._set(True)
 
     def _set(self, learning: bool) -> None:
-        self.network.requires_grad_(learning)
-        for module in self.network.modules():
-            if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
-                module.track_running_stats = learning
+        for parameter in self._parameters:
+            parameter.requires_grad_(learning)
+        for norm in self._norms:
+            norm.track_running_stats = learning
 
 
 @torch.no_grad()

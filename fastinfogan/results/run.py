@@ -13,16 +13,14 @@ from __future__ import annotations
 import signal
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
-from fastinfogan.config import TrainConfig, from_dict, resolve, to_dict
+from fastinfogan.config import TrainConfig, to_dict
 from fastinfogan.data import ImageData, Split, load_images
-from fastinfogan.errors import UserError, one_line
-from fastinfogan.json_files import parse_json
+from fastinfogan.errors import UserError
 from fastinfogan.lock import holder
 from fastinfogan.model.networks import Discriminator, Generator
 from fastinfogan.model.weights import restore_weights
@@ -34,6 +32,7 @@ from fastinfogan.results.generator import TrainedGenerator
 from fastinfogan.results.generator_file import export_generator, generator_content, load_generator
 from fastinfogan.results.grid import save_pngs
 from fastinfogan.results.leaving import leave_behind
+from fastinfogan.results.run_config import read_config
 from fastinfogan.results.summary import read_summary
 from fastinfogan.tell import Tell, on_stderr
 from fastinfogan.training.checkpoint import list_checkpoints, load_newest
@@ -274,58 +273,3 @@ def open_generator(source: Path | str, tell: Tell = on_stderr) -> TrainedGenerat
     run = load_run(source, tell=tell)
     run.generator.eval()
     return run.trained_generator()
-
-
-def read_config(folder: Path) -> TrainConfig:
-    """The configuration that a run directory was made with.
-
-    Raises:
-        UserError: this is no run directory, or its config.json is damaged.
-    """
-    path = folder / "config.json"
-    try:
-        tree = parse_json(path.read_bytes())
-    except (FileNotFoundError, NotADirectoryError):
-        raise UserError(f"{folder} is no run directory: {_instead(folder)}") from None
-    except OSError as error:
-        raise UserError(f"{path} can't be read: {one_line(error)}") from None
-    except ValueError as error:
-        raise UserError(
-            f"{path} can't be read: {one_line(error)}; put back a copy, or start a new run"
-        ) from None
-    return resolved_config(tree, path)
-
-
-def _instead(folder: Path) -> str:
-    """What something is that is taken for a run directory, and what works with it."""
-    if folder.is_file() and folder.suffix == ".safetensors":
-        return "a generator alone has no Q; sample, traverse and explore take it"
-    if folder.is_dir():
-        try:
-            inside = [path.parent for path in folder.glob("*/config.json")]
-        except OSError:
-            inside = []
-        if inside:
-            what = "a study" if (folder / "study.json").exists() else "a folder with runs"
-            return f"it is {what}; name a run inside, such as {min(inside)}"
-    return "it has no config.json"
-
-
-def resolved_config(tree: Any, path: Path) -> TrainConfig:
-    """The resolved configuration that a JSON file holds.
-
-    Args:
-        tree: as ``to_dict`` gave it.
-        path: of the file, for the errors.
-
-    Raises:
-        UserError: it is none.
-    """
-    config = from_dict(tree, path.name)
-    try:
-        whole = resolve(config) == config
-    except UserError as error:
-        raise UserError(f"{path}: {error}") from None
-    if not whole:
-        raise UserError(f"{path}: this isn't the resolved configuration of a run")
-    return config

@@ -30,7 +30,7 @@ from fastinfogan.errors import UserError, range_works, why
 from fastinfogan.files import atomic_write, new_folder, remove_leftovers
 from fastinfogan.json_files import misfit, parse_json
 from fastinfogan.lock import exclusive
-from fastinfogan.results.run import resolved_config
+from fastinfogan.results.run_config import resolved_config
 from fastinfogan.results.summary import read_summary
 from fastinfogan.tell import Tell, on_stderr
 from fastinfogan.training.directory import LOCK, is_unbegun

@@ -21,7 +21,7 @@ from fastinfogan.files import atomic_write
 from fastinfogan.json_files import parse_json
 from fastinfogan.lock import holder
 from fastinfogan.paths import expanded
-from fastinfogan.results.run import read_config
+from fastinfogan.results.run_config import read_config
 from fastinfogan.study.folder import Study, best_clustering
 from fastinfogan.tell import Tell
 from fastinfogan.training.directory import CONFIG, LOCK

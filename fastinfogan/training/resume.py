@@ -18,7 +18,7 @@ from fastinfogan.data import ImageData
 from fastinfogan.engine.build import Engine
 from fastinfogan.errors import UserError
 from fastinfogan.results.leaving import REPORT
-from fastinfogan.results.run import read_config
+from fastinfogan.results.run_config import read_config
 from fastinfogan.results.summary import read_summary
 from fastinfogan.sizes import counted
 from fastinfogan.training.average import Average

@@ -24,7 +24,8 @@ from fastinfogan.plan import make_plan
 from fastinfogan.results.changes import save_changes
 from fastinfogan.results.eval_mode import in_eval_mode
 from fastinfogan.results.evaluate import clusterings
-from fastinfogan.results.run import Run, read_config
+from fastinfogan.results.run import Run
+from fastinfogan.results.run_config import read_config
 from fastinfogan.tell import lasting_output, on_stderr
 from fastinfogan.training.average import Average
 from fastinfogan.training.checkpoint import (

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from fastinfogan.kernels.adam import native, triton
-from fastinfogan.kernels.dispatch import register
+from fastinfogan.kernels.adam import native
+from fastinfogan.kernels.dispatch import later, register
+
+triton = later(f"{__package__}.triton")
 
 register(
     "adam(Tensor(a!) params, Tensor[] grads, Tensor(b!) exp_avg, Tensor(c!) exp_avg_sq, "

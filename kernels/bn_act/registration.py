@@ -6,14 +6,16 @@ from collections.abc import Callable
 
 from torch import Tensor
 
-from fastinfogan.kernels.bn_act import native, triton
+from fastinfogan.kernels.bn_act import native
 from fastinfogan.kernels.bn_act.layout import (
     empty_gradients,
     empty_partials,
     empty_results,
     sizes_of,
 )
-from fastinfogan.kernels.dispatch import Impl, register
+from fastinfogan.kernels.dispatch import Impl, later, register
+
+triton = later(f"{__package__}.triton")
 
 
 def _fake_partials(impl: Impl) -> Callable[..., Tensor]:

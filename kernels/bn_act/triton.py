@@ -20,7 +20,8 @@ from fastinfogan.kernels.bn_act.triton_whole import (
     bn_act_whole_backward_kernel,
     bn_act_whole_forward_kernel,
 )
-from fastinfogan.kernels.triton_module import launch, power_of_two
+from fastinfogan.kernels.triton_module import launch
+from fastinfogan.kernels.triton_needs import power_of_two
 
 # Up to so many rows a program has them all, in its registers.
 _WHOLE_ROWS = 256

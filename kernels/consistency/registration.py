@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from fastinfogan.kernels.consistency import native, triton
+from fastinfogan.kernels.consistency import native
 from fastinfogan.kernels.consistency.layout import empty_results
-from fastinfogan.kernels.dispatch import register
+from fastinfogan.kernels.dispatch import later, register
+
+triton = later(f"{__package__}.triton")
 
 register(
     "consistency(Tensor q_image, Tensor q_copy, int[] kinds, int[] widths, Tensor? seed=None) "

@@ -31,7 +31,7 @@ from torch.nn import functional as F
 
 import fastinfogan.kernels.conv.registration  # noqa: F401  (registers what op() gives)
 from fastinfogan.kernels.channels_last import channels_last
-from fastinfogan.kernels.conv import native, triton
+from fastinfogan.kernels.conv import native, tiles
 from fastinfogan.kernels.conv.activation import (
     LINEAR,
     SLOPE,
@@ -228,7 +228,7 @@ def conv(
         RuntimeError: ``impl`` can't run here.
     """
     check(x, weight, bias, stride, transposed, activation)
-    runs = choose("conv", impl, x, native=native.DTYPES, triton=triton.DTYPES)
+    runs = choose("conv", impl, x, native=native.DTYPES, triton=tiles.DTYPES)
     if runs == "reference":
         return channels_last(conv_reference(x, weight, bias, stride, transposed, activation))
     chosen = runs, impl != "auto"

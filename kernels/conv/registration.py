@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from fastinfogan.kernels.conv import native, triton
+from fastinfogan.kernels.conv import native
 from fastinfogan.kernels.conv.layout import empty_bias, empty_large, empty_small, empty_weight
-from fastinfogan.kernels.dispatch import register
+from fastinfogan.kernels.dispatch import later, register
+
+triton = later(f"{__package__}.triton")
 
 
 def _fake_down(large, weight, bias, stride, activation, slope):

@@ -9,8 +9,11 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from fastinfogan.kernels.triton_module import power_of_two
+import torch
 
+from fastinfogan.kernels.triton_needs import power_of_two
+
+DTYPES = (torch.bfloat16, torch.float16)  # float32 is the library's
 SMS = 132  # of an H100 or H200
 WAVE = 8  # SMs that may stay idle
 

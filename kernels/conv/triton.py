@@ -35,9 +35,9 @@ from fastinfogan.kernels.conv.triton_maps import (
     conv_up_kernel,
 )
 from fastinfogan.kernels.conv.triton_weight import conv_sum_kernel, conv_weight_kernel
-from fastinfogan.kernels.triton_module import launch, power_of_two
+from fastinfogan.kernels.triton_module import launch
+from fastinfogan.kernels.triton_needs import power_of_two
 
-DTYPES = (torch.bfloat16, torch.float16)  # float32 is the library's
 MOST_TILES = 65_535  # programs that a GPU takes along a grid's second axis
 
 

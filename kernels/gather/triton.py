@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from fastinfogan.kernels.gather.layout import FEISTEL_ROUNDS, empty_result, half_bits_of
-from fastinfogan.kernels.philox import STREAM_ORDER, philox
+from fastinfogan.kernels.philox import STREAM_ORDER
+from fastinfogan.kernels.triton_math import philox
 from fastinfogan.kernels.triton_module import jit, launch, tl
 
 _BLOCK = 1024  # pixels of a program: 8 in each of 128 threads

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from fastinfogan.kernels.dispatch import register
-from fastinfogan.kernels.latents import native, triton
+from fastinfogan.kernels.dispatch import later, register
+from fastinfogan.kernels.latents import native
 from fastinfogan.kernels.latents.layout import empty_results
+
+triton = later(f"{__package__}.triton")
 
 
 def _fake_latents(seed, offset, shift, batch, noise, table, words, width, dtype):

@@ -9,8 +9,10 @@ from torch import Tensor
 
 from fastinfogan.kernels.codes import KINDS
 from fastinfogan.kernels.latents.layout import empty_results, table_on_device
-from fastinfogan.kernels.philox import STREAM_LATENTS, philox
-from fastinfogan.kernels.triton_module import constexpr, jit, launch, power_of_two, tl
+from fastinfogan.kernels.philox import STREAM_LATENTS
+from fastinfogan.kernels.triton_math import philox
+from fastinfogan.kernels.triton_module import constexpr, jit, launch, tl
+from fastinfogan.kernels.triton_needs import power_of_two
 
 _CATEGORICAL = constexpr(KINDS["categorical"].number)
 _UNIFORM = constexpr(KINDS["uniform"].number)

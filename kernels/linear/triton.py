@@ -11,7 +11,8 @@ from fastinfogan.kernels.linear.layout import (
     empty_weight,
 )
 from fastinfogan.kernels.triton_math import multiply
-from fastinfogan.kernels.triton_module import jit, launch, power_of_two, tl
+from fastinfogan.kernels.triton_module import jit, launch, tl
+from fastinfogan.kernels.triton_needs import power_of_two
 
 
 @jit

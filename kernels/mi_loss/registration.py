@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from fastinfogan.kernels.dispatch import register
-from fastinfogan.kernels.mi_loss import native, triton
+from fastinfogan.kernels.dispatch import later, register
+from fastinfogan.kernels.mi_loss import native
 from fastinfogan.kernels.mi_loss.layout import empty_results
+
+triton = later(f"{__package__}.triton")
 
 register(
     "mi_loss(Tensor? logits, Tensor q_params, Tensor values, int[] kinds, int[] widths, "

@@ -10,7 +10,8 @@ from torch import Tensor
 from fastinfogan.kernels.codes import HALF_LOG_TWO_PI, KINDS, LOG_SIGMA_BOUND
 from fastinfogan.kernels.mi_loss.layout import Results, empty_results, table_on_device
 from fastinfogan.kernels.triton_math import softplus
-from fastinfogan.kernels.triton_module import constexpr, jit, launch, power_of_two, tl
+from fastinfogan.kernels.triton_module import constexpr, jit, launch, tl
+from fastinfogan.kernels.triton_needs import power_of_two
 
 _CATEGORICAL = constexpr(KINDS["categorical"].number)
 _UNIFORM = constexpr(KINDS["uniform"].number)

@@ -48,6 +48,14 @@ struct WarpShape {
   int64_t images, height, width, channels, parts;
 };
 
+// Shapes as in kernels/dense/__init__.py: layers of (sizes[l + 1], sizes[l]) weights; x, y, dy, dx
+// (rows, features), hidden maps (features, padded). Addresses come in arrays of int64, 0 for none.
+struct DenseShape {
+  Dtype dtype;
+  int64_t rows, padded, layers;
+  bool threads;  // worth more than one
+};
+
 #define FASTINFOGAN_DECLARE(ISA)                                                                   \
   namespace ISA {                                                                                  \
   void bn_act_partials(BnActShape shape, const void* x, void* partials, int64_t parts);            \
@@ -71,6 +79,12 @@ struct WarpShape {
   void consistency(Dtype dtype, int64_t rows, int64_t columns, int64_t codes, int64_t parts,       \
                    const void* q_image, const void* q_copy, const void* table, void* grads,        \
                    void* loss);                                                                    \
+  void dense_forward(DenseShape shape, const void* sizes, const void* kinds, const void* slopes,   \
+                     const void* x, const void* weights, const void* biases, const void* hidden,   \
+                     void* y);                                                                     \
+  void dense_backward(DenseShape shape, const void* sizes, const void* kinds, const void* slopes,  \
+                      const void* dy, const void* x, const void* y, const void* weights,           \
+                      const void* hidden, void* dx, const void* dweights, const void* dbiases);    \
   void latents(Dtype dtype, const void* seed, const void* offset, int64_t shift, int64_t batch,    \
                int64_t noise, const void* table, int64_t codes, int64_t words, int64_t width,      \
                void* inputs, void* values);                                                        \

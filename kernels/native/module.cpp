@@ -198,6 +198,18 @@ void bind(nb::module_& module, const char* name, void (*kernel)(fastinfogan::War
       nb::call_guard<nb::gil_scoped_release>());
 }
 
+// The same for one that takes them in a DenseShape.
+template <class... Args>
+void bind(nb::module_& module, const char* name, void (*kernel)(fastinfogan::DenseShape, Args...)) {
+  module.def(
+      name,
+      [kernel](int dtype, int64_t rows, int64_t padded, int64_t layers, bool threads,
+               Python<Args>... args) {
+        kernel({fastinfogan::Dtype(dtype), rows, padded, layers, threads}, (Args)args...);
+      },
+      nb::call_guard<nb::gil_scoped_release>());
+}
+
 void bind_kernels(nb::module_& module) {
   [[maybe_unused]] const CpuFeatures features = detect();
   bind(module, "adam", FASTINFOGAN_BEST(adam));
@@ -205,6 +217,8 @@ void bind_kernels(nb::module_& module) {
   bind(module, "bn_act_forward", FASTINFOGAN_BEST(bn_act_forward));
   bind(module, "bn_act_backward_partials", FASTINFOGAN_BEST(bn_act_backward_partials));
   bind(module, "bn_act_backward", FASTINFOGAN_BEST(bn_act_backward));
+  bind(module, "dense_forward", FASTINFOGAN_BEST(dense_forward));
+  bind(module, "dense_backward", FASTINFOGAN_BEST(dense_backward));
   bind(module, "mi_loss", FASTINFOGAN_BEST(mi_loss));
   bind(module, "consistency", FASTINFOGAN_BEST(consistency));
   bind(module, "latents", FASTINFOGAN_BEST(latents));

@@ -7,9 +7,11 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from fastinfogan.kernels.dispatch import Impl, register
-from fastinfogan.kernels.warp import native, triton
+from fastinfogan.kernels.dispatch import Impl, later, register
+from fastinfogan.kernels.warp import native
 from fastinfogan.kernels.warp.layout import empty_maps
+
+triton = later(f"{__package__}.triton")
 
 
 def _fake_maps(impl: Impl) -> Callable[..., Tensor]:

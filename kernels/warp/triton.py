@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from fastinfogan.kernels.philox import philox
+from fastinfogan.kernels.triton_math import philox
 from fastinfogan.kernels.triton_module import constexpr, jit, launch, tl
 from fastinfogan.kernels.warp.layout import NUMBERS, empty_maps
 

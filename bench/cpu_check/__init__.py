@@ -1,0 +1,1 @@
+"""What this CPU does beside its peer, iterations and starts: ``python -m bench.cpu_check``."""

@@ -1,0 +1,75 @@
+"""What dense's implementations agree on: activations by number, which layers, what is written."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+Activation = float | Literal["sigmoid", "tanh"]  # a float is the slope below zero
+
+LINEAR, SLOPE, SIGMOID, TANH = range(4)  # as in native/dense.cpp, which lacks the last one
+_NAMED = {"sigmoid": SIGMOID, "tanh": TANH}
+
+DTYPES = (torch.float32, torch.float64)  # half precision is the library's
+MOST_WEIGHTS = 1 << 18  # of a layer: 1 MB, which stays in a core's second-level cache
+MOST_ROWS = 1 << 10
+PADDING = 64  # bytes that a row of a hidden map is a multiple of: any vector's
+
+
+def numbered(activation: Activation) -> tuple[int, float]:
+    """The number of an activation, and its slope, which is 1 if it has none."""
+    if isinstance(activation, str):
+        return _NAMED[activation], 1.0
+    return (LINEAR if activation == 1.0 else SLOPE), float(activation)
+
+
+def fits(rows: int, weights: Sequence[Tensor], kinds: Sequence[int]) -> bool:
+    """Whether these layers are the kernel's work, by their shapes alone.
+
+    Larger ones are a library's, which rearranges a weight before it multiplies.
+    """
+    small = all(weight.numel() <= MOST_WEIGHTS for weight in weights)
+    return small and rows <= MOST_ROWS and TANH not in kinds
+
+
+def padded(rows: int, dtype: torch.dtype) -> int:
+    """Columns of a hidden map."""
+    wide = PADDING // dtype.itemsize
+    return (rows + wide - 1) // wide * wide
+
+
+def empty_results(
+    x: Tensor,
+    weights: Sequence[Tensor],
+    biases: Sequence[Tensor | None],
+    kinds: Sequence[int],
+    slopes: Sequence[float],
+) -> list[Tensor]:
+    """What forward writes, from its arguments: y, then the hidden maps, (features, padded rows)."""
+    rows = x.shape[0]
+    wide = padded(rows, x.dtype)
+    hidden = [x.new_empty((weight.shape[0], wide)) for weight in weights[:-1]]
+    return [x.new_empty((rows, weights[-1].shape[0])), *hidden]
+
+
+def empty_gradients(
+    dy: Tensor,
+    x: Tensor,
+    results: Sequence[Tensor],
+    weights: Sequence[Tensor],
+    biased: Sequence[bool],
+    kinds: Sequence[int],
+    slopes: Sequence[float],
+    wants_x: bool,
+    wants_parameters: bool,
+) -> list[Tensor]:
+    """What backward writes: dx, if wanted; the weights' gradients, then the biases', if wanted."""
+    gradients = [torch.empty_like(x)] if wants_x else []
+    if wants_parameters:
+        gradients += [torch.empty_like(weight) for weight in weights]
+        pairs = zip(weights, biased, strict=True)
+        gradients += [weight.new_empty((weight.shape[0],)) for weight, has in pairs if has]
+    return gradients
