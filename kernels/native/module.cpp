@@ -126,8 +126,12 @@ int threads() {
   (features.avx512f && features.fma ? fastinfogan::avx512::KERNEL                      \
    : features.avx2 && features.fma  ? fastinfogan::avx2::KERNEL                        \
                                     : fastinfogan::baseline::KERNEL)
+#define FASTINFOGAN_BEST_PRODUCT(KERNEL)                       \
+  (features.avx512_bf16 && features.fma ? fastinfogan::avx512_bf16::KERNEL \
+                                        : FASTINFOGAN_BEST(KERNEL))
 #else
 #define FASTINFOGAN_BEST(KERNEL) fastinfogan::baseline::KERNEL
+#define FASTINFOGAN_BEST_PRODUCT(KERNEL) FASTINFOGAN_BEST(KERNEL)
 #endif
 
 // An array's address as torch's data_ptr() gives it; 0 for None.
@@ -178,8 +182,10 @@ void bind(nb::module_& module, const char* name, void (*kernel)(fastinfogan::Con
   module.def(
       name,
       [kernel](int dtype, int64_t images, int64_t height, int64_t width, int64_t channels,
-               int64_t rows, int64_t columns, int64_t stride, Python<Args>... args) {
-        kernel({fastinfogan::Dtype(dtype), images, height, width, channels, rows, columns, stride},
+               int64_t rows, int64_t columns, int64_t maps, int64_t stride,
+               Python<Args>... args) {
+        kernel({fastinfogan::Dtype(dtype), images, height, width, channels, rows, columns, maps,
+                stride},
                (Args)args...);
       },
       nb::call_guard<nb::gil_scoped_release>());
@@ -208,8 +214,10 @@ void bind_kernels(nb::module_& module) {
   bind(module, "mi_loss", FASTINFOGAN_BEST(mi_loss));
   bind(module, "consistency", FASTINFOGAN_BEST(consistency));
   bind(module, "latents", FASTINFOGAN_BEST(latents));
-  bind(module, "conv_patches", FASTINFOGAN_BEST(conv_patches));
-  bind(module, "conv_fold", FASTINFOGAN_BEST(conv_fold));
+  bind(module, "conv_down", FASTINFOGAN_BEST_PRODUCT(conv_down));
+  bind(module, "conv_up", FASTINFOGAN_BEST_PRODUCT(conv_up));
+  bind(module, "conv_up_image", FASTINFOGAN_BEST_PRODUCT(conv_up_image));
+  bind(module, "conv_weight", FASTINFOGAN_BEST_PRODUCT(conv_weight));
   bind(module, "gather", FASTINFOGAN_BEST(gather));
   bind(module, "draw", FASTINFOGAN_BEST(draw));
   bind(module, "order", FASTINFOGAN_BEST(order));
