@@ -126,18 +126,14 @@ void weight_of(const ConvShape& s, const T* large, const T* small, T* gradient) 
               const Share maps(s.maps, mine.first + t, tiles);
               A* sum = first_sum + ((i * some + t) * strips + j) * kTile;
               with_rows(maps.last - maps.first, [&](auto n) {
-                Tile<T, n.n> tile;
-                for (int r = 0; r < n.n; ++r) {
-                  tile.sum[r][0] = load<A>(sum + r * kColumns<T>);
-                  tile.sum[r][1] = load<A>(sum + r * kColumns<T> + kLanes<T>);
-                }
+                Tile<T, n.n> tile = {};  // sums of these blocks alone: long sums lose more
                 for (int64_t b = 0; b < blocks; ++b) {
                   add_products<T, n.n, kAcross>(tile, rows + (t * kPixels + here[b]) * kRowsBlock,
                                                 columns + b * kColumnsBlock, 1);
                 }
-                for (int r = 0; r < n.n; ++r) {
-                  store<A>(sum + r * kColumns<T>, tile.sum[r][0]);
-                  store<A>(sum + r * kColumns<T> + kLanes<T>, tile.sum[r][1]);
+                for (int i = 0; i < 2 * n.n; ++i) {
+                  A* to = sum + i * kLanes<T>;
+                  store<A>(to, load<A>(to) + tile.sum[i / 2][i % 2]);
                 }
               });
             }

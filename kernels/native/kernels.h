@@ -74,6 +74,12 @@ struct WarpShape {
   void latents(Dtype dtype, const void* seed, const void* offset, int64_t shift, int64_t batch,    \
                int64_t noise, const void* table, int64_t codes, int64_t words, int64_t width,      \
                void* inputs, void* values);                                                        \
+  void linear_forward(Dtype dtype, int64_t samples, int64_t inputs, int64_t outputs,               \
+                      const void* x, const void* weight, const void* bias, void* y);               \
+  void linear_backward(Dtype dtype, int64_t samples, int64_t inputs, int64_t outputs,              \
+                       const void* dy, const void* weight, void* dx);                              \
+  void linear_weight(Dtype dtype, int64_t samples, int64_t inputs, int64_t outputs,                \
+                     const void* dy, const void* x, void* dweight);                                \
   int64_t gather(Dtype dtype, const void* images, int64_t count, int64_t size,                     \
                  const void* indices, int64_t batch, double low, double scale, void* result);      \
   void draw(Dtype dtype, const void* images, int64_t count, int64_t size, int64_t half_bits,       \

@@ -5,8 +5,10 @@
 // thread pool. kernels/native_module.py sees to the order; import through it.
 
 #include <nanobind/nanobind.h>
+#include <nanobind/stl/string.h>
 
 #include <cstdint>
+#include <string>
 #include <type_traits>
 
 #ifdef FASTINFOGAN_KERNELS
@@ -108,6 +110,17 @@ nb::dict cpu_features() {
   names["amx_bf16"] = found.amx_bf16;
   names["neon"] = found.neon;
   return names;
+}
+
+// The processor's maker, as x86 names it; "" elsewhere.
+std::string cpu_vendor() {
+#ifdef __x86_64__
+  uint32_t most, name[3];
+  if (__get_cpuid(0, &most, &name[0], &name[2], &name[1])) {
+    return std::string(reinterpret_cast<const char*>(name), sizeof(name));
+  }
+#endif
+  return "";
 }
 
 int threads() {
@@ -218,6 +231,9 @@ void bind_kernels(nb::module_& module) {
   bind(module, "conv_up", FASTINFOGAN_BEST_PRODUCT(conv_up));
   bind(module, "conv_up_image", FASTINFOGAN_BEST_PRODUCT(conv_up_image));
   bind(module, "conv_weight", FASTINFOGAN_BEST_PRODUCT(conv_weight));
+  bind(module, "linear_forward", FASTINFOGAN_BEST(linear_forward));
+  bind(module, "linear_backward", FASTINFOGAN_BEST(linear_backward));
+  bind(module, "linear_weight", FASTINFOGAN_BEST(linear_weight));
   bind(module, "gather", FASTINFOGAN_BEST(gather));
   bind(module, "draw", FASTINFOGAN_BEST(draw));
   bind(module, "order", FASTINFOGAN_BEST(order));
@@ -244,6 +260,7 @@ NB_MODULE(_native, module) {
   module.def("cpu_features", &cpu_features,
              nb::sig("def cpu_features() -> dict[str, bool]"),
              "Instruction sets that the CPU has and the operating system lets this process use.");
+  module.def("cpu_vendor", &cpu_vendor, "The processor's maker, as x86 names it; \"\" elsewhere.");
   module.def("threads", &threads,
              "Threads that a kernel started from the calling thread runs on: torch's own number, "
              "or 1 where the module was built without OpenMP.");
