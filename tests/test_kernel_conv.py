@@ -13,12 +13,13 @@ from tolerances import SUMMATION_64
 from torch.nn import functional as F
 
 from fastinfogan.kernels import conv as module
-from fastinfogan.kernels.conv import conv, conv_reference, native, ours_is_faster
+from fastinfogan.kernels.conv import conv, conv_reference, native, ours_is_faster, rule
 from fastinfogan.kernels.conv.activation import LINEAR, SIGMOID
-from fastinfogan.kernels.dispatch import NATIVE
 
+HALF = pytest.mark.skipif(not native.HALF, reason="this CPU has no products of bfloat16")
 TARGETS = [
     ("native", torch.float32),
+    pytest.param("native", torch.bfloat16, marks=HALF),
     ("auto", torch.float32),
     ("auto", torch.bfloat16),
 ]
@@ -46,17 +47,14 @@ def test_parity_in_float64(why, impl, monkeypatch):
 
 
 @pytest.mark.parametrize("impl", ["native", "auto"])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("activation", [0.0, 0.1, "sigmoid", "tanh"])
 @pytest.mark.parametrize("wants_x", [True, False])
 @pytest.mark.parametrize("why", ["conv, grey images", "transposed, colour images"])
-def test_an_activation_is_that_of_torch_to_the_bit(why, wants_x, activation, dtype, impl):
+def test_an_activation_is_that_of_torch_to_the_bit(why, wants_x, activation, impl):
     """As of one that follows in a call of its own, in place; and so are the gradients."""
-    if impl == "native" and dtype == torch.bfloat16:
-        pytest.skip("native has no bfloat16")
     case, found = CASES[why], []
     for inside in (True, False):
-        x, weight, bias, dy = inputs(case, dtype)
+        x, weight, bias, dy = inputs(case, torch.float32)
         leaves = [t.requires_grad_() for t in ((x, weight, bias) if wants_x else (weight, bias))]
         y = conv(x, weight, bias, *case[2:], activation if inside else 1.0, impl=impl)
         if not inside and isinstance(activation, float):
@@ -67,20 +65,24 @@ def test_an_activation_is_that_of_torch_to_the_bit(why, wants_x, activation, dty
     assert all(map(torch.equal, *found))
 
 
-@pytest.mark.parametrize("images", [1, 2, 3, 4])
-@pytest.mark.parametrize("why", ["conv, colour images", "transposed, stride 1"])
-def test_chunks_do_not_show(why, images, monkeypatch):
-    """A batch of 5 in chunks of 1 to 4 images; the last one is short but for 1."""
-    (_, *shape), *rest = CASES[why]
-    case = ((5, *shape), *rest)
-    tensors = inputs(case, torch.float64)
-    whole = results(tensors, case, "native")
-    large = tensors[3] if case[3] else tensors[0]
-    small = tensors[0] if case[3] else tensors[3]
-    image = 16 * large.shape[1] * small.shape[2] * small.shape[3] * large.element_size()
-    monkeypatch.setattr(native, "_CHUNK_BYTES", images * image)
-    for got, right in zip(results(tensors, case, "native"), whole, strict=True):
-        torch.testing.assert_close(got, right, rtol=SUMMATION_64, atol=SUMMATION_64)
+@pytest.mark.parametrize("impl", [pytest.param("native", marks=HALF), "auto"])
+@pytest.mark.parametrize("activation", [0.0, 0.1, "sigmoid", "tanh"])
+@pytest.mark.parametrize("why", ["conv, grey images", "transposed, 1x1 maps"])
+def test_an_activation_in_half_precision(why, activation, impl):
+    """A slope comes before the one rounding, so it isn't that of a call of its own."""
+    tensors = inputs(CASES[why], torch.bfloat16)
+    assert_right(tensors, CASES[why], impl, activation=activation)
+
+
+@pytest.mark.parametrize(
+    "dtype", [torch.float32, torch.float64, pytest.param(torch.bfloat16, marks=HALF)]
+)
+@pytest.mark.parametrize("batch", [6, 7, 13, 14, 15, 31, 33])
+@pytest.mark.parametrize("transposed", [False, True])
+def test_any_number_of_images_and_channels(batch, transposed, dtype):
+    """Around a tile's rows and a block of the sum; channels around a vector and two."""
+    case = ((batch, 32 if batch % 2 else 17, 4, 3), batch + 2, 2, transposed)
+    assert_right(inputs(case, dtype), case, "native")
 
 
 @settings(max_examples=60, deadline=None)
@@ -134,23 +136,19 @@ def test_gradcheck(stride, transposed):
         assert torch.autograd.gradcheck(call, leaves)
 
 
-def test_native_results_do_not_depend_on_the_number_of_threads():
-    """Neither patches nor their sums: products are the BLAS's own affair."""
-    large = torch.randn(6, 9, 9, 33)
+@pytest.mark.parametrize("dtype", [torch.float32, pytest.param(torch.bfloat16, marks=HALF)])
+@pytest.mark.parametrize("channels", [1, 3, 33, 64])
+def test_native_results_do_not_depend_on_the_number_of_threads(channels, dtype):
     threads, found = torch.get_num_threads(), []
-    shape = (0, 6, 9, 9, 33, 4, 4, 2)
-    patches = torch.randn(6 * 16, 16 * 33)
+    cases = [((17, channels, 9, 8), 40, 2, False), ((17, 40, 4, 5), channels, 2, True)]
     try:
-        for count in (1, 2, 3):
+        for count in (1, 2, 3, 5, 17):
             torch.set_num_threads(count)
-            made, added = torch.empty_like(patches), torch.empty_like(large)
-            NATIVE.conv_patches(*shape, large.data_ptr(), made.data_ptr())
-            NATIVE.conv_fold(*shape, patches.data_ptr(), 0, added.data_ptr())
-            found.append((made, added))
+            found.append([r for c in cases for r in results(inputs(c, dtype), c, "native")[:3]])
     finally:
         torch.set_num_threads(threads)
     for other in found[1:]:
-        assert all(torch.equal(a, b) for a, b in zip(found[0], other, strict=True))
+        assert all(map(torch.equal, found[0], other))
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
@@ -232,22 +230,28 @@ def test_compiles_into_one_graph(impl, backend):
 # Layers: (small channels, small size, large channels, stride) and the operations taken natively.
 RULE = {
     "mnist, between image and maps": ((64, 14, 1, 2), {"down", "up"}),
-    "mnist, between maps": ((128, 7, 64, 2), set()),
+    "mnist, between maps": ((128, 7, 64, 2), {"down", "up", "weight"}),
     "celeba, between image and maps": ((64, 16, 3, 2), {"up"}),
-    "celeba, 4x4": ((256, 4, 128, 2), {"up", "weight"}),
-    "celeba, 2x2 and a large weight": ((448, 2, 256, 2), {"down", "up", "weight"}),
-    "chairs, stride 1": ((256, 8, 256, 1), set()),
+    "celeba, 2x2": ((448, 2, 256, 2), {"down", "up", "weight"}),
+    "chairs, 32x32": ((128, 16, 64, 2), {"up"}),
+    "chairs, stride 1": ((256, 8, 256, 1), {"down", "up", "weight"}),
 }
 
 
 @pytest.mark.parametrize("layer", RULE)
-def test_the_rule(layer):
+def test_the_rule(layer, monkeypatch):
     (channels, size, image_channels, stride), natively = RULE[layer]
     large = (128, image_channels, size * stride, size * stride)
+
+    def ours(operation, dtype):
+        return ours_is_faster("native", operation, dtype, large, channels, stride)
+
     for operation in ("down", "up", "weight"):
-        ours = ours_is_faster("native", operation, torch.float32, large, channels, stride)
-        assert ours == (operation in natively)
-        assert ours_is_faster("native", operation, torch.float64, large, channels, stride)
+        assert ours(operation, torch.float64)
+        for amx in (False, True):
+            monkeypatch.setattr(rule, "AMX", amx)
+            assert ours(operation, torch.float32) == (operation in natively)
+            assert ours(operation, torch.bfloat16) == (operation in natively and not amx)
 
 
 @pytest.mark.parametrize("impl", ["reference", "native", "auto"])
@@ -284,7 +288,7 @@ def test_bad_arguments(impl, changed, message):
 @pytest.mark.parametrize(
     ("impl", "dtype", "message"),
     [
-        ("native", torch.bfloat16, "conv: impl='native' can't run: it has no bfloat16 kernel"),
+        ("native", torch.float16, "conv: impl='native' can't run: it has no float16 kernel"),
         ("triton", torch.float32, "conv: impl='triton' can't run: "),
     ],
 )

@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 from kernel_cases import PLACES, TARGETS, assert_as_close_as, need
+from tolerances import SUMMATION_64
 
 from fastinfogan.kernels import triton_module, triton_needs
-from fastinfogan.kernels.linear import linear, linear_and_tail
+from fastinfogan.kernels.linear import linear, linear_and_tail, rule
 from fastinfogan.kernels.linear.layout import is_small
 
 # (rows, inputs), outputs, rows of the tail: why each is here.
@@ -22,7 +23,7 @@ CASES = {
     "as many, with a tail": ((35, 21), 150, 5),
 }
 NAMES = ("y", "dx", "dweight", "dbias")
-TRITON = [target for target in TARGETS if "triton" in str(target)]
+OURS = [target for target in TARGETS if target != ("native", "cpu", torch.bfloat16)]
 TRITON_PLACES = [place for place in PLACES if "triton" in str(place)]
 
 
@@ -46,7 +47,7 @@ def outputs(tensors, impl, device="cpu", dtype=None, frozen=False):
     return y.detach(), *torch.autograd.grad(results, wanted, gradients)
 
 
-@pytest.mark.parametrize(("impl", "device", "dtype"), TRITON)
+@pytest.mark.parametrize(("impl", "device", "dtype"), OURS)
 @pytest.mark.parametrize("frozen", [False, True])
 @pytest.mark.parametrize("why", CASES)
 def test_parity(impl, device, dtype, frozen, why):
@@ -59,7 +60,7 @@ def test_parity(impl, device, dtype, frozen, why):
         assert_as_close_as(*results, name)
 
 
-@pytest.mark.parametrize(("impl", "device"), TRITON_PLACES)
+@pytest.mark.parametrize(("impl", "device"), PLACES)
 def test_the_tail_alone_has_a_gradient_too(impl, device):
     need(impl, device)
     x, weight, bias, _, dtail = (t.to(device) for t in inputs(((6, 5), 3, 2), torch.float32))
@@ -68,7 +69,7 @@ def test_the_tail_alone_has_a_gradient_too(impl, device):
     assert torch.equal(dx, torch.cat([torch.zeros_like(x[:4]), dtail]))
 
 
-@pytest.mark.parametrize(("impl", "device"), TRITON_PLACES)
+@pytest.mark.parametrize(("impl", "device"), PLACES)
 def test_without_a_bias_and_with_any_strides(impl, device):
     need(impl, device)
     x, weight, _, dy, _ = (t.to(device) for t in inputs(((6, 5), 3, 0), torch.float32))
@@ -102,7 +103,7 @@ def test_opcheck(impl, device):
     torch.library.opcheck(ops.linear_weight_triton.default, (dy, x))
 
 
-@pytest.mark.parametrize(("impl", "device"), TRITON_PLACES)
+@pytest.mark.parametrize(("impl", "device"), PLACES)
 def test_compiles_into_one_graph(impl, device):
     """The tail is a view of an input, in the middle of the graph as well."""
     need(impl, device)
@@ -159,12 +160,65 @@ def test_layers_with_few_unaligned_inputs_are_ours_if_nothing_goes_back_to_these
     assert launched == (["_linear_forward_kernel", "_linear_weight_kernel"] if ours else [])
 
 
-def test_the_cpu_takes_torch_s_own():
-    """To the bit: what a CPU computes doesn't depend on this op."""
+# Around a tile, a block and a strip, and a sum that is packed in parts.
+NATIVE = {
+    "one of each": ((1, 1), 1, 0),
+    "a row and an output more than a tile has": ((15, 17), 15, 0),
+    "two strips and a vector": ((33, 65), 41, 7),
+    "outputs in three parts": ((20, 40), 2100, 0),
+}
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("why", NATIVE)
+def test_native_on_other_sizes(why, dtype):
+    tensors = inputs(NATIVE[why], dtype)
+    truth = outputs(tensors, "reference", dtype=torch.float64)
+    reference = outputs(tensors, "reference")
+    for *results, name in zip(outputs(tensors, "native"), reference, truth, NAMES, strict=True):
+        if dtype == torch.float64:
+            torch.testing.assert_close(*results[::2], rtol=SUMMATION_64, atol=SUMMATION_64)
+        else:
+            assert_as_close_as(*results, name)
+
+
+def test_native_results_do_not_depend_on_the_number_of_threads():
+    threads, found = torch.get_num_threads(), []
+    try:
+        for count in (1, 2, 3, 17):
+            torch.set_num_threads(count)
+            tensors = inputs(((40, 130), 100, 3), torch.float32)
+            found.append(outputs(tensors, "native")[:3])
+    finally:
+        torch.set_num_threads(threads)
+    for other in found[1:]:
+        assert all(map(torch.equal, found[0], other))
+
+
+def test_native_opcheck():
+    x, weight, bias, dy, _ = inputs(((6, 5), 3, 2), torch.float32)
+    ops = torch.ops.fastinfogan
+    torch.library.opcheck(ops.linear_forward_native.default, (x, weight, bias))
+    torch.library.opcheck(ops.linear_input_native.default, (dy, weight))
+    torch.library.opcheck(ops.linear_weight_native.default, (dy, x))
+
+
+def test_a_cpu_takes_large_layers_from_a_library_for_another_maker_s(monkeypatch):
+    large, small, head = (1024, 6272), (128, 784), (1, 16_384)
+    for narrow in (True, False):
+        monkeypatch.setattr(rule, "MKL_IS_NARROW", narrow)
+        assert rule.native_is_faster(torch.float32, 128, large) == narrow
+        assert not rule.native_is_faster(torch.bfloat16, 128, large)
+        assert not rule.native_is_faster(torch.float32, 32, small)
+        assert not rule.native_is_faster(torch.float32, 256, head)
+
+
+def test_the_cpu_takes_torch_s_own_for_all_others():
+    """To the bit."""
     x, weight, bias, _, _ = inputs(((6, 5), 3, 2), torch.float32)
     assert torch.equal(linear(x, weight, bias), torch.nn.functional.linear(x, weight, bias))
-    with pytest.raises(RuntimeError, match="linear: impl='native' can't run: it has no float32"):
-        linear(x, weight, bias, impl="native")
+    with pytest.raises(RuntimeError, match="linear: impl='native' can't run: it has no bfloat16"):
+        linear(x.bfloat16(), weight.bfloat16(), bias.bfloat16(), impl="native")
 
 
 @pytest.mark.parametrize(

@@ -48,6 +48,8 @@ def test_features_are_those_of_the_kernel():
     module, _ = native_module.find()
     lines = Path("/proc/cpuinfo").read_text().splitlines()
     flags = next(line for line in lines if line.startswith("flags")).split()
+    vendor = next(line for line in lines if line.startswith("vendor_id")).split(":")[1].strip()
+    assert module.cpu_vendor() == vendor
     features = module.cpu_features()
     for name in ("avx2", "fma", "avx512f", "avx512_bf16"):
         assert features[name] == (name in flags), name

@@ -7,6 +7,7 @@ from torch import Tensor
 from fastinfogan.kernels.channels_last import empty_maps, pixel_matrix
 
 TAPS = 4  # of the kernel, along either axis
+IMAGE_CHANNELS = 4  # a map with no more than these is an image
 
 
 def empty_small(large: Tensor, weight: Tensor, stride: int) -> Tensor:

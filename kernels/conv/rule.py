@@ -6,9 +6,12 @@ from collections.abc import Sequence
 
 import torch
 
-from fastinfogan.kernels.conv.layout import TAPS
+from fastinfogan.kernels.conv.layout import IMAGE_CHANNELS, TAPS
 from fastinfogan.kernels.conv.tiles import SMS, WAVE, tiles
-from fastinfogan.kernels.dispatch import Impl
+from fastinfogan.kernels.dispatch import NATIVE, Impl
+
+AMX = NATIVE is not None and NATIVE.cpu_features()["amx_bf16"]
+LARGE = 32 * 32  # pixels
 
 
 def ours_is_faster(
@@ -49,17 +52,20 @@ def _triton_is_faster(operation: str, large: Sequence[int], channels: int, strid
 def _native_is_faster(
     operation: str, dtype: torch.dtype, large: Sequence[int], channels: int, stride: int
 ) -> bool:
-    """Measured over the presets' layers (docs/kernels.md has the table), with AVX-512.
+    """Measured over the presets' layers (docs/kernels.md has the table).
 
     * torch has no fast convolution in float64.
-    * Torch's are poor on small maps. But ``down`` needs a large weight to gain from that: it packs
-      the patches, which the direct convolution doesn't.
-    * ``up`` to an image's 1 or 3 channels is 3 to 5 times as fast; so is ``down`` from 1 channel,
-      since torch takes that for NCHW and puts out NCHW, which must be copied.
+    * In bfloat16 with AMX all is torch's: a tile of AMX does what takes us 16 instructions.
+    * torch's gradient of the weight is good where the large map is an image, in which our columns
+      would be empty but for 1 or 3; so is its ``down`` from 3 channels.
+    * From maps of 32x32 on, pixels of several images lie too far apart for our ``down`` and
+      ``weight``.
     """
     if dtype == torch.float64:
         return True
+    if dtype == torch.bfloat16 and AMX:
+        return False
     _, image_channels, height, width = large
-    if (height // stride) * (width // stride) <= 16:
-        return operation != "down" or channels * image_channels * TAPS**2 >= 1 << 20
-    return image_channels <= {"down": 1, "up": 3, "weight": 0}[operation]
+    if image_channels <= IMAGE_CHANNELS:
+        return image_channels <= {"down": 1, "up": IMAGE_CHANNELS, "weight": 0}[operation]
+    return operation == "up" or height * width < LARGE

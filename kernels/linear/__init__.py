@@ -1,17 +1,20 @@
-"""A fully connected layer that is too small for a library: a head, or G's first one.
+"""A fully connected layer that a library isn't good at.
 
     y = x W^T + bias        dx = dy W        dW = dy^T x        dbias = sum of dy's rows
 
-A library takes a launch for each of these products and one for each bias, and with a single output
-or a dozen each is far too small for a GPU. Here forward and backward are one launch each. G's first
-layer has outputs enough, but some 74 inputs: rows that aren't aligned for a library's fast kernels.
-Nothing goes back to noise and codes, so it has a forward and a gradient of the weight.
+On a GPU that is a head, or G's first one. A library takes a launch for each of these products and
+one for each bias, and with a single output or a dozen each is far too small for a GPU. Here forward
+and backward are one launch each. G's first layer has outputs enough, but some 74 inputs: rows that
+aren't aligned for a library's fast kernels. Nothing goes back to noise and codes, so it has a
+forward and a gradient of the weight.
 
 A head often shares its input with another reader of the last rows: D's judges all images, Q's
 looks at the generated ones. ``linear_and_tail`` hands these rows on, and adds the gradient that
 comes back for them to its own, in float32 and in the same launch:
 
     dx = dy W + [0; dtail]
+
+On a CPU it is a large layer in float32 where the library is made for another maker's processors.
 """
 
 from __future__ import annotations
@@ -23,8 +26,10 @@ from torch.nn import functional as F
 
 import fastinfogan.kernels.linear.registration  # noqa: F401  (registers what op() gives)
 from fastinfogan.kernels.dispatch import TRITON_DTYPES, Impl, choose, op
+from fastinfogan.kernels.linear import native
 from fastinfogan.kernels.linear.arguments import check
 from fastinfogan.kernels.linear.layout import MOST_OUTPUTS, is_odd, is_small
+from fastinfogan.kernels.linear.rule import native_is_faster
 
 
 def linear_reference(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -55,10 +60,10 @@ class LinearFunction(torch.autograd.Function):
         if dy is None:  # only the tail was of use
             dy = weight.new_zeros((ctx.rows, outputs))
         dy = dy.contiguous()
-        if outputs > MOST_OUTPUTS:
+        if ctx.impl == "native" or outputs > MOST_OUTPUTS:
             dx = dweight = dbias = None
             if wants[0]:
-                dx = dy @ weight
+                dx = _input(ctx.impl, dy, weight)
                 if dtail is not None:
                     dx[ctx.rows - len(dtail) :] += dtail
             if x is not None:
@@ -71,6 +76,10 @@ class LinearFunction(torch.autograd.Function):
         return *given, None, None
 
 
+def _input(impl: Impl, dy: Tensor, weight: Tensor) -> Tensor:
+    return op("linear_input", impl, dy)(dy, weight) if impl == "native" else dy @ weight
+
+
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None, impl: Impl = "auto") -> Tensor:
     """A fully connected layer.
 
@@ -81,7 +90,8 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None, impl: Impl = "auto") 
         bias: (O,) of the same dtype, or None.
         impl: see ``dispatch.choose``. "auto" on a GPU takes "triton" where there are few outputs
             (``layout.is_small``), or few inputs, unaligned, whose gradient nobody wants
-            (``layout.is_odd``), and torch's own layer, "reference", everywhere else.
+            (``layout.is_odd``), on a CPU "native" by ``rule.native_is_faster``, and torch's own
+            layer, "reference", everywhere else.
 
     Returns:
         (B, O), of the same dtype.
@@ -109,8 +119,11 @@ def linear_and_tail(
         ValueError, RuntimeError: as ``linear``.
     """
     check(x, weight, bias, tail)
-    chosen = choose("linear", impl, x, native=(), triton=TRITON_DTYPES)
-    ours = is_small(weight.shape) or (is_odd(weight.shape) and not x.requires_grad)
+    chosen = choose("linear", impl, x, native=native.DTYPES, triton=TRITON_DTYPES)
+    if chosen == "native":
+        ours = native_is_faster(x.dtype, x.shape[0], weight.shape)
+    else:
+        ours = is_small(weight.shape) or (is_odd(weight.shape) and not x.requires_grad)
     if chosen == "reference" or (impl == "auto" and not ours):
         return linear_reference(x, weight, bias), x[x.shape[0] - tail :]
     bias = None if bias is None else bias.contiguous()

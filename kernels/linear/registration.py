@@ -1,8 +1,9 @@
-"""Registers linear's three ops with torch, in Triton, when imported."""
+"""Registers linear's ops with torch, when imported."""
 
 from __future__ import annotations
 
 from fastinfogan.kernels.dispatch import later, register
+from fastinfogan.kernels.linear import native
 from fastinfogan.kernels.linear.layout import empty_gradients, empty_weight
 
 triton = later(f"{__package__}.triton")
@@ -14,8 +15,20 @@ def _fake_forward(x, weight, bias):
 
 register(
     "linear_forward(Tensor x, Tensor weight, Tensor? bias) -> Tensor",
+    native=native.linear_forward,
     triton=triton.linear_forward,
     fake=lambda impl: _fake_forward,
+)
+
+
+def _fake_input(dy, weight):
+    return dy.new_empty((dy.shape[0], weight.shape[1]))
+
+
+register(
+    "linear_input(Tensor dy, Tensor weight) -> Tensor",
+    native=native.linear_input,
+    fake=lambda impl: _fake_input,
 )
 register(
     "linear_backward(Tensor dy, Tensor? x, Tensor weight, Tensor? dtail) "
@@ -25,6 +38,7 @@ register(
 )
 register(
     "linear_weight(Tensor dy, Tensor x) -> (Tensor, Tensor)",
+    native=native.linear_weight,
     triton=triton.linear_weight,
     fake=lambda impl: empty_weight,
 )

@@ -33,11 +33,11 @@ struct MiLossShape {
   double log_sigma_bound, half_log_two_pi;
 };
 
-// Shapes as in kernels/conv/__init__.py: large (images, height, width, channels); patches (images,
-// rows, columns, 4, 4, channels); stride 1 or 2; float32 or float64.
+// Shapes as in kernels/conv/__init__.py: large (images, height, width, channels); small (images,
+// rows, columns, maps); weight (maps, 4, 4, channels); stride 1 or 2.
 struct ConvShape {
   Dtype dtype;
-  int64_t images, height, width, channels, rows, columns, stride;
+  int64_t images, height, width, channels, rows, columns, maps, stride;
 };
 
 // Shapes as in kernels/warp/__init__.py: x, y, dy, dx (images, height, width, channels) of the storage
@@ -88,8 +88,12 @@ struct DenseShape {
   void latents(Dtype dtype, const void* seed, const void* offset, int64_t shift, int64_t batch,    \
                int64_t noise, const void* table, int64_t codes, int64_t words, int64_t width,      \
                void* inputs, void* values);                                                        \
-  void conv_patches(ConvShape shape, const void* large, void* patches);                            \
-  void conv_fold(ConvShape shape, const void* patches, const void* bias, void* large);             \
+  void linear_forward(Dtype dtype, int64_t samples, int64_t inputs, int64_t outputs,               \
+                      const void* x, const void* weight, const void* bias, void* y);               \
+  void linear_backward(Dtype dtype, int64_t samples, int64_t inputs, int64_t outputs,              \
+                       const void* dy, const void* weight, void* dx);                              \
+  void linear_weight(Dtype dtype, int64_t samples, int64_t inputs, int64_t outputs,                \
+                     const void* dy, const void* x, void* dweight);                                \
   int64_t gather(Dtype dtype, const void* images, int64_t count, int64_t size,                     \
                  const void* indices, int64_t batch, double low, double scale, void* result);      \
   void draw(Dtype dtype, const void* images, int64_t count, int64_t size, int64_t half_bits,       \
@@ -105,10 +109,26 @@ struct DenseShape {
   void warp_backward(WarpShape shape, const void* dy, const void* maps, void* scratch, void* dx);  \
   }
 
+// What is made of products, which a processor with bfloat16 arithmetic has besides.
+#define FASTINFOGAN_DECLARE_PRODUCTS(ISA)                                                          \
+  namespace ISA {                                                                                  \
+  void conv_down(ConvShape shape, const void* large, const void* weight, const void* bias,         \
+                 void* small, double slope);                                                       \
+  void conv_up(ConvShape shape, const void* small, const void* weight, const void* bias,           \
+               void* large, double slope);                                                         \
+  void conv_up_image(ConvShape shape, const void* small, const void* weight, const void* bias,     \
+                     void* large);                                                                 \
+  void conv_weight(ConvShape shape, const void* large, const void* small, void* gradient);         \
+  }
+
 FASTINFOGAN_DECLARE(baseline)
+FASTINFOGAN_DECLARE_PRODUCTS(baseline)
 #ifdef FASTINFOGAN_X86
 FASTINFOGAN_DECLARE(avx2)
+FASTINFOGAN_DECLARE_PRODUCTS(avx2)
 FASTINFOGAN_DECLARE(avx512)
+FASTINFOGAN_DECLARE_PRODUCTS(avx512)
+FASTINFOGAN_DECLARE_PRODUCTS(avx512_bf16)
 #endif
 
 }  // namespace fastinfogan

@@ -5,8 +5,10 @@
 // thread pool. kernels/native_module.py sees to the order; import through it.
 
 #include <nanobind/nanobind.h>
+#include <nanobind/stl/string.h>
 
 #include <cstdint>
+#include <string>
 #include <type_traits>
 
 #ifdef FASTINFOGAN_KERNELS
@@ -110,6 +112,17 @@ nb::dict cpu_features() {
   return names;
 }
 
+// The processor's maker, as x86 names it; "" elsewhere.
+std::string cpu_vendor() {
+#ifdef __x86_64__
+  uint32_t most, name[3];
+  if (__get_cpuid(0, &most, &name[0], &name[2], &name[1])) {
+    return std::string(reinterpret_cast<const char*>(name), sizeof(name));
+  }
+#endif
+  return "";
+}
+
 int threads() {
 #ifdef _OPENMP
   return omp_get_max_threads();
@@ -126,8 +139,12 @@ int threads() {
   (features.avx512f && features.fma ? fastinfogan::avx512::KERNEL                      \
    : features.avx2 && features.fma  ? fastinfogan::avx2::KERNEL                        \
                                     : fastinfogan::baseline::KERNEL)
+#define FASTINFOGAN_BEST_PRODUCT(KERNEL)                       \
+  (features.avx512_bf16 && features.fma ? fastinfogan::avx512_bf16::KERNEL \
+                                        : FASTINFOGAN_BEST(KERNEL))
 #else
 #define FASTINFOGAN_BEST(KERNEL) fastinfogan::baseline::KERNEL
+#define FASTINFOGAN_BEST_PRODUCT(KERNEL) FASTINFOGAN_BEST(KERNEL)
 #endif
 
 // An array's address as torch's data_ptr() gives it; 0 for None.
@@ -178,8 +195,10 @@ void bind(nb::module_& module, const char* name, void (*kernel)(fastinfogan::Con
   module.def(
       name,
       [kernel](int dtype, int64_t images, int64_t height, int64_t width, int64_t channels,
-               int64_t rows, int64_t columns, int64_t stride, Python<Args>... args) {
-        kernel({fastinfogan::Dtype(dtype), images, height, width, channels, rows, columns, stride},
+               int64_t rows, int64_t columns, int64_t maps, int64_t stride,
+               Python<Args>... args) {
+        kernel({fastinfogan::Dtype(dtype), images, height, width, channels, rows, columns, maps,
+                stride},
                (Args)args...);
       },
       nb::call_guard<nb::gil_scoped_release>());
@@ -222,8 +241,13 @@ void bind_kernels(nb::module_& module) {
   bind(module, "mi_loss", FASTINFOGAN_BEST(mi_loss));
   bind(module, "consistency", FASTINFOGAN_BEST(consistency));
   bind(module, "latents", FASTINFOGAN_BEST(latents));
-  bind(module, "conv_patches", FASTINFOGAN_BEST(conv_patches));
-  bind(module, "conv_fold", FASTINFOGAN_BEST(conv_fold));
+  bind(module, "conv_down", FASTINFOGAN_BEST_PRODUCT(conv_down));
+  bind(module, "conv_up", FASTINFOGAN_BEST_PRODUCT(conv_up));
+  bind(module, "conv_up_image", FASTINFOGAN_BEST_PRODUCT(conv_up_image));
+  bind(module, "conv_weight", FASTINFOGAN_BEST_PRODUCT(conv_weight));
+  bind(module, "linear_forward", FASTINFOGAN_BEST(linear_forward));
+  bind(module, "linear_backward", FASTINFOGAN_BEST(linear_backward));
+  bind(module, "linear_weight", FASTINFOGAN_BEST(linear_weight));
   bind(module, "gather", FASTINFOGAN_BEST(gather));
   bind(module, "draw", FASTINFOGAN_BEST(draw));
   bind(module, "order", FASTINFOGAN_BEST(order));
@@ -250,6 +274,7 @@ NB_MODULE(_native, module) {
   module.def("cpu_features", &cpu_features,
              nb::sig("def cpu_features() -> dict[str, bool]"),
              "Instruction sets that the CPU has and the operating system lets this process use.");
+  module.def("cpu_vendor", &cpu_vendor, "The processor's maker, as x86 names it; \"\" elsewhere.");
   module.def("threads", &threads,
              "Threads that a kernel started from the calling thread runs on: torch's own number, "
              "or 1 where the module was built without OpenMP.");

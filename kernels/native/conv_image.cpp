@@ -1,0 +1,114 @@
+// Transposed convolutions to an image's few channels on the CPU. The mathematics is in
+// kernels/conv/__init__.py.
+//
+// A tile is two vectors of columns wide, far more than an image has channels. So here the columns
+// are the 16 taps of all channels: the product makes patches, an image's at a time and in the
+// accumulator type, and the image adds up those that overlap, in an order that the shape decides.
+
+#include "product.h"
+
+namespace fastinfogan {
+namespace FASTINFOGAN_ISA {
+namespace {
+
+constexpr int kTaps = 4;
+constexpr int64_t kSmall = 1 << 18;
+constexpr int kMostChannels = 4;
+
+// Runs of the patches that overlap on a run of the map's pixels.
+template <class A>
+struct Runs {
+  const A* from[kTaps * kTaps];
+  int count = 0;
+};
+
+// Row y of an image of N channels: sums over the patches that hold its pixels.
+template <int N, class T, class A>
+INLINE void fold_row(const ConvShape& s, const A* patches, int64_t lines, const T* bias, int64_t y,
+                     T* out) {
+  A shift[N] = {};
+  for (int c = 0; bias && c < N; ++c) shift[c] = load(bias + c, 1)[0];
+  const int steps = int(kTaps / s.stride);
+  for (int64_t x = 0; x < s.width; ++x) {
+    A sum[N];
+    for (int c = 0; c < N; ++c) sum[c] = shift[c];
+    for (int i = 0; i < steps; ++i) {
+      const int64_t row = (y + 1) / s.stride - i, ky = (y + 1) % s.stride + s.stride * i;
+      if (row < 0 || row >= s.rows) continue;
+      for (int j = 0; j < steps; ++j) {
+        const int64_t column = (x + 1) / s.stride - j, kx = (x + 1) % s.stride + s.stride * j;
+        if (column < 0 || column >= s.columns) continue;
+        const A* from = patches + (row * s.columns + column) * lines + (ky * kTaps + kx) * N;
+        for (int c = 0; c < N; ++c) sum[c] += from[c];
+      }
+    }
+    for (int c = 0; c < N; ++c) {
+      VectorOf<T> v = {};
+      v[0] = sum[c];
+      store(out + x * N + c, v, 1);
+    }
+  }
+}
+
+template <int N, class T>
+void up_image(const ConvShape& s, const T* small, const T* weight, const T* bias, T* large) {
+  using A = AccumulatorOf<T>;
+  constexpr int64_t kWide = kTaps * kTaps * N;
+  const Columns<T> shape = {1, s.maps, kWide, 0, kWide, 1};
+  const int64_t pixels = s.rows * s.columns, blocks = shape.blocks();
+  const int64_t lines = shape.strips() * kColumns<T>;
+  const Buffer<WordOf<T>> columns(shape.strips() * shape.words());
+  for (int64_t i = 0; i < shape.strips(); ++i) shape.pack(weight, i, 0, columns.at);
+  const int64_t tiles = rounded_up(pixels, kRows);
+
+#pragma omp parallel if (s.images * pixels * s.maps * kWide >= kSmall)
+  {
+    const Buffer<A> patches(pixels * lines);
+    const Buffer<WordOf<T>> rows(blocks * kBlock * kBlock);
+#pragma omp for schedule(dynamic)
+    for (int64_t i = 0; i < s.images; ++i) {
+      for (int64_t t = 0; t < tiles; ++t) {
+        const Share here(pixels, t, tiles);
+        for (int64_t p = here.first; p < here.last; ++p) {
+          pack_run(small + (i * pixels + p) * s.maps, s.maps,
+                   rows.at + (p - here.first) * kBlock);
+        }
+        for (int64_t j = 0; j < shape.strips(); ++j) {
+          with_rows(here.last - here.first, [&](auto n) {
+            Tile<T, n.n> tile = {};
+            add_products<T, n.n, kLines>(tile, rows.at, columns.at + j * shape.words(), blocks);
+            A* to = patches.at + here.first * lines + j * kColumns<T>;
+            for (int r = 0; r < n.n; ++r) {
+              store<A>(to + r * lines, tile.sum[r][0]);
+              store<A>(to + r * lines + kLanes<T>, tile.sum[r][1]);
+            }
+          });
+        }
+      }
+      for (int64_t y = 0; y < s.height; ++y) {
+        fold_row<N>(s, patches.at, lines, bias, y, large + (i * s.height + y) * s.width * N);
+      }
+    }
+  }
+}
+
+template <class T, int N = kMostChannels>
+void with_channels(const ConvShape& s, const T* small, const T* weight, const T* bias, T* large) {
+  if constexpr (N > 1) {
+    if (s.channels < N) return with_channels<T, N - 1>(s, small, weight, bias, large);
+  }
+  up_image<N>(s, small, weight, bias, large);
+}
+
+}  // namespace
+
+void conv_up_image(ConvShape s, const void* small, const void* weight, const void* bias,
+                   void* large) {
+  with_product_type(s.dtype, [&](auto type) {
+    using T = typename Pointee<decltype(type)>::Type;
+    with_channels(s, in<T>(small), in<T>(weight), in<T>(bias), out<T>(large));
+  });
+}
+
+}  // namespace FASTINFOGAN_ISA
+}  // namespace fastinfogan

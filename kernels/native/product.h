@@ -1,0 +1,217 @@
+// The matrix product that convolutions and fully connected layers are made of: a tile of a few rows
+// by two vectors of columns, which stays in registers while the sum runs.
+//
+// Factors are packed into words that a kernel reads in their order. A word is one number, or with
+// bfloat16 two neighbours of the sum, whose two products one instruction adds up in float32. The sum
+// is cut into blocks of kBlock words. Per block,
+//
+//     rows     kBlock x kBlock words: a line per row (kLines), or a line per place of the sum
+//              (kAcross), of which the tile's rows are a part;
+//     columns  kBlock lines of kColumns<T> words, a line per place of the sum.
+//
+// Within a block every address is a constant apart from the first, so that a tile needs two pointers
+// however many rows it has. (Goto and van de Geijn 2008 have the reasons for packing.)
+
+#pragma once
+
+#include <stdlib.h>
+
+#include "kernels.h"
+#include "vector.h"
+
+namespace {
+
+constexpr int kBlock = 16;
+
+// Rows of a tile: with two vectors of columns and one of rows, all registers of AVX-512; six of the
+// 16 that others have hold twice as many sums.
+#if defined(__AVX512F__)
+constexpr int kRows = 14;
+#else
+constexpr int kRows = 6;
+#endif
+
+#if defined(__AVX512BF16__)
+#define FASTINFOGAN_PAIRS
+#endif
+
+template <class T>
+struct Packed {
+  using Word = T;
+  using Words = VectorOf<T>;
+  static constexpr int kNumbers = 1;  // in a word
+};
+
+#ifdef FASTINFOGAN_PAIRS
+template <>
+struct Packed<bfloat16> {
+  using Word = uint32_t;
+  using Words = ::Words;
+  static constexpr int kNumbers = 2;
+};
+#endif
+
+template <class T>
+using WordOf = typename Packed<T>::Word;
+template <class T>
+using WordsOf = typename Packed<T>::Words;
+
+template <class T>
+constexpr int kColumns = 2 * kLanes<T>;
+// Numbers of T that a block sums over.
+template <class T>
+constexpr int kDeep = kBlock * Packed<T>::kNumbers;
+
+INLINE int64_t rounded_up(int64_t n, int64_t unit) { return (n + unit - 1) / unit; }
+INLINE int64_t at_most(int64_t a, int64_t b) { return a < b ? a : b; }
+
+// Memory for n of W, aligned to a cache line; freed at the end of the block.
+template <class W>
+struct Buffer {
+  W* at;
+  explicit Buffer(int64_t n) {
+    void* p = nullptr;
+    if (posix_memalign(&p, 64, (n ? n : 1) * sizeof(W))) abort();
+    at = static_cast<W*>(p);
+  }
+  ~Buffer() { free(at); }
+};
+
+// Which part of `parts` equal ones: the numbers first ... last - 1 of n.
+struct Share {
+  int64_t first, last;
+  INLINE Share(int64_t n, int64_t i, int64_t parts)
+      : first(n * i / parts), last(n * (i + 1) / parts) {}
+};
+
+template <class W>
+INLINE W words_at(const void* p) {
+  W words;
+  memcpy(&words, p, sizeof(W));
+  return words;
+}
+
+INLINE VectorOf<double> everywhere(double x) { return x - VectorOf<double>{}; }
+INLINE VectorOf<float> everywhere(float x) { return x - VectorOf<float>{}; }
+INLINE Words everywhere(uint32_t x) { return x - Words{}; }
+
+// sum + x y, with bfloat16 sum + both products.
+template <class V>
+INLINE V plus_product(V sum, V x, V y) {
+  return sum + x * y;
+}
+#ifdef FASTINFOGAN_PAIRS
+INLINE VectorOf<float> plus_product(VectorOf<float> sum, Words x, Words y) {
+  return VectorOf<float>(_mm512_dpbf16_ps(__m512(sum), __m512bh(x), __m512bh(y)));
+}
+#endif
+
+// The sums of R rows.
+template <class T, int R>
+struct Tile {
+  VectorOf<T> sum[R][2];
+};
+
+constexpr bool kLines = false, kAcross = true;
+
+template <class T, int R, bool kHow>
+INLINE void add_products(Tile<T, R>& tile, const WordOf<T>* rows, const WordOf<T>* columns,
+                         int64_t blocks) {
+  for (; blocks > 0; --blocks) {
+#pragma GCC unroll 4
+    for (int k = 0; k < kBlock; ++k) {
+      const auto left = words_at<WordsOf<T>>(columns + k * kColumns<T>);
+      const auto right = words_at<WordsOf<T>>(columns + k * kColumns<T> + kLanes<T>);
+#pragma GCC unroll 16
+      for (int r = 0; r < R; ++r) {
+        const auto x = everywhere(rows[kHow == kAcross ? k * kBlock + r : r * kBlock + k]);
+        tile.sum[r][0] = plus_product(tile.sum[r][0], x, left);
+        tile.sum[r][1] = plus_product(tile.sum[r][1], x, right);
+      }
+    }
+    rows += kBlock * kBlock;
+    columns += kBlock * kColumns<T>;
+  }
+}
+
+// As with_type, for the types that there is a product of: bfloat16 where the processor has one.
+template <class F>
+INLINE void with_product_type(fastinfogan::Dtype dtype, F f) {
+  if (dtype == fastinfogan::Dtype::float64) return f(static_cast<double*>(nullptr));
+#ifdef FASTINFOGAN_PAIRS
+  if (dtype == fastinfogan::Dtype::bfloat16) return f(static_cast<bfloat16*>(nullptr));
+#endif
+  f(static_cast<float*>(nullptr));
+}
+
+// Calls f with the number of rows, 1 ... kRows, as a constant.
+template <int N>
+struct Rows {
+  static constexpr int n = N;
+};
+template <int N = kRows, class F>
+INLINE void with_rows(int64_t rows, F f) {
+  if constexpr (N > 1) {
+    if (rows < N) return with_rows<N - 1>(rows, f);
+  }
+  f(Rows<N>());
+}
+
+// Packs a matrix of factors as columns: numbers of places `deep` of the sum and `wide` columns,
+// the number of place k and column n at from[k * down + n * along]; where there are none, zeros.
+template <class T>
+INLINE void pack_columns(const T* from, int64_t deep, int64_t down, int64_t wide, int64_t along,
+                         WordOf<T>* to) {
+  constexpr int kNumbers = Packed<T>::kNumbers;
+  T* numbers = reinterpret_cast<T*>(to);
+  const int64_t padded = rounded_up(deep, kDeep<T>) * kDeep<T>;
+  if (deep < padded || wide < kColumns<T>) memset(to, 0, padded * kColumns<T> * sizeof(T));
+  if (along == 1 && kNumbers == 1) {
+    for (int64_t k = 0; k < deep; ++k) {
+      memcpy(numbers + k * kColumns<T>, from + k * down, wide * sizeof(T));
+    }
+    return;
+  }
+  const auto place = [&](int64_t k, int64_t n) -> T& {
+    return numbers[(k / kNumbers * kColumns<T> + n) * kNumbers + k % kNumbers];
+  };
+  // Lines of a block at a time, so that they stay in cache while they are filled crosswise.
+  for (int64_t first = 0; first < deep; first += kDeep<T>) {
+    const int64_t last = at_most(first + kDeep<T>, deep);
+    for (int64_t n = 0; n < wide; ++n) {
+      for (int64_t k = first; k < last; ++k) place(k, n) = from[k * down + n * along];
+    }
+  }
+}
+
+// A run of numbers as lines of a row; what is left of the last one is zeros.
+template <class T>
+INLINE void pack_run(const T* from, int64_t n, WordOf<T>* to) {
+  constexpr int64_t kLine = kBlock * sizeof(WordOf<T>);
+  for (; n >= kDeep<T>; n -= kDeep<T>, from += kDeep<T>, to += kBlock * kBlock) {
+    memcpy(to, from, kLine);
+  }
+  if (n > 0) {
+    memset(to, 0, kLine);
+    memcpy(to, from, n * sizeof(T));
+  }
+}
+
+// The weight as columns: strips of kColumns<T>, and in each the taps one after the other.
+template <class T>
+struct Columns {
+  int64_t taps, deep, wide;  // places of the sum of each tap, columns
+  int64_t tap, down, along;  // steps between taps, places, columns
+  INLINE int64_t blocks() const { return rounded_up(deep, kDeep<T>); }
+  INLINE int64_t strips() const { return rounded_up(wide, kColumns<T>); }
+  INLINE int64_t words() const { return taps * blocks() * kBlock * kColumns<T>; }  // of a strip
+
+  INLINE void pack(const T* weight, int64_t strip, int64_t t, WordOf<T>* to) const {
+    const int64_t first = strip * kColumns<T>;
+    pack_columns(weight + t * tap + first * along, deep, down,
+                 at_most(kColumns<T>, wide - first), along,
+                 to + strip * words() + t * blocks() * kBlock * kColumns<T>);
+  }
+};
+
+}  // namespace
