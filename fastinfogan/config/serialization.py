@@ -59,6 +59,7 @@ def _brought_up(tree: Any) -> Any:
             ("run", {"evaluate_every": 0}),
             ("optim", {"average": 0}),
             ("data", {"stretch": None}),
+            ("run", {"sync_batchnorm": True}),
         ):
             if not new.keys() & tree[part].keys():
                 tree = {**tree, part: {**tree[part], **new}}

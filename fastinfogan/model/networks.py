@@ -19,6 +19,7 @@ from fastinfogan.config import (
     Shape,
 )
 from fastinfogan.kernels.bn_act import bn_act
+from fastinfogan.kernels.bn_act.arguments import Exchange
 from fastinfogan.kernels.conv import conv
 from fastinfogan.kernels.linear import linear, linear_and_tail
 from fastinfogan.model.latent_spec import LatentSpec
@@ -43,6 +44,7 @@ class Block(nn.Module):
             flat = row.kind == "fc"
             kind = nn.BatchNorm1d if flat else nn.BatchNorm2d
             self.norm = kind(row.features, eps=NORM_EPS, momentum=NORM_MOMENTUM)
+        self.exchange: Exchange | None = None
 
     def forward(self, x: Tensor, groups: int = 1, statistics: bool = True) -> Tensor:
         """``statistics``: let the running ones learn from the batch, if the network is learning."""
@@ -78,6 +80,7 @@ class Block(nn.Module):
                 NORM_MOMENTUM,
                 NORM_EPS,
                 self.training,
+                self.exchange,
             )
         # In place: no linear map needs its output again; derivatives come from the result.
         if activation in _SLOPES:
@@ -175,6 +178,13 @@ class Discriminator(nn.Module):
         for layer in self.q_head:
             x = layer(x, statistics=statistics)
         return x
+
+
+def exchange_sums(network: nn.Module, exchange: Exchange | None) -> None:
+    """Have a network's batchnorms train with the sums that ``bn_act``'s ``exchange`` gives."""
+    for module in network.modules():
+        if isinstance(module, Block):
+            module.exchange = exchange
 
 
 class frozen:
