@@ -12,7 +12,7 @@ from fastinfogan import compiling
 from fastinfogan import device as devices
 from fastinfogan.config import RunConfig
 from fastinfogan.errors import UserError
-from fastinfogan.ranks import ALONE, Ranks
+from fastinfogan.ranks.alone import ALONE, Ranks
 from fastinfogan.ranks.place import Place
 from fastinfogan.sizes import counted
 

@@ -25,7 +25,7 @@ from fastinfogan.data.feeds.open_feed import open_feed
 from fastinfogan.engine.build import build_engine
 from fastinfogan.engine.draws import Draws, fill_of
 from fastinfogan.plan import make_plan
-from fastinfogan.ranks import Ranks
+from fastinfogan.ranks.alone import Ranks
 from fastinfogan.ranks.joining import joined
 from fastinfogan.training.average import EVERY, Average
 from fastinfogan.training.checkpoint import engine_state

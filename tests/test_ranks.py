@@ -12,7 +12,7 @@ from rank_cases import cases, started, trained
 from safetensors.torch import load_file
 from tolerances import TRAJECTORY_64
 
-from fastinfogan.ranks import ALONE
+from fastinfogan.ranks.alone import ALONE
 
 HERE = Path(__file__).resolve().parent
 RANKS = 2

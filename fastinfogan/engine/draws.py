@@ -15,7 +15,7 @@ from fastinfogan.kernels.latents import latents
 from fastinfogan.kernels.philox import STREAM_COPY, STREAM_FAKE, STREAM_REAL
 from fastinfogan.kernels.warp import draw_maps, warp
 from fastinfogan.model.reference import Batch, Inputs, ReferenceEngine
-from fastinfogan.ranks import ALONE, Ranks
+from fastinfogan.ranks.alone import ALONE, Ranks
 
 
 def fill_of(data: ImageData, output_range: tuple[float, float], device: torch.device) -> Tensor:

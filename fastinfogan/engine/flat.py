@@ -12,7 +12,7 @@ from fastinfogan.config import ADAM_EPS
 from fastinfogan.engine.beside import Beside
 from fastinfogan.engine.loss_scale import LossScale
 from fastinfogan.kernels.adam import adam, offsets
-from fastinfogan.ranks import ALONE, Ranks
+from fastinfogan.ranks.alone import ALONE, Ranks
 
 _MOMENTS = ("exp_avg", "exp_avg_sq")
 WORTHWHILE = 1 << 20  # numbers whose update is worth a launch of its own

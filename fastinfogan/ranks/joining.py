@@ -53,7 +53,8 @@ def joined() -> Iterator[Ranks]:
         meeting.wait()
         _now = Several(place, dist.PrefixStore("groups", meeting.store), meeting.limit)
         yield _now
-        _now.leave()
+        meeting.part()
+        _now.end()
     except BaseException as error:
         found = meeting.leave(error, _now)
         if found is error:
@@ -85,6 +86,11 @@ class _Meeting(NamedTuple):
                 )
             time.sleep(_POLL)
 
+    def part(self) -> None:
+        """Return once all ranks are done: none waits for another any more."""
+        self.store.add("done", 1)
+        self._within(self.limit, lambda: self.store.add("done", 0) == self.place.size)
+
     def leave(self, error: BaseException, ranks: Several | None) -> BaseException:
         """Let the others know, and return what is to be raised here."""
         first = self.place.rank == 0
@@ -92,7 +98,7 @@ class _Meeting(NamedTuple):
             if not isinstance(error, RankGone):
                 self._post(error)
             if ranks is not None:
-                ranks.leave()
+                ranks.break_off()
             if isinstance(error, RankGone):
                 self._within(_POSTED, lambda: self.store.check(["error"]))
                 error = self.posted() or UserError(

@@ -66,14 +66,18 @@ class Several(Ranks):
             with _failing():
                 self._tensors = dist.new_group(backend="nccl", timeout=self.limit)
 
-    def leave(self) -> None:
-        """End all that connects this rank: whoever waits for it learns so at once.
+    def end(self) -> None:
+        """End all that connects this rank to the others."""
+        dist.destroy_process_group()
+
+    def break_off(self) -> None:
+        """The same while others may wait for this rank: they learn at once that it is gone.
 
         Not with NCCL, which would wait for what is under way; there the end of the process does it.
         """
         if self._tensors is self._host and dist.is_initialized():
             with contextlib.suppress(RuntimeError):
-                dist.destroy_process_group()
+                self.end()
 
     def gather(self, sums: Tensor) -> Tensor:
         everyone = sums.new_empty((self.size * sums.shape[0], *sums.shape[1:]))

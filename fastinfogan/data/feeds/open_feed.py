@@ -36,6 +36,8 @@ def open_feed(
     """
     device = batches.device
     size, free = data.images.nbytes, free_memory(device)
+    if device.type == "cpu":  # as many copies as there are ranks on the machine
+        free //= batches.neighbours
     there = device.type == "cpu" and data.checksum is None
     if resident == "yes" and not there and size > free:
         raise UserError(
