@@ -10,7 +10,9 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
@@ -27,7 +29,6 @@ LIMIT_VARIABLE, LIMIT = "FASTINFOGAN_RANKS_WAIT", 600.0  # seconds
 _POLL = 0.05
 _POSTED = 2.0  # seconds in which a rank that leaves has said why
 _HEARD = 10.0  # seconds in which the first rank answers one that leaves
-_LAST = 0.5  # seconds by which the others outlive it: torchrun ends all when one has ended
 _KINDS = {kind.__name__: kind for kind in (UserError, TrainingDiverged)}
 _times = 0  # that this process has joined others
 _now: Several | None = None
@@ -90,32 +91,42 @@ class _Meeting(NamedTuple):
         """Return once all ranks are done: none waits for another any more."""
         self.store.add("done", 1)
         self._within(self.limit, lambda: self.store.add("done", 0) == self.place.size)
+        self._last_word()
+
+    def _last_word(self) -> None:
+        """Need the store no more; the rank that it would end with waits for the others."""
+        if self.hosts:
+            others = self.place.size - 1
+            self._within(_HEARD, lambda: self.store.add("gone", 0) == others)
+        else:
+            self.store.add("gone", 1)
 
     def leave(self, error: BaseException, ranks: Several | None) -> BaseException:
         """Let the others know, and return what is to be raised here."""
         first = self.place.rank == 0
+        if threading.current_thread() is threading.main_thread():
+            # torchrun asks all to end when one has; this one is about to, with a code of its own.
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
         try:
             if not isinstance(error, RankGone):
                 self._post(error)
             if ranks is not None:
                 ranks.break_off()
             if isinstance(error, RankGone):
-                self._within(_POSTED, lambda: self.store.check(["error"]))
-                error = self.posted() or UserError(
+                error = UserError(
                     f"a rank is gone, or kept the others waiting for {self.limit:g} s; what is "
                     "saved is safe, and torchrun --max-restarts would go on from there"
                 )
+                self._within(_POSTED, lambda: self.store.check(["error"]))
+                error = self.posted() or error
             left = self.store.add("left", 1)
             if first:
                 self.store.set("heard", "")
-                if self.hosts:
-                    self._within(_HEARD, lambda: self.store.add("left", 0) == self.place.size)
-            elif self._within(_HEARD, lambda: self.store.check(["heard"])):
-                time.sleep(_LAST)
-            elif left == 1:
+            elif not self._within(_HEARD, lambda: self.store.check(["heard"])) and left == 1:
                 _tell(error)
+            self._last_word()
         except RuntimeError:  # the store has ended with the first rank
-            if not first and not isinstance(error, RankGone):
+            if not first:
                 _tell(error)
         return error
 

@@ -68,6 +68,7 @@ class Several(Ranks):
 
     def end(self) -> None:
         """End all that connects this rank to the others."""
+        self._host = self._tensors = None  # connections last as long as somebody has their group
         dist.destroy_process_group()
 
     def break_off(self) -> None:
