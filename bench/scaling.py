@@ -90,11 +90,8 @@ def iterating(config: TrainConfig, ranks: Ranks) -> tuple[Callable[[], None], in
     batches = Batches(size, 0, output_range, plan.device, torch.float32, ranks.rank, ranks.size)
     fill = fill_of(data, output_range, plan.device)
     draws = Draws(config, ResidentFeed(data, batches), torch.float32, fill, ranks)
-    parameters = sum(
-        p.nbytes
-        for network in (engine.generator, engine.discriminator)
-        for p in network.parameters()
-    )
+    networks = engine.generator, engine.discriminator
+    parameters = sum(p.nbytes for network in networks for p in network.parameters())
     return lambda: engine.step(draws.next()) and None, parameters
 
 
@@ -130,10 +127,9 @@ def predicted(
     return gradients, gradients + sums
 
 
-def measure(preset: str, rounds: int) -> dict[str, Any]:
+def measure(config: TrainConfig, rounds: int) -> dict[str, list[float]]:
     """Seconds of an iteration by kind, on this rank of two; the first's alone are alone."""
     torch.set_num_threads(1)
-    config = preset_config(preset)
     doubled = replace(config, optim=replace(config.optim, batch_size=2 * config.optim.batch_size))
     with joined() as ranks:
         kinds = {
@@ -167,10 +163,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.count:
             _count_all()
             return 0
+        config = preset_config("narrow-" * options.tiny + options.preset)
+        if options.tiny:
+            config = replace(config, optim=replace(config.optim, batch_size=8))
         if options.second:
-            measure(options.preset, options.rounds)
+            measure(config, options.rounds)
             return 0
-        times = _measured(options.preset, options.rounds, list(arguments or sys.argv[1:]))
+        times = _measured(config, options.rounds, list(arguments or sys.argv[1:]))
     one = times["one"]
     found: dict[str, Any] = {kind: spread(seconds) for kind, seconds in times.items()}
     for kind, ideal in (("strong", 0.5), ("weak", 1.0)):
@@ -188,7 +187,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _measured(preset: str, rounds: int, arguments: list[str]) -> dict[str, list[float]]:
+def _measured(config: TrainConfig, rounds: int, arguments: list[str]) -> dict[str, list[float]]:
     """As the first of two ranks, with the second started beside it."""
     torch.set_num_threads(1)
     with socket.socket() as probe:
@@ -203,7 +202,7 @@ def _measured(preset: str, rounds: int, arguments: list[str]) -> dict[str, list[
     )  # fmt: skip
     try:
         os.environ.update({**common, "RANK": "0", "LOCAL_RANK": "0"})
-        return measure(preset, rounds)
+        return measure(config, rounds)
     finally:
         second.wait()
 

@@ -96,7 +96,7 @@ class _Meeting(NamedTuple):
     def _last_word(self) -> None:
         """Need the store no more; the rank that it would end with waits for the others."""
         if self.hosts:
-            others = self.place.size - 1
+            others = self.store.add("come", 0) - 1
             self._within(_HEARD, lambda: self.store.add("gone", 0) == others)
         else:
             self.store.add("gone", 1)
