@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from engine_cases import tiny
 from narrow import narrow_presets
+from rank_places import places
 from safetensors.torch import save_file
 
 from fastinfogan.data import ImageData
@@ -77,36 +78,16 @@ def trained(config, ranks: Ranks, **run) -> dict[str, torch.Tensor]:
     return {name: tensor.contiguous() for name, tensor in found.items()}
 
 
-def environments(ranks: int, port: int) -> Iterator[dict[str, str]]:
-    """What torchrun would set for each of the ranks."""
-    for rank in range(ranks):
-        place = {"RANK": rank, "WORLD_SIZE": ranks, "LOCAL_RANK": rank, "LOCAL_WORLD_SIZE": ranks}
-        place |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "OMP_NUM_THREADS": 1}
-        yield {**os.environ, **{name: str(value) for name, value in place.items()}}
-
-
-def free_port() -> int:
-    """One that nobody listens on now."""
-    import socket
-
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
 @contextmanager
-def started(
-    commands: Sequence[Sequence[str]], cwd: Path, extra: Mapping[str, str] | None = None
-) -> Iterator[list[subprocess.Popen]]:
-    """A process for each rank's command; those that are left are killed at the end."""
-    port, processes = free_port(), []
-    for command, environment in zip(commands, environments(len(commands), port), strict=True):
-        processes.append(
-            subprocess.Popen(
-                command, cwd=cwd, env={**environment, **(extra or {})}, text=True,
-                stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-            )
-        )  # fmt: skip
+def started(command: Sequence[str], ranks: int, cwd: Path) -> Iterator[list[subprocess.Popen]]:
+    """The same command on so many ranks; those that are left are killed at the end."""
+    processes = [
+        subprocess.Popen(
+            command, cwd=cwd, env={**os.environ, **place}, text=True, stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        for place in places(ranks)
+    ]  # fmt: skip
     try:
         yield processes
     finally:

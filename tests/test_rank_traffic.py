@@ -18,8 +18,9 @@ def small(preset, **optim):
     return replace(config, optim=replace(config.optim, batch_size=4, **optim))
 
 
-@pytest.mark.parametrize("update", ["alternating", "simultaneous"])
-@pytest.mark.parametrize("preset", ["mnist", "digits"])
+@pytest.mark.parametrize(
+    ("preset", "update"), [("digits", "alternating"), ("mnist", "simultaneous")]
+)
 def test_a_rank_hands_over_its_gradients_once_and_the_sums(preset, update):
     found = count(small(preset, update=update))
     assert found.updates == 2  # one of D's and Q's, one of G's

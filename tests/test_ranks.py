@@ -26,7 +26,7 @@ def folder(tmp_path_factory):
     """What two ranks have left of all cases: one start for all."""
     found = tmp_path_factory.mktemp("ranks")
     command = [sys.executable, str(HERE / "rank_cases.py"), str(found)]
-    with started([command] * RANKS, HERE) as processes:
+    with started(command, RANKS, HERE) as processes:
         for process in processes:
             _, said = process.communicate(timeout=120)
             assert process.returncode == 0, said

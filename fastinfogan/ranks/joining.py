@@ -29,6 +29,7 @@ LIMIT_VARIABLE, LIMIT = "FASTINFOGAN_RANKS_WAIT", 600.0  # seconds
 _POLL = 0.05
 _POSTED = 2.0  # seconds in which a rank that leaves has said why
 _HEARD = 10.0  # seconds in which the first rank answers one that leaves
+_GONE = 1.0  # the same where nothing but that somebody is gone is known: it may be the first
 _KINDS = {kind.__name__: kind for kind in (UserError, TrainingDiverged)}
 _times = 0  # that this process has joined others
 _now: Several | None = None
@@ -122,8 +123,11 @@ class _Meeting(NamedTuple):
             left = self.store.add("left", 1)
             if first:
                 self.store.set("heard", "")
-            elif not self._within(_HEARD, lambda: self.store.check(["heard"])) and left == 1:
-                _tell(error)
+            else:
+                seconds = _HEARD if self.store.check(["error"]) else _GONE
+                heard = self._within(seconds, lambda: self.store.check(["heard"]))
+                if not heard and left == 1:
+                    _tell(error)
             self._last_word()
         except RuntimeError:  # the store has ended with the first rank
             if not first:

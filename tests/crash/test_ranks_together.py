@@ -8,9 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from crashes import KILLED, Ask
+from crashes import KILLED, Ask, ranks_of
 from PIL import Image
-from rank_cases import free_port
 from training_runs import NARROW, assert_same_run, newest_state
 
 from fastinfogan.training.metrics import read_metrics
@@ -18,25 +17,6 @@ from fastinfogan.training.metrics import read_metrics
 TRAIN = (
     *NARROW, "--sample-every", "6", "--checkpoint-every", "5", "--evaluate-every", "4",
 )  # fmt: skip
-
-
-def ranks(*asks: Ask, size: int | None = None, wait: float = 60) -> list[Ask]:
-    """What torchrun would start: a rank for each; ``size`` if some are to stay away."""
-    size, port = size or len(asks), free_port()
-    common = {
-        "WORLD_SIZE": size, "LOCAL_WORLD_SIZE": size, "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": port, "FASTINFOGAN_RANKS_WAIT": wait,
-    }  # fmt: skip
-    return [
-        replace(
-            ask,
-            environment={
-                **ask.environment,
-                **{k: str(v) for k, v in {**common, "RANK": rank, "LOCAL_RANK": rank}.items()},
-            },
-        )
-        for rank, ask in enumerate(asks)
-    ]
 
 
 def ask(out: Path, *arguments: str, **chosen) -> Ask:
@@ -72,7 +52,7 @@ def alone(crashes, tmp_path_factory):
 def pair(crashes, tmp_path_factory):
     """The same run of two ranks, with how many calls the first one made, and what it said."""
     out = tmp_path_factory.mktemp("pair") / "run"
-    ended = crashes.run(*ranks(ask(out), ask(out)))
+    ended = crashes.run(*ranks_of(ask(out), ask(out)))
     assert [one.code for one in ended] == [0, 0], ended
     assert ended[1].text == ""
     return out, ended[0]
@@ -112,7 +92,7 @@ def test_a_run_of_two_ranks_goes_on_with_any_number(crashes, tmp_path, pair, siz
     for path in (out / "checkpoints").glob("step_00000012.*"):
         path.unlink()  # so it goes on from 10
     asks = [ask(out, "train", "--resume", str(out))] * size
-    ended = crashes.run(*(ranks(*asks) if size > 1 else asks))
+    ended = crashes.run(*(ranks_of(*asks) if size > 1 else asks))
     assert [one.code for one in ended] == [0] * size, ended
     assert "continuing after iteration 10" in ended[0].out
     assert distance(pair[0], out) < 1e-5
@@ -120,7 +100,9 @@ def test_a_run_of_two_ranks_goes_on_with_any_number(crashes, tmp_path, pair, siz
 
 def test_statistics_of_each_rank_are_said_and_make_another_run(crashes, tmp_path, pair):
     out = tmp_path / "run"
-    ended = crashes.run(*ranks(*[ask(out, *TRAIN, "--no-sync-batchnorm", "--out", str(out))] * 2))
+    ended = crashes.run(
+        *ranks_of(*[ask(out, *TRAIN, "--no-sync-batchnorm", "--out", str(out))] * 2)
+    )
     assert [one.code for one in ended] == [0, 0], ended
     assert "2 ranks over Gloo, each with batchnorm statistics of its own" in ended[0].out
     assert distance(pair[0], out) > 1e-4
@@ -133,13 +115,13 @@ def test_statistics_of_each_rank_are_said_and_make_another_run(crashes, tmp_path
 
 def bad(out: Path, first: tuple[str, ...], second: tuple[str, ...]) -> list[Ask]:
     """Two ranks with these options."""
-    return ranks(*(ask(out, *TRAIN, "--out", str(out), *given) for given in (first, second)))
+    return ranks_of(*(ask(out, *TRAIN, "--out", str(out), *given) for given in (first, second)))
 
 
 def test_a_batch_that_the_ranks_do_not_divide(crashes, tmp_path):
     out = tmp_path / "run"
     train = [word if word != "16" else "15" for word in TRAIN]
-    ended = crashes.run(*ranks(*[ask(out, *train, "--out", str(out))] * 2))
+    ended = crashes.run(*ranks_of(*[ask(out, *train, "--out", str(out))] * 2))
     assert_one_line(ended, "--batch-size 15: 2 ranks don't divide it; 14 and 16 work")
     assert not out.exists()
 
@@ -162,7 +144,7 @@ def test_ranks_with_other_images(crashes, tmp_path):
         options = ("--dataset", "folder", "--data-dir", str(images), "--image-size", "28")
         train = [*options, "--channels", "1", *NARROW[3:], "--out", str(out)]
         asks.append(ask(out, "train", *train))
-    ended = crashes.run(*ranks(*asks))
+    ended = crashes.run(*ranks_of(*asks))
     assert_one_line(ended, "rank 1 has other images than rank 0")
     assert not out.exists()
 
@@ -170,7 +152,7 @@ def test_ranks_with_other_images(crashes, tmp_path):
 def test_a_mistake_of_one_rank_alone_is_told_by_the_first(crashes, tmp_path):
     out = tmp_path / "run"
     on_gpu = [word if word != "cpu" else "cuda:7" for word in TRAIN]
-    ended = crashes.run(*ranks(ask(out), ask(out, *on_gpu, "--out", str(out))))
+    ended = crashes.run(*ranks_of(ask(out), ask(out, *on_gpu, "--out", str(out))))
     assert_one_line(ended, "rank 1: --device 'cuda:7' isn't there")
     assert not out.exists()
 
@@ -182,7 +164,7 @@ def test_an_option_that_is_none(crashes, tmp_path):
 
 def test_a_rank_that_never_comes(crashes, tmp_path):
     out = tmp_path / "run"
-    (one,) = crashes.run(*ranks(ask(out), size=2, wait=1))
+    (one,) = crashes.run(*ranks_of(ask(out), size=2, wait=1))
     assert_one_line([one], "only 1 of 2 ranks have come within 1 s", "FASTINFOGAN_RANKS_WAIT")
     assert not out.exists()
 
@@ -190,7 +172,7 @@ def test_a_rank_that_never_comes(crashes, tmp_path):
 def test_a_study_under_torchrun(crashes, tmp_path):
     out = tmp_path / "study"
     study = ask(out, "study", *NARROW[1:], "--jobs", "2", "--out", str(out))
-    assert_one_line(crashes.run(*ranks(study, study)), "--jobs 2", "leave torchrun out")
+    assert_one_line(crashes.run(*ranks_of(study, study)), "--jobs 2", "leave torchrun out")
     assert not out.exists()
 
 
@@ -200,7 +182,7 @@ def test_a_study_under_torchrun(crashes, tmp_path):
 def test_a_full_disk_ends_all_with_one_line(crashes, tmp_path, pair):
     out = tmp_path / "run"
     full = ask(out, mode="full", at=round(0.6 * pair[1].calls))
-    ended = crashes.run(*ranks(full, ask(out)))
+    ended = crashes.run(*ranks_of(full, ask(out)))
     assert_one_line(ended, "No space left on device", f"fastinfogan train --resume {out}")
 
 
@@ -212,13 +194,13 @@ def test_a_first_rank_that_is_killed_ends_the_others_and_the_same_command_goes_o
     out = tmp_path / "run"
     again = ask(out, *TRAIN, "--resume", str(out), "--or-start")
     killed = replace(again, mode="kill", at=round(part * pair[1].calls))
-    first, second = crashes.run(*ranks(killed, again))
+    first, second = crashes.run(*ranks_of(killed, again))
     assert first.code == KILLED and second.code == 2, (first, second)
-    ended = crashes.run(*ranks(again, again))
+    ended = crashes.run(*ranks_of(again, again))
     assert [one.code for one in ended] == [0, 0], ended
     assert_same_run(out, pair[0])
     assert names(out) == names(pair[0])
-    ended = crashes.run(*ranks(again, again))  # and once more, when all is done
+    ended = crashes.run(*ranks_of(again, again))  # and once more, when all is done
     assert [one.code for one in ended] == [0, 0], ended
     assert ended[0].out == f"the run in {out} is finished\n"
     assert_same_run(out, pair[0])
