@@ -121,14 +121,19 @@ def timed(runner: Runner, count: int, device: torch.device) -> tuple[float, floa
 
 def draws_of(config: TrainConfig, device: torch.device, dtype: torch.dtype) -> Draws:
     """Latents of ``dtype``, and batches of random images that are resident on the device."""
-    channels, height, width = config.architecture.image_shape
-    size = config.optim.batch_size
-    shape = (2 * size, height, width, channels)
-    images = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
-    batches = Batches(size, 0, config.architecture.output_range, device, dtype)
-    data = ImageData("random", images, None, None)
-    fill = fill_of(data, config.architecture.output_range, device)
+    output_range = config.architecture.output_range
+    batches = Batches(config.optim.batch_size, 0, output_range, device, dtype)
+    data = data_of(config)
+    fill = fill_of(data, output_range, device)
     return Draws(config, ResidentFeed(data, batches), dtype, fill)
+
+
+def data_of(config: TrainConfig) -> ImageData:
+    """Random images, two batches of them."""
+    channels, height, width = config.architecture.image_shape
+    shape = (2 * config.optim.batch_size, height, width, channels)
+    images = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+    return ImageData("random", images, None, None)
 
 
 def _doubled(drawn: Any) -> Any:

@@ -1,15 +1,20 @@
-"""What a run will do on this machine: device, number type, compiling, CUDA graphs; decided once."""
+"""What a run will do on this machine: device, number type, compiling, graphs; decided once."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from fastinfogan import compiling
 from fastinfogan import device as devices
 from fastinfogan.config import RunConfig
 from fastinfogan.errors import UserError
+from fastinfogan.ranks.alone import ALONE, Ranks
+from fastinfogan.ranks.place import Place
+from fastinfogan.sizes import counted
 
 _HALF_TYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -26,6 +31,8 @@ class Plan:
         uncompiled: why not, on a GPU where nobody has said; "" otherwise.
         graphs: record iterations as CUDA graphs and replay those.
         advice: what would make a run faster here, for whoever begins one; "" if nothing.
+        ranks: the processes that train together; each has its share of every batch.
+        sync_batchnorm: normalise with the statistics of the whole batch, not of the rank's share.
     """
 
     device: torch.device
@@ -35,6 +42,13 @@ class Plan:
     uncompiled: str = ""
     graphs: bool = False
     advice: str = ""
+    ranks: Ranks = ALONE
+    sync_batchnorm: bool = True
+
+    @property
+    def exchange(self) -> Callable[[Tensor], Tensor] | None:
+        """How batchnorm gets the sums of all ranks; None: its own are all that it needs."""
+        return self.ranks.gather if self.ranks.size > 1 and self.sync_batchnorm else None
 
     @property
     def input_dtype(self) -> torch.dtype:
@@ -52,10 +66,13 @@ class Plan:
             + ", compiled (the first iteration takes longer)" * self.compile
             + f", not compiled ({self.uncompiled})" * bool(self.uncompiled)
             + ", CUDA graphs" * self.graphs
+            + (f", {self.ranks.describe()}" if self.ranks.size > 1 else "")
+            + ", each with batchnorm statistics of its own"
+            * (self.ranks.size > 1 and not self.sync_batchnorm)
         )
 
 
-def make_plan(run: RunConfig, iterations: int) -> Plan:
+def make_plan(run: RunConfig, iterations: int, ranks: Ranks = ALONE) -> Plan:
     """Decide for this machine what ``run`` leaves open.
 
     The reference engine stays plain: no half precision, nothing compiled, no graphs.
@@ -63,11 +80,14 @@ def make_plan(run: RunConfig, iterations: int) -> Plan:
     Args:
         run: where and how to run.
         iterations: of the whole run: a short one isn't compiled unasked.
+        ranks: that train together.
 
     Raises:
         UserError: something asked for that this machine can't do, naming its flag.
     """
     device = devices.pick_device(run.device)
+    if ranks.size > 1:
+        device = _device_of_rank(run, device, ranks.place)
     on_gpu = device.type == "cuda"
     if run.cuda_graphs and not on_gpu:
         raise UserError(f"--cuda-graphs: it needs a GPU, and this run is on {device}")
@@ -88,6 +108,8 @@ def make_plan(run: RunConfig, iterations: int) -> Plan:
         # Plain ops wait for the device where they draw images, which can't be recorded.
         graphs=on_gpu and not lacks if run.cuda_graphs is None else run.cuda_graphs,
         advice="" if run.amp else _advice(device),
+        ranks=ranks,
+        sync_batchnorm=run.sync_batchnorm,
     )
 
 
@@ -100,6 +122,29 @@ def _advice(device: torch.device) -> str:
     half = str(half_type(device) if on_gpu else torch.bfloat16).removeprefix("torch.")
     which = "GPU" if on_gpu else "CPU"
     return f"--amp would be faster: this {which} has {units} for {half}, idle in float32"
+
+
+def _device_of_rank(run: RunConfig, device: torch.device, place: Place) -> torch.device:
+    """A rank's own device: the GPU of its number on the machine, or the CPU.
+
+    Raises:
+        UserError: there are fewer GPUs than ranks, or what is asked for can't be shared.
+    """
+    if run.engine == "reference":
+        raise UserError(f"--engine reference: it knows no ranks, and these are {place.size}")
+    if device.type != "cuda":
+        return device
+    if run.device not in ("auto", "cuda"):
+        raise UserError(f"--device {run.device}: each of several ranks takes its own; cuda works")
+    if lacks := compiling.missing(device):
+        raise UserError(f"WORLD_SIZE={place.size}: {lacks}, and ranks need Triton's batchnorm")
+    count = torch.cuda.device_count()
+    if place.local_rank >= count:
+        raise UserError(
+            f"--nproc-per-node {place.local_size}: this machine shows {counted(count, 'GPU')}, and "
+            f"each rank takes one; {count} works, or --device cpu"
+        )
+    return torch.device("cuda", place.local_rank)
 
 
 def half_type(device: torch.device, amp_dtype: str = "auto") -> torch.dtype:

@@ -9,11 +9,12 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from rank_places import places
 
 HERE = Path(__file__).resolve().parent / "crash"
 KILLED = -9
@@ -76,6 +77,15 @@ class Crashes:
         assert line, "the server is gone"
         answers: list[dict[str, Any]] = json.loads(line)
         return [Ended(**answer) for answer in answers]
+
+
+def ranks_of(*asks: Ask, size: int | None = None, wait: float = 60) -> list[Ask]:
+    """What torchrun would start: a rank for each; ``size`` if some are to stay away."""
+    environments = places(size or len(asks), wait)
+    return [
+        replace(ask, environment={**ask.environment, **place})
+        for ask, place in zip(asks, environments)  # noqa: B905  (fewer, where some stay away)
+    ]
 
 
 @contextmanager

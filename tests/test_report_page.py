@@ -225,7 +225,7 @@ def test_hundreds_of_labels_are_added_up():
         TrainConfig(
             DataConfig("sprites"), ModelConfig(codes="cat3,uni:learned", noise=7),
             OptimConfig(lr_g=5e-4, beta1=0.25, augment=True, jitter="rotation=0.2,scale=0.1"),
-            RunConfig(seed=9, device="cpu", compile=False, evaluate_every=5, resident="no"),
+            RunConfig(seed=9, device="cpu", compile=False, evaluate_every=5, feed="streamed"),
         ),
         TrainConfig(
             model=ModelConfig(preset="mnist", separate_q=True), optim=OptimConfig(augment=False)

@@ -14,6 +14,7 @@ import os
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from functools import reduce
 from importlib.metadata import version
 from operator import or_
@@ -27,11 +28,13 @@ from fastinfogan.cli.doctor import Doctor
 from fastinfogan.cli.explore import Explore
 from fastinfogan.cli.foreign import command_hint
 from fastinfogan.cli.interrupt import interrupted
+from fastinfogan.cli.loading import loading
 from fastinfogan.cli.options import DASHES, mistake, spelt_out
 from fastinfogan.cli.results import Evaluate, Export, Sample, Traverse
 from fastinfogan.cli.study import Study
 from fastinfogan.cli.train import Train
 from fastinfogan.errors import TrainingDiverged, UserError, is_out_of_memory, one_line
+from fastinfogan.ranks.place import only_the_first_speaks, several
 from fastinfogan.tell import on_stderr, open_closed_streams, undelivered, unprinted
 
 COMMANDS = {
@@ -163,7 +166,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     open_closed_streams()
     _any_text(sys.stdout, sys.stderr)
     try:
-        code, problem = _run(arguments), undelivered()
+        with only_the_first_speaks():
+            code, problem = _run(arguments), undelivered()
     except SystemExit as end:  # help, a mistake, or rich's answer to a broken pipe
         broken = isinstance(end.__context__, BrokenPipeError)
         code, problem = (0, end.__context__) if broken else (end.code, undelivered())
@@ -185,13 +189,26 @@ def _check_current_folder() -> None:
         raise UserError("the current folder is not there any more; change to another") from None
 
 
+def _together(arguments: Sequence[str]) -> AbstractContextManager[Any]:
+    """What makes ranks of the processes that torchrun has started, before a mistake can part them.
+
+    Other commands than those that train do the same in any process.
+    """
+    if arguments[:1] not in (["train"], ["study"]) or not several(os.environ):
+        return contextlib.nullcontext()
+    with loading():
+        from fastinfogan.ranks.joining import joined
+    return joined()
+
+
 def _run(arguments: Sequence[str]) -> int:
     if arguments[:1] in (["--version"], ["-V"], ["version"]):
         print(f"fastinfogan {version('fastinfogan')}")
         return 0
     try:
         _check_current_folder()
-        return parse(arguments)()
+        with _together(arguments):
+            return parse(arguments)()
     except UserError as error:
         on_stderr(f"error: {error}")
         return 2

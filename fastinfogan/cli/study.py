@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,6 +14,7 @@ from fastinfogan.config import TrainConfig, unset_as
 from fastinfogan.cores import usable_cores
 from fastinfogan.errors import UserError, why
 from fastinfogan.paths import quoted
+from fastinfogan.ranks.place import several
 from fastinfogan.sizes import counted
 from fastinfogan.tell import lasting_output, on_stderr
 
@@ -50,6 +52,11 @@ class Study(TrainConfig):
     def __call__(self) -> int:
         if self.compare is not None:
             return _compare(*self.compare)
+        if several(os.environ):
+            raise UserError(
+                f"--jobs {self.jobs or 1}: a study trains each seed in a process of its own, and "
+                "torchrun one run in several; leave torchrun out, or unset WORLD_SIZE"
+            )
         with loading():
             import fastinfogan.study.collect  # noqa: F401  what takes its time
             from fastinfogan.study.folder import open_study, parse_seeds

@@ -23,6 +23,9 @@ class Train(TrainConfig):
 
     resume: Annotated[Path | None, tyro.conf.arg(metavar="RUN", help_behavior_hint="")] = None
     """Continue the run in this directory; options that aren't given keep the run's values."""
+    or_start: tyro.conf.FlagCreatePairsOff[bool] = False
+    """With --resume RUN: start the run if it isn't there yet, and do nothing if it is finished. So
+    one command can be given again until the run is done, as torchrun and batch systems do."""
     dry_run: tyro.conf.FlagCreatePairsOff[bool] = False
     """Print the resolved configuration, parameter counts and shapes; do nothing."""
 
@@ -31,7 +34,10 @@ class Train(TrainConfig):
         if self.resume is None:
             return None
         from fastinfogan.results.run_config import read_config
+        from fastinfogan.training.directory import CONFIG
 
+        if self.or_start and not (self.resume / CONFIG).exists():
+            return None
         return read_config(self.resume)
 
     def __call__(self) -> int:
@@ -39,7 +45,7 @@ class Train(TrainConfig):
         if self.dry_run:
             from fastinfogan.config.description import describe_config
 
-            if self.resume is not None:
+            if self.saved() is not None:
                 from fastinfogan.training.resume import continued_config
 
                 config = continued_config(self.resume, config)
@@ -55,7 +61,7 @@ class Train(TrainConfig):
             from fastinfogan.training.trainer import train
 
         with lasting_output("the run goes on, and leaves everything in its folder"):
-            run = train(config, self.resume)
+            run = train(config, self.resume, self.or_start)
             if run.evaluation is not None:
                 from fastinfogan.results.evaluation_text import format_evaluation
 

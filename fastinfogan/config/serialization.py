@@ -29,8 +29,13 @@ def from_dict(tree: dict[str, Any], where: str = "config.json") -> TrainConfig:
 
 def differences(saved: TrainConfig, wanted: TrainConfig) -> dict[str, tuple[Any, Any]]:
     """Dotted field -> (saved, wanted) wherever two configurations differ."""
-    before, after = (dict(_flatten(to_dict(config))) for config in (saved, wanted))
+    before, after = flattened(saved), flattened(wanted)
     return {key: (before[key], after[key]) for key in before if before[key] != after[key]}
+
+
+def flattened(config: TrainConfig) -> dict[str, Any]:
+    """Dotted field -> its value as JSON has it."""
+    return dict(_flatten(to_dict(config)))
 
 
 def other_experiment(saved: TrainConfig, wanted: TrainConfig) -> str | None:
@@ -59,6 +64,7 @@ def _brought_up(tree: Any) -> Any:
             ("run", {"evaluate_every": 0}),
             ("optim", {"average": 0}),
             ("data", {"stretch": None}),
+            ("run", {"sync_batchnorm": True}),
         ):
             if not new.keys() & tree[part].keys():
                 tree = {**tree, part: {**tree[part], **new}}

@@ -135,6 +135,9 @@ class RunConfig:
     """Or --no-compile: torch.compile for what is left between the kernels."""
     cuda_graphs: Annotated[bool | None, unset_as("", "on a GPU")] = None
     """Or --no-cuda-graphs: replay whole iterations that the GPU has recorded."""
+    sync_batchnorm: bool = True
+    """Under torchrun: batchnorm goes by the whole batch, as one process would. Or
+    --no-sync-batchnorm: each rank by its own part, which saves what they would exchange."""
     profile: bool = False
     """Leave a trace of a few iterations in trace.json (open it in Perfetto) and print the five
     most expensive things."""
@@ -216,7 +219,8 @@ RESUMABLE_CHANGES = frozenset(
     {
         "optim.iterations", "data.data_dir", "data.allow_bad", "run.out", "run.device",
         "run.feed", "run.engine", "run.compile", "run.cuda_graphs", "run.profile",
-        "run.log_every", "run.sample_every", "run.evaluate_every", "run.checkpoint_every",
+        "run.sync_batchnorm", "run.log_every", "run.sample_every", "run.evaluate_every",
+        "run.checkpoint_every",
     }
 )  # fmt: skip
 

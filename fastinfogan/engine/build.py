@@ -29,6 +29,7 @@ def build_engine(config: TrainConfig, plan: Plan, **parts: Any) -> Engine:
         # The same run twice gives the same bits, and "float32" means float32, not TF32.
         torch.backends.cudnn.deterministic = True
         torch.backends.cudnn.allow_tf32 = False
+    plan.ranks.connect(plan.device)
     fast = config.run.engine == "fast"
     engine = FastEngine(config, plan, **parts) if fast else ReferenceEngine(config, plan.device)
     random = torch.Generator().manual_seed(config.run.seed)

@@ -15,6 +15,7 @@ from fastinfogan.kernels.latents import latents
 from fastinfogan.kernels.philox import STREAM_COPY, STREAM_FAKE, STREAM_REAL
 from fastinfogan.kernels.warp import draw_maps, warp
 from fastinfogan.model.reference import Batch, Inputs, ReferenceEngine
+from fastinfogan.ranks.alone import ALONE, Ranks
 
 
 def fill_of(data: ImageData, output_range: tuple[float, float], device: torch.device) -> Tensor:
@@ -44,15 +45,30 @@ class Draws:
         feed: of real images; its device is where everything is drawn.
         dtype: of the latents.
         fill: (C,) float32: what lies beyond an image's border, where images are changed.
+        ranks: of several, each draws its share of what one would; the feed has the same share.
     """
 
     def __init__(
-        self, config: TrainConfig, feed: Feed, dtype: torch.dtype, fill: Tensor | None = None
+        self,
+        config: TrainConfig,
+        feed: Feed,
+        dtype: torch.dtype,
+        fill: Tensor | None = None,
+        ranks: Ranks = ALONE,
     ) -> None:
         optim = config.optim
         self._spec, self._size, self._dtype = config.spec, optim.batch_size, dtype
         self._range = config.architecture.output_range
         self._per_iteration = 2 if optim.update == "alternating" else 1
+        first, last = ranks.share(self._size)
+        self._first, self._share = first, last - first
+        # Where in an iteration's samples lie those that one launch draws, and how many: D's and G's
+        # lie side by side only where the share is all.
+        self._pieces = [(0, self._per_iteration * self._size)]
+        if ranks.size > 1:
+            self._pieces = [
+                (update * self._size + first, self._share) for update in range(self._per_iteration)
+            ]
         self._feed, self._fill = feed, fill
         self._copy = config.jitter if optim.consistency > 0 else None
         self._augment = config.jitter.times(AUGMENT_SHARE) if optim.augment else None
@@ -91,11 +107,11 @@ class Draws:
 
     def _drawn(self) -> Batch:
         inputs = self._inputs()
-        real, copy = self._feed.next(), None
+        real, copy, own = self._feed.next(), None, (self._first, self._share)
         if self._copy is not None:
-            copy = self._changed(real, self._maps(self._copy, STREAM_COPY))
+            copy = self._changed(real, self._maps(self._copy, STREAM_COPY, *own))
         if self._augment is not None:
-            real = self._changed(real, self._maps(self._augment, STREAM_REAL))
+            real = self._changed(real, self._maps(self._augment, STREAM_REAL, *own))
         self._offset += self.latent_offset(1)
         return Batch(real, inputs[0], inputs[1] if inputs[1:] else None, copy, self._fill)
 
@@ -104,19 +120,24 @@ class Draws:
         return iteration * self._per_iteration * self._size
 
     def _inputs(self) -> list[Inputs]:
-        """Of each update with a draw of its own: D's, then G's. One launch draws for both."""
-        spec, samples = self._spec, self._per_iteration * self._size
-        drawn = list(
-            latents(spec.noise, spec.codes, samples, self._seed, self._offset, dtype=self._dtype)
-        )
-        if self._augment is not None:
-            drawn.append(self._maps(self._augment, STREAM_FAKE, samples))
-        parts = zip(*(numbers.split(self._size) for numbers in drawn), strict=True)
-        return [Inputs(*part) for part in parts]
+        """Of each update with a draw of its own: D's, then G's. Alone, one launch draws both."""
+        spec, found = self._spec, []
+        for shift, samples in self._pieces:
+            drawn = list(
+                latents(
+                    spec.noise, spec.codes, samples, self._seed, self._offset, shift=shift,
+                    dtype=self._dtype,
+                )
+            )  # fmt: skip
+            if self._augment is not None:
+                drawn.append(self._maps(self._augment, STREAM_FAKE, shift, samples))
+            parts = zip(*(numbers.split(self._share) for numbers in drawn), strict=True)
+            found += [Inputs(*part) for part in parts]
+        return found
 
-    def _maps(self, jitter: Jitter, stream: int, samples: int | None = None) -> Tensor:
+    def _maps(self, jitter: Jitter, stream: int, shift: int, samples: int) -> Tensor:
         return draw_maps(
-            jitter, samples or self._size, self._seed, self._offset, stream,
+            jitter, samples, self._seed, self._offset, stream, shift=shift,
             output_range=self._range,
         )  # fmt: skip
 

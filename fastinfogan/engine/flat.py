@@ -12,6 +12,7 @@ from fastinfogan.config import ADAM_EPS
 from fastinfogan.engine.beside import Beside
 from fastinfogan.engine.loss_scale import LossScale
 from fastinfogan.kernels.adam import adam, offsets
+from fastinfogan.ranks.alone import ALONE, Ranks
 
 _MOMENTS = ("exp_avg", "exp_avg_sq")
 WORTHWHILE = 1 << 20  # numbers whose update is worth a launch of its own
@@ -65,6 +66,7 @@ class FlatAdam:
         self._half = None if half is None else torch.zeros_like(self._flat, dtype=half)
         step = torch.zeros(1, dtype=torch.int64, device=first.device)
         self._parts = [_Part(slice(0, len(places)), slice(0, total), step)]
+        self._ranks = ALONE
         self._stream: torch.cuda.Stream | None = None
         self._arrived, self._early = 0, None
         self._lr = torch.full((1,), lr, dtype=first.dtype, device=first.device)
@@ -107,6 +109,19 @@ class FlatAdam:
         """``compute`` once more: the same weights in memory, with gradients of their own."""
         own = {id(p): nn.Parameter(p.detach()) for p in self.trained}
         return copy.deepcopy(self.compute, own)  # as in _twin
+
+    def share(self, ranks: Ranks) -> None:
+        """From now on update with the mean of all ranks' gradients.
+
+        They are collected in a buffer laid out as the parameters', in their dtype whatever the
+        gradients' is, and averaged by one collective.
+        """
+        self._ranks = ranks
+        self._gradients = torch.zeros_like(self._flat)
+        self._collected = [
+            _view(self._gradients, parameter, place)
+            for parameter, place in zip(self._parameters, self._places, strict=True)
+        ]
 
     def update_beside(self, stream: torch.cuda.Stream | None) -> None:
         """Let an update begin before its backward pass is over, on a stream; None: no longer.
@@ -157,7 +172,10 @@ class FlatAdam:
             early.result()
 
     def _update(self, part: _Part, loss_scale: LossScale | None = None) -> None:
-        gradients = [_laid_out_as(p, p.grad) for p in self.trained[part.parameters]]
+        if self._ranks.size > 1:
+            gradients = self._averaged()
+        else:
+            gradients = [_laid_out_as(p, p.grad) for p in self.trained[part.parameters]]
         if loss_scale is not None:
             loss_scale.check(gradients)
         adam(
@@ -174,6 +192,13 @@ class FlatAdam:
             inverse_scale=None if loss_scale is None else loss_scale.inverse,
             found_inf=None if loss_scale is None else loss_scale.found_inf,
         )
+
+    def _averaged(self) -> list[Tensor]:
+        """All gradients, averaged over the ranks."""
+        for collected, parameter in zip(self._collected, self.trained, strict=True):
+            collected.copy_(parameter.grad)
+        self._ranks.mean(self._gradients)
+        return self._collected
 
     def state_dict(self) -> dict[str, Any]:
         """Moments and step per parameter, in the form of ``torch.optim.Adam``'s."""

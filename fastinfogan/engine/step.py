@@ -15,7 +15,7 @@ from fastinfogan.engine.flat import FlatAdam
 from fastinfogan.engine.loss_scale import LossScale
 from fastinfogan.engine.objective import Objective, View, judge, look
 from fastinfogan.kernels.warp import warp
-from fastinfogan.model.networks import Discriminator, Generator, frozen
+from fastinfogan.model.networks import Discriminator, Generator, exchange_sums, frozen
 from fastinfogan.model.reference import Batch, Inputs, Losses
 from fastinfogan.plan import Plan
 
@@ -33,6 +33,10 @@ class FastEngine:
     With L_cons D learns from a second pass, of the changed copies. It shares nothing with the first
     but the weights, so on a GPU both directions of it run beside the first one's backward pass, and
     the two gradients are then added up in a launch for each dtype.
+
+    Of several ranks each sees its share of the batch. With the sums of batchnorm exchanged and
+    gradients averaged (``Plan.exchange``, ``FlatAdam.share``) they do together what one would,
+    to rounding; the losses reported are those of the share.
 
     Args:
         config: resolved.
@@ -64,10 +68,16 @@ class FastEngine:
         self.discriminator = Discriminator(
             config.architecture, config.spec, config.model.separate_q
         ).to(device, dtype)
+        for network in (self.discriminator, self.generator):
+            exchange_sums(network, plan.exchange)
         betas = (optim.beta1, optim.beta2)
         self.adam_d = optimizer(self.discriminator, optim.lr_d, betas, plan.half)
         self.adam_g = optimizer(self.generator, optim.lr_g, betas, plan.half)
         self._frozen = frozen(self.adam_d.compute)
+        alone = plan.ranks.size == 1
+        if not alone:
+            self.adam_d.share(plan.ranks)
+            self.adam_g.share(plan.ranks)
         self.loss_scale = LossScale(device) if plan.half == torch.float16 else None
         one = torch.ones((), device=device, dtype=dtype)
         self._weight = torch.full_like(one, optim.consistency)
@@ -78,12 +88,15 @@ class FastEngine:
         alternating = optim.update == "alternating"
         self.step = self._alternating if alternating else self._simultaneous
         self._trio = None
-        if judge is objectives.judge and not plan.compile:
+        if judge is objectives.judge and alone and not plan.compile:
             self._trio = trio_of(config, self.adam_g.compute, self.adam_d.compute)
         # Float16's last gradient decides whether there is an update, and simultaneous ones have all
         # their gradients at once.
         self._updates_early = alternating and self.loss_scale is None
-        self._side = torch.cuda.Stream(device, priority=-1) if device.type == "cuda" else None
+        # Collectives run in the order in which they were asked for: several ranks would wait for
+        # what runs beside something else.
+        on_gpu = device.type == "cuda"
+        self._side = torch.cuda.Stream(device, priority=-1) if on_gpu and alone else None
         if self._side is not None:
             self._update_beside(torch.cuda.Stream(device))
         self.meanwhile: Callable[[], None] | None = None

@@ -19,6 +19,7 @@ from fastinfogan.config import (
     Shape,
 )
 from fastinfogan.kernels.bn_act import bn_act
+from fastinfogan.kernels.bn_act.arguments import Exchange
 from fastinfogan.kernels.conv import conv
 from fastinfogan.kernels.dense import dense
 from fastinfogan.kernels.linear import linear, linear_and_tail
@@ -44,6 +45,7 @@ class Block(nn.Module):
             flat = row.kind == "fc"
             kind = nn.BatchNorm1d if flat else nn.BatchNorm2d
             self.norm = kind(row.features, eps=NORM_EPS, momentum=NORM_MOMENTUM)
+        self.exchange: Exchange | None = None
 
     def forward(self, x: Tensor, groups: int = 1, statistics: bool = True) -> Tensor:
         """``statistics``: let the running ones learn from the batch, if the network is learning."""
@@ -76,6 +78,7 @@ class Block(nn.Module):
                 NORM_MOMENTUM,
                 NORM_EPS,
                 self.training,
+                self.exchange,
             )
         # In place: no linear map needs its output again; derivatives come from the result.
         if activation in _SLOPES:
@@ -233,6 +236,13 @@ class Discriminator(nn.Module):
         """Q's output, from D's features or, with a trunk of its own, from the images."""
         x = features if self.q_trunk is None else images
         return _through(self.q_parts, x, 1, statistics)
+
+
+def exchange_sums(network: nn.Module, exchange: Exchange | None) -> None:
+    """Have a network's batchnorms train with the sums that ``bn_act``'s ``exchange`` gives."""
+    for module in network.modules():
+        if isinstance(module, Block):
+            module.exchange = exchange
 
 
 class frozen:

@@ -214,6 +214,22 @@ def clusterings(
     )
 
 
+def matches(
+    discriminator: nn.Module,
+    spec: LatentSpec,
+    data: ImageData,
+    output_range: tuple[float, float],
+) -> dict[str, dict[str, float]]:
+    """Name of a categorical code -> how its categories match the labels, for a row of metrics.
+
+    Args:
+        discriminator, spec, data, output_range: as ``evaluate``'s.
+    """
+    found = clusterings(discriminator, spec, data, output_range)
+    numbers = ("error_hungarian", "error_majority", "nmi", "ari")
+    return {c.code: {name: getattr(c, name) for name in numbers} for c in found}
+
+
 def _batches(total: int, size: int) -> Iterator[tuple[int, int]]:
     for offset in range(0, total, size):
         yield offset, min(size, total - offset)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
+from fastinfogan.config import TrainConfig
 from fastinfogan.errors import UserError, why
 from fastinfogan.files import new_folder, remove_leftovers, sync_folder
 from fastinfogan.lock import Held, exclusive, holder, lock_files
@@ -46,6 +48,20 @@ def is_unbegun(folder: Path, first: str = CONFIG) -> bool:
         path.name in own or (path.name.startswith(f".{first}.") and path.suffix == ".tmp")
         for path in folder.iterdir()
     )
+
+
+def started_in(folder: Path, config: TrainConfig | None) -> TrainConfig:
+    """What to start where ``--resume FOLDER --or-start`` finds no run.
+
+    Raises:
+        UserError: another folder is asked for as well.
+    """
+    config = config or TrainConfig()
+    if config.run.out not in (None, folder):
+        raise UserError(
+            f"--out {config.run.out}: with --or-start the run is in {folder}; leave it out"
+        )
+    return replace(config, run=replace(config.run, out=folder))
 
 
 @contextlib.contextmanager

@@ -19,11 +19,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fastinfogan.errors import UserError, why
+from fastinfogan.errors import TrainingDiverged, UserError, why
 from fastinfogan.files import atomic_write, naming
 from fastinfogan.json_files import parse_json
 from fastinfogan.model.latent_spec import LatentSpec
 from fastinfogan.model.reference import Losses
+from fastinfogan.ranks.alone import ALONE, Ranks
 from fastinfogan.results.grid import to_pillow
 from fastinfogan.tell import Tell, on_stderr
 
@@ -44,11 +45,17 @@ class Window:
     ``sums`` is float64 on the device: D loss, G loss, NLL per code, and with ``consistency``
     L_cons. Adding never waits for the device; ``means`` does. A NaN or an infinity in any iteration
     shows in the means. ``count``, the number of iterations, is kept by the caller: a replayed
-    iteration runs no Python.
+    iteration runs no Python. Each of several ranks sums up its own share's; all read together.
     """
 
-    def __init__(self, spec: LatentSpec, device: torch.device, consistency: bool = False) -> None:
-        self.spec, self._consistency = spec, consistency
+    def __init__(
+        self,
+        spec: LatentSpec,
+        device: torch.device,
+        consistency: bool = False,
+        ranks: Ranks = ALONE,
+    ) -> None:
+        self.spec, self._consistency, self._ranks = spec, consistency, ranks
         numbers = 2 + len(spec.codes) + consistency
         self.sums = torch.zeros(numbers, dtype=torch.float64, device=device)
         self.count = 0
@@ -63,14 +70,13 @@ class Window:
         self.sums.zero_()
         self.count = 0
 
-    def restore(self, sums: Tensor, count: int) -> None:
-        """Go on from what a checkpoint holds."""
-        self.sums.copy_(sums)
-        self.count = count
+    def of_all_ranks(self) -> Tensor:
+        """``sums``, averaged over the ranks: what one rank's would be."""
+        return self._ranks.mean(self.sums.clone())
 
     def means(self) -> dict[str, Any]:
         """D loss, G loss, L_I per regularised code and in total, H(c), the best reachable: nats."""
-        d_loss, g_loss, *nll = (self.sums / self.count).tolist()
+        d_loss, g_loss, *nll = (self.of_all_ranks() / self.count).tolist()
         spec = self.spec
         consistency = {"consistency": nll.pop()} if self._consistency else {}
         per_code = {spec.names[i]: spec.codes[i].entropy - nll[i] for i in spec.regularized}
@@ -83,6 +89,28 @@ class Window:
             "ceiling": spec.entropy,
             "best_mi": sum(spec.codes[i].best_mi for i in spec.regularized),
         }
+
+
+def not_finite(means: dict[str, Any]) -> str | None:
+    """The name of a mean that is NaN or infinite, if one is."""
+    names = ("d_loss", "g_loss", "mi")
+    return next((name for name in names if not math.isfinite(means[name])), None)
+
+
+def diverged(means: dict[str, Any], name: str, kept: Path | None) -> TrainingDiverged:
+    """What is said of it.
+
+    Args:
+        means: with the iteration.
+        name: of the mean.
+        kept: the last checkpoint.
+    """
+    return TrainingDiverged(
+        f"iteration {means['iteration']}: {name} is {means[name]}; "
+        + ("no checkpoint yet" if kept is None else f"the last good checkpoint is {kept}")
+        + "; start a new run with lower --lr-g and --lr-d, or a lower --lambda-cont "
+        "where sigma is learned"
+    )
 
 
 def row_shape(spec: LatentSpec | None) -> dict[str, Any]:

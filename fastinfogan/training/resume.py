@@ -36,11 +36,13 @@ class Standing(NamedTuple):
     Attributes:
         iteration: iterations done.
         seconds: spent on them.
+        window_count: how many of them are summed up since the last line of metrics.
         damaged: newer checkpoints, and what is wrong with each.
     """
 
     iteration: int = 0
     seconds: float = 0.0
+    window_count: int = 0
     damaged: tuple[tuple[Path, str], ...] = ()
 
 
@@ -65,6 +67,18 @@ def continued_config(folder: Path, config: TrainConfig | None) -> TrainConfig:
         if name not in RESUMABLE_CHANGES:
             raise _cannot_change(folder, name, saved, config)
     return config
+
+
+def is_finished(folder: Path, config: TrainConfig) -> bool:
+    """Whether a run has left its summary after as many iterations as are asked for.
+
+    Args:
+        folder: the run directory.
+        config: what is asked for; an unresolved one may leave that to the run.
+    """
+    saved = read_config(folder)
+    wanted = config.optim.iterations or saved.optim.iterations
+    return read_summary(folder, saved, wanted) is not None
 
 
 def _cannot_change(folder: Path, name: str, saved: TrainConfig, wanted: TrainConfig) -> UserError:
@@ -116,7 +130,7 @@ def restore(
     whole = (out / REPORT).exists() and read_summary(out, config, done) is not None
     if done > wanted or (done == wanted and whole):
         raise UserError(f"--iterations {wanted}: the run in {out} has done {done}; ask for more")
-    window.restore(state.pop("window"), progress.window_count)
+    window.sums.copy_(state.pop("window"))
     restore_engine_state(engine, state)
     average.restore(state)
-    return Standing(progress.iteration, progress.seconds, tuple(damaged))
+    return Standing(progress.iteration, progress.seconds, progress.window_count, tuple(damaged))

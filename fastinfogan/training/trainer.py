@@ -4,76 +4,93 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import json
-import math
 import signal
 from pathlib import Path
 from typing import Any
 
-from fastinfogan.config import TrainConfig, resolve, to_dict
+from torch import Tensor
+
+from fastinfogan.config import TrainConfig, resolve
 from fastinfogan.data.feeds.feed import Batches
 from fastinfogan.data.feeds.open_feed import open_feed
 from fastinfogan.device import describe_device, on_host, wait
 from fastinfogan.engine.build import build_engine
 from fastinfogan.engine.draws import Draws, fill_of
 from fastinfogan.engine.graph import Captured, Eager
-from fastinfogan.errors import TrainingDiverged, UserError, is_out_of_memory
-from fastinfogan.files import atomic_write
+from fastinfogan.errors import UserError, is_out_of_memory
 from fastinfogan.paths import expanded, quoted
 from fastinfogan.plan import make_plan
-from fastinfogan.results.changes import save_changes
+from fastinfogan.ranks.alone import ALONE, Ranks
+from fastinfogan.ranks.joining import joined
+from fastinfogan.ranks.place import only_the_first_speaks
 from fastinfogan.results.eval_mode import in_eval_mode
-from fastinfogan.results.evaluate import clusterings
-from fastinfogan.results.run import Run
+from fastinfogan.results.evaluate import matches
+from fastinfogan.results.run import Run, load_run
 from fastinfogan.results.run_config import read_config
 from fastinfogan.tell import lasting_output, on_stderr
+from fastinfogan.training.alike import check_alike, check_batch, share_state
 from fastinfogan.training.average import Average
 from fastinfogan.training.checkpoint import (
     Progress,
     engine_state,
     list_checkpoints,
-    remove_stale,
     save_checkpoint,
-    set_aside,
 )
-from fastinfogan.training.collapse import Watch
-from fastinfogan.training.directory import CONFIG, claimed, held, refuse_existing
+from fastinfogan.training.directory import CONFIG, claimed, held, refuse_existing, started_in
 from fastinfogan.training.images import read_images
+from fastinfogan.training.introduction import introduction
 from fastinfogan.training.memory import fitting
-from fastinfogan.training.metrics import MetricsLog, Window
-from fastinfogan.training.pictures import drawn
+from fastinfogan.training.metrics import MetricsLog, Window, diverged, not_finite
+from fastinfogan.training.pauses import is_due, until_next_pause
 from fastinfogan.training.profile import AFTER, ITERATIONS, traced
-from fastinfogan.training.resume import Standing, continued_config, restore
-from fastinfogan.training.saving import Rhythm, Saver, Work
+from fastinfogan.training.record import Onlooker, Record
+from fastinfogan.training.resume import Standing, continued_config, is_finished, restore
+from fastinfogan.training.saving import Work
 from fastinfogan.training.session import Clock, Signals, is_orphan
 from fastinfogan.training.space import check_space, unwritable
 from fastinfogan.training.status import open_status
 
-LOOK = 250  # iterations, at most, between looks at the clock and at signals
 
-
-def train(config: TrainConfig | None = None, resume: Path | str | None = None) -> Run:
+def train(
+    config: TrainConfig | None = None, resume: Path | str | None = None, or_start: bool = False
+) -> Run:
     """Train an InfoGAN, or go on with a run, and return the finished (or interrupted) run.
+
+    Under torchrun every process calls this, and all train one run; the first writes it.
 
     Args:
         config: what to train; None means the defaults, or, with ``resume``, the run's own. With
             ``resume``, fields outside ``config.RESUMABLE_CHANGES`` must equal the run's.
         resume: a run directory to continue from its newest usable checkpoint.
+        or_start: start the run of ``resume`` if it isn't there, and leave it as it is if it is
+            finished: for whoever calls this again until it returns.
 
     Returns:
-        The run, with ``interrupted`` set if SIGINT or SIGTERM ended it early.
+        The run, with ``interrupted`` set if SIGINT or SIGTERM ended it early. What was measured at
+        the end is the first rank's alone.
 
     Raises:
         UserError: something asked for can't work; no directory has been made.
         TrainingDiverged: a loss became NaN or infinite; the last good checkpoint is kept.
     """
-    with lasting_output("training goes on, and its numbers are in metrics.jsonl"):
-        if resume is None:
-            return Training(resolve(config or TrainConfig()), resumed=False).run()
-        folder = expanded(resume)
-        read_config(folder)  # a lock is left in runs only
-        with held(folder, on_stderr):
-            return Training(continued_config(folder, config), resumed=True).run()
+    if or_start and resume is None:
+        raise UserError("--or-start: it says what --resume RUN does where there is no run yet")
+    with (
+        only_the_first_speaks(),
+        lasting_output("training goes on, and its numbers are in metrics.jsonl"),
+        joined() as ranks,
+    ):
+        folder = None if resume is None else expanded(resume)
+        if or_start and not ranks.first(lambda: (folder / CONFIG).exists()):
+            config, folder = started_in(folder, config), None
+        if folder is None:
+            return Training(resolve(config or TrainConfig()), False, ranks).run()
+        saved = read_config(folder)  # a lock is left in runs only
+        if or_start and ranks.first(lambda: is_finished(folder, config or saved)):
+            print(f"the run in {folder} is finished", flush=True)
+            return load_run(folder)
+        with ranks.if_first(lambda: held(folder, on_stderr)):
+            return Training(continued_config(folder, config), True, ranks).run()
 
 
 class Training:
@@ -84,53 +101,56 @@ class Training:
     Args:
         config: resolved.
         resumed: go on with the run in ``config.run.out``.
+        ranks: that train it.
     """
 
-    def __init__(self, config: TrainConfig, resumed: bool) -> None:
-        self.config, self.resumed = config, resumed
-        self.plan = make_plan(config.run, config.optim.iterations)
+    def __init__(self, config: TrainConfig, resumed: bool, ranks: Ranks = ALONE) -> None:
+        self.config, self.resumed, self.ranks = config, resumed, ranks
+        self.plan = make_plan(config.run, config.optim.iterations, ranks)
+        check_batch(config, ranks)
         self.out = config.run.out or Path("runs")  # until the run directory has its name
         if config.run.out and not resumed:
-            refuse_existing(self.out)
-        self.data, self.test = read_images(config)
+            ranks.first(lambda: refuse_existing(self.out))
+        self.data, self.test = ranks.in_turn(lambda: read_images(config), on_stderr)
+        check_alike(config, self.plan.device, self.data, ranks)
         self.engine = build_engine(config, self.plan)
         self.average = Average(self.engine, config.optim.average)
         batches = Batches(
             config.optim.batch_size, config.run.seed, config.architecture.output_range,
-            self.plan.device, self.plan.input_dtype,
+            self.plan.device, self.plan.input_dtype, ranks.rank, ranks.size, ranks.place.local_size,
         )  # fmt: skip
         self.feed = open_feed(self.data, batches, config.run.feed, config.data.allow_bad, self.tell)
         fill = None
         if config.optim.changes_images:
             fill = fill_of(self.data, config.architecture.output_range, self.plan.device)
-        self.draws = Draws(config, self.feed, self.plan.input_dtype, fill)
+        self.draws = Draws(config, self.feed, self.plan.input_dtype, fill, ranks)
         self.draws.beside(self.engine)
-        self.window = Window(config.spec, self.plan.device, config.optim.consistency > 0)
+        consistent = config.optim.consistency > 0
+        self.window = Window(config.spec, self.plan.device, consistent, ranks)
         run_iterations = Eager
         if self.plan.graphs:
             one_stream = self.engine.keep_to_one_stream
             run_iterations = functools.partial(Captured, keep_to_one_stream=one_stream)
         self.iterations = run_iterations(self._iterate, self.feed.prepare, self.tell)
 
-        standing = Standing()
-        if resumed:
-            standing = restore(self.out, config, self.data, self.engine, self.average, self.window)
-        self.iteration, self.standing = standing.iteration, standing
-        check_space(self.out, config, self.engine, self.iteration)
+        self.standing = ranks.first(self._restored)
+        self.iteration, self.window.count = self.standing.iteration, self.standing.window_count
+        share_state(self.engine, self.average, self.window, ranks)
         self.draws.seek(self.iteration)
         total = config.optim.iterations
         self.trace_at = min(self.iteration + AFTER, total - 1) if config.run.profile else None
-        self.saver = Saver()
         self.status = open_status(total, self.iteration)
 
     def run(self) -> Run:
         """Train to the end, or until a signal asks to stop."""
+        asked, dataset = self.config.run.out, self.config.data.dataset
         with contextlib.ExitStack() as stack:
             if not self.resumed:  # otherwise whoever read the run holds it
-                asked, dataset = self.config.run.out, self.config.data.dataset
-                self.out = stack.enter_context(claimed(asked, dataset, self.tell))
+                claim = self.ranks.if_first(lambda: claimed(asked, dataset, self.tell))
+                out = stack.enter_context(claim)
+                self.out = self.ranks.first(lambda: out)
             try:
-                return self._train(stack)
+                return self._train()
             except OSError as error:
                 raise unwritable(self.out, error) from None
             except (MemoryError, RuntimeError) as error:
@@ -141,153 +161,136 @@ class Training:
                     f"memory; {fitting(self.config, self.plan.device)}"
                 ) from None
 
-    def _train(self, stack: contextlib.ExitStack) -> Run:
-        settings, total = self.config.run, self.config.optim.iterations
-        run, saved_at = self._open_run(), self.iteration
-        last_row = self.iteration - self.window.count
-        with (
-            Signals() as signals,
-            self.status as status,
-            self.saver,
-        ):
-            # Open to the end: TensorBoard gets the last pictures, too.
-            log = MetricsLog(self.out, self.iteration, last_row, self.config.spec, self.tell)
-            stack.enter_context(log)
-            clock = Clock(self.standing.seconds, self.iteration)
-            for line in self._introduction():
+    def _train(self) -> Run:
+        networks = self.average.generator, self.average.discriminator
+        run = Run(self.out, self.config.kept_in(self.out), *networks)
+        clock = Clock(self.standing.seconds, self.iteration)
+        with self._record(run) as record:
+            self._loop(run, record, clock)
+            if run.interrupted is None:
+                self.ranks.first(lambda: self._finish(run, record, clock))
+        return run
+
+    def _loop(self, run: Run, record: Onlooker, clock: Clock) -> None:
+        """Train; ``run`` says then how far, and what stopped it."""
+        config, settings = self.config, self.config.run
+        total = config.optim.iterations
+        saved_at, asked = self.iteration, 0
+        with Signals() as signals, self.status as status:
+            for line in introduction(
+                config, self.data, self.plan, self.feed, self.out, self.standing, self.resumed
+            ):
                 status.line(line)
-            watch = Watch(self.config, self.data, self.out / "metrics.jsonl", self.tell)
-            pictures, checkpoints = Rhythm(settings.sample_every), Rhythm(settings.checkpoint_every)
             while True:
                 finished = self.iteration == total
+
+                # Status: the means since the last line of metrics.
+                evaluate = is_due(self.iteration, settings.evaluate_every)
+                due = finished or evaluate or self.iteration % settings.log_every == 0
+                if self.window.count and due:
+                    row = self._means(record)
+                    self.window.reset()
+                    if evaluate:
+                        row["evaluation"] = self.ranks.first(self._evaluation)
+                    row |= clock.lap(self.iteration, self._batch_size)
+                    record.row(row)
+                    status.metrics(row)
+
+                # What comes next, on all ranks: what any of them was asked, what the first finds.
                 if signals.received is None and is_orphan():
                     status.line("the study that started this run is gone: stopping, as for SIGTERM")
                     signals.received = signal.SIGTERM
-                stopping = finished or signals.received is not None
-
-                # Status: the means since the last line of metrics.
-                evaluate = self._due(settings.evaluate_every)
-                due = finished or evaluate or self.iteration % settings.log_every == 0
-                if self.window.count and due:
-                    row = self._means()
-                    self.window.reset()
-                    if evaluate:
-                        row["evaluation"] = self._evaluation()
-                    row |= clock.lap(self.iteration, self._batch_size)
-                    log.write(row)
-                    status.metrics(row)
-                    watch.see(row)
+                record.look()
+                now = signals.received or 0, *record.due(self.iteration)
+                asked, draw, save = self.ranks.most(now)
+                stopping = finished or asked > 0
+                draw, save = draw and not stopping, save or stopping
 
                 # Pictures and checkpoint: copied here, written beside the iterations to come.
-                self.saver.look()
-                draw = not stopping and pictures.due(self.iteration)
-                save = stopping or checkpoints.due(self.iteration)
                 if draw or save:
-                    watch.look(run.generator)
-                    self.saver.wait()  # so that there is one copy at most
+                    record.pause()
                     if draw:
-                        self.saver.start(pictures.timed(lambda: drawn(run, self.iteration, log)))
+                        record.draw(self.iteration)
                     if save and self.iteration > saved_at:
-                        self.saver.start(checkpoints.timed(lambda: self._copied(clock, log)))
+                        self._save(record, clock)
                         saved_at = self.iteration
                 if stopping:
-                    self.saver.wait()
+                    record.wait()
                     break
 
                 # Step: until there is something else to do; with a trace once, if asked for.
                 if self.iteration == self.trace_at:
                     self._trace()
                 else:
-                    # On a CPU one by one, so that a signal is answered soon.
-                    on_cpu = self.plan.device.type == "cpu"
-                    self._advance(1 if on_cpu else self._until_next_stop())
+                    self._advance(self._until_next_pause(one_by_one=True))
                 status.advance(self.iteration)
 
             run.iteration = self.iteration
             if not finished:
-                run.interrupted = signals.received
+                run.interrupted = signal.Signals(asked)
                 status.line(
-                    f"stopped by {signals.received.name} after iteration {self.iteration} of "
+                    f"stopped by {run.interrupted.name} after iteration {self.iteration} of "
                     f"{total}; continue with: fastinfogan train --resume {quoted(self.out)}"
                 )
-                return run
-            trained = "trained, but collapsed" if watch.signs else "trained"
+                return
+            trained = "trained, but collapsed" if record.signs else "trained"
             status.line(f"{trained}; evaluating, drawing (if stopped here, --resume does it again)")
+
+    def _finish(self, run: Run, record: Onlooker, clock: Clock) -> None:
         run.finish(
-            self.test, self.data, clock.total, describe_device(self.plan.device), watch.signs,
-            show=functools.partial(log.draw, iteration=self.iteration, last=True),
+            self.test, self.data, clock.total, describe_device(self.plan.device), record.signs,
+            show=functools.partial(record.show, iteration=self.iteration),
         )  # fmt: skip
-        return run
 
     # -- Status ----------------------------------------------------------------------------------
 
-    def _introduction(self) -> list[str]:
-        """What is trained, on what, where to."""
-        config, data = self.config, self.data
-        shape = "x".join(map(str, data.image_shape))
-        lines = [
-            *(problem for _, problem in self.standing.damaged),
-            f"{data.total:,} {shape} images of {config.data.dataset}; preset "
-            f"{config.model.preset}, codes {config.model.codes}, noise {config.model.noise}",
-            f"{config.run.engine} engine on {self.plan.describe()}; {self.feed.summary}",
-            f"run directory {self.out}",
-        ]
-        lines += data.notes
-        if data.skipped:
-            names = ", ".join(repr(name) for name, _ in data.skipped[:3])
-            more = ", ...; fastinfogan ingest names them all" if len(data.skipped) > 3 else ""
-            lines.append(f"files skipped: {len(data.skipped)} ({names}{more})")
-        if self.resumed:
-            lines.append(f"continuing after iteration {self.iteration}")
-        elif self.plan.advice:  # a run keeps its precision
-            lines.append(self.plan.advice)
-        return lines
-
     def _evaluation(self) -> dict[str, dict[str, float]]:
-        """Name of a categorical code -> how its categories match the labels by now."""
         d, config = self.average.discriminator, self.config
         with in_eval_mode(d):
-            found = clusterings(d, config.spec, self.test, config.architecture.output_range)
-        numbers = ("error_hungarian", "error_majority", "nmi", "ari")
-        return {c.code: {name: getattr(c, name) for name in numbers} for c in found}
+            return matches(d, config.spec, self.test, config.architecture.output_range)
 
     def tell(self, line: str) -> None:
         """Show a line, beside the bar where there is one."""
         self.status.line(line)
 
-    def _means(self) -> dict[str, Any]:
+    def _means(self, record: Onlooker) -> dict[str, Any]:
         """The mean metrics since the last log line, all of them finite."""
         means = {"iteration": self.iteration, **self.window.means()}
-        for name in ("d_loss", "g_loss", "mi"):
-            if not math.isfinite(means[name]):
-                self.saver.wait()
-                kept = list_checkpoints(self.out / "checkpoints")
-                raise TrainingDiverged(
-                    f"iteration {self.iteration}: {name} is {means[name]}; "
-                    + (f"the last good checkpoint is {kept[0]}" if kept else "no checkpoint yet")
-                    + "; start a new run with lower --lr-g and --lr-d, or a lower --lambda-cont "
-                    "where sigma is learned"
-                )
+        if (wrong := not_finite(means)) is not None:
+            record.wait()
+            kept = list_checkpoints(self.out / "checkpoints")
+            raise diverged(means, wrong, kept[0] if kept else None)
         return means
 
     # -- Saving ----------------------------------------------------------------------------------
 
-    def _open_run(self) -> Run:
-        """Write into the run directory what it is from."""
-        config = self.config.kept_in(self.out)
-        atomic_write(self.out / CONFIG, json.dumps(to_dict(config), indent=2).encode())
-        if config.optim.changes_images:
-            save_changes(self.out / "changes.png", self.data, config)
-        for path, _ in self.standing.damaged:
-            set_aside(path)
-        remove_stale(self.out / "checkpoints")  # of a session that was killed while saving
-        return Run(self.out, config, self.average.generator, self.average.discriminator)
+    def _restored(self) -> Standing:
+        """Where the run stands, put into the first rank's engine; and whether it has room."""
+        standing = Standing()
+        if self.resumed:
+            standing = restore(
+                self.out, self.config, self.data, self.engine, self.average, self.window
+            )
+        check_space(self.out, self.config, self.engine, standing.iteration)
+        return standing
 
-    def _copied(self, clock: Clock, log: MetricsLog) -> Work:
-        """A copy of where the run stands now, and the work of making a checkpoint of it."""
+    def _record(self, run: Run) -> Onlooker:
+        """What is kept of this session: the first rank keeps it."""
+        if not self.ranks.is_first:
+            return Onlooker()
+        last_row = self.iteration - self.window.count
+        return Record(run, self.data, self.standing, last_row, self.tell)
+
+    def _save(self, record: Onlooker, clock: Clock) -> None:
+        """Make a checkpoint, if all that has been measured is finite."""
         if self.window.count:
-            self._means()
-        window = on_host({"window": self.window.sums})
+            self._means(record)
+        sums = self.window.of_all_ranks()
+        record.save(lambda log: self._copied(sums, clock, log))
+
+    def _copied(self, sums: Tensor, clock: Clock, log: MetricsLog) -> Work:
+        """A copy of where the run stands now, and the work of making a checkpoint of it."""
+        window = on_host({"window": sums})
         tensors = {**engine_state(self.engine), **self.average.state(), **window}
         progress = Progress(
             iteration=self.iteration,
@@ -329,23 +332,15 @@ class Training:
 
     def _trace(self) -> None:
         """Iterations with the profiler on, and what it found."""
-        count = min(ITERATIONS, self._until_next_stop())
+        count = min(ITERATIONS, self._until_next_pause())
         wait(self.plan.device)
-        with traced(self.out / "trace.json", self.plan.device, count) as top:
+        trace = self.out / "trace.json"
+        with self.ranks.if_first(lambda: traced(trace, self.plan.device, count)) as top:
             self._advance(count)
-        for line in top:
+        for line in top or ():
             self.tell(line)
 
-    def _due(self, every: int) -> bool:
-        return every > 0 and self.iteration > 0 and self.iteration % every == 0
-
-    def _until_next_stop(self) -> int:
-        """Iterations until the loop has something else to do."""
-        run, at = self.config.run, self.iteration
-        everies = (
-            LOOK, run.log_every, run.sample_every, run.checkpoint_every, run.evaluate_every,
-        )  # fmt: skip
-        ends = [(at // every + 1) * every for every in everies if every]
-        if self.trace_at is not None and self.trace_at > at:
-            ends.append(self.trace_at)
-        return min(*ends, self.config.optim.iterations) - at
+    def _until_next_pause(self, one_by_one: bool = False) -> int:
+        if one_by_one and self.plan.device.type == "cpu":  # so that a signal is answered soon
+            return 1
+        return until_next_pause(self.config, self.iteration, self.trace_at)

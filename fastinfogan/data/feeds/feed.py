@@ -22,6 +22,7 @@ class Batches(NamedTuple):
         dtype: of a batch.
         rank: number of this one, from 0.
         ranks: how many there are.
+        neighbours: how many of them share this machine's memory.
     """
 
     size: int
@@ -31,6 +32,7 @@ class Batches(NamedTuple):
     dtype: torch.dtype = torch.float32
     rank: int = 0
     ranks: int = 1
+    neighbours: int = 1
 
     @property
     def slice(self) -> tuple[int, int]:

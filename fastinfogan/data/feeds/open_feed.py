@@ -42,6 +42,8 @@ def open_feed(
         return StreamedFeed(EncodedRows(data, batches, allow_bad, tell), batches, tell)
     device = batches.device
     size, free = data.images.nbytes, free_memory(device)
+    if device.type == "cpu":  # as many copies as there are ranks on the machine
+        free //= batches.neighbours
     there = device.type == "cpu" and data.checksum is None
     if feed == "resident" and not there and size > free:
         raise UserError(

@@ -1,0 +1,140 @@
+"""Several ranks: collectives of torch.distributed, over Gloo on CPUs and NCCL on GPUs."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import timedelta
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from fastinfogan.ranks.alone import Ranks, Value
+from fastinfogan.ranks.place import Place
+from fastinfogan.sizes import counted
+from fastinfogan.tell import Tell
+
+PATIENCE = timedelta(days=1)  # while one rank decodes or evaluates and the others wait
+LONG = 10.0  # seconds of waiting for others, after which it is said
+# torch 2.13 gave it another name.
+_gather = getattr(dist, "all_gather_single", None) or dist.all_gather_into_tensor
+
+
+class RankGone(RuntimeError):
+    """A collective failed: another rank has ended, or didn't come in time."""
+
+
+class Several(Ranks):
+    """One of several ranks.
+
+    Gloo connects their hosts, where little is said: what to do next, what went wrong. Tensors of a
+    GPU go over NCCL. What waits for training has a time limit; what waits for one rank to decode or
+    evaluate is patient.
+
+    Args:
+        place: where this process stands.
+        store: through which the ranks find each other.
+        limit: seconds that a rank may keep the others waiting in training.
+    """
+
+    def __init__(self, place: Place, store: dist.Store, limit: float) -> None:
+        super().__init__(place)
+        self.limit = timedelta(seconds=limit)
+        dist.init_process_group(
+            "gloo", store=store, rank=place.rank, world_size=place.size, timeout=PATIENCE
+        )
+        self._host = dist.new_group(backend="gloo", timeout=self.limit)
+        self._tensors: Any = self._host
+        self._machines = 1
+        with _failing():
+            firsts = self.everyone(place.local_rank == 0)
+        self._machines = max(1, sum(firsts))
+
+    def __deepcopy__(self, memo: Any) -> Several:
+        return self  # networks that are copied still talk to the same ranks
+
+    def describe(self) -> str:
+        over = "NCCL" if self._tensors is not self._host else "Gloo"
+        machines = f" on {self._machines} machines" if self._machines > 1 else ""
+        return f"{counted(self.size, 'rank')}{machines} over {over}"
+
+    def connect(self, device: torch.device) -> None:
+        if device.type == "cuda" and self._tensors is self._host:
+            with _failing():
+                self._tensors = dist.new_group(backend="nccl", timeout=self.limit)
+
+    def end(self) -> None:
+        """End all that connects this rank to the others."""
+        self._host = self._tensors = None  # connections last as long as somebody has their group
+        dist.destroy_process_group()
+
+    def break_off(self) -> None:
+        """The same while others may wait for this rank: they learn at once that it is gone.
+
+        Not with NCCL, which would wait for what is under way; there the end of the process does it.
+        """
+        if self._tensors is self._host and dist.is_initialized():
+            with contextlib.suppress(RuntimeError):
+                self.end()
+
+    def gather(self, sums: Tensor) -> Tensor:
+        everyone = sums.new_empty((self.size * sums.shape[0], *sums.shape[1:]))
+        with _failing():
+            _gather(everyone, sums.contiguous(), group=self._tensors)
+        return everyone
+
+    def mean(self, tensor: Tensor) -> Tensor:
+        with _failing():
+            dist.all_reduce(tensor, group=self._tensors)
+        return tensor.mul_(1 / self.size)
+
+    def copy_from_first(self, tensors: Iterable[Tensor]) -> None:
+        for tensor in tensors:
+            moved = tensor.detach().contiguous()
+            with _failing():
+                dist.broadcast(moved, src=0, group=self._tensors)
+            tensor.detach().copy_(moved)
+
+    def most(self, numbers: Sequence[int]) -> list[int]:
+        found = torch.tensor(numbers)
+        with _failing():
+            dist.all_reduce(found, dist.ReduceOp.MAX, group=self._host)
+        return found.tolist()
+
+    def everyone(self, value: Value) -> list[Value]:
+        values: list[Any] = [None] * self.size
+        with _failing():
+            dist.all_gather_object(values, value)
+        return values
+
+    def first(self, call: Callable[[], Value]) -> Value:
+        values = [call() if self.is_first else None]
+        with _failing():
+            dist.broadcast_object_list(values, src=0)
+        return values[0]
+
+    def in_turn(self, call: Callable[[], Value], tell: Tell) -> Value:
+        goes_first = self.place.local_rank == 0
+        value = call() if goes_first else None
+        waits = threading.Timer(LONG, tell, ["the images are there; waiting for the other ranks"])
+        waits.start()
+        try:
+            self.everyone(None)
+            if not goes_first:
+                value = call()
+            self.everyone(None)
+        finally:
+            waits.cancel()
+        return value
+
+
+@contextlib.contextmanager
+def _failing() -> Iterator[None]:
+    """What torch raises when a collective fails, as an error of ours."""
+    try:
+        yield
+    except RuntimeError as error:
+        raise RankGone(str(error)) from error

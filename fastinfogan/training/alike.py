@@ -1,0 +1,95 @@
+"""What all ranks of a run must have in common: a batch to share, settings, images, the state."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from importlib.metadata import version
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fastinfogan.config import TrainConfig, flag_of
+from fastinfogan.config.serialization import flattened
+from fastinfogan.data import ImageData
+from fastinfogan.engine.build import Engine
+from fastinfogan.engine.step import FastEngine
+from fastinfogan.errors import UserError
+from fastinfogan.model.weights import weights
+from fastinfogan.ranks.alone import Ranks
+from fastinfogan.training.average import Average
+from fastinfogan.training.metrics import Window
+
+# What each rank may have of its own; only the first looks at --out.
+_OWN = {"data.data_dir", "run.device", "run.out"}
+_IMAGES = "images"
+
+
+def check_batch(config: TrainConfig, ranks: Ranks) -> None:
+    """Refuse a batch that the ranks can't share evenly.
+
+    Raises:
+        UserError: they can't.
+    """
+    size, count = config.optim.batch_size, ranks.size
+    if size % count:
+        below = size // count * count
+        works = f"{below} and {below + count} work" if below else f"{count} works"
+        raise UserError(f"--batch-size {size}: {count} ranks don't divide it; {works}")
+    if count == size and not config.run.sync_batchnorm:
+        raise UserError(
+            f"--no-sync-batchnorm: {count} ranks have 1 image each of --batch-size {size}, which "
+            f"has no variance; {2 * count} works"
+        )
+
+
+def check_alike(config: TrainConfig, device: torch.device, data: ImageData, ranks: Ranks) -> None:
+    """Refuse ranks that would train different things.
+
+    Raises:
+        UserError: they would: their settings, versions or images differ.
+    """
+    if ranks.size == 1:
+        return
+    own: dict[str, Any] = {
+        flag_of(name): value for name, value in flattened(config).items() if name not in _OWN
+    }
+    own |= {"device": device.type, _IMAGES: data.fingerprint}
+    own |= {name: version(name) for name in ("fastinfogan", "torch")}
+    first, *others = ranks.everyone(own)
+    for rank, other in enumerate(others, 1):
+        for name, value in first.items():
+            if other[name] == value:
+                continue
+            if name == _IMAGES:
+                raise UserError(
+                    f"rank {rank} has other images than rank 0: their number, pixels, order or "
+                    "labels differ; every rank needs the same"
+                )
+            raise UserError(
+                f"{name}: {value} on rank 0 and {other[name]} on rank {rank}; every rank needs the "
+                "same"
+            )
+
+
+def share_state(engine: Engine, average: Average, window: Window, ranks: Ranks) -> None:
+    """Put the first rank's weights, statistics and moments into all engines."""
+    if ranks.size == 1:
+        return
+    ranks.copy_from_first(_state(engine, average))
+    if engine.loss_scale is not None:
+        scale = engine.loss_scale.state()
+        ranks.copy_from_first([scale])
+        engine.loss_scale.restore(scale)
+    ranks.copy_from_first([window.sums])
+    if isinstance(engine, FastEngine):
+        engine.publish()
+
+
+def _state(engine: Engine, average: Average) -> Iterator[Tensor]:
+    for has in (engine, average):
+        yield from weights(has.generator).values()
+        yield from weights(has.discriminator).values()
+    for adam in (engine.adam_g, engine.adam_d):
+        for kept in adam.state.values():
+            yield from kept.values()

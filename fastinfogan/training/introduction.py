@@ -1,0 +1,49 @@
+"""What a session says before it trains: what is trained, on what, where to."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from fastinfogan.config import TrainConfig
+from fastinfogan.data import ImageData
+from fastinfogan.data.feeds.feed import Feed
+from fastinfogan.plan import Plan
+from fastinfogan.training.resume import Standing
+
+
+def introduction(
+    config: TrainConfig,
+    data: ImageData,
+    plan: Plan,
+    feed: Feed,
+    out: Path,
+    standing: Standing,
+    resumed: bool,
+) -> list[str]:
+    """Its lines.
+
+    Args:
+        config: resolved.
+        data, plan, feed: what is trained on, how, and from where.
+        out: the run directory.
+        standing: where the session begins.
+        resumed: whether the run was begun by an earlier one.
+    """
+    shape = "x".join(map(str, data.image_shape))
+    lines = [
+        *(problem for _, problem in standing.damaged),
+        f"{data.total:,} {shape} images of {config.data.dataset}; preset "
+        f"{config.model.preset}, codes {config.model.codes}, noise {config.model.noise}",
+        f"{config.run.engine} engine on {plan.describe()}; {feed.summary}",
+        f"run directory {out}",
+    ]
+    lines += data.notes
+    if data.skipped:
+        names = ", ".join(repr(name) for name, _ in data.skipped[:3])
+        more = ", ...; fastinfogan ingest names them all" if len(data.skipped) > 3 else ""
+        lines.append(f"files skipped: {len(data.skipped)} ({names}{more})")
+    if resumed:
+        lines.append(f"continuing after iteration {standing.iteration}")
+    elif plan.advice:  # a run keeps its precision
+        lines.append(plan.advice)
+    return lines

@@ -1,0 +1,107 @@
+"""Runs the engine on one of several ranks, or alone; started as a program it is one rank.
+
+python rank_cases.py FOLDER      in the environment that torchrun makes
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from engine_cases import tiny
+from narrow import narrow_presets
+from rank_places import places
+from safetensors.torch import save_file
+
+from fastinfogan.data import ImageData
+from fastinfogan.data.feeds.feed import Batches
+from fastinfogan.data.feeds.open_feed import open_feed
+from fastinfogan.engine.build import build_engine
+from fastinfogan.engine.draws import Draws, fill_of
+from fastinfogan.plan import make_plan
+from fastinfogan.ranks.alone import Ranks
+from fastinfogan.ranks.joining import joined
+from fastinfogan.training.average import EVERY, Average
+from fastinfogan.training.checkpoint import engine_state
+
+ITERATIONS = 20
+PRESETS = ("mnist", "celeba", "chairs-rotation", "mnist-mlp", "digits")
+
+
+def cases():
+    """Name -> configuration; ``narrow_presets`` must be there."""
+    found = {}
+    for preset in PRESETS:
+        for update in ("alternating", "simultaneous"):
+            found[f"{preset}-{update}"] = tiny(preset, update=update)
+    # Digits of the default preset, with all that it adds to the paper's.
+    assert found["digits-alternating"].optim.augment and found["digits-alternating"].optim.average
+    return found
+
+
+def trained(config, ranks: Ranks, **run) -> dict[str, torch.Tensor]:
+    """Losses of every iteration, and all that a checkpoint would hold after the last, in float64.
+
+    Args:
+        config: resolved.
+        ranks: that train it; the losses are the mean of theirs.
+        run: other settings of the run.
+    """
+    config = replace(config, run=replace(config.run, device="cpu", **run))
+    plan = make_plan(config.run, ITERATIONS, ranks)
+    engine = build_engine(config, plan, dtype=torch.float64)
+    average = Average(engine, config.optim.average)
+    shape, output_range = config.architecture.image_shape, config.architecture.output_range
+    images = np.random.default_rng(0).integers(0, 256, (50, *shape[1:], shape[0]), np.uint8)
+    data = ImageData("random", images, None, None)
+    size = config.optim.batch_size
+    batches = Batches(size, 0, output_range, plan.device, torch.float64, ranks.rank, ranks.size)
+    feed = open_feed(data, batches)
+    fill = fill_of(data, output_range, plan.device)
+    draws = Draws(config, feed, torch.float64, fill, ranks)
+    draws.seek(0)
+    losses = []
+    for iteration in range(1, ITERATIONS + 1):
+        found = engine.step(draws.next())
+        losses.append(torch.cat([loss.view(-1) for loss in found if loss is not None]))
+        if config.optim.average and iteration % EVERY == 0:
+            average.update(iteration)
+    means = ranks.mean(torch.stack(losses))
+    found = {"losses": means, **engine_state(engine), **average.state()}
+    return {name: tensor.contiguous() for name, tensor in found.items()}
+
+
+@contextmanager
+def started(command: Sequence[str], ranks: int, cwd: Path) -> Iterator[list[subprocess.Popen]]:
+    """The same command on so many ranks; those that are left are killed at the end."""
+    processes = [
+        subprocess.Popen(
+            command, cwd=cwd, env={**os.environ, **place}, text=True, stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        for place in places(ranks)
+    ]  # fmt: skip
+    try:
+        yield processes
+    finally:
+        for process in processes:
+            process.kill()
+            process.communicate()
+
+
+def main(folder: Path) -> None:
+    torch.set_num_threads(1)
+    with joined() as ranks, narrow_presets():
+        for name, config in cases().items():
+            save_file(trained(config, ranks), folder / f"{name}-{ranks.rank}.safetensors")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

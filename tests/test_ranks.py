@@ -1,0 +1,51 @@
+"""Several ranks compute what one process would, to rounding."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from narrow import narrow_presets
+from rank_cases import cases, started, trained
+from safetensors.torch import load_file
+from tolerances import TRAJECTORY_64
+
+from fastinfogan.ranks.alone import ALONE
+
+HERE = Path(__file__).resolve().parent
+RANKS = 2
+
+with narrow_presets():
+    CASES = cases()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """What two ranks have left of all cases: one start for all."""
+    found = tmp_path_factory.mktemp("ranks")
+    command = [sys.executable, str(HERE / "rank_cases.py"), str(found)]
+    with started(command, RANKS, HERE) as processes:
+        for process in processes:
+            _, said = process.communicate(timeout=120)
+            assert process.returncode == 0, said
+    return found
+
+
+@pytest.mark.usefixtures("narrow_presets")
+@pytest.mark.parametrize("case", CASES)
+def test_two_ranks_are_one_in_float64(folder, case):
+    """Losses of 20 iterations, then weights, statistics, moments and averages."""
+    alone = trained(CASES[case], ALONE)
+    for rank in range(RANKS):
+        together = load_file(folder / f"{case}-{rank}.safetensors")
+        assert together.keys() == alone.keys()
+        for name, tensor in alone.items():
+            torch.testing.assert_close(
+                together[name],
+                tensor,
+                rtol=TRAJECTORY_64,
+                atol=TRAJECTORY_64,
+                msg=lambda text, name=name, rank=rank: f"rank {rank}, {name}: {text}",
+            )
