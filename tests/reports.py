@@ -72,7 +72,7 @@ def facts(labels=None, codes="cat10,2xuni", rows=40, **changes) -> Facts:
         device="the CPU with 2 threads",
         environment={"fastinfogan": "0.1.0", "torch": "2.13.0", "commit": "abc", "threads": "2"},
         collapse=(),
-        evaluation=Evaluation(1000, 1, 5000, informations, tuple(clusterings)),
+        evaluation=Evaluation(1000, 1, 5000, informations, tuple(clusterings), None),
         metrics=metrics,
         pictures={
             name: picture.getvalue()

@@ -20,6 +20,7 @@ from fastinfogan.cli import main
 from fastinfogan.config import DataConfig, ModelConfig, OptimConfig, RunConfig, TrainConfig, resolve
 from fastinfogan.results import environment
 from fastinfogan.results.clustering import cluster
+from fastinfogan.results.factors.measure import SCORES, Disentanglement, FactorCorrelation
 from fastinfogan.results.report.charts import MOST_POINTS, charts
 from fastinfogan.results.report.matrix import MOST, matrix, sorted_by_match
 from fastinfogan.results.report.page import report_page
@@ -236,7 +237,7 @@ def test_hundreds_of_labels_are_added_up():
 def test_the_command_trains_the_same_again(asked, monkeypatch):
     """What differs is marked, and the command asks for just that."""
     config, trained = resolve(asked), []
-    monkeypatch.setattr(trainer, "train", lambda config, resume: trained.append(config) or 1 / 0)
+    monkeypatch.setattr(trainer, "train", lambda config, resume, or_start: trained.append(config) or 1 / 0)
     with pytest.raises(ZeroDivisionError):
         main(shlex.split(command(config).replace("\\\n", " "))[1:])
     assert resolve(trained[0]) == config
@@ -273,3 +274,30 @@ def test_a_long_run_of_many_codes_is_written_soon():
     (labels,) = (a for _, a in elements.found if a.get("id") == "labels")
     assert "hidden" in labels
     assert f"{made.evaluation.totals['mi']:.2f}" in elements.text("b")
+
+
+def test_known_factors_have_a_section_of_their_own():
+    found = Disentanglement(
+        points=100,
+        test_points=50,
+        seed=0,
+        protocol="as in the <paper>",
+        codes=("c1_cat10", "c2_uni"),
+        factors=("shape", "<b>azimuth"),
+        information=((1.0, 0.0), (0.1, 0.5)),
+        entropies=(1.0, 2.0),
+        scores={**dict.fromkeys(SCORES), "mig": 0.575},
+        correlations=(FactorCorrelation("<b>azimuth", "c2_uni", "angle", 0.91),),
+        notes=("nothing left out",),
+    )
+    made = facts()
+    page = report_page(replace(made, evaluation=replace(made.evaluation, disentanglement=found)))
+    elements, whole = Elements(page), page.decode()
+    shown = dict(re.findall(r'class="(shade\d+ match)" title="[^"]*">(\d\.\d\d)<', whole))
+    assert shown == {"shade20 match": "1.00", "shade5 match": "0.25"}
+    assert "&lt;b&gt;azimuth" in whole and "<b>azimuth" not in whole
+    assert "0.91 (c2, angle)" in whole and "0.575" in whole and "as in the &lt;paper&gt;" in whole
+    (section,) = (a for _, a in elements.found if a.get("id") == "factors")
+    assert "hidden" not in section
+    (section,) = (a for _, a in Elements(report_page(made)).found if a.get("id") == "factors")
+    assert "hidden" in section

@@ -70,17 +70,28 @@ def matrix(clustering: Clustering) -> Element:
 def _cells(counts: Sequence[int], labels: Side, partner: int | None) -> list[Content]:
     total = sum(counts)
     cells: list[Content] = [
-        _shaded(counts[label], total, "match" if label == partner else "") for label in labels.shown
+        _counted(counts[label], total, "match" if label == partner else "")
+        for label in labels.shown
     ]
     if labels.others:
-        cells.append(_shaded(sum(counts[label] for label in labels.others), total, ""))
+        cells.append(_counted(sum(counts[label] for label in labels.others), total, ""))
     return [*cells, element("td", f"{total:,}", class_="total")]
 
 
-def _shaded(count: int, total: int, other: str) -> Element:
-    share = count / total if total else 0.0
-    shade = f"shade{round(SHADES * share)}"
-    return element("td", f"{count:,}", class_=f"{shade} {other}".strip(), title=f"{share:.1%}")
+def shaded(text: str, share: float, other: str) -> Element:
+    """A cell whose shade is a share.
+
+    Args:
+        text: what stands in it.
+        share: 0 to 1.
+        other: one more class, or none.
+    """
+    shade = f"shade{round(SHADES * min(max(share, 0.0), 1.0))}"
+    return element("td", text, class_=f"{shade} {other}".strip(), title=f"{share:.1%}")
+
+
+def _counted(count: int, total: int, other: str) -> Element:
+    return shaded(f"{count:,}", count / total if total else 0.0, other)
 
 
 def _cut(order: list[int]) -> Side:

@@ -7,6 +7,7 @@ from pathlib import Path
 from fastinfogan.results.report import origin, outcome
 from fastinfogan.results.report.charts import charts
 from fastinfogan.results.report.elements import element, html
+from fastinfogan.results.report.factors import factors
 from fastinfogan.results.report.facts import Facts
 from fastinfogan.results.web.one_file import as_json, one_file, shared_script, source
 
@@ -35,6 +36,7 @@ def report_page(facts: Facts) -> bytes:
         "codes": html(*outcome.codes(facts)),
         "samples": html(outcome.samples(facts)),
         "matrices": html(*outcome.matrices(facts)),
+        "factors": html(*factors(facts.evaluation.disentanglement)),
         "numbers": html(*outcome.numbers(facts)),
         "settings": html(*origin.settings_table(facts), origin.networks(facts)),
         "environment": html(outcome.where_it_ran(facts)),
@@ -42,6 +44,7 @@ def report_page(facts: Facts) -> bytes:
         "citing": html(*origin.citing(facts)),
         "curves": as_json({"charts": charts(facts.metrics, config.spec), "marks": marks}),
         "labelled": "" if facts.evaluation.clusterings else "hidden",
+        "known": "hidden" if facts.evaluation.disentanglement is None else "",
     }
     script = shared_script() + "".join(source(_FOLDER / name) for name in PROGRAMS)
     return one_file(_FOLDER, script, {"img-src": "data:"}, parts).encode()
