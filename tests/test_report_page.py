@@ -187,11 +187,11 @@ def test_rows_that_somebody_changed_leave_a_gap():
 
 
 def test_matched_pairs_are_on_the_diagonal_and_what_is_alone_comes_last():
-    counts = np.array([[0, 0, 8, 0, 0], [7, 0, 1, 5, 0], [0, 0, 0, 0, 0], [0, 0, 0, 1, 9]])
+    counts = np.array([[7, 0, 1, 5, 0], [0, 0, 8, 0, 0], [0, 0, 0, 0, 0], [0, 0, 0, 1, 9]])
     found = cluster("c1", counts, ("b", "10", "9", "a", "c"))
     categories, labels = sorted_by_match(found)
-    # By label, numbers as numbers: 9 (category 0), b (1), c (3); then what nobody matches.
-    assert categories.shown == (0, 1, 3, 2) and categories.others == ()
+    # By label, numbers as numbers: 9 (category 1), b (0), c (3); then what nobody matches.
+    assert categories.shown == (1, 0, 3, 2) and categories.others == ()
     assert labels.shown == (2, 0, 4, 3, 1) and labels.others == ()
     cells = [
         [(cell.text, cell.get("class")) for cell in line.iter("td")]
