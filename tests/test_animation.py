@@ -213,6 +213,18 @@ def test_the_file_holds_the_frames_their_time_and_goes_on_for_ever(tmp_path, end
     assert [left.name for left in tmp_path.iterdir()] == [path.name]
 
 
+def test_all_frames_of_a_gif_share_their_colours(tmp_path):
+    """Palettes of their own would make what stands still flicker."""
+    shown = scene([1, 3], channels=3, frames=30)
+    save_animation(tmp_path / "x.gif", shown)
+
+    def colours(frames):
+        return len(np.unique(np.concatenate([frame.reshape(-1, 3) for frame in frames]), axis=0))
+
+    assert colours(shown.frames()) > 350
+    assert colours(read(tmp_path / "x.gif")[0]) <= 256
+
+
 @pytest.mark.parametrize("ending", animation_file.ENDINGS)
 def test_the_same_command_writes_the_same_bytes(tmp_path, ending):
     for name in ("a", "b"):
