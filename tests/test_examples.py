@@ -152,7 +152,7 @@ def test_the_page_draws_the_golden_images(tmp_path):
 
 def started(*words, where):
     return subprocess.run(
-        [str(word) for word in words], cwd=where, capture_output=True, text=True, timeout=120
+        [str(word) for word in words], cwd=where, capture_output=True, text=True, timeout=300
     )
 
 

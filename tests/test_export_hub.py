@@ -82,7 +82,7 @@ print(json.dumps([latents.tolist(), images.tolist()]))
     done = subprocess.run(
         [sys.executable, "-c", before + code + after],
         cwd=hub.parent, env={**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"},
-        capture_output=True, text=True, timeout=120,
+        capture_output=True, text=True, timeout=300,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     said = json.loads(done.stdout.splitlines()[-1])
