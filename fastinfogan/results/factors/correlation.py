@@ -37,7 +37,8 @@ def as_line(code: np.ndarray, angle: np.ndarray) -> float:
 def as_angle(code: np.ndarray, angle: np.ndarray) -> float:
     """How well a code goes round with an angle, if the ends of its range meet: -1 to 1.
 
-    The code is made an angle by its rank, 2 pi rank / N, and then
+    The code is made an angle by its rank, 2 pi rank / N (so that of K values of the angle 1 can't
+    quite be reached, but sinc^2(pi / K): 0.997 of 31, 0.95 of 8), and then
 
         rho = sum_{i<j} sin(a_i - a_j) sin(b_i - b_j)
               / sqrt(sum_{i<j} sin^2(a_i - a_j) sum_{i<j} sin^2(b_i - b_j))
@@ -63,4 +64,4 @@ def as_angle(code: np.ndarray, angle: np.ndarray) -> float:
     of_code, of_angle = pairs(turn, turn), pairs(angle, angle)
     if min(of_code, of_angle) < 1e-9:  # angles that are equal or opposite go nowhere round
         return 0.0
-    return pairs(turn, angle) / np.sqrt(of_code * of_angle)
+    return float(pairs(turn, angle) / np.sqrt(of_code * of_angle))

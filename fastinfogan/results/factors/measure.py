@@ -133,7 +133,7 @@ def measure(
             f"the protocol asks for {protocol.POINTS:,} images to learn from and "
             f"{protocol.TEST_POINTS:,} to test on; there are {learned:,} and {tested:,}"
         )
-    train, test = slice(learned), slice(learned, learned + tested)
+    train = slice(learned)
     varies = (factors[train] != factors[:1]).any(axis=0)
     if not varies.all():
         notes.append(f"constant, left out: {_listed(rows, ~varies)}")
@@ -154,7 +154,7 @@ def measure(
         scores = dict.fromkeys(SCORES, 0.0)
         notes.append(f"all scores are 0: no {'code' if len(rows) else 'factor'} varies")
     else:
-        scores = _scores(codes, factors, rows, table, entropy, train, test, seed, notes)
+        scores = _scores(codes, factors, rows, table, entropy, seed, notes)
         correlations = _correlations(codes.part(train), factors[train], rows)
     return Disentanglement(
         points=learned,
@@ -177,8 +177,6 @@ def _scores(
     rows: Sequence[Factor],
     table: np.ndarray,
     entropy: np.ndarray,
-    train: slice,
-    test: slice,
     seed: int,
     notes: list[str],
 ) -> dict[str, float | None]:
@@ -204,6 +202,8 @@ def _scores(
     if not few.any():
         return scores
     told = factors[:, few]
+    learned, tested = protocol.split(len(codes))
+    train, test = slice(learned), slice(learned, learned + tested)
     with ProgressReport("measuring disentanglement", 3 * told.shape[1], True, on_stderr) as report:
         parts = codes.part(train), told[train], codes.part(test), told[test]
         done = partial(report.update, 1)
