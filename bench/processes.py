@@ -71,6 +71,13 @@ class Apart:
         raise RuntimeError(f"its process ended with exit code {code}: {last[:500]}")
 
 
+def users_environment() -> dict[str, str]:
+    """This process's environment; but Python keeps what it compiles, as it does where it may."""
+    kept = dict(os.environ)
+    kept.pop("PYTHONDONTWRITEBYTECODE", None)
+    return kept
+
+
 def seconds_to_first_iteration(flags: list[str], caches: Path) -> float:
     """Seconds from the command ``fastinfogan train`` to its first line in metrics.jsonl.
 
@@ -82,7 +89,7 @@ def seconds_to_first_iteration(flags: list[str], caches: Path) -> float:
         out = Path(scratch, "run")
         command = [sys.executable, "-m", "fastinfogan", "train", "--iterations", "1"]
         environment = {
-            **os.environ,
+            **users_environment(),
             "TORCHINDUCTOR_CACHE_DIR": str(caches / "inductor"),
             "TRITON_CACHE_DIR": str(caches / "triton"),
         }

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.harness import spread
-from bench.processes import seconds_to_first_iteration
+from bench.processes import seconds_to_first_iteration, users_environment
 
 ANSWERS = {
     "help": ("--help",),
@@ -44,5 +44,6 @@ def measure(rounds: int) -> dict[str, Any]:
 def _seconds(words: tuple[str, ...], folder: str) -> float:
     """Seconds of a command that answers and ends; not in the checkout, see ``processes``."""
     began = time.perf_counter()
-    subprocess.run([sys.executable, "-m", "fastinfogan", *words], cwd=folder, capture_output=True)
+    command = [sys.executable, "-m", "fastinfogan", *words]
+    subprocess.run(command, cwd=folder, env=users_environment(), capture_output=True)
     return time.perf_counter() - began
