@@ -157,21 +157,41 @@ INLINE void with_rows(int64_t rows, F f) {
   f(Rows<N>());
 }
 
+#ifdef FASTINFOGAN_PAIRS
+// Words of two lines of n numbers: of the first, and of the second or of zeros.
+INLINE void pack_pairs(const bfloat16* first, const bfloat16* second, int64_t n, uint32_t* to) {
+  const auto pair = [&](int64_t i, int lanes) {
+    HalfWords low = {}, high = {};
+    memcpy(&low, first + i, lanes * sizeof(bfloat16));
+    if (second) memcpy(&high, second + i, lanes * sizeof(bfloat16));
+    const Words words = widen(low) | widen(high) << 16;
+    memcpy(to + i, &words, lanes * sizeof(uint32_t));
+  };
+  int64_t i = 0;
+  for (; i + kLanes<bfloat16> <= n; i += kLanes<bfloat16>) pair(i, kLanes<bfloat16>);
+  if (i < n) pair(i, int(n - i));
+}
+#endif
+
 // Packs a matrix of factors as columns: numbers of places `deep` of the sum and `wide` columns,
 // the number of place k and column n at from[k * down + n * along]; where there are none, zeros.
 template <class T>
 INLINE void pack_columns(const T* from, int64_t deep, int64_t down, int64_t wide, int64_t along,
                          WordOf<T>* to) {
   constexpr int kNumbers = Packed<T>::kNumbers;
-  T* numbers = reinterpret_cast<T*>(to);
   const int64_t padded = rounded_up(deep, kDeep<T>) * kDeep<T>;
   if (deep < padded || wide < kColumns<T>) memset(to, 0, padded * kColumns<T> * sizeof(T));
-  if (along == 1 && kNumbers == 1) {
-    for (int64_t k = 0; k < deep; ++k) {
-      memcpy(numbers + k * kColumns<T>, from + k * down, wide * sizeof(T));
+  if (along == 1) {
+    for (int64_t k = 0; k < deep; k += kNumbers, to += kColumns<T>, from += kNumbers * down) {
+      if constexpr (kNumbers == 1) {
+        memcpy(to, from, wide * sizeof(T));
+      } else {
+        pack_pairs(from, k + 1 < deep ? from + down : nullptr, wide, to);
+      }
     }
     return;
   }
+  T* numbers = reinterpret_cast<T*>(to);
   const auto place = [&](int64_t k, int64_t n) -> T& {
     return numbers[(k / kNumbers * kColumns<T> + n) * kNumbers + k % kNumbers];
   };
