@@ -11,8 +11,6 @@ namespace fastinfogan {
 namespace FASTINFOGAN_ISA {
 namespace {
 
-constexpr int kTaps = 4;
-constexpr int64_t kSmall = 1 << 18;
 constexpr int kMostChannels = 4;
 
 // Row y of an image of N channels: sums over the patches that hold its pixels.
@@ -61,9 +59,9 @@ void up_image(const ConvShape& s, const T* small, const T* weight, const T* bias
   const int64_t lines = shape.strips() * kColumns<T>;
   const Buffer<WordOf<T>> columns(shape.strips() * shape.words());
   for (int64_t i = 0; i < shape.strips(); ++i) shape.pack(weight, i, 0, columns.at);
-  const int64_t tiles = rounded_up(pixels, kRows);
+  const int64_t tiles = pieces(pixels, kRows);
 
-#pragma omp parallel if (s.images * pixels * s.maps * kWide >= kSmall)
+#pragma omp parallel if (s.images * pixels * s.maps * kWide >= kFew)
   {
     const Buffer<A> patches(pixels * lines);
     const Buffer<WordOf<T>> rows(blocks * kBlock * kBlock);
