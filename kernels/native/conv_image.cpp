@@ -11,41 +11,41 @@ namespace fastinfogan {
 namespace FASTINFOGAN_ISA {
 namespace {
 
-constexpr int kTaps = 4;
-constexpr int64_t kSmall = 1 << 18;
 constexpr int kMostChannels = 4;
 
-// Runs of the patches that overlap on a run of the map's pixels.
-template <class A>
-struct Runs {
-  const A* from[kTaps * kTaps];
-  int count = 0;
-};
-
 // Row y of an image of N channels: sums over the patches that hold its pixels.
-template <int N, class T, class A>
+template <int N, int kStride, class T, class A>
 INLINE void fold_row(const ConvShape& s, const A* patches, int64_t lines, const T* bias, int64_t y,
                      T* out) {
+  constexpr int kSteps = kTaps / kStride;
   A shift[N] = {};
   for (int c = 0; bias && c < N; ++c) shift[c] = load(bias + c, 1)[0];
-  const int steps = int(kTaps / s.stride);
-  for (int64_t x = 0; x < s.width; ++x) {
-    A sum[N];
-    for (int c = 0; c < N; ++c) sum[c] = shift[c];
-    for (int i = 0; i < steps; ++i) {
-      const int64_t row = (y + 1) / s.stride - i, ky = (y + 1) % s.stride + s.stride * i;
-      if (row < 0 || row >= s.rows) continue;
-      for (int j = 0; j < steps; ++j) {
-        const int64_t column = (x + 1) / s.stride - j, kx = (x + 1) % s.stride + s.stride * j;
-        if (column < 0 || column >= s.columns) continue;
-        const A* from = patches + (row * s.columns + column) * lines + (ky * kTaps + kx) * N;
-        for (int c = 0; c < N; ++c) sum[c] += from[c];
+  const A* rows[kSteps];  // of patches, from the tap that reaches y on
+  int count = 0;
+  for (int i = 0; i < kSteps; ++i) {
+    const int64_t row = (y + 1) / kStride - i;
+    if (row < 0 || row >= s.rows) continue;
+    rows[count++] = patches + row * s.columns * lines + ((y + 1) % kStride + kStride * i) * kTaps * N;
+  }
+  // The pixels of a line of the stride see the same patches.
+  for (int64_t q = 0; kStride * q - 1 < s.width; ++q) {
+    for (int k = 0; k < kStride; ++k) {
+      const int64_t x = kStride * q - 1 + k;
+      if (x < 0 || x >= s.width) continue;
+      A sum[N];
+      for (int c = 0; c < N; ++c) sum[c] = shift[c];
+      for (int i = 0; i < count; ++i) {
+        for (int j = 0; j < kSteps; ++j) {
+          if (q - j < 0 || q - j >= s.columns) continue;
+          const A* from = rows[i] + (q - j) * lines + (k + kStride * j) * N;
+          for (int c = 0; c < N; ++c) sum[c] += from[c];
+        }
       }
-    }
-    for (int c = 0; c < N; ++c) {
-      VectorOf<T> v = {};
-      v[0] = sum[c];
-      store(out + x * N + c, v, 1);
+      for (int c = 0; c < N; ++c) {
+        VectorOf<T> v = {};
+        v[0] = sum[c];
+        store(out + x * N + c, v, 1);
+      }
     }
   }
 }
@@ -59,9 +59,9 @@ void up_image(const ConvShape& s, const T* small, const T* weight, const T* bias
   const int64_t lines = shape.strips() * kColumns<T>;
   const Buffer<WordOf<T>> columns(shape.strips() * shape.words());
   for (int64_t i = 0; i < shape.strips(); ++i) shape.pack(weight, i, 0, columns.at);
-  const int64_t tiles = rounded_up(pixels, kRows);
+  const int64_t tiles = pieces(pixels, kRows);
 
-#pragma omp parallel if (s.images * pixels * s.maps * kWide >= kSmall)
+#pragma omp parallel if (s.images * pixels * s.maps * kWide >= kFew)
   {
     const Buffer<A> patches(pixels * lines);
     const Buffer<WordOf<T>> rows(blocks * kBlock * kBlock);
@@ -86,7 +86,12 @@ void up_image(const ConvShape& s, const T* small, const T* weight, const T* bias
         }
       }
       for (int64_t y = 0; y < s.height; ++y) {
-        fold_row<N>(s, patches.at, lines, bias, y, large + (i * s.height + y) * s.width * N);
+        T* to = large + (i * s.height + y) * s.width * N;
+        if (s.stride == 2) {
+          fold_row<N, 2>(s, patches.at, lines, bias, y, to);
+        } else {
+          fold_row<N, 1>(s, patches.at, lines, bias, y, to);
+        }
       }
     }
   }

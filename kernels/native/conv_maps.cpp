@@ -16,11 +16,8 @@ namespace fastinfogan {
 namespace FASTINFOGAN_ISA {
 namespace {
 
-constexpr int kTaps = 4;
 // Words of rows that are made before columns are read: half of a second-level cache.
 constexpr int64_t kWordsOfRows = 1 << 16;
-// Multiplications below which starting threads costs more than they save.
-constexpr int64_t kSmall = 1 << 18;
 
 // From (images, in_height, in_width, in_channels) to (images, out_height, out_width, out_channels).
 struct Maps {
@@ -170,16 +167,16 @@ void by_pixels(const Maps& m, const T* in, const T* weight, After<T> after, T* o
       }
     }
   }
-  const int64_t tiles = rounded_up(m.images, kRows);
+  const int64_t tiles = pieces(m.images, kRows);
   const int64_t taps = kTaps * kTaps / (phases * phases);
   const int64_t words = taps * blocks * kBlock * kBlock;  // of the rows of a tile
   constexpr int64_t kMost = 8;
   const int64_t together = words * kMost <= kWordsOfRows ? kMost
                            : words < kWordsOfRows        ? kWordsOfRows / words
                                                          : 1;
-  const int64_t groups = rounded_up(pixels, together);
+  const int64_t groups = pieces(pixels, together);
 
-#pragma omp parallel if (m.images * pixels * outputs * inputs * taps >= kSmall)
+#pragma omp parallel if (m.images * pixels * outputs * inputs * taps >= kFew)
   {
     const Buffer<WordOf<T>> rows(together * words);
     Strip<T> strip[kMost];
@@ -223,9 +220,9 @@ void by_patches(const Maps& m, C channels, const T* in, const T* weight, After<T
   const Buffer<WordOf<T>> columns(shape.strips() * shape.words());
   const int64_t blocks = shape.blocks(), pixels = m.out_pixels();
   for (int64_t i = 0; i < shape.strips(); ++i) shape.pack(weight, i, 0, columns.at);
-  const int64_t tiles = rounded_up(m.images * pixels, kRows);
+  const int64_t tiles = pieces(m.images * pixels, kRows);
 
-#pragma omp parallel if (m.images * pixels * outputs * patch >= kSmall)
+#pragma omp parallel if (m.images * pixels * outputs * patch >= kFew)
   {
     const Buffer<WordOf<T>> rows(blocks * kBlock * kBlock);
     const Buffer<T> gathered(blocks * kDeep<T>);

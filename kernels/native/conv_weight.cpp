@@ -15,8 +15,6 @@ namespace fastinfogan {
 namespace FASTINFOGAN_ISA {
 namespace {
 
-constexpr int kTaps = 4;
-constexpr int64_t kSmall = 1 << 18;
 constexpr int kPixels = 16;  // of an image that are packed at a time
 
 // Images of a block.
@@ -82,11 +80,11 @@ void weight_of(const ConvShape& s, const T* large, const T* small, T* gradient) 
   using A = AccumulatorOf<T>;
   constexpr int64_t kTile = kRows * kColumns<T>, kRowsBlock = kBlock * kBlock;
   constexpr int64_t kColumnsBlock = kBlock * kColumns<T>;
-  const int64_t tiles = rounded_up(s.maps, kRows), strips = rounded_up(s.channels, kColumns<T>);
-  const int64_t pixels = s.rows * s.columns, images = rounded_up(s.images, kImages<T>);
+  const int64_t tiles = pieces(s.maps, kRows), strips = pieces(s.channels, kColumns<T>);
+  const int64_t pixels = s.rows * s.columns, images = pieces(s.images, kImages<T>);
   // How the work is shared has no part in the results.
   const int64_t together = threads() <= 4 ? 2 : 1;  // taps
-  const int64_t groups = at_most(rounded_up(threads(), kTaps * kTaps), tiles);
+  const int64_t groups = at_most(pieces(threads(), kTaps * kTaps), tiles);
   const Buffer<A> sums(kTaps * kTaps * tiles * strips * kTile);
 
   const auto unit = [&](int64_t tap, const Share& mine, WordOf<T>* rows, WordOf<T>* columns) {
@@ -156,9 +154,9 @@ void weight_of(const ConvShape& s, const T* large, const T* small, T* gradient) 
     }
   };
 
-#pragma omp parallel if (images * kImages<T> * pixels * s.maps * s.channels * 16 >= kSmall)
+#pragma omp parallel if (images * kImages<T> * pixels * s.maps * s.channels * 16 >= kFew)
   {
-    const Buffer<WordOf<T>> rows(rounded_up(tiles, groups) * kPixels * kRowsBlock);
+    const Buffer<WordOf<T>> rows(pieces(tiles, groups) * kPixels * kRowsBlock);
     const Buffer<WordOf<T>> columns(kPixels * kColumnsBlock);
 #pragma omp for schedule(dynamic)
     for (int64_t i = 0; i < kTaps * kTaps / together * groups; ++i) {

@@ -34,7 +34,8 @@ struct MiLossShape {
 };
 
 // Shapes as in kernels/conv/__init__.py: large (images, height, width, channels); small (images,
-// rows, columns, maps); weight (maps, 4, 4, channels); stride 1 or 2.
+// rows, columns, maps); weight (maps, kTaps, kTaps, channels); stride 1 or 2.
+constexpr int kTaps = 4;
 struct ConvShape {
   Dtype dtype;
   int64_t images, height, width, channels, rows, columns, maps, stride;

@@ -29,10 +29,10 @@ INLINE void pack_rows(const T* matrix, int64_t deep, const Share& rows, WordOf<T
 
 template <class T>
 void forward(const Layer& l, const T* x, const T* weight, const T* bias, T* y) {
-  const int64_t tiles = rounded_up(l.outputs, kRows);
+  const int64_t tiles = pieces(l.outputs, kRows);
   const Columns<T> shape = {1, l.inputs, l.samples, 0, 1, l.inputs};  // x, turned
   const Buffer<WordOf<T>> columns(shape.strips() * shape.words());
-#pragma omp parallel
+#pragma omp parallel if (l.samples * l.inputs * l.outputs >= kFew)
   {
     const Buffer<WordOf<T>> rows(shape.blocks() * kBlock * kBlock);
 #pragma omp for schedule(static)
@@ -89,10 +89,10 @@ INLINE void write_tile(const Tile<T, R>& tile, T* to, int64_t step, int64_t colu
 // dx = dy weight.
 template <class T>
 void backward(const Layer& l, const T* dy, const T* weight, T* dx) {
-  const int64_t tiles = rounded_up(l.samples, kRows), blocks = rounded_up(l.outputs, kDeep<T>);
-  const int64_t strips = rounded_up(l.inputs, kColumns<T>);
+  const int64_t tiles = pieces(l.samples, kRows), blocks = pieces(l.outputs, kDeep<T>);
+  const int64_t strips = pieces(l.inputs, kColumns<T>);
   const Buffer<WordOf<T>> rows(tiles * blocks * kBlock * kBlock);
-#pragma omp parallel
+#pragma omp parallel if (l.samples * l.inputs * l.outputs >= kFew)
   {
     const Buffer<WordOf<T>> columns(kChunk * kColumns<T>);
 #pragma omp for schedule(static)
@@ -112,7 +112,7 @@ void backward(const Layer& l, const T* dy, const T* weight, T* dx) {
             T* to = dx + here.first * l.inputs + first;
             add_products<T, n.n, kLines>(tile,
                                          rows.at + (i * blocks + k / kDeep<T>) * kBlock * kBlock,
-                                         columns.at, rounded_up(deep, kDeep<T>));
+                                         columns.at, pieces(deep, kDeep<T>));
             if (k) add_tile(tile, to, l.inputs, wide);
             write_tile(tile, to, l.inputs, wide);
           });
@@ -125,10 +125,10 @@ void backward(const Layer& l, const T* dy, const T* weight, T* dx) {
 // dweight = dy^T x.
 template <class T>
 void gradient(const Layer& l, const T* dy, const T* x, T* dweight) {
-  const int64_t tiles = rounded_up(l.outputs, kRows), blocks = rounded_up(l.samples, kDeep<T>);
-  const int64_t strips = rounded_up(l.inputs, kColumns<T>), words = blocks * kBlock * kBlock;
+  const int64_t tiles = pieces(l.outputs, kRows), blocks = pieces(l.samples, kDeep<T>);
+  const int64_t strips = pieces(l.inputs, kColumns<T>), words = blocks * kBlock * kBlock;
   const Buffer<WordOf<T>> rows(tiles * words);
-#pragma omp parallel
+#pragma omp parallel if (l.samples * l.inputs * l.outputs >= kFew)
   {
     const Buffer<WordOf<T>> columns(blocks * kBlock * kColumns<T>);
 #pragma omp for schedule(static)

@@ -22,6 +22,10 @@
 namespace {
 
 constexpr int kBlock = 16;
+constexpr uintptr_t kLine = 64;  // bytes of a cache line
+
+// Multiplications below which starting threads costs more than they save.
+constexpr int64_t kFew = 1 << 18;
 
 // Rows of a tile: with two vectors of columns and one of rows, all registers of AVX-512; six of the
 // 16 that others have hold twice as many sums.
@@ -62,22 +66,24 @@ constexpr int kColumns = 2 * kLanes<T>;
 template <class T>
 constexpr int kDeep = kBlock * Packed<T>::kNumbers;
 
-INLINE int64_t rounded_up(int64_t n, int64_t unit) { return (n + unit - 1) / unit; }
+// How many pieces of `size`, the last of which may be shorter, n is cut into.
+INLINE int64_t pieces(int64_t n, int64_t size) { return (n + size - 1) / size; }
 INLINE int64_t at_most(int64_t a, int64_t b) { return a < b ? a : b; }
 
-// Memory for n of W, aligned to a cache line; freed at the end of the block.
+// Memory for n of W, from the beginning of a cache line on; freed at the end of the block.
 template <class W>
 struct Buffer {
+  void* all;
   W* at;
-  explicit Buffer(int64_t n) {
-    void* p = nullptr;
-    if (posix_memalign(&p, 64, (n ? n : 1) * sizeof(W))) abort();
-    at = static_cast<W*>(p);
+  explicit Buffer(int64_t n) : all(malloc(n * sizeof(W) + kLine)) {
+    if (!all) abort();
+    at = reinterpret_cast<W*>((reinterpret_cast<uintptr_t>(all) + kLine - 1) / kLine * kLine);
   }
-  ~Buffer() { free(at); }
+  Buffer(const Buffer&) = delete;
+  ~Buffer() { free(all); }
 };
 
-// Which part of `parts` equal ones: the numbers first ... last - 1 of n.
+// Part i of `parts` equal ones of n: first ... last - 1.
 struct Share {
   int64_t first, last;
   INLINE Share(int64_t n, int64_t i, int64_t parts)
@@ -157,21 +163,41 @@ INLINE void with_rows(int64_t rows, F f) {
   f(Rows<N>());
 }
 
+#ifdef FASTINFOGAN_PAIRS
+// Words of two lines of n numbers: of the first, and of the second or of zeros.
+INLINE void pack_pairs(const bfloat16* first, const bfloat16* second, int64_t n, uint32_t* to) {
+  const auto pair = [&](int64_t i, int lanes) {
+    HalfWords low = {}, high = {};
+    memcpy(&low, first + i, lanes * sizeof(bfloat16));
+    if (second) memcpy(&high, second + i, lanes * sizeof(bfloat16));
+    const Words words = widen(low) | widen(high) << 16;
+    memcpy(to + i, &words, lanes * sizeof(uint32_t));
+  };
+  int64_t i = 0;
+  for (; i + kLanes<bfloat16> <= n; i += kLanes<bfloat16>) pair(i, kLanes<bfloat16>);
+  if (i < n) pair(i, int(n - i));
+}
+#endif
+
 // Packs a matrix of factors as columns: numbers of places `deep` of the sum and `wide` columns,
 // the number of place k and column n at from[k * down + n * along]; where there are none, zeros.
 template <class T>
 INLINE void pack_columns(const T* from, int64_t deep, int64_t down, int64_t wide, int64_t along,
                          WordOf<T>* to) {
   constexpr int kNumbers = Packed<T>::kNumbers;
-  T* numbers = reinterpret_cast<T*>(to);
-  const int64_t padded = rounded_up(deep, kDeep<T>) * kDeep<T>;
+  const int64_t padded = pieces(deep, kDeep<T>) * kDeep<T>;
   if (deep < padded || wide < kColumns<T>) memset(to, 0, padded * kColumns<T> * sizeof(T));
-  if (along == 1 && kNumbers == 1) {
-    for (int64_t k = 0; k < deep; ++k) {
-      memcpy(numbers + k * kColumns<T>, from + k * down, wide * sizeof(T));
+  if (along == 1) {
+    for (int64_t k = 0; k < deep; k += kNumbers, to += kColumns<T>, from += kNumbers * down) {
+      if constexpr (kNumbers == 1) {
+        memcpy(to, from, wide * sizeof(T));
+      } else {
+        pack_pairs(from, k + 1 < deep ? from + down : nullptr, wide, to);
+      }
     }
     return;
   }
+  T* numbers = reinterpret_cast<T*>(to);
   const auto place = [&](int64_t k, int64_t n) -> T& {
     return numbers[(k / kNumbers * kColumns<T> + n) * kNumbers + k % kNumbers];
   };
@@ -187,12 +213,12 @@ INLINE void pack_columns(const T* from, int64_t deep, int64_t down, int64_t wide
 // A run of numbers as lines of a row; what is left of the last one is zeros.
 template <class T>
 INLINE void pack_run(const T* from, int64_t n, WordOf<T>* to) {
-  constexpr int64_t kLine = kBlock * sizeof(WordOf<T>);
+  constexpr int64_t kBytes = kBlock * sizeof(WordOf<T>);
   for (; n >= kDeep<T>; n -= kDeep<T>, from += kDeep<T>, to += kBlock * kBlock) {
-    memcpy(to, from, kLine);
+    memcpy(to, from, kBytes);
   }
   if (n > 0) {
-    memset(to, 0, kLine);
+    memset(to, 0, kBytes);
     memcpy(to, from, n * sizeof(T));
   }
 }
@@ -202,8 +228,8 @@ template <class T>
 struct Columns {
   int64_t taps, deep, wide;  // places of the sum of each tap, columns
   int64_t tap, down, along;  // steps between taps, places, columns
-  INLINE int64_t blocks() const { return rounded_up(deep, kDeep<T>); }
-  INLINE int64_t strips() const { return rounded_up(wide, kColumns<T>); }
+  INLINE int64_t blocks() const { return pieces(deep, kDeep<T>); }
+  INLINE int64_t strips() const { return pieces(wide, kColumns<T>); }
   INLINE int64_t words() const { return taps * blocks() * kBlock * kColumns<T>; }  // of a strip
 
   INLINE void pack(const T* weight, int64_t strip, int64_t t, WordOf<T>* to) const {
