@@ -5,9 +5,11 @@ python rank_cases.py FOLDER      in the environment that torchrun makes
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -96,9 +98,30 @@ def started(command: Sequence[str], ranks: int, cwd: Path) -> Iterator[list[subp
             process.communicate()
 
 
+def talked(ranks: Ranks, turns: Path) -> list[object]:
+    """What a rank hears when all say something; what happened in turn is in a file."""
+
+    def work() -> int:
+        for word in ("begins", "ends"):
+            with open(turns, "a") as file:
+                file.write(f"{ranks.rank} {word}\n")
+            time.sleep(0.1)
+        return ranks.rank
+
+    return [
+        ranks.everyone(f"rank {ranks.rank}"),
+        ranks.most([ranks.rank, -ranks.rank]),
+        ranks.first(lambda: f"of rank {ranks.rank}"),
+        ranks.in_turn(work, print),
+        ranks.describe(),
+    ]
+
+
 def main(folder: Path) -> None:
     torch.set_num_threads(1)
     with joined() as ranks, narrow_presets():
+        said = talked(ranks, folder / "turns")
+        (folder / f"said-{ranks.rank}.json").write_text(json.dumps(said))
         for name, config in cases().items():
             save_file(trained(config, ranks), folder / f"{name}-{ranks.rank}.safetensors")
 

@@ -19,6 +19,8 @@ from fastinfogan.ranks.alone import ALONE, Ranks
 from fastinfogan.ranks.place import Place, only_the_first_speaks, place_of, several
 from fastinfogan.training.alike import check_batch
 
+NORMS = (torch.nn.BatchNorm1d, torch.nn.BatchNorm2d)
+
 
 def test_without_torchrun_or_with_one_process_a_rank_is_alone():
     for environment in ({}, {"WORLD_SIZE": "1", "RANK": "0"}, {"WORLD_SIZE": "0"}):
@@ -122,7 +124,7 @@ def test_a_plan_exchanges_sums_only_with_others_and_if_it_is_to():
 
 
 def test_sums_are_exchanged_by_every_batchnorm_of_a_network():
-    config = preset_config("mnist-mlp")
+    config = preset_config("svhn")
     network = Discriminator(config.architecture, config.spec)
     asked = []
 
@@ -133,5 +135,5 @@ def test_sums_are_exchanged_by_every_batchnorm_of_a_network():
     exchange_sums(network, exchange)
     with torch.no_grad():
         copy.deepcopy(network)(torch.rand(4, *config.architecture.image_shape))
-    norms = [m for m in network.modules() if isinstance(m, torch.nn.BatchNorm1d)]
+    norms = [m for m in network.modules() if isinstance(m, NORMS)]
     assert len(asked) == len(norms) > 0

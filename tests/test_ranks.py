@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 
@@ -31,6 +32,16 @@ def folder(tmp_path_factory):
             _, said = process.communicate(timeout=120)
             assert process.returncode == 0, said
     return found
+
+
+def test_ranks_hear_each_other_and_take_turns(folder):
+    """Only one rank of a machine does what the others then find done."""
+    for rank in range(RANKS):
+        assert json.loads((folder / f"said-{rank}.json").read_text()) == [
+            ["rank 0", "rank 1"], [1, 0], "of rank 0", rank, "2 ranks over Gloo",
+        ]  # fmt: skip
+    turns = (folder / "turns").read_text().splitlines()
+    assert turns == ["0 begins", "0 ends", "1 begins", "1 ends"]
 
 
 @pytest.mark.usefixtures("narrow_presets")

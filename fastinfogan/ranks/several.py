@@ -43,15 +43,13 @@ class Several(Ranks):
     def __init__(self, place: Place, store: dist.Store, limit: float) -> None:
         super().__init__(place)
         self.limit = timedelta(seconds=limit)
-        dist.init_process_group(
-            "gloo", store=store, rank=place.rank, world_size=place.size, timeout=PATIENCE
-        )
-        self._host = dist.new_group(backend="gloo", timeout=self.limit)
-        self._tensors: Any = self._host
-        self._machines = 1
         with _failing():
-            firsts = self.everyone(place.local_rank == 0)
-        self._machines = max(1, sum(firsts))
+            dist.init_process_group(
+                "gloo", store=store, rank=place.rank, world_size=place.size, timeout=PATIENCE
+            )
+            self._host = dist.new_group(backend="gloo", timeout=self.limit)
+        self._tensors: Any = self._host
+        self._machines = sum(self.everyone(place.local_rank == 0))
 
     def __deepcopy__(self, memo: Any) -> Several:
         return self  # networks that are copied still talk to the same ranks

@@ -39,9 +39,9 @@ def rows(out: Path) -> int:
 def test_a_run_whose_ranks_are_killed_is_finished_as_if_nothing_had_happened(
     crashes, tmp_path, kills
 ):
-    iterations = str(120 * kills)
+    iterations = str(40 * kills)
     train = [iterations if word == "12" else word for word in NARROW]
-    train += ["--checkpoint-every", "20", "--sample-every", "0"]
+    train += ["--checkpoint-every", "8", "--sample-every", "0"]
     whole, out = tmp_path / "whole", tmp_path / "run"
     ask = Ask((*train, "--out", str(whole)), tmp_path, whole)
     ended = crashes.run(*ranks_of(ask, ask))
@@ -62,7 +62,7 @@ def test_a_run_whose_ranks_are_killed_is_finished_as_if_nothing_had_happened(
             seen, deadline = rows(out), time.monotonic() + PATIENCE
             # The first dies with a checkpoint there, later ones wherever they are: starting, too.
             at_work = kill == 0 or chance.random() < 0.7
-            while len(workers(agent)) < 2 or (at_work and rows(out) < seen + 6):
+            while len(workers(agent)) < 2 or (at_work and rows(out) < seen + 4):
                 assert agent.poll() is None, agent.communicate()
                 assert time.monotonic() < deadline
                 time.sleep(0.02)
