@@ -292,10 +292,10 @@ def test_a_gpu_looks_at_clock_and_signals_every_250_iterations(tmp_path):
     config = small(tmp_path, 10**6, sample_every=None, checkpoint_every=None, log_every=10**6)
     training = Training(resolve(replace(config, run=replace(config.run, out=None))), resumed=False)
     training.iteration = 1
-    assert training._until_next_stop() == 249
+    assert training._until_next_pause() == 249
     training.config = replace(config, run=replace(config.run, checkpoint_every=33))
     training.iteration = 34
-    assert training._until_next_stop() == 32
+    assert training._until_next_pause() == 32
 
 
 # -- Wall time -----------------------------------------------------------------------------------
