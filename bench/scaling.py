@@ -89,7 +89,7 @@ def iterating(config: TrainConfig, ranks: Ranks) -> tuple[Callable[[], None], in
     data = data_of(config)
     batches = Batches(size, 0, output_range, plan.device, torch.float32, ranks.rank, ranks.size)
     fill = fill_of(data, output_range, plan.device)
-    draws = Draws(config, ResidentFeed(data, batches), torch.float32, fill, ranks)
+    draws = Draws(config, ResidentFeed(data, batches), torch.float32, fill, batches.slice)
     networks = engine.generator, engine.discriminator
     parameters = sum(p.nbytes for network in networks for p in network.parameters())
     return lambda: engine.step(draws.next()) and None, parameters

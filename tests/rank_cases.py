@@ -67,7 +67,7 @@ def trained(config, ranks: Ranks, **run) -> dict[str, torch.Tensor]:
     batches = Batches(size, 0, output_range, plan.device, torch.float64, ranks.rank, ranks.size)
     feed = open_feed(data, batches)
     fill = fill_of(data, output_range, plan.device)
-    draws = Draws(config, feed, torch.float64, fill, ranks)
+    draws = Draws(config, feed, torch.float64, fill, batches.slice)
     draws.seek(0)
     losses = []
     for iteration in range(1, ITERATIONS + 1):

@@ -44,6 +44,7 @@ WORDS = {  # what can be typed for the fields that take only certain words
     "augment": "True",
 }  # fmt: skip
 FLAGS = ("amp", "profile", "allow_bad")  # take no word
+ON = ("sync_batchnorm",)  # neither, and are on unless --no- is before them
 
 
 def test_no_options_give_the_default_configuration():
@@ -53,10 +54,16 @@ def test_no_options_give_the_default_configuration():
 
 @pytest.mark.parametrize(("part", "field"), FIELDS)
 def test_every_field_of_the_configuration_is_an_option(part, field):
-    typed = [] if field in FLAGS else [WORDS.get(field, "7")]
-    command = parse(["train", "--" + field.replace("_", "-"), *typed])
-    value = getattr(getattr(command, part), field)
-    assert value is True if field in FLAGS else str(value) in (typed[0], f"{typed[0]}.0")
+    name = field.replace("_", "-")
+    if field in FLAGS:
+        typed, expected = [f"--{name}"], ("True",)
+    elif field in ON:
+        typed, expected = [f"--no-{name}"], ("False",)
+    else:
+        word = WORDS.get(field, "7")
+        typed, expected = [f"--{name}", word], (word, f"{word}.0")
+    value = getattr(getattr(parse(["train", *typed]), part), field)
+    assert str(value) in expected
     assert value != getattr(getattr(TrainConfig(), part), field)
 
 

@@ -58,13 +58,6 @@ def test_only_the_first_speaks(monkeypatch, capsys):
     assert capsys.readouterr() == ("rank 0\n", "rank 0\n")
 
 
-@pytest.mark.parametrize("size", [1, 2, 3, 4, 8])
-def test_shares_are_all_of_a_batch_once(size):
-    shares = [Ranks(Place(rank, size)).share(24) for rank in range(size)]
-    assert [i for first, last in shares for i in range(first, last)] == list(range(24))
-    assert {last - first for first, last in shares} == {24 // size}
-
-
 def test_a_batch_must_be_divisible_and_leave_two_images_where_statistics_are_apart():
     config = preset_config("mnist")  # 128
     for size in (1, 2, 128):

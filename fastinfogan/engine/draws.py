@@ -15,7 +15,6 @@ from fastinfogan.kernels.latents import latents
 from fastinfogan.kernels.philox import STREAM_COPY, STREAM_FAKE, STREAM_REAL
 from fastinfogan.kernels.warp import draw_maps, warp
 from fastinfogan.model.reference import Batch, Inputs, ReferenceEngine
-from fastinfogan.ranks.alone import ALONE, Ranks
 
 
 def fill_of(data: ImageData, output_range: tuple[float, float], device: torch.device) -> Tensor:
@@ -45,7 +44,8 @@ class Draws:
         feed: of real images; its device is where everything is drawn.
         dtype: of the latents.
         fill: (C,) float32: what lies beyond an image's border, where images are changed.
-        ranks: of several, each draws its share of what one would; the feed has the same share.
+        share: of several ranks, this one's slice of a batch, as the feed's (``Batches.slice``): it
+            draws what one rank would draw there. None: all of it.
     """
 
     def __init__(
@@ -54,18 +54,18 @@ class Draws:
         feed: Feed,
         dtype: torch.dtype,
         fill: Tensor | None = None,
-        ranks: Ranks = ALONE,
+        share: tuple[int, int] | None = None,
     ) -> None:
         optim = config.optim
         self._spec, self._size, self._dtype = config.spec, optim.batch_size, dtype
         self._range = config.architecture.output_range
         self._per_iteration = 2 if optim.update == "alternating" else 1
-        first, last = ranks.share(self._size)
+        first, last = share or (0, self._size)
         self._first, self._share = first, last - first
         # Where in an iteration's samples lie those that one launch draws, and how many: D's and G's
         # lie side by side only where the share is all.
         self._pieces = [(0, self._per_iteration * self._size)]
-        if ranks.size > 1:
+        if self._share < self._size:
             self._pieces = [
                 (update * self._size + first, self._share) for update in range(self._per_iteration)
             ]

@@ -37,10 +37,6 @@ class Ranks:
         """One phrase for the start of a run; "" for one process."""
         return ""
 
-    def share(self, count: int) -> tuple[int, int]:
-        """This rank's part of so many: the first, and the one past its last."""
-        return self.rank * count // self.size, (self.rank + 1) * count // self.size
-
     def connect(self, device: torch.device) -> None:
         """Get ready to exchange tensors of a device."""
 

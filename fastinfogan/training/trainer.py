@@ -123,7 +123,7 @@ class Training:
         fill = None
         if config.optim.changes_images:
             fill = fill_of(self.data, config.architecture.output_range, self.plan.device)
-        self.draws = Draws(config, self.feed, self.plan.input_dtype, fill, ranks)
+        self.draws = Draws(config, self.feed, self.plan.input_dtype, fill, batches.slice)
         self.draws.beside(self.engine)
         consistent = config.optim.consistency > 0
         self.window = Window(config.spec, self.plan.device, consistent, ranks)
