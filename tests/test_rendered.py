@@ -113,6 +113,15 @@ def test_the_back_of_a_chair_turns_with_the_azimuth():
             assert sign * across > 3
 
 
+def test_a_back_leans_backwards_by_its_slope():
+    for back in range(len(BACKS)):
+        solids = chair(design(3)._replace(style=0, back=back, arms=0, tilt=0.25))
+        high = max(solids, key=lambda solid: solid.centre[1])
+        up = abs(high.axes[1]).argmax()  # the unit solid's axis that goes up
+        assert high.axes[2, up] / high.axes[1, up] == pytest.approx(-0.25)
+        assert high.centre[2] < 0
+
+
 def test_chairs_fill_their_pictures_and_stay_inside():
     models = 80
     views = chairs.all_chairs(models)
@@ -210,10 +219,13 @@ def test_what_is_ingested_is_what_is_drawn(own_cache, name):
     np.testing.assert_array_equal(data.factors, values)
     assert data.factor_rows == tuple(source.factors) and data.both_splits
     np.testing.assert_array_equal(data.images[..., 0], draw(values))
-    threads = torch.get_num_threads()
-    rest = np.concatenate([block.rows for block in source.open().blocks(37, None)])
+    torch.set_num_threads(3)
+    try:
+        rest = np.concatenate([block.rows for block in source.open().blocks(37, None)])
+        assert torch.get_num_threads() == 3  # as many as before, for whoever trains
+    finally:
+        torch.set_num_threads(1)
     np.testing.assert_array_equal(rest, data.images[37:])
-    assert torch.get_num_threads() == threads  # as many as before, for whoever trains
     changed = replace(source, identity="version 2")
     assert ingest(changed, request).seconds is not None  # not the cache of version 1
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import random
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -67,8 +68,8 @@ def design(number: int) -> Design:
     def between(low: float, high: float) -> float:
         return low + (high - low) * draw()
 
-    def one_of(choices: object) -> int:
-        return int(len(choices) * draw())  # type: ignore[arg-type]
+    def one_of(choices: Sequence) -> int:
+        return int(len(choices) * draw())
 
     return Design(
         width=WIDTHS[one_of(WIDTHS)],

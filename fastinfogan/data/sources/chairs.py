@@ -30,7 +30,10 @@ PATTERN = re.compile(r"(?:^|/)([^/]+)/renders/[^/]*_p(\d+)_t(\d+)_r\d+\.png$")
 # The renders are 600 x 600, with a wide white margin.
 PREPROCESS = Preprocess(size=64, channels=1, crop=400)
 FACTORS = (Factor("model"), Factor("azimuth", "cyclic", 360), Factor("elevation", "ordered"))
-EXPECTED = f"{FOLDER}/ or {ARCHIVE}, from https://www.di.ens.fr/willow/research/seeing3Dchairs/"
+EXPECTED = (
+    f"{FOLDER}/ or {ARCHIVE}, from https://www.di.ens.fr/willow/research/seeing3Dchairs/ "
+    "(rendered-chairs needs no files)"
+)
 
 
 def chairs_source(request: LoadRequest) -> Source:

@@ -17,7 +17,7 @@ from fastinfogan.data.sources.folder import files_source, files_status
 SIDE = 32
 EXPECTED = (
     "renders of faces as image files (the paper's are of the Basel Face Model, "
-    "https://faces.dmi.unibas.ch, which needs a signed licence)"
+    "https://faces.dmi.unibas.ch, which needs a signed licence; rendered-faces needs no files)"
 )
 
 
