@@ -227,14 +227,15 @@ def test_compiles_into_one_graph(impl, backend):
         torch.testing.assert_close(compiled, eager)
 
 
+ALL = {"down", "up", "weight"}
 # Layers: (small channels, small size, large channels, stride) and the operations taken natively.
 RULE = {
     "mnist, between image and maps": ((64, 14, 1, 2), {"down", "up"}),
-    "mnist, between maps": ((128, 7, 64, 2), {"down", "up", "weight"}),
+    "mnist, between maps": ((128, 7, 64, 2), ALL),
     "celeba, between image and maps": ((64, 16, 3, 2), {"up"}),
-    "celeba, 2x2": ((448, 2, 256, 2), {"down", "up", "weight"}),
+    "celeba, 2x2": ((448, 2, 256, 2), ALL),
     "chairs, 32x32": ((128, 16, 64, 2), {"up"}),
-    "chairs, stride 1": ((256, 8, 256, 1), {"down", "up", "weight"}),
+    "chairs, stride 1": ((256, 8, 256, 1), ALL),
 }
 
 
@@ -252,6 +253,15 @@ def test_the_rule(layer, monkeypatch):
             monkeypatch.setattr(rule, "AMX", amx)
             assert ours(operation, torch.float32) == (operation in natively)
             assert ours(operation, torch.bfloat16) == (operation in natively and not amx)
+
+
+@pytest.mark.parametrize(("batch", "natively"), [(7, set()), (15, {"down", "up"}), (16, ALL)])
+def test_the_rule_for_few_images(batch, natively):
+    for size, taken in ((14, natively), (8, ALL)):
+        large = (batch, 64, size, size)
+        for operation in ALL:
+            ours = ours_is_faster("native", operation, torch.float32, large, 128, 2)
+            assert ours == (operation in taken)
 
 
 @pytest.mark.parametrize("impl", ["reference", "native", "auto"])

@@ -12,6 +12,7 @@ from fastinfogan.kernels.dispatch import NATIVE, Impl
 
 AMX = NATIVE is not None and NATIVE.cpu_features()["amx_bf16"]
 LARGE = 32 * 32  # pixels
+IMAGES = {"down": 8, "up": 8, "weight": 16}  # from which on
 
 
 def ours_is_faster(
@@ -58,6 +59,7 @@ def _native_is_faster(
     * In bfloat16 with AMX all is torch's: a tile of AMX does what takes us 16 instructions.
     * torch's gradient of the weight is good where the large map is an image, in which our columns
       would be empty but for 1 or 3; so is its ``down`` from 3 channels.
+    * Few images fill no tile, and no block of ``weight``'s sum; but small maps torch is poor at.
     * From maps of 32x32 on, pixels of several images lie too far apart for our ``down`` and
       ``weight``.
     """
@@ -65,7 +67,9 @@ def _native_is_faster(
         return True
     if dtype == torch.bfloat16 and AMX:
         return False
-    _, image_channels, height, width = large
+    batch, image_channels, height, width = large
     if image_channels <= IMAGE_CHANNELS:
         return image_channels <= {"down": 1, "up": IMAGE_CHANNELS, "weight": 0}[operation]
+    if batch < IMAGES[operation] and (height // stride) * (width // stride) > 16:
+        return False
     return operation == "up" or height * width < LARGE

@@ -25,7 +25,8 @@ INLINE void fold_row(const ConvShape& s, const A* patches, int64_t lines, const 
   for (int i = 0; i < kSteps; ++i) {
     const int64_t row = (y + 1) / kStride - i;
     if (row < 0 || row >= s.rows) continue;
-    rows[count++] = patches + row * s.columns * lines + ((y + 1) % kStride + kStride * i) * kTaps * N;
+    const int64_t ky = (y + 1) % kStride + kStride * i;
+    rows[count++] = patches + row * s.columns * lines + ky * kTaps * N;
   }
   // The pixels of a line of the stride see the same patches.
   for (int64_t q = 0; kStride * q - 1 < s.width; ++q) {

@@ -108,15 +108,16 @@ INLINE void multiply(const Strip<T>& strip, const WordOf<T>* columns, After<T> a
     const WordOf<T>* from = strip.rows;
     const int64_t block = kBlock * kColumns<T> * strip.blocks;
     for (int i = 0; i < strip.taps.count; ++i) {
-      add_products<T, rows.n, kLines>(tile, from, columns + strip.taps.tap[i] * block, strip.blocks);
+      const WordOf<T>* tap = columns + strip.taps.tap[i] * block;
+      add_products<T, rows.n, kLines>(tile, from, tap, strip.blocks);
       from += strip.blocks * kBlock * kBlock;
     }
     finish<T, rows.n>(tile, after, column, all, strip.out, strip.step);
   });
 }
 
-// A number of channels: N where it is known when compiling, so that a run of few numbers is copied by
-// a few instructions, or any where N is 0.
+// A number of channels: N where it is known when compiling, so that a run of few numbers is copied
+// by a few instructions, or any where N is 0.
 template <int N>
 struct Channels {
   INLINE explicit Channels(int64_t) {}
@@ -151,9 +152,10 @@ INLINE void gather_patch(const Maps& m, C channels, const T* image, int64_t y, i
 template <class T>
 void by_pixels(const Maps& m, const T* in, const T* weight, After<T> after, T* out) {
   const int64_t inputs = m.in_channels, outputs = m.out_channels;
-  const int64_t row = kTaps * kTaps * (m.up ? outputs : inputs);  // of the weight
-  const Columns<T> shape = m.up ? Columns<T>{16, inputs, outputs, outputs, row, 1}
-                                : Columns<T>{16, inputs, outputs, inputs, 1, row};
+  constexpr int64_t kAll = kTaps * kTaps;
+  const int64_t row = kAll * (m.up ? outputs : inputs);  // of the weight
+  const Columns<T> shape = m.up ? Columns<T>{kAll, inputs, outputs, outputs, row, 1}
+                                : Columns<T>{kAll, inputs, outputs, inputs, 1, row};
   const Buffer<WordOf<T>> columns(shape.strips() * shape.words());
   const int64_t blocks = shape.blocks(), strips = shape.strips();
 
@@ -168,7 +170,7 @@ void by_pixels(const Maps& m, const T* in, const T* weight, After<T> after, T* o
     }
   }
   const int64_t tiles = pieces(m.images, kRows);
-  const int64_t taps = kTaps * kTaps / (phases * phases);
+  const int64_t taps = kAll / (phases * phases);
   const int64_t words = taps * blocks * kBlock * kBlock;  // of the rows of a tile
   constexpr int64_t kMost = 8;
   const int64_t together = words * kMost <= kWordsOfRows ? kMost
@@ -249,8 +251,8 @@ void by_patches(const Maps& m, C channels, const T* in, const T* weight, After<T
 
 void conv_down(ConvShape s, const void* large, const void* weight, const void* bias, void* small,
                double slope) {
-  const Maps m = {s.images, s.height,   s.width,  s.channels, s.rows,
-                  s.columns, s.maps, s.stride, false};
+  const Maps m = {s.images,  s.height, s.width,  s.channels, s.rows,
+                  s.columns, s.maps,   s.stride, false};
   with_product_type(s.dtype, [&](auto type) {
     using T = typename Pointee<decltype(type)>::Type;
     const After<T> after = {in<T>(bias), AccumulatorOf<T>(slope)};
@@ -259,15 +261,15 @@ void conv_down(ConvShape s, const void* large, const void* weight, const void* b
     };
     if (m.in_channels == 1) return run(Channels<1>(1));
     if (m.in_channels == 3) return run(Channels<3>(3));
-    if (m.in_channels % kDeep<T> && m.in_channels < kDeep<T>) return run(Channels<0>(m.in_channels));
+    if (m.in_channels < kDeep<T>) return run(Channels<0>(m.in_channels));
     by_pixels<T>(m, in<T>(large), in<T>(weight), after, out<T>(small));
   });
 }
 
 void conv_up(ConvShape s, const void* small, const void* weight, const void* bias, void* large,
              double slope) {
-  const Maps m = {s.images, s.rows,  s.columns,  s.maps,   s.height,
-                  s.width,  s.channels, s.stride, true};
+  const Maps m = {s.images, s.rows,     s.columns, s.maps, s.height,
+                  s.width,  s.channels, s.stride,  true};
   with_product_type(s.dtype, [&](auto type) {
     using T = typename Pointee<decltype(type)>::Type;
     const After<T> after = {in<T>(bias), AccumulatorOf<T>(slope)};
