@@ -24,7 +24,7 @@ def importances(
 
     A factor's classifier is scikit-learn's ``GradientBoostingClassifier`` as it comes (100 rounds
     of trees of depth 3), as in Locatello et al. 2019. Numbers go in as their place among 127
-    quantiles, which halves the time and hardly moves a cut; a category as its number.
+    quantiles, which takes 0.6 of the time and hardly moves a cut; a category as its number.
 
     Args:
         train, train_factors: codes and integers (N, F) to learn from, each factor of two values
