@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import timedelta
@@ -45,10 +46,11 @@ class Several(Ranks):
         self.limit = timedelta(seconds=limit)
         with _failing():
             dist.init_process_group(
-                "gloo", store=store, rank=place.rank, world_size=place.size, timeout=PATIENCE
+                "gloo", store=store, rank=place.rank, world_size=place.size, timeout=self.limit
             )
-            self._host = dist.new_group(backend="gloo", timeout=self.limit)
-        self._tensors: Any = self._host
+            self._patient: Any = dist.new_group(backend="gloo", timeout=PATIENCE)
+        self._host: Any = dist.group.WORLD
+        self._tensors = self._host
         self._machines = sum(self.everyone(place.local_rank == 0))
 
     def __deepcopy__(self, memo: Any) -> Several:
@@ -66,7 +68,10 @@ class Several(Ranks):
 
     def end(self) -> None:
         """End all that connects this rank to the others."""
-        self._host = self._tensors = None  # connections last as long as somebody has their group
+        if self._tensors is not self._host:
+            gc.collect()  # what has recorded NCCL's work has to go before it
+        # Connections last as long as somebody has their group.
+        self._patient = self._host = self._tensors = None
         dist.destroy_process_group()
 
     def break_off(self) -> None:
@@ -105,13 +110,13 @@ class Several(Ranks):
     def everyone(self, value: Value) -> list[Value]:
         values: list[Any] = [None] * self.size
         with _failing():
-            dist.all_gather_object(values, value)
+            dist.all_gather_object(values, value, group=self._patient)
         return values
 
     def first(self, call: Callable[[], Value]) -> Value:
         values = [call() if self.is_first else None]
         with _failing():
-            dist.broadcast_object_list(values, src=0)
+            dist.broadcast_object_list(values, src=0, group=self._patient)
         return values[0]
 
     def in_turn(self, call: Callable[[], Value], tell: Tell) -> Value:

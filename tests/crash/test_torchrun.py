@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import signal
@@ -73,7 +74,11 @@ def test_a_run_whose_ranks_are_killed_is_finished_as_if_nothing_had_happened(
                     time.sleep(0.02)
         output, _ = agent.communicate(timeout=PATIENCE)
     finally:
+        left = workers(agent)
         agent.kill()
+        for pid in left:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
     assert agent.returncode == 0, output
     assert "continuing after iteration " in output
     assert_same_run(out, whole)
