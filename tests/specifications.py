@@ -33,6 +33,10 @@ JITTERS = ("rotation", "scale", "shear", "shift", "brightness", "contrast", "fli
 # Numbers with which a command line does its work quickly, where any would do.
 QUICK = {"batch-size": ("2", "16", "64"), "jobs": ("1", "2"), "seeds": ("1", "3", "0-2", "1,4")}
 SMALL = ("1", "2", "3", "5", "16")
+# How often a command is drawn; one that isn't here, 3 times in so many.
+OFTEN = {
+    "train": 40, "study": 12, "sample": 12, "traverse": 12, "evaluate": 6, "export": 6, "explore": 6,
+}  # fmt: skip
 
 
 class Specifications:
@@ -50,7 +54,7 @@ class Specifications:
     def draw(self) -> list[str]:
         """The next one."""
         one = self.random
-        name = one.choices(list(COMMANDS), [40, 12, 6, 12, 12, 3, 6, 6, 3, 3])[0]
+        name = one.choices(list(COMMANDS), [OFTEN.get(name, 3) for name in COMMANDS])[0]
         command = COMMANDS[name]
         options = options_of(command)
         words: list[str] = []
