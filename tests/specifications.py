@@ -35,7 +35,8 @@ QUICK = {"batch-size": ("2", "16", "64"), "jobs": ("1", "2"), "seeds": ("1", "3"
 SMALL = ("1", "2", "3", "5", "16")
 # How often a command is drawn; one that isn't here, 3 times in so many.
 OFTEN = {
-    "train": 40, "study": 12, "sample": 12, "traverse": 12, "evaluate": 6, "export": 6, "explore": 6,
+    "train": 40, "study": 12, "sample": 12, "traverse": 12, "evaluate": 6, "export": 6,
+    "explore": 6,
 }  # fmt: skip
 
 
