@@ -120,7 +120,7 @@ def restore(
         where = config.data.data_dir
         flag = f"--dataset {config.data.dataset}" if where is None else f"--data-dir {where}"
         raise UserError(
-            f"{flag}: its {counted(len(data), 'image')} are not the images that the run in {out} "
+            f"{flag}: its {counted(data.total, 'image')} are not the images that the run in {out} "
             "was started with: their number, pixels, order or labels differ; put back what was "
             "there, or start a new run with --out"
         )
