@@ -15,7 +15,6 @@ from fastinfogan.data.images import ImageData
 from fastinfogan.data.ingest.bad_files import NAME_SHOWN, too_many
 from fastinfogan.data.ingest.decode import decode_blocks, pick_decoder
 from fastinfogan.data.ingest.encoded import EncodedFiles
-from fastinfogan.data.ingest.pillow import strict_sizes
 from fastinfogan.data.ingest.result import attempt
 from fastinfogan.data.ingest.source import DecodedBlock
 from fastinfogan.errors import UserError
@@ -109,8 +108,7 @@ class EncodedRows:
             if self._is_new(name, reason):
                 unnamed.append((name, reason))
             name = self._files.names[other % count]
-            with strict_sizes():
-                row = attempt(self._files, self._preprocess, other % count).row
+            row = attempt(self._files, self._preprocess, other % count).row
             if not isinstance(row, str):
                 self._name(unnamed, name)
                 return row

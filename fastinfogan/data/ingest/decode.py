@@ -59,7 +59,7 @@ def decode_blocks(
         gpu: the one that decodes, where one does.
     """
     threads = usable_cores() if threads is None else threads
-    with pillow.strict_sizes(), ThreadPoolExecutor(threads) as pool:
+    with pillow.silent(), ThreadPoolExecutor(threads) as pool:
         try:
             if decoder == "pillow":
                 yield from _pillow_blocks(files, preprocess, start, pool)
