@@ -195,16 +195,27 @@ def test_a_run_resumes_in_mid_epoch_bit_for_bit(photos, tmp_path, capsys):
     assert parts[8 + header :] == whole[8 + header :]
     config = json.loads((tmp_path / "parts" / "config.json").read_text())
     assert config["run"]["feed"] == "encoded"
+    (photos / "36.jpeg").touch()
+    capsys.readouterr()
+    assert main([*resume[:-1], "5"]) == 2
+    assert "their files' names, sizes or times, or labels differ" in capsys.readouterr().err
 
 
-def test_a_run_keeps_to_what_auto_has_come_to(photos, tmp_path, monkeypatch, own_cache):
+def test_a_run_keeps_to_what_auto_has_come_to(photos, tmp_path, monkeypatch, own_cache, capsys):
     """Else it would go on with other images once there is room on the disk."""
+
+    def picked(tell):  # before there is a bar to show lines beside
+        tell("DALI is installed but does not import")
+        return "pillow"
+
+    monkeypatch.setattr(feed_module, "pick_decoder", picked)
     monkeypatch.setattr(sample, "SAMPLE", 10)
     monkeypatch.setattr(make, "free_bytes", lambda folder: 36 * 28 * 28)
     out = tmp_path / "run"
     arguments = ["train", "--dataset", "folder", "--data-dir", str(photos), *TRAIN]
     arguments[arguments.index("8")] = "12"  # more than the sample's, fewer than there are
     assert main([*arguments, "--iterations", "2", "--out", str(out)]) == 0
+    assert "fastinfogan: DALI is installed but does not import\n" in capsys.readouterr().err
     monkeypatch.setattr(make, "free_bytes", lambda folder: 1 << 40)
     assert main(["train", "--resume", str(out), "--iterations", "3"]) == 0
     config = json.loads((out / "config.json").read_text())

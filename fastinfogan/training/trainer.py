@@ -28,7 +28,7 @@ from fastinfogan.results.evaluate import matches
 from fastinfogan.results.run import Run, load_run
 from fastinfogan.results.run_config import read_config
 from fastinfogan.tell import lasting_output, on_stderr
-from fastinfogan.training.alike import check_alike, check_batch, share_state
+from fastinfogan.training.alike import check_alike, check_asked, check_batch, share_state
 from fastinfogan.training.average import Average
 from fastinfogan.training.checkpoint import (
     Progress,
@@ -80,6 +80,7 @@ def train(
         lasting_output("training goes on, and its numbers are in metrics.jsonl"),
         joined() as ranks,
     ):
+        check_asked(config, resume, or_start, ranks)
         folder = None if resume is None else expanded(resume)
         if or_start and not ranks.first(lambda: (folder / CONFIG).exists()):
             config, folder = started_in(folder, config), None
