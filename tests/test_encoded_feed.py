@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 
 import numpy as np
 import pytest
@@ -194,3 +195,61 @@ def test_a_run_resumes_in_mid_epoch_bit_for_bit(photos, tmp_path, capsys):
     assert parts[8 + header :] == whole[8 + header :]
     config = json.loads((tmp_path / "parts" / "config.json").read_text())
     assert config["run"]["feed"] == "encoded"
+    (photos / "36.jpeg").touch()
+    capsys.readouterr()
+    assert main([*resume[:-1], "5"]) == 2
+    assert "their files' names, sizes or times, or labels differ" in capsys.readouterr().err
+
+
+def test_a_run_keeps_to_what_auto_has_come_to(photos, tmp_path, monkeypatch, own_cache, capsys):
+    """Else it would go on with other images once there is room on the disk."""
+
+    def picked(tell):  # before there is a bar to show lines beside
+        tell("DALI is installed but does not import")
+        return "pillow"
+
+    monkeypatch.setattr(feed_module, "pick_decoder", picked)
+    monkeypatch.setattr(sample, "SAMPLE", 10)
+    monkeypatch.setattr(make, "free_bytes", lambda folder: 36 * 28 * 28)
+    out = tmp_path / "run"
+    arguments = ["train", "--dataset", "folder", "--data-dir", str(photos), *TRAIN]
+    arguments[arguments.index("8")] = "12"  # more than the sample's, fewer than there are
+    assert main([*arguments, "--iterations", "2", "--out", str(out)]) == 0
+    assert "fastinfogan: DALI is installed but does not import\n" in capsys.readouterr().err
+    monkeypatch.setattr(make, "free_bytes", lambda folder: 1 << 40)
+    assert main(["train", "--resume", str(out), "--iterations", "3"]) == 0
+    config = json.loads((out / "config.json").read_text())
+    assert config["run"]["feed"] == "encoded"
+    assert not [thread for thread in threading.enumerate() if "feed" in thread.name]
+
+
+def test_ranks_share_the_cores_and_decode_on_their_own_gpus(photos, monkeypatch):
+    asked = []
+    monkeypatch.setattr(feed_module, "decode_blocks", lambda *given: asked.append(given[-2:]))
+    monkeypatch.setattr(feed_module, "usable_cores", lambda: 16)
+    for neighbours, device, wanted in (
+        (1, "cpu", (16, 0)),
+        (8, "cuda:3", (2, 3)),
+        (32, "cpu", (1, 0)),
+    ):
+        given = batches()._replace(neighbours=neighbours, device=torch.device(device))
+        feed_module.EncodedRows(load(photos), given)
+        assert asked.pop() == wanted
+
+
+def test_a_disk_that_is_gone_is_not_asked_for_every_file(photos, monkeypatch):
+    data, tried = load(photos), []
+
+    def gone(files, index):
+        raise OSError("Input/output error")
+
+    def attempt(files, preprocess, item):
+        tried.append(item)
+        return real(files, preprocess, item)
+
+    real = feed_module.attempt
+    monkeypatch.setattr(feed_module, "attempt", attempt)
+    monkeypatch.setattr(type(data.encoded.files), "read", gone)
+    message = error_of(lambda: list(rows(opened(data), 1)))
+    assert "--feed encoded: 4 of 37 files can't be decoded" in message
+    assert len(tried) == 3

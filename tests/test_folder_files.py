@@ -1,16 +1,19 @@
 """Which files of a folder count, which are left out and why, and what the labels are."""
 
 import os
+import warnings
 from pathlib import Path
 
 import numpy as np
 import pytest
-from image_files import flat, save, write
+from image_files import encode, flat, save, write
 from tolerances import JPEG_LEVELS
 from user_errors import error_of
 
 from fastinfogan.cli import main
 from fastinfogan.data import dataset_status, load_images
+from fastinfogan.data.ingest import pillow
+from fastinfogan.data.ingest.preprocess import Preprocess
 
 
 def test_folder_finds_every_format_at_any_depth_sorted_by_path(tmp_path):
@@ -71,6 +74,16 @@ def test_folder_refuses_huge_images_before_decoding(tmp_path, monkeypatch, side)
     save(tmp_path / "huge.png", flat(1, side))
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
     assert f"({side * side} pixels) exceeds limit of" in error_of(load_images, "folder", tmp_path)
+
+
+def test_huge_images_are_refused_whatever_another_thread_does_to_warnings(monkeypatch):
+    from PIL import Image
+
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with pytest.raises(Image.DecompressionBombError, match="144 pixels. exceeds limit of 100"):
+            pillow.decode(encode(Image.new("L", (12, 12)), "PNG"), Preprocess(16, 1))
 
 
 def write_some_bad(folder: Path, good: int, bad: int) -> None:

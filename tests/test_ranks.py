@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import json
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 import torch
+import torch.distributed as dist
 from narrow import narrow_presets
 from rank_cases import cases, started, trained
 from safetensors.torch import load_file
 from tolerances import TRAJECTORY_64
 
 from fastinfogan.ranks.alone import ALONE
+from fastinfogan.ranks.joining import agreed
+from fastinfogan.ranks.place import Place
 
 HERE = Path(__file__).resolve().parent
 RANKS = 2
@@ -42,6 +47,19 @@ def test_ranks_hear_each_other_and_take_turns(folder):
         ]  # fmt: skip
     turns = (folder / "turns").read_text().splitlines()
     assert turns == ["0 begins", "0 ends", "1 begins", "1 ends"]
+
+
+def test_ranks_that_start_again_meet_where_others_have_met_before():
+    """In torchrun's store, whichever comes first: machines don't count restarts alike."""
+    store, names = dist.HashStore(), set()
+    with ThreadPoolExecutor(RANKS) as pool:
+        for early in (0, 1, 1, 0):
+            one = pool.submit(agreed, Place(early, RANKS), store, 30)
+            time.sleep(0.2)
+            other = pool.submit(agreed, Place(1 - early, RANKS), store, 30)
+            one, other = one.result(), other.result()
+            assert one == other and one not in names
+            names.add(one)
 
 
 @pytest.mark.usefixtures("narrow_presets")

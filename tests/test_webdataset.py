@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import tarfile
 
@@ -97,6 +98,7 @@ REFUSED = {
     "cut": "cannot be read",
     "empty": "cannot be read",
     "no images": "holds no image",
+    "compressed inside": "is compressed, and its images can't be read in any order",
     "compressed": "is compressed, and its images can't be read in any order",
     "odd class": "cannot be read (invalid literal for int() with base 10: b'cat')",
 }
@@ -112,6 +114,8 @@ def test_a_bad_shard_is_refused_by_name(shards, kind, feed):
         path.write_bytes(b"")
     elif kind == "no images":
         shard(path, [("000001.json", b"{}")])
+    elif kind == "compressed inside":
+        path.write_bytes(gzip.compress(whole))
     elif kind == "odd class":
         shard(path, [("000001.cls", b"cat"), ("000001.jpg", encode(photo(1, 20, 20)))])
     else:
@@ -126,3 +130,19 @@ def test_a_folder_without_shards_is_refused(tmp_path):
     (tmp_path / "x.jpg").write_bytes(b"")
     message = error_of(load, tmp_path)
     assert message.startswith(f"--data-dir {str(tmp_path)!r} holds no tar shards (.tar, not comp")
+
+
+def test_each_folder_is_read_once_whatever_links_to_it(shards):
+    (shards / "b0" / "up").symlink_to(shards)
+    for name in ("also", "again"):
+        (shards / name).symlink_to(shards / "b1")
+    assert len(load(shards)) == 40
+
+
+def test_an_extended_header_that_leads_back_ends(shards):
+    """A member of less than no bytes: what follows it would be the member before, for ever."""
+    with tarfile.open(shards / "back.tar", "w", format=tarfile.PAX_FORMAT) as archive:
+        header = tarfile.TarInfo("000001.jpg")
+        header.pax_headers = {"size": "-2048"}
+        archive.addfile(header)
+    assert "back.tar cannot be read (" in error_of(load, shards)

@@ -93,13 +93,21 @@ class ImageData:
         pixels = np.concatenate([edge.reshape(-1, some.shape[-1]) for edge in edges])
         return np.median(pixels, axis=0).astype(np.uint8)
 
+    @property
+    def told_apart_by(self) -> str:
+        """What differs where fingerprints do, in words."""
+        if self.encoded is not None:  # nobody has decoded them all
+            return "files' names, sizes or times, or labels"
+        return "number, pixels, order or labels"
+
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256, 64 hex digits, of the images' shape and bytes and of the labels.
 
         Equal fingerprints mean the same images with the same labels in the same order, so a
         resumed run can check that it sees the data it began with. Where a cache has a checksum
-        of the bytes, that stands for them.
+        of the bytes, that stands for them. Of images that are encoded still, their files' names,
+        sizes and times do.
         """
         digest = hashlib.sha256(f"{self.images.shape} {self.labels is not None}\n".encode())
         digest.update(self.images.data if self.checksum is None else self.checksum.encode())

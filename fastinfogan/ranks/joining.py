@@ -14,6 +14,7 @@ import signal
 import sys
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import NamedTuple
@@ -52,7 +53,6 @@ def joined() -> Iterator[Ranks]:
     _times += 1
     meeting = _meet(place)
     try:
-        meeting.wait()
         _now = Several(place, dist.PrefixStore("groups", meeting.store), meeting.limit)
         yield _now
         meeting.part()
@@ -67,26 +67,12 @@ def joined() -> Iterator[Ranks]:
 
 
 class _Meeting(NamedTuple):
-    """The store, and who meets there."""
+    """The store, and who has met there."""
 
     place: Place
     store: dist.Store
     limit: float
     hosts: bool  # whether the store ends with this process
-
-    def wait(self) -> None:
-        """Return once all ranks have come."""
-        size, deadline = self.place.size, time.monotonic() + self.limit
-        self.store.add("come", 1)
-        while (come := self.store.add("come", 0)) < size:
-            if (error := self.posted()) is not None:
-                raise error
-            if time.monotonic() > deadline:
-                raise UserError(
-                    f"only {come} of {size} ranks have come within {self.limit:g} s; start the "
-                    f"others, or wait longer with {LIMIT_VARIABLE}=SECONDS"
-                )
-            time.sleep(_POLL)
 
     def part(self) -> None:
         """Return once all ranks are done: none waits for another any more."""
@@ -97,7 +83,7 @@ class _Meeting(NamedTuple):
     def _last_word(self) -> None:
         """Need the store no more; the rank that it would end with waits for the others."""
         if self.hosts:
-            others = self.store.add("come", 0) - 1
+            others = self.place.size - 1
             self._within(_HEARD, lambda: self.store.add("gone", 0) == others)
         else:
             self.store.add("gone", 1)
@@ -175,13 +161,58 @@ def _meet(place: Place) -> _Meeting:
             address, int(port), None, hosts, timedelta(seconds=seconds),
             wait_for_workers=False, multi_tenant=True,
         )  # fmt: skip
+        name = agreed(place, dist.PrefixStore(str(_times), store), seconds)
+    except UserError:
+        if hosts:  # the others read there what it is
+            time.sleep(_GONE)
+        raise
     except (RuntimeError, ValueError) as error:
         unmet = UserError(f"MASTER_ADDR={address}, MASTER_PORT={port}: {one_line(error)}")
         if place.rank != 0:
             _tell(unmet)
         raise unmet from None
-    attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
-    return _Meeting(place, dist.PrefixStore(f"{attempt}/{_times}", store), seconds, hosts)
+    return _Meeting(place, dist.PrefixStore(name, store), seconds, hosts)
+
+
+def agreed(place: Place, store: dist.Store, seconds: float) -> str:
+    """A name for a meeting, once all ranks have come to it.
+
+    Others may have met in this store before: torchrun's outlives the ranks that it starts again,
+    and each machine counts restarts its own way. So the first makes up a name, the others sign it,
+    and it holds for those whose signatures the first has read.
+    """
+    own, deadline = uuid.uuid4().hex, time.monotonic() + seconds
+    if place.rank == 0:
+        store.set("name", own)
+        keys = [f"{own}/{rank}" for rank in range(1, place.size)]
+        while not (whole := store.check(keys)) and time.monotonic() < deadline:
+            time.sleep(_POLL)
+        signed = [store.get(key).decode() for key in keys if whole or store.check([key])]
+        error = "" if whole else (
+            f"only {1 + len(signed)} of {place.size} ranks have come within {seconds:g} s; start "
+            f"the others, or wait longer with {LIMIT_VARIABLE}=SECONDS"
+        )  # fmt: skip
+        store.set(f"{own}/answer", json.dumps({"signed": signed, "error": error}))
+        if error:
+            raise UserError(error)
+        return own
+    while time.monotonic() < deadline + _HEARD:  # the first gives up first, and says why
+        if store.check(["name"]):
+            name = store.get("name").decode()
+            store.set(f"{name}/{place.rank}", own)
+            if store.check([f"{name}/answer"]):
+                answer = json.loads(store.get(f"{name}/answer"))
+                if own in answer["signed"]:
+                    if answer["error"]:
+                        raise UserError(answer["error"])
+                    return name
+        time.sleep(_POLL)
+    late = UserError(
+        f"rank 0 hasn't come within {seconds:g} s; start it, or wait longer with "
+        f"{LIMIT_VARIABLE}=SECONDS"
+    )
+    _tell(late)
+    raise late
 
 
 def _tell(error: BaseException) -> None:

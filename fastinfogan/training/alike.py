@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -23,6 +24,34 @@ from fastinfogan.training.metrics import Window
 # What each rank may have of its own; only the first looks at --out.
 _OWN = {"data.data_dir", "run.device", "run.out"}
 _IMAGES = "images"
+
+
+def check_asked(
+    config: TrainConfig | None, resume: Path | str | None, or_start: bool, ranks: Ranks
+) -> None:
+    """Refuse ranks of which some would begin a run and others go on with one, or say where.
+
+    They would wait for each other at different points.
+
+    Args:
+        config, resume, or_start: as for ``trainer.train``.
+        ranks: all of them.
+
+    Raises:
+        UserError: they would.
+    """
+    own = {"--resume": resume is not None, "--or-start": or_start}
+    if resume is None:
+        own["--out"] = config is not None and config.run.out is not None
+    first, *others = ranks.everyone(own)
+    for rank, other in enumerate(others, 1):
+        for flag, given in first.items():
+            if other[flag] != given:
+                has, lacks = (0, rank) if given else (rank, 0)
+                raise UserError(
+                    f"{flag}: rank {has} has it and rank {lacks} hasn't; every rank needs the same "
+                    "command"
+                )
 
 
 def check_batch(config: TrainConfig, ranks: Ranks) -> None:
@@ -63,8 +92,8 @@ def check_alike(config: TrainConfig, device: torch.device, data: ImageData, rank
                 continue
             if name == _IMAGES:
                 raise UserError(
-                    f"rank {rank} has other images than rank 0: their number, pixels, order or "
-                    "labels differ; every rank needs the same"
+                    f"rank {rank} has other images than rank 0: their {data.told_apart_by} differ; "
+                    "every rank needs the same"
                 )
             raise UserError(
                 f"{name}: {value} on rank 0 and {other[name]} on rank {rank}; every rank needs the "

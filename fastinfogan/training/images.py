@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from fastinfogan.config import TrainConfig
 from fastinfogan.data import ImageData, find_dataset
 from fastinfogan.errors import UserError, range_works
@@ -21,15 +23,30 @@ def read_images(config: TrainConfig) -> tuple[ImageData, ImageData]:
     train = images_of(config, "train")
     both = train.both_splits or not find_dataset(dataset).has_test_split
     test = train if both else images_of(config, "test")
-    if len(train) < 2:
+    if train.total < 2:
         raise UserError(f"--dataset {dataset}: it has 1 image, and training takes 2 or more")
-    if size > len(train):
+    if size > train.total:
         raise UserError(
-            f"--batch-size {size}: {dataset} has only {len(train)} images; "
-            f"{range_works(2, len(train))}"
+            f"--batch-size {size}: {dataset} has only {train.total} images; "
+            f"{range_works(2, train.total)}"
         )
     if every and test.labels is None:
         raise UserError(
             f"--evaluate-every {every}: {dataset} has no labels to evaluate against; leave it out"
         )
     return train, test
+
+
+def settled(config: TrainConfig, data: ImageData) -> TrainConfig:
+    """The configuration, with ``--feed encoded`` where auto has come to it.
+
+    What was a reason for it, the room on a disk, may be another when the run goes on or is
+    evaluated; then all images would be decoded first, and not be those that it began with.
+
+    Args:
+        config: resolved.
+        data: the images that are trained on.
+    """
+    if data.encoded is None:
+        return config
+    return replace(config, run=replace(config.run, feed="encoded"))

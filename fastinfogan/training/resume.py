@@ -120,9 +120,9 @@ def restore(
         where = config.data.data_dir
         flag = f"--dataset {config.data.dataset}" if where is None else f"--data-dir {where}"
         raise UserError(
-            f"{flag}: its {counted(len(data), 'image')} are not the images that the run in {out} "
-            "was started with: their number, pixels, order or labels differ; put back what was "
-            "there, or start a new run with --out"
+            f"{flag}: its {counted(data.total, 'image')} are not the images that the run in {out} "
+            f"was started with: their {data.told_apart_by} differ; put back what was there, or "
+            "start a new run with --out"
         )
     wanted, done = config.optim.iterations, progress.iteration
     # A run that was cut short after its last iteration still has to be finished, and so has one of

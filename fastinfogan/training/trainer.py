@@ -28,7 +28,7 @@ from fastinfogan.results.evaluate import matches
 from fastinfogan.results.run import Run, load_run
 from fastinfogan.results.run_config import read_config
 from fastinfogan.tell import lasting_output, on_stderr
-from fastinfogan.training.alike import check_alike, check_batch, share_state
+from fastinfogan.training.alike import check_alike, check_asked, check_batch, share_state
 from fastinfogan.training.average import Average
 from fastinfogan.training.checkpoint import (
     Progress,
@@ -37,7 +37,7 @@ from fastinfogan.training.checkpoint import (
     save_checkpoint,
 )
 from fastinfogan.training.directory import CONFIG, claimed, held, refuse_existing, started_in
-from fastinfogan.training.images import read_images
+from fastinfogan.training.images import read_images, settled
 from fastinfogan.training.introduction import introduction
 from fastinfogan.training.memory import fitting
 from fastinfogan.training.metrics import MetricsLog, Window, diverged, not_finite
@@ -48,7 +48,7 @@ from fastinfogan.training.resume import Standing, continued_config, is_finished,
 from fastinfogan.training.saving import Work
 from fastinfogan.training.session import Clock, Signals, is_orphan
 from fastinfogan.training.space import check_space, unwritable
-from fastinfogan.training.status import open_status
+from fastinfogan.training.status import Status, open_status
 
 
 def train(
@@ -80,6 +80,7 @@ def train(
         lasting_output("training goes on, and its numbers are in metrics.jsonl"),
         joined() as ranks,
     ):
+        check_asked(config, resume, or_start, ranks)
         folder = None if resume is None else expanded(resume)
         if or_start and not ranks.first(lambda: (folder / CONFIG).exists()):
             config, folder = started_in(folder, config), None
@@ -106,12 +107,14 @@ class Training:
 
     def __init__(self, config: TrainConfig, resumed: bool, ranks: Ranks = ALONE) -> None:
         self.config, self.resumed, self.ranks = config, resumed, ranks
+        self.status: Status | None = None  # until it is known where the run stands
         self.plan = make_plan(config.run, config.optim.iterations, ranks)
         check_batch(config, ranks)
         self.out = config.run.out or Path("runs")  # until the run directory has its name
         if config.run.out and not resumed:
             ranks.first(lambda: refuse_existing(self.out))
         self.data, self.test = ranks.in_turn(lambda: read_images(config), on_stderr)
+        self.config = config = settled(config, self.data)
         check_alike(config, self.plan.device, self.data, ranks)
         self.engine = build_engine(config, self.plan)
         self.average = Average(self.engine, config.optim.average)
@@ -145,6 +148,7 @@ class Training:
         """Train to the end, or until a signal asks to stop."""
         asked, dataset = self.config.run.out, self.config.data.dataset
         with contextlib.ExitStack() as stack:
+            stack.callback(self.feed.close)
             if not self.resumed:  # otherwise whoever read the run holds it
                 claim = self.ranks.if_first(lambda: claimed(asked, dataset, self.tell))
                 out = stack.enter_context(claim)
@@ -251,7 +255,7 @@ class Training:
 
     def tell(self, line: str) -> None:
         """Show a line, beside the bar where there is one."""
-        self.status.line(line)
+        (self.status.line if self.status else on_stderr)(line)
 
     def _means(self, record: Onlooker) -> dict[str, Any]:
         """The mean metrics since the last log line, all of them finite."""

@@ -133,6 +133,15 @@ def test_ranks_with_other_settings(crashes, tmp_path):
     assert not out.exists()
 
 
+@pytest.mark.parametrize("flag", ["--out", "--resume"])
+def test_ranks_that_would_wait_for_each_other_at_different_points(crashes, tmp_path, pair, flag):
+    out = tmp_path / "run"
+    where = str(pair[0] if flag == "--resume" else out)
+    ended = crashes.run(*ranks_of(ask(out, *TRAIN), ask(out, *TRAIN, flag, where)))
+    assert_one_line(ended, f"{flag}: rank 1 has it and rank 0 hasn't")
+    assert not out.exists()
+
+
 def test_ranks_with_other_images(crashes, tmp_path):
     out = tmp_path / "run"
     asks = []

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Generator
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from fastinfogan.cores import usable_cores
 from fastinfogan.data.feeds.feed import Batches
 from fastinfogan.data.images import ImageData
 from fastinfogan.data.ingest.bad_files import NAME_SHOWN, too_many
 from fastinfogan.data.ingest.decode import decode_blocks, pick_decoder
 from fastinfogan.data.ingest.encoded import EncodedFiles
-from fastinfogan.data.ingest.pillow import strict_sizes
 from fastinfogan.data.ingest.result import attempt
 from fastinfogan.data.ingest.source import DecodedBlock
 from fastinfogan.errors import UserError
@@ -52,21 +52,23 @@ class EncodedRows:
         self._tell, self._allow_bad = tell, allow_bad
         self._order = InOrder(self._files, batches)
         self._decoder = pick_decoder(tell)
+        # Ranks on one machine share its cores; each has a GPU of its own.
+        self._threads = max(1, usable_cores() // batches.neighbours)
+        self._gpu = batches.device.index or 0
         self.shape = self._preprocess.shape
         self.summary = f"images decoded while training ({self._decoder})"
-        self._bad: dict[str, str] = {}  # name of a file that can't be decoded -> why
+        self._bad: set[str] = set()  # names of files that can't be decoded
         self._at = -1  # the iteration that is read next, if it is the next one
         self._item = 0  # number, in the order of the run, of the next block's first image
-        self._blocks: Iterator[DecodedBlock] = iter(())
+        self._blocks = self._from_now_on()
         self._left = np.empty((0, *self.shape), np.uint8)
 
     def read(self, iteration: int, rows: Tensor) -> None:
         """See ``streamed.Rows``."""
         if iteration != self._at:
+            self.close()
             self._left, self._item = self._left[:0], iteration * len(rows)
-            self._blocks = decode_blocks(
-                self._order, self._preprocess, self._item, self._decoder, self._tell
-            )
+            self._blocks = self._from_now_on()
         self._at = iteration + 1
         filled = 0
         while filled < len(rows):
@@ -76,6 +78,16 @@ class EncodedRows:
             rows[filled : filled + len(some)] = torch.from_numpy(some)
             self._left = self._left[len(some) :]
             filled += len(some)
+
+    def close(self) -> None:
+        """See ``streamed.Rows``."""
+        self._blocks.close()
+
+    def _from_now_on(self) -> Generator[DecodedBlock]:
+        return decode_blocks(
+            self._order, self._preprocess, self._item, self._decoder, self._tell, self._threads,
+            self._gpu,
+        )  # fmt: skip
 
     def _whole(self, block: DecodedBlock) -> np.ndarray:
         """The rows of a block, with others where some couldn't be decoded."""
@@ -91,31 +103,41 @@ class EncodedRows:
 
     def _instead(self, index: int, name: str, reason: str) -> np.ndarray:
         """The row of the next file that can be decoded."""
-        count = len(self._files.names)
+        count, unnamed = len(self._files.names), []
         for other in range(index + 1, index + count):
-            with strict_sizes():
-                row = attempt(self._files, self._preprocess, other % count).row
+            if self._is_new(name, reason):
+                unnamed.append((name, reason))
+            name = self._files.names[other % count]
+            row = attempt(self._files, self._preprocess, other % count).row
             if not isinstance(row, str):
-                self._count(name, reason, self._files.names[other % count])
+                self._name(unnamed, name)
                 return row
+            reason = row
         raise UserError(f"--feed encoded: none of the {count:,} files can be decoded")
 
-    def _count(self, name: str, reason: str, other: str) -> None:
+    def _is_new(self, name: str, reason: str) -> bool:
+        """Count a file that can't be decoded, unless it is counted already."""
         if name in self._bad:
-            return
-        self._bad[name] = reason
+            return False
+        self._bad.add(name)
         found, count = len(self._bad), len(self._files.names)
-        name, other = printable(name, NAME_SHOWN), printable(other, NAME_SHOWN)
         if not self._allow_bad and too_many(found, count):
             raise UserError(
                 f"--feed encoded: {found:,} of {count:,} files can't be decoded, the last one "
-                f"{name!r} ({reason}); repair or remove them, or go on with --allow-bad"
+                f"{printable(name, NAME_SHOWN)!r} ({reason}); repair or remove them, or go on with "
+                "--allow-bad"
             )
-        if found <= NAMED:
+        if found % 1000 == 0:
+            self._tell(f"{found:,} of {count:,} files can't be decoded")
+        return True
+
+    def _name(self, bad: list[tuple[str, str]], other: str) -> None:
+        """Say which files can't be decoded, if they are among the first, and what is read."""
+        before, other = len(self._bad) - len(bad), printable(other, NAME_SHOWN)
+        for found, (name, reason) in enumerate(bad[: max(0, NAMED - before)], before + 1):
+            name = printable(name, NAME_SHOWN)
             more = "; further ones are counted" if found == NAMED else ""
             self._tell(f"{name!r} can't be decoded ({reason}); {other!r} takes its place{more}")
-        elif found % 1000 == 0:
-            self._tell(f"{found:,} of {count:,} files can't be decoded")
 
 
 class InOrder:

@@ -58,3 +58,6 @@ class Feed(Protocol):
 
     def next(self) -> Tensor:
         """Real images of the next iteration: (B, C, H, W), channels-last, in output range."""
+
+    def close(self) -> None:
+        """End what it has begun, such as threads; no batch is asked for any more."""

@@ -32,3 +32,6 @@ class MappedRows:
         first, last = (iteration * self._batches.size + edge for edge in self._batches.slice)
         indices = order(torch.arange(first, last), len(self._images), self._seed)
         torch.index_select(self._images, 0, indices, out=rows)
+
+    def close(self) -> None:
+        """See ``streamed.Rows``: nothing is read ahead."""

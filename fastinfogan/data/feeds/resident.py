@@ -48,3 +48,6 @@ class ResidentFeed:
         )
         self._position += self._batches.size
         return images
+
+    def close(self) -> None:
+        """See ``feed.Feed``: there is nothing to end."""

@@ -41,6 +41,9 @@ class Rows(Protocol):
             rows: uint8 (B, H, W, C) on the host.
         """
 
+    def close(self) -> None:
+        """End what reads ahead; nothing is read any more."""
+
 
 class StreamedFeed:
     """Batches that a thread reads ahead; see ``feed.Feed``.
@@ -104,6 +107,11 @@ class StreamedFeed:
             output_range=self._batches.output_range,
             dtype=self._batches.dtype,
         )
+
+    def close(self) -> None:
+        """See ``feed.Feed``."""
+        self._worker.shutdown(cancel_futures=True)  # waits for the batch that is being made
+        self._source.close()
 
     def _make(self, iteration: int) -> Tensor:
         if self.device.type == "cpu":

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from fastinfogan.cores import usable_cores
 from fastinfogan.data.ingest import dali, notes, pillow
 from fastinfogan.data.ingest.encoded import EncodedFiles
 from fastinfogan.data.ingest.preprocess import Preprocess
@@ -134,13 +133,14 @@ def dali_blocks(
     preprocess: Preprocess,
     start: int,
     pool: ThreadPoolExecutor,
+    threads: int,
     device: int | None,
     tell: Tell,
 ) -> Iterator[DecodedBlock]:
     feeder = _Feeder(files, preprocess, start, pool, reduce=device is None)
 
     def build() -> Any:
-        return dali.decode_pipeline(feeder, preprocess, BLOCK_FILES, usable_cores(), device)
+        return dali.decode_pipeline(feeder, preprocess, BLOCK_FILES, threads, device)
 
     pipeline = build()
     while True:

@@ -44,6 +44,8 @@ def decode_blocks(
     start: int,
     decoder: Decoder,
     tell: Tell = on_stderr,
+    threads: int | None = None,
+    gpu: int = 0,
 ) -> Iterator[DecodedBlock]:
     """Decode every file from number ``start`` on, in the order of the files.
 
@@ -53,14 +55,17 @@ def decode_blocks(
         start: number of the first one.
         decoder: what decodes them.
         tell: gets a line where DALI gives up and Pillow takes over.
+        threads: how many decode on the CPU; None: as many as there are cores.
+        gpu: the one that decodes, where one does.
     """
-    with pillow.strict_sizes(), ThreadPoolExecutor(usable_cores()) as pool:
+    threads = usable_cores() if threads is None else threads
+    with pillow.silent(), ThreadPoolExecutor(threads) as pool:
         try:
             if decoder == "pillow":
                 yield from _pillow_blocks(files, preprocess, start, pool)
             else:
-                device = 0 if decoder == "dali-gpu" else None
-                yield from dali_blocks(files, preprocess, start, pool, device, tell)
+                device = gpu if decoder == "dali-gpu" else None
+                yield from dali_blocks(files, preprocess, start, pool, threads, device, tell)
         finally:
             pool.shutdown(cancel_futures=True)  # on Ctrl-C, do not decode the rest first
 

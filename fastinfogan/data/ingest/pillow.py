@@ -66,6 +66,12 @@ def _decode(data: bytes, preprocess: Preprocess, noted: list[str], name: str) ->
 
     with Image.open(io.BytesIO(data), formats=decoders(name)) as opened:
         width, height = opened.size
+        if Image.MAX_IMAGE_PIXELS is not None and width * height > Image.MAX_IMAGE_PIXELS:
+            # Up to twice that, Pillow only warns, in its words.
+            raise Image.DecompressionBombError(
+                f"Image size ({width * height} pixels) exceeds limit of {Image.MAX_IMAGE_PIXELS} "
+                "pixels, could be decompression bomb DOS attack."
+            )
         side = preprocess.side(width, height)
         if side < preprocess.size:
             noted.append(notes.SMALL)
@@ -84,15 +90,13 @@ def _decode(data: bytes, preprocess: Preprocess, noted: list[str], name: str) ->
 
 
 @contextlib.contextmanager
-def strict_sizes() -> Iterator[None]:
-    """Images of more than Pillow's MAX_IMAGE_PIXELS are errors; its other warnings are silent."""
-    from PIL import Image
+def silent() -> Iterator[None]:
+    """Pillow's warnings are silent: of odd metadata, without a file's name.
 
+    (They are the whole process's, so another thread may undo it; no pixel depends on it.)
+    """
     with warnings.catch_warnings():
-        # Pillow only warns of up to twice that size. Its other warnings (odd metadata) name no
-        # file.
         warnings.filterwarnings("ignore", module=r"PIL\.")
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
         yield
 
 

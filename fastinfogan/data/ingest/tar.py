@@ -52,12 +52,8 @@ class TarFiles:
     def __init__(self, path: Path, wanted: Callable[[str], bool], most: int) -> None:
         self._most = most
         self._lock = threading.Lock()
+        decompress = _decompressor(path)
         self._file = open(path, "rb")
-        start = self._file.read(6)
-        self._file.seek(0)
-        decompress = next(
-            (f for magic, f in _COMPRESSIONS.items() if start.startswith(magic)), None
-        )
         if decompress is None:
             found = _members(self._file, "r:", wanted, lambda _, member: member.offset_data)
         else:
@@ -101,6 +97,17 @@ class TarFiles:
         return offset
 
 
+def is_compressed(path: Path) -> bool:
+    """Whether an archive is, whatever it is called."""
+    return _decompressor(path) is not None
+
+
+def _decompressor(path: Path) -> Callable[[IO[bytes]], IO[bytes]] | None:
+    with open(path, "rb") as file:
+        start = file.read(6)
+    return next((f for magic, f in _COMPRESSIONS.items() if start.startswith(magic)), None)
+
+
 class _Header(tarfile.TarInfo):
     """A member's header. tarfile takes a damaged one for the end, and would lose what follows."""
 
@@ -134,6 +141,8 @@ def _members(
     with tarfile.open(fileobj=file, mode=mode, tarinfo=_Header) as archive:
         while (member := archive.next()) is not None:
             archive.members = []  # tarfile would keep them all
+            if member.size < 0:  # of an extended header; tarfile would go back, and never end
+                raise ValueError(f"one of its headers claims {member.size:,} bytes")
             if member.isreg() and not member.issparse() and wanted(member.name):
                 found.append((member.name, place(archive, member), member.size))
         if mode == "r:":

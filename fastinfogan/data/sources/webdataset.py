@@ -15,7 +15,7 @@ from fastinfogan.data.ingest.encoded import MAX_FILE_BYTES, entry_of, identity
 from fastinfogan.data.ingest.formats import readable, suffix_of
 from fastinfogan.data.ingest.listing import is_own
 from fastinfogan.data.ingest.source import Items, Source, encoded_items
-from fastinfogan.data.ingest.tar import TarFiles
+from fastinfogan.data.ingest.tar import TarFiles, is_compressed
 from fastinfogan.data.sources.folder import preprocess_of
 from fastinfogan.errors import UserError, why
 from fastinfogan.printable import printable
@@ -23,7 +23,8 @@ from fastinfogan.sizes import check_bytes, counted
 
 EXPECTED = "tar shards (.tar, not compressed) of image files"
 LABEL = "cls"  # suffix of the file beside an image that holds its class, a number
-_COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
+_COMPRESSED = "is compressed, and its images can't be read in any order"
+_SUFFIXES = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
 
 
 def webdataset_source(request: LoadRequest) -> Source:
@@ -65,16 +66,20 @@ def list_shards(root: Path) -> list[str]:
         UserError: there are none, or compressed ones, in which nothing can be found quickly.
     """
     require_directory(root, EXPECTED)
-    paths = (
-        os.path.relpath(os.path.join(folder, name), root)
-        for folder, _, names in os.walk(root, followlinks=True)
-        for name in names
-    )
+    paths, seen = [], {os.path.realpath(root)}
+    for folder, subfolders, names in os.walk(root, followlinks=True):
+        paths += [os.path.relpath(os.path.join(folder, name), root) for name in names]
+        # Each folder once, so that loops of links end.
+        for name in sorted(subfolders):
+            real = os.path.realpath(os.path.join(folder, name))
+            if real in seen:
+                subfolders.remove(name)
+            seen.add(real)
     found = sorted(path.replace(os.sep, "/") for path in paths if is_own(path))
     shards = [path for path in found if path.endswith(".tar")]
     for path in found:
-        if path.endswith(_COMPRESSED):
-            raise spoilt(root / path, "is compressed, and its images can't be read in any order")
+        if path.endswith(_SUFFIXES):
+            raise spoilt(root / path, _COMPRESSED)
     if not shards:
         raise UserError(f"--data-dir {str(root)!r} holds no {EXPECTED}, at any depth")
     return shards
@@ -133,6 +138,8 @@ class ShardFiles:
     def _list(self, number: int, shard: str) -> None:
         path = Path(self._paths[number])
         try:
+            if is_compressed(path):
+                raise spoilt(path, _COMPRESSED)
             members = TarFiles(path, _is_wanted, MAX_FILE_BYTES)
             for index, name in enumerate(members.names):
                 if suffix_of(name) == LABEL:
@@ -140,6 +147,8 @@ class ShardFiles:
                 else:
                     self.names.append(f"{shard}/{name}")
                     self._places.append((number, *members.extents[index]))
+        except UserError:
+            raise
         # tarfile meets damage with half a dozen kinds; any means the same.
         except Exception as error:
             raise spoilt(path, f"cannot be read ({printable(why(error), 120)})") from None
