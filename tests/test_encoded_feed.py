@@ -254,4 +254,4 @@ def test_a_disk_that_is_gone_is_not_asked_for_every_file(photos, monkeypatch):
     monkeypatch.setattr(type(data.encoded.files), "read", gone)
     message = error_of(lambda: list(rows(opened(data), 1)))
     assert "--feed encoded: 4 of 37 files can't be decoded" in message
-    assert len(tried) == 3
+    assert 3 <= len(tried) < 37  # the thread may be at the next batch by now
