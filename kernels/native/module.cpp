@@ -139,11 +139,17 @@ int threads() {
   (features.avx512f && features.fma ? fastinfogan::avx512::KERNEL                      \
    : features.avx2 && features.fma  ? fastinfogan::avx2::KERNEL                        \
                                     : fastinfogan::baseline::KERNEL)
-#define FASTINFOGAN_BEST_PRODUCT(KERNEL)                       \
-  (features.avx512_bf16 && features.fma ? fastinfogan::avx512_bf16::KERNEL \
-                                        : FASTINFOGAN_BEST(KERNEL))
 #else
 #define FASTINFOGAN_BEST(KERNEL) fastinfogan::baseline::KERNEL
+#endif
+
+// The same for what is made of products, in bfloat16 too where the processor has these.
+#ifdef FASTINFOGAN_AVX512_BF16
+bool half_products(const CpuFeatures& features) { return features.avx512_bf16 && features.fma; }
+#define FASTINFOGAN_BEST_PRODUCT(KERNEL) \
+  (half_products(features) ? fastinfogan::avx512_bf16::KERNEL : FASTINFOGAN_BEST(KERNEL))
+#else
+bool half_products(const CpuFeatures&) { return false; }
 #define FASTINFOGAN_BEST_PRODUCT(KERNEL) FASTINFOGAN_BEST(KERNEL)
 #endif
 
@@ -278,8 +284,14 @@ NB_MODULE(_native, module) {
   module.def("threads", &threads,
              "Threads that a kernel started from the calling thread runs on: torch's own number, "
              "or 1 where the module was built without OpenMP.");
+#ifdef _OPENMP
+  module.attr("OPENMP") = true;
+#else
+  module.attr("OPENMP") = false;
+#endif
 #ifdef FASTINFOGAN_KERNELS
   module.attr("KERNELS") = true;
+  module.attr("HALF_PRODUCTS") = half_products(detect());  // else bfloat16 isn't for conv_*
   module.attr("CODE_KINDS") = code_kinds();
   module.attr("MAX_NOISE") = fastinfogan::kMaxNoise;
   module.attr("MAX_CODES") = fastinfogan::kMaxCodes;
