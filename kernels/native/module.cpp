@@ -79,10 +79,11 @@ CpuFeatures detect() {
   if (!__get_cpuid_count(7, 0, &a, &b, &c, &d)) return found;
   found.avx2 = bit(b, 5) && saves(kYmmState);
   found.avx512f = bit(b, 16) && saves(kZmmState);
+  const bool avx512bw = bit(b, 30);  // which compilers take for granted where there is bfloat16
   found.amx_tile = bit(d, 24) && saves(kTileState) && tiles_permitted();
   found.amx_bf16 = bit(d, 22) && found.amx_tile;
   if (a >= 1 && __get_cpuid_count(7, 1, &a, &b, &c, &d)) {
-    found.avx512_bf16 = bit(a, 5) && found.avx512f;
+    found.avx512_bf16 = bit(a, 5) && found.avx512f && avx512bw;
   }
   return found;
 }
