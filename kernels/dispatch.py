@@ -25,6 +25,9 @@ NATIVE, _NATIVE_MISSING = native_module.find()
 if NATIVE is not None and not NATIVE.KERNELS:
     NATIVE, _NATIVE_MISSING = None, "built by a compiler other than GCC and Clang, without kernels"
 
+# Whether native kernels run on torch's threads, or on one: see CMakeLists.txt.
+THREADED = NATIVE is not None and NATIVE.OPENMP
+
 # What the kernels take, where an op doesn't say otherwise; the numbers are Dtype's in
 # native/kernels.h.
 NATIVE_DTYPES = {torch.float32: 0, torch.bfloat16: 1, torch.float64: 2}

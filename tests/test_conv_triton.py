@@ -12,8 +12,8 @@ from tolerances import EPS, KERNEL_ROUNDINGS
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from fastinfogan.kernels import triton_module
+from fastinfogan.kernels.activation import SLOPE
 from fastinfogan.kernels.conv import conv, tiles, triton
-from fastinfogan.kernels.conv.activation import SLOPE
 from fastinfogan.kernels.conv.layout import TAPS
 
 # What the kernels treat apart from what CASES has.

@@ -13,8 +13,8 @@ from tolerances import SUMMATION_64
 from torch.nn import functional as F
 
 from fastinfogan.kernels import conv as module
+from fastinfogan.kernels.activation import LINEAR, SIGMOID
 from fastinfogan.kernels.conv import conv, conv_reference, native, ours_is_faster, rule
-from fastinfogan.kernels.conv.activation import LINEAR, SIGMOID
 
 HALF = pytest.mark.skipif(not native.HALF, reason="this CPU has no products of bfloat16")
 TARGETS = [
@@ -253,6 +253,15 @@ def test_the_rule(layer, monkeypatch):
             monkeypatch.setattr(rule, "AMX", amx)
             assert ours(operation, torch.float32) == (operation in natively)
             assert ours(operation, torch.bfloat16) == (operation in natively and not amx)
+
+
+def test_what_runs_on_one_thread_leaves_all_but_float64_to_torch(monkeypatch):
+    """Kernels built without OpenMP, as for macOS: see CMakeLists.txt."""
+    monkeypatch.setattr(rule, "THREADED", False)
+    for operation in ALL:
+        shape = (128, 64, 14, 14), 128, 2
+        assert not ours_is_faster("native", operation, torch.float32, *shape)
+        assert ours_is_faster("native", operation, torch.float64, *shape)
 
 
 @pytest.mark.parametrize(("batch", "natively"), [(7, set()), (15, {"down", "up"}), (16, ALL)])

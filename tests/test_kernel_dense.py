@@ -11,8 +11,9 @@ import torch
 from kernel_cases import assert_as_close_as
 
 from fastinfogan.kernels import dense as kernel
+from fastinfogan.kernels.activation import numbered
 from fastinfogan.kernels.dense import dense
-from fastinfogan.kernels.dense.layout import MOST_ROWS, MOST_WEIGHTS, fits, numbered
+from fastinfogan.kernels.dense.layout import MOST_ROWS, MOST_WEIGHTS, fits
 from fastinfogan.kernels.dense.prepared import Prepared
 from fastinfogan.kernels.dispatch import plain_ops
 

@@ -211,6 +211,9 @@ def test_a_cpu_takes_large_layers_from_a_library_for_another_maker_s(monkeypatch
         assert not rule.native_is_faster(torch.bfloat16, 128, large)
         assert not rule.native_is_faster(torch.float32, 32, small)
         assert not rule.native_is_faster(torch.float32, 256, head)
+    monkeypatch.setattr(rule, "MKL_IS_NARROW", True)
+    monkeypatch.setattr(rule, "THREADED", False)  # on one thread it would be slower
+    assert not rule.native_is_faster(torch.float32, 128, large)
 
 
 def test_the_cpu_takes_torch_s_own_for_all_others():

@@ -9,8 +9,9 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
-from fastinfogan.kernels import native_module
+from fastinfogan.kernels import conv, native_module
 
 linux_only = pytest.mark.skipif(sys.platform != "linux", reason="needs Linux's /proc and libgomp")
 
@@ -56,6 +57,9 @@ def test_features_are_those_of_the_kernel():
     for name in ("amx_tile", "amx_bf16"):  # the process may be denied what the CPU has
         assert features[name] <= (name in flags), name
     assert features["neon"] is False
+    # Of both a compiler may know less; what there is a kernel of is what conv takes.
+    assert module.HALF_PRODUCTS <= features["avx512_bf16"]
+    assert (torch.bfloat16 in conv.native.DTYPES) == module.HALF_PRODUCTS
 
 
 @pytest.mark.skipif(platform.machine() not in ("aarch64", "arm64"), reason="needs an Arm CPU")

@@ -5,7 +5,8 @@ from __future__ import annotations
 from torch import Tensor
 
 from fastinfogan.config import TrainConfig
-from fastinfogan.kernels.dense.layout import DTYPES, fits, numbered
+from fastinfogan.kernels.activation import numbered
+from fastinfogan.kernels.dense.layout import DTYPES, fits
 from fastinfogan.kernels.dense.prepared import Prepared
 from fastinfogan.kernels.dispatch import choose
 from fastinfogan.model.networks import Dense, Discriminator, Generator, flattened

@@ -30,9 +30,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 import fastinfogan.kernels.conv.registration  # noqa: F401  (registers what op() gives)
-from fastinfogan.kernels.channels_last import channels_last
-from fastinfogan.kernels.conv import native, tiles
-from fastinfogan.kernels.conv.activation import (
+from fastinfogan.kernels.activation import (
     LINEAR,
     SLOPE,
     Activation,
@@ -40,6 +38,8 @@ from fastinfogan.kernels.conv.activation import (
     derived,
     numbered,
 )
+from fastinfogan.kernels.channels_last import channels_last
+from fastinfogan.kernels.conv import native, tiles
 from fastinfogan.kernels.conv.arguments import check
 from fastinfogan.kernels.conv.layout import bias_gradient
 from fastinfogan.kernels.conv.library import conv_down, conv_up, conv_weight, padded

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from fastinfogan.kernels.activation import NAMED, Activation
 from fastinfogan.kernels.checks import (
     check_between,
     check_float,
     check_same_device,
     check_same_dtype,
 )
-from fastinfogan.kernels.conv.activation import NAMED, Activation
 from fastinfogan.kernels.conv.layout import TAPS
 
 

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from fastinfogan.kernels.activation import SLOPE, activate_, derived
 from fastinfogan.kernels.channels_last import channels_last
-from fastinfogan.kernels.conv.activation import SLOPE, activate_, derived
 from fastinfogan.kernels.conv.layout import bias_gradient, empty_weight
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from fastinfogan.kernels.conv.activation import SLOPE, activate_, derived
+from fastinfogan.kernels.activation import SLOPE, activate_, derived
 from fastinfogan.kernels.conv.layout import (
     IMAGE_CHANNELS,
     bias_gradient,
@@ -19,7 +19,7 @@ from fastinfogan.kernels.conv.layout import (
 from fastinfogan.kernels.dispatch import NATIVE, NATIVE_DTYPES, address
 
 # Half precision is made of the processor's own products, or the library's.
-HALF = NATIVE is not None and NATIVE.cpu_features()["avx512_bf16"]
+HALF = NATIVE is not None and NATIVE.HALF_PRODUCTS
 DTYPES = (torch.float32, torch.float64, *([torch.bfloat16] if HALF else []))
 
 

@@ -8,7 +8,7 @@ import torch
 
 from fastinfogan.kernels.conv.layout import IMAGE_CHANNELS, TAPS
 from fastinfogan.kernels.conv.tiles import SMS, WAVE, tiles
-from fastinfogan.kernels.dispatch import NATIVE, Impl
+from fastinfogan.kernels.dispatch import NATIVE, THREADED, Impl
 
 AMX = NATIVE is not None and NATIVE.cpu_features()["amx_bf16"]
 LARGE = 32 * 32  # pixels
@@ -56,6 +56,7 @@ def _native_is_faster(
     """Measured over the presets' layers (docs/kernels.md has the table).
 
     * torch has no fast convolution in float64.
+    * Built without OpenMP, as for macOS, ours run on one thread, and torch's on all.
     * In bfloat16 with AMX all is torch's: a tile of AMX does what takes us 16 instructions.
     * torch's gradient of the weight is good where the large map is an image, in which our columns
       would be empty but for 1 or 3; so is its ``down`` from 3 channels.
@@ -65,7 +66,7 @@ def _native_is_faster(
     """
     if dtype == torch.float64:
         return True
-    if dtype == torch.bfloat16 and AMX:
+    if not THREADED or (dtype == torch.bfloat16 and AMX):
         return False
     batch, image_channels, height, width = large
     if image_channels <= IMAGE_CHANNELS:

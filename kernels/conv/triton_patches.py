@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fastinfogan.kernels.conv import activation
+from fastinfogan.kernels import activation
 from fastinfogan.kernels.triton_module import constexpr, jit, tl
 
 _SLOPE = constexpr(activation.SLOPE)

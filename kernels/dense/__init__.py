@@ -18,19 +18,11 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 import fastinfogan.kernels.dense.registration  # noqa: F401  (registers what op() gives)
+from fastinfogan.kernels.activation import TANH, Activation, activate_, numbered
 from fastinfogan.kernels.dense.arguments import check
-from fastinfogan.kernels.dense.layout import (
-    DTYPES,
-    SIGMOID,
-    SLOPE,
-    TANH,
-    Activation,
-    fits,
-    numbered,
-)
+from fastinfogan.kernels.dense.layout import DTYPES, fits
 from fastinfogan.kernels.dispatch import Impl, choose, op
 from fastinfogan.kernels.linear import linear
 
@@ -53,15 +45,7 @@ def _layers(
     impl: Impl,
 ) -> Tensor:
     for weight, bias, activation in zip(weights, biases, activations, strict=True):
-        x = linear(x, weight, bias, impl)
-        kind, slope = numbered(activation)
-        # In place: no layer needs its output again; derivatives come from the result.
-        if kind == SLOPE:
-            x = F.leaky_relu(x, slope, inplace=True)
-        elif kind == SIGMOID:
-            x = torch.sigmoid_(x)
-        elif kind == TANH:
-            x = torch.tanh_(x)
+        x = activate_(linear(x, weight, bias, impl), *numbered(activation))
     return x
 
 

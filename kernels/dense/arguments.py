@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
+from fastinfogan.kernels.activation import Activation
 from fastinfogan.kernels.checks import check_float, check_same_device, check_same_dtype
-from fastinfogan.kernels.dense.layout import Activation
 
 
 def check(

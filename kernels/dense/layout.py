@@ -1,29 +1,18 @@
-"""What dense's implementations agree on: activations by number, which layers, what is written."""
+"""What dense's implementations agree on: which layers are the kernel's, and what is written."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
 
 import torch
 from torch import Tensor
 
-Activation = float | Literal["sigmoid", "tanh"]  # a float is the slope below zero
-
-LINEAR, SLOPE, SIGMOID, TANH = range(4)  # as in native/dense.cpp, which lacks the last one
-_NAMED = {"sigmoid": SIGMOID, "tanh": TANH}
+from fastinfogan.kernels.activation import TANH
 
 DTYPES = (torch.float32, torch.float64)  # half precision is the library's
 MOST_WEIGHTS = 1 << 18  # of a layer: 1 MB, which stays in a core's second-level cache
 MOST_ROWS = 1 << 10
 PADDING = 64  # bytes that a row of a hidden map is a multiple of: any vector's
-
-
-def numbered(activation: Activation) -> tuple[int, float]:
-    """The number of an activation, and its slope, which is 1 if it has none."""
-    if isinstance(activation, str):
-        return _NAMED[activation], 1.0
-    return (LINEAR if activation == 1.0 else SLOPE), float(activation)
 
 
 def fits(rows: int, weights: Sequence[Tensor], kinds: Sequence[int]) -> bool:

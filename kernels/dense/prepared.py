@@ -24,7 +24,7 @@ class Prepared:
         weights: by layer, (O, I), contiguous, of one of ``layout.DTYPES``; ``layout.fits`` holds.
             They may change, but not move.
         biases: by layer, (O,), or None.
-        kinds, slopes: by layer, its activation as ``layout.numbered`` has it.
+        kinds, slopes: by layer, its activation as ``activation.numbered`` has it.
     """
 
     def __init__(

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import torch
 
-from fastinfogan.kernels.dispatch import NATIVE
+from fastinfogan.kernels.dispatch import NATIVE, THREADED
 
 # MKL runs code for AVX2 on other makers' processors, however wide their own vectors are.
 MKL_IS_NARROW = (
@@ -29,4 +29,4 @@ def native_is_faster(dtype: torch.dtype, rows: int, weight: Sequence[int]) -> bo
     """
     outputs, inputs = weight
     large = rows * outputs * inputs >= LEAST_PRODUCTS and min(weight) >= LEAST_SIDE
-    return MKL_IS_NARROW and dtype == torch.float32 and large
+    return THREADED and MKL_IS_NARROW and dtype == torch.float32 and large

@@ -5,8 +5,7 @@
 // vectors: all three products of a layer are then sums of a broadcast number times a vector, and no
 // sum runs across one. Each number is summed in an order of its own, whatever the threads.
 
-#include <stdlib.h>
-
+#include "buffer.h"
 #include "elementary.h"
 #include "kernels.h"
 
@@ -23,7 +22,7 @@ constexpr int kTileRows = 6;
 constexpr int kTileVectors = 2;
 constexpr int64_t kChunk = 128;  // terms of a sum at a time: what they read stays in the first cache
 
-enum Activation : int64_t { kLinear, kSlope, kSigmoid };  // as in kernels/dense/layout.py
+enum Activation : int64_t { kLinear, kSlope, kSigmoid };  // as in kernels/activation.py, which has one more
 
 INLINE int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 
@@ -190,15 +189,6 @@ void turn_back(int64_t rows, int64_t columns, int64_t padded, const T* from, T* 
   }
 }
 
-template <class T>
-struct Scratch {
-  T* numbers;
-  explicit Scratch(int64_t n) : numbers(static_cast<T*>(aligned_alloc(64, (n * sizeof(T) + 63) / 64 * 64))) {
-    if (!numbers) abort();
-  }
-  ~Scratch() { free(numbers); }
-};
-
 // An address that was handed over as a number.
 template <class T>
 INLINE T* at(const int64_t* addresses, int64_t i) {
@@ -215,10 +205,10 @@ template <class T>
 void forward(DenseShape s, const int64_t* sizes, const int64_t* kinds, const double* slopes,
              const T* x, const int64_t* weights, const int64_t* biases, const int64_t* hidden,
              T* y) {
-  const Scratch<T> input(sizes[0] * s.padded), output(sizes[s.layers] * s.padded);
+  const Buffer<T> input(sizes[0] * s.padded), output(sizes[s.layers] * s.padded);
 #pragma omp parallel if (s.threads)
   {
-    turn<T>(s.rows, sizes[0], s.padded, input.numbers, [&](int64_t i, int n) {
+    turn<T>(s.rows, sizes[0], s.padded, input.at, [&](int64_t i, int n) {
       return n == kLanes<T> ? load(x + i) : load(x + i, n);
     });
     for (int64_t l = 0; l < s.layers; ++l) {
@@ -226,14 +216,14 @@ void forward(DenseShape s, const int64_t* sizes, const int64_t* kinds, const dou
       const int64_t kind = kinds[l];
       const T slope = T(slopes[l]);
       const Product<T> product = {
-          at<const T>(weights, l), sizes[l], 1, l ? at<T>(hidden, l - 1) : input.numbers, s.padded,
-          l + 1 < s.layers ? at<T>(hidden, l) : output.numbers, s.padded, sizes[l + 1], s.padded,
+          at<const T>(weights, l), sizes[l], 1, l ? at<T>(hidden, l - 1) : input.at, s.padded,
+          l + 1 < s.layers ? at<T>(hidden, l) : output.at, s.padded, sizes[l + 1], s.padded,
           sizes[l]};
       multiply(product, [=](VectorOf<T> sum, int64_t m, int64_t) {
         return activated<T>(bias ? VectorOf<T>(sum + bias[m]) : sum, kind, slope);
       });
     }
-    turn_back(s.rows, sizes[s.layers], s.padded, output.numbers, y);
+    turn_back(s.rows, sizes[s.layers], s.padded, output.at, y);
   }
 }
 
@@ -243,10 +233,10 @@ void backward(DenseShape s, const int64_t* sizes, const int64_t* kinds, const do
               T* dx, const int64_t* dweights, const int64_t* dbiases) {
   using V = VectorOf<T>;
   const int64_t most = widest(sizes, s.layers) * s.padded;
-  const Scratch<T> one(most), other(most), lines(most);
+  const Buffer<T> one(most), other(most), lines(most);
 #pragma omp parallel if (s.threads)
   {
-    T *gradient = one.numbers, *next = other.numbers;  // feature by feature
+    T *gradient = one.at, *next = other.at;  // feature by feature
     const int64_t kind = kinds[s.layers - 1];
     const T slope = T(slopes[s.layers - 1]);
     turn<T>(s.rows, sizes[s.layers], s.padded, gradient,
@@ -257,8 +247,8 @@ void backward(DenseShape s, const int64_t* sizes, const int64_t* kinds, const do
     for (int64_t l = s.layers - 1; l >= 0; --l) {
       const int64_t inputs = sizes[l], outputs = sizes[l + 1];
       if (dweights) {
-        if (l) turn_back(s.rows, inputs, s.padded, at<T>(hidden, l - 1), lines.numbers);
-        const Product<T> product = {gradient, s.padded, 1, l ? lines.numbers : x, inputs,
+        if (l) turn_back(s.rows, inputs, s.padded, at<T>(hidden, l - 1), lines.at);
+        const Product<T> product = {gradient, s.padded, 1, l ? lines.at : x, inputs,
                                     at<T>(dweights, l), inputs, outputs, inputs, s.rows};
         multiply(product, [](V sum, int64_t, int64_t) { return sum; });
         T* dbias = at<T>(dbiases, l);

@@ -79,10 +79,11 @@ CpuFeatures detect() {
   if (!__get_cpuid_count(7, 0, &a, &b, &c, &d)) return found;
   found.avx2 = bit(b, 5) && saves(kYmmState);
   found.avx512f = bit(b, 16) && saves(kZmmState);
+  const bool avx512bw = bit(b, 30);  // which compilers take for granted where there is bfloat16
   found.amx_tile = bit(d, 24) && saves(kTileState) && tiles_permitted();
   found.amx_bf16 = bit(d, 22) && found.amx_tile;
   if (a >= 1 && __get_cpuid_count(7, 1, &a, &b, &c, &d)) {
-    found.avx512_bf16 = bit(a, 5) && found.avx512f;
+    found.avx512_bf16 = bit(a, 5) && found.avx512f && avx512bw;
   }
   return found;
 }
@@ -139,11 +140,17 @@ int threads() {
   (features.avx512f && features.fma ? fastinfogan::avx512::KERNEL                      \
    : features.avx2 && features.fma  ? fastinfogan::avx2::KERNEL                        \
                                     : fastinfogan::baseline::KERNEL)
-#define FASTINFOGAN_BEST_PRODUCT(KERNEL)                       \
-  (features.avx512_bf16 && features.fma ? fastinfogan::avx512_bf16::KERNEL \
-                                        : FASTINFOGAN_BEST(KERNEL))
 #else
 #define FASTINFOGAN_BEST(KERNEL) fastinfogan::baseline::KERNEL
+#endif
+
+// The same for what is made of products, in bfloat16 too where the processor has these.
+#ifdef FASTINFOGAN_AVX512_BF16
+bool half_products(const CpuFeatures& features) { return features.avx512_bf16 && features.fma; }
+#define FASTINFOGAN_BEST_PRODUCT(KERNEL) \
+  (half_products(features) ? fastinfogan::avx512_bf16::KERNEL : FASTINFOGAN_BEST(KERNEL))
+#else
+bool half_products(const CpuFeatures&) { return false; }
 #define FASTINFOGAN_BEST_PRODUCT(KERNEL) FASTINFOGAN_BEST(KERNEL)
 #endif
 
@@ -278,8 +285,14 @@ NB_MODULE(_native, module) {
   module.def("threads", &threads,
              "Threads that a kernel started from the calling thread runs on: torch's own number, "
              "or 1 where the module was built without OpenMP.");
+#ifdef _OPENMP
+  module.attr("OPENMP") = true;
+#else
+  module.attr("OPENMP") = false;
+#endif
 #ifdef FASTINFOGAN_KERNELS
   module.attr("KERNELS") = true;
+  module.attr("HALF_PRODUCTS") = half_products(detect());  // else bfloat16 isn't for conv_*
   module.attr("CODE_KINDS") = code_kinds();
   module.attr("MAX_NOISE") = fastinfogan::kMaxNoise;
   module.attr("MAX_CODES") = fastinfogan::kMaxCodes;

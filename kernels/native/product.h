@@ -14,15 +14,13 @@
 
 #pragma once
 
-#include <stdlib.h>
-
+#include "buffer.h"
 #include "kernels.h"
 #include "vector.h"
 
 namespace {
 
 constexpr int kBlock = 16;
-constexpr uintptr_t kLine = 64;  // bytes of a cache line
 
 // Multiplications below which starting threads costs more than they save.
 constexpr int64_t kFew = 1 << 18;
@@ -69,19 +67,6 @@ constexpr int kDeep = kBlock * Packed<T>::kNumbers;
 // How many pieces of `size`, the last of which may be shorter, n is cut into.
 INLINE int64_t pieces(int64_t n, int64_t size) { return (n + size - 1) / size; }
 INLINE int64_t at_most(int64_t a, int64_t b) { return a < b ? a : b; }
-
-// Memory for n of W, from the beginning of a cache line on; freed at the end of the block.
-template <class W>
-struct Buffer {
-  void* all;
-  W* at;
-  explicit Buffer(int64_t n) : all(malloc(n * sizeof(W) + kLine)) {
-    if (!all) abort();
-    at = reinterpret_cast<W*>((reinterpret_cast<uintptr_t>(all) + kLine - 1) / kLine * kLine);
-  }
-  Buffer(const Buffer&) = delete;
-  ~Buffer() { free(all); }
-};
 
 // Part i of `parts` equal ones of n: first ... last - 1.
 struct Share {

@@ -1,4 +1,4 @@
-"""What may follow a convolution: in place, and its derivative from the result alone."""
+"""What may follow a linear map: in place, and its derivative from the result alone."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from torch.nn import functional as F
 
 Activation = float | Literal["sigmoid", "tanh"]  # a float is the slope below zero
 
-LINEAR, SLOPE, SIGMOID, TANH = range(4)  # as the ops and kernels number them
+# As the ops and kernels number them; native/dense.cpp lacks the last one.
+LINEAR, SLOPE, SIGMOID, TANH = range(4)
 NAMED = {"sigmoid": SIGMOID, "tanh": TANH}
 
 
@@ -22,7 +23,7 @@ def numbered(activation: Activation) -> tuple[int, float]:
 
 
 def activate_(y: Tensor, kind: int, slope: float) -> Tensor:
-    """What follows a convolution, in its output: no gradient asks for that again."""
+    """What follows a linear map, in its output: no gradient asks for that again."""
     if kind == SLOPE:
         return F.leaky_relu_(y, slope)
     if kind == SIGMOID:
