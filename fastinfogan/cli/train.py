@@ -10,6 +10,7 @@ import tyro
 
 from fastinfogan.cli.loading import loading
 from fastinfogan.config import TrainConfig, resolve
+from fastinfogan.paths import expanded
 from fastinfogan.tell import lasting_output
 
 
@@ -36,9 +37,10 @@ class Train(TrainConfig):
         from fastinfogan.results.run_config import read_config
         from fastinfogan.training.directory import CONFIG
 
-        if self.or_start and not (self.resume / CONFIG).exists():
+        folder = expanded(self.resume)
+        if self.or_start and not (folder / CONFIG).exists():
             return None
-        return read_config(self.resume)
+        return read_config(folder)
 
     def __call__(self) -> int:
         config = TrainConfig(self.data, self.model, self.optim, self.run)

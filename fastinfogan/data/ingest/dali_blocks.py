@@ -64,8 +64,10 @@ class _Feeder:
         reduce: bool,
     ) -> None:
         self.pending: deque[_Batch] = deque()
+        self.refused: set[str] = set()  # names of files that look right, and DALI gave up on
         self._replay: deque[_Batch] = deque()
-        self._batches = self._read(files, preprocess, start, pool, reduce)
+        self._files, self._preprocess, self._pool = files, preprocess, pool
+        self._batches = self._read(start, reduce)
         # DALI takes no empty batch: this stands in where no file is for it.
         from PIL import Image
 
@@ -82,19 +84,26 @@ class _Feeder:
         return _for_dali(batch.data or [self._nothing], batch.squares or [(0, 0, 1, 1)])
 
     def start_again(self) -> None:
-        """Feed the pending batches once more, to a new pipeline."""
+        """Feed the pending batches once more, to a new pipeline, without what it refused."""
+        for batch in self.pending:
+            keep = []
+            for place, item in enumerate(batch.plain):
+                if self._files.names[item] in self.refused:
+                    batch.others[item] = self._by_pillow(item, batch.data[place])
+                else:
+                    keep.append(place)
+            batch.plain = [batch.plain[place] for place in keep]
+            batch.data = [batch.data[place] for place in keep]
+            batch.squares = [batch.squares[place] for place in keep]
         self._replay = deque(self.pending)
 
-    @staticmethod
-    def _read(
-        files: EncodedFiles,
-        preprocess: Preprocess,
-        start: int,
-        pool: ThreadPoolExecutor,
-        reduce: bool,
-    ) -> Iterator[_Batch]:
+    def _by_pillow(self, item: int, data: bytes) -> Future[Result]:
+        return self._pool.submit(attempt, self._files, self._preprocess, item, data)
+
+    def _read(self, start: int, reduce: bool) -> Iterator[_Batch]:
         from PIL import Image
 
+        files, preprocess = self._files, self._preprocess
         batch, pixels, size = _Batch(start), 0, 0
         for item in range(start, len(files.names)):
             try:
@@ -107,10 +116,11 @@ class _Feeder:
                 shape = dali.plain_size(data)
                 if (
                     shape is None
+                    or files.names[item] in self.refused
                     or shape[0] * shape[1] > (Image.MAX_IMAGE_PIXELS or 1 << 62)
                     or (reduce and data[:2] == JPEG_START and preprocess.reducible(*shape))
                 ):
-                    batch.others[item] = pool.submit(attempt, files, preprocess, item, data)
+                    batch.others[item] = self._by_pillow(item, data)
                 else:
                     width, height = shape
                     side = preprocess.side(width, height)
@@ -153,7 +163,7 @@ def dali_blocks(
             if not feeder.pending:
                 raise
             batch = feeder.pending.popleft()
-            decoded = _one_by_one(files, preprocess, batch, device)
+            decoded = _one_by_one(files, preprocess, batch, device, feeder.refused)
             tell(
                 f"DALI gave up on {len(batch.plain)} files from {files.names[batch.first]!r} on; "
                 f"they were decoded one by one ({_reason(error)})"
@@ -168,11 +178,16 @@ def dali_blocks(
 
 
 def _one_by_one(
-    files: EncodedFiles, preprocess: Preprocess, batch: _Batch, device: int | None
+    files: EncodedFiles,
+    preprocess: Preprocess,
+    batch: _Batch,
+    device: int | None,
+    refused: set[str],
 ) -> list[Result]:
     """DALI once more, with each file alone; Pillow judges those that it can't decode.
 
-    So what becomes of a file never depends on its neighbours.
+    So what becomes of a file never depends on its neighbours. The names of Pillow's are added to
+    ``refused``: read again in the next epoch, they cost their neighbours no second look.
     """
     rows: list[np.ndarray | None] = []
     while len(rows) < len(batch.plain):
@@ -193,6 +208,7 @@ def _one_by_one(
     for place, row in enumerate(rows):
         if row is None:
             item, data = batch.plain[place], batch.data[place]
+            refused.add(files.names[item])
             results[place] = attempt(files, preprocess, item, data)
     return results
 
