@@ -175,6 +175,13 @@ def test_where_nothing_varies_all_scores_are_0(what):
     assert f"all scores are 0: no {what} varies" in found.notes
 
 
+def test_codes_that_hardly_vary_have_no_votes_and_it_is_said():
+    found = scores_of(numbers(0.01 * spread(SIZE)), FACTORS[:, :2], ROWS[:2])
+    assert found.scores["factor_vae"] == 0.0
+    assert "no code's deviation reaches 0.05: the FactorVAE score is 0" in found.notes
+    assert not any("FactorVAE score is 0" in note for note in perfect().notes)
+
+
 def test_fewer_images_than_the_protocol_asks_for():
     found = scores_of(PERFECT.part(slice(150)), FACTORS[:150])
     assert (found.points, found.test_points) == (100, 50)

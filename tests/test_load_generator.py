@@ -115,7 +115,7 @@ def test_a_truncated_file_is_refused(tmp_path, keep):
 
 
 def test_other_files_are_refused(tmp_path):
-    with pytest.raises(UserError, match="No such file"):
+    with pytest.raises(UserError, match="is not there; name a run.s folder or a generator file"):
         load_generator(tmp_path / "missing.safetensors")
     save_file({"x": torch.zeros(1)}, tmp_path / "other.safetensors")
     with pytest.raises(UserError, match="no 'format_version'"):

@@ -139,6 +139,8 @@ def load_generator(path: Path | str, device: torch.device | str = "cpu") -> Trai
         _check_size(path)
         # safetensors itself opens no names of any bytes
         return read_generator(path.read_bytes(), device)
+    except FileNotFoundError:
+        raise UserError(f"{path} is not there; name a run's folder or a generator file") from None
     except KeyError as error:
         reason = f"its header has no {one_line(error)}"
     except (

@@ -40,6 +40,12 @@ class Shared:
         return self._order[self._first[which] + random.integers(self._count[which])]
 
 
+def voters(codes: Codes) -> np.ndarray:
+    """Numbers of the codes that vary enough to vote for the FactorVAE score."""
+    overall = np.array([column.var(axis=0, ddof=1).sum() for column in codes.columns()])
+    return np.flatnonzero(np.sqrt(overall) >= LEAST_STD)
+
+
 def factor_vae(codes: Codes, factors: list[Shared], random: np.random.Generator) -> float:
     """The FactorVAE score (Kim and Mnih 2018, section 4).
 
@@ -56,7 +62,7 @@ def factor_vae(codes: Codes, factors: list[Shared], random: np.random.Generator)
     """
     columns = codes.columns()
     overall = np.array([column.var(axis=0, ddof=1).sum() for column in columns])
-    active = np.flatnonzero(np.sqrt(overall) >= LEAST_STD)
+    active = voters(codes)
     if not len(active):
         return 0.0
     counts = []

@@ -16,7 +16,8 @@ from fastinfogan.model.latent_spec import LatentSpec
 from fastinfogan.results.factors import correlation, dci, information, protocol, sap
 from fastinfogan.results.factors.codes import Codes, read_codes
 from fastinfogan.results.factors.explicitness import explicitness
-from fastinfogan.results.factors.fixed import Shared, beta_vae, factor_vae
+from fastinfogan.results.factors.fixed import Shared, beta_vae, factor_vae, voters
+from fastinfogan.results.factors.protocol import LEAST_STD
 from fastinfogan.tell import on_stderr
 
 # Each score's name in files, and for people.
@@ -232,6 +233,8 @@ def _votes(
     usable = [images for images in shared if images]
     if len(usable) < 2:
         return {}
+    if not len(voters(codes)):
+        notes.append(f"no code's deviation reaches {LEAST_STD}: the FactorVAE score is 0")
     return {
         "factor_vae": factor_vae(codes, usable, np.random.default_rng(seed)),
         "beta_vae": beta_vae(codes, usable, np.random.default_rng(seed)),
