@@ -118,8 +118,10 @@ def test_only_trains_one_seed_and_anyone_collects(tmp_path, capsys):
 
 def test_a_killed_study_goes_on_and_gives_what_an_undisturbed_one_does(tmp_path):
     """SIGTERM while both seeds train: they save; started again, weights are bit for bit."""
-    arguments = ["study", "--preset", "mnist-mlp", "--iterations", "400", "--seeds", "2",
-                 "--device", "cpu", "--sample-every", "0"]  # fmt: skip
+    # Seconds for each seed, however fast: the second has begun before the first has ended.
+    arguments = ["study", "--preset", "mnist-mlp", "--iterations", "3000", "--batch-size", "64",
+                 "--log-every", "100", "--seeds", "2", "--device", "cpu",
+                 "--sample-every", "0"]  # fmt: skip
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     assert main([*arguments, "--out", str(whole)]) == 0
     command = [sys.executable, "-m", "fastinfogan", *arguments, "--out", str(parts)]
