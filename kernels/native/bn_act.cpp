@@ -9,8 +9,8 @@
 // Rows are cut into parts, whose sums are merged by the rule of Chan, Golub and LeVeque (1979).
 // What is added up in which order depends on the shape alone.
 
-#include <stdlib.h>
 
+#include "buffer.h"
 #include "kernels.h"
 #include "vector.h"
 
@@ -38,12 +38,11 @@ struct Range {
 INLINE float root(float a) { return __builtin_sqrtf(a); }
 INLINE double root(double a) { return __builtin_sqrt(a); }
 
-INLINE int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 
 INLINE int64_t strips(BnActShape s) { return (s.channels + kStrip - 1) / kStrip; }
 
 INLINE Range strip(BnActShape s, int64_t i) {
-  return {i * kStrip, smaller((i + 1) * kStrip, s.channels)};
+  return {i * kStrip, at_most((i + 1) * kStrip, s.channels)};
 }
 
 // How far before it is written a line of the result is asked for: a line to be written is read
@@ -96,7 +95,7 @@ template <class Gather, class Finish, class Apply>
 void two_passes(BnActShape s, int64_t bytes, int64_t parts, Gather gather, Finish finish,
                 Apply apply) {
   const int64_t across = strips(s), jobs = parts * across;
-  const bool resident = s.rows * smaller(kStrip, s.channels) * bytes <= kCached;
+  const bool resident = s.rows * at_most(kStrip, s.channels) * bytes <= kCached;
 #pragma omp parallel if (s.rows * s.channels >= kSmall)
   {
 #ifdef _OPENMP
@@ -164,7 +163,7 @@ void gather_statistics(BnActShape s, const T* x, AccumulatorOf<T>* partials, int
   A* sum = sums - strip.first;
   A* square = squares - strip.first;
 
-  int64_t n = smaller(kFirst, rows.last - rows.first);
+  int64_t n = at_most(kFirst, rows.last - rows.first);
   for_vectors<T>({rows.first, rows.first + n}, strip, [&](int64_t r, auto m, int64_t c, auto k) {
     V total = load<A>(sum + c, k);
     for (int i = 0; i < m; ++i) total += load(x + (r + i) * s.channels + c, k);
@@ -178,7 +177,7 @@ void gather_statistics(BnActShape s, const T* x, AccumulatorOf<T>* partials, int
   }
   for (int64_t r = rows.first; r < rows.last; r += n) {
     const int64_t start = r - rows.first;
-    if (start) n = smaller(smaller(kTile, start), rows.last - r);
+    if (start) n = at_most(at_most(kTile, start), rows.last - r);
     for_vectors<T>({r, r + n}, strip, [&](int64_t r, auto m, int64_t c, auto k) {
       const V centre = load<A>(mean + c, k);
       V total = load<A>(sum + c, k), total2 = load<A>(square + c, k);
@@ -232,16 +231,6 @@ void finish_statistics(BnActShape s, Range strip, const A* partials, int64_t par
   }
 }
 
-// An array of the accumulator type; freed at the end of the block.
-template <class A>
-struct Scratch {
-  A* numbers;
-  explicit Scratch(int64_t n) : numbers(static_cast<A*>(malloc(n * sizeof(A)))) {
-    if (!numbers) abort();
-  }
-  ~Scratch() { free(numbers); }
-};
-
 template <class T>
 void apply_forward(BnActShape s, const T* x, const AccumulatorOf<T>* weight,
                    const AccumulatorOf<T>* bias, const AccumulatorOf<T>* stats, T* y,
@@ -276,13 +265,13 @@ void forward(BnActShape s, const T* x, int64_t parts, const AccumulatorOf<T>* al
              AccumulatorOf<T> eps, bool training) {
   using A = AccumulatorOf<T>;
   const bool gathers = training && !all;
-  const Scratch<A> own(gathers ? parts * 3 * s.groups * s.channels : 0);
+  const Buffer<A> own(gathers ? parts * 3 * s.groups * s.channels : 0);
   const auto gather = [&](int64_t g, int64_t p, Range strip) {
-    if (gathers) gather_statistics(s, x, own.numbers, parts, g, p, strip);
+    if (gathers) gather_statistics(s, x, own.at, parts, g, p, strip);
   };
   const auto finish = [&](int64_t g, Range strip) {
     if (training) {
-      finish_statistics<A>(s, strip, gathers ? own.numbers : all, gathers ? parts : all_parts, g,
+      finish_statistics<A>(s, strip, gathers ? own.at : all, gathers ? parts : all_parts, g,
                            stats, running_mean, running_var, momentum, eps);
       return;
     }
@@ -323,7 +312,7 @@ void gather_sums(BnActShape s, const T* dy, const T* x, const AccumulatorOf<T>* 
   x += g * s.rows * s.channels;
   dy += g * s.rows * s.channels;
   for (int64_t r = rows.first; r < rows.last; r += kTile) {
-    for_vectors<T>({r, smaller(r + kTile, rows.last)}, strip,
+    for_vectors<T>({r, at_most(r + kTile, rows.last)}, strip,
                    [&](int64_t r, auto n, int64_t c, auto k) {
       const V centre = load<A>(mean + c, k), factor = load<A>(scale + c, k);
       const V shift = load<A>(bias + c, k);
@@ -429,18 +418,18 @@ void backward(BnActShape s, const T* dy, const T* x, const AccumulatorOf<T>* wei
               AccumulatorOf<T>* dweight, AccumulatorOf<T>* dbias, AccumulatorOf<T> slope,
               bool training) {
   using A = AccumulatorOf<T>;
-  const Scratch<A> sums(own ? 0 : parts * 3 * s.groups * s.channels);
-  const Scratch<A> means(2 * s.groups * s.channels);
+  const Buffer<A> sums(own ? 0 : parts * 3 * s.groups * s.channels);
+  const Buffer<A> means(2 * s.groups * s.channels);
   const auto gather = [&](int64_t g, int64_t p, Range strip) {
-    if (!own) gather_sums(s, dy, x, weight, bias, stats, sums.numbers, parts, slope, g, p, strip);
+    if (!own) gather_sums(s, dy, x, weight, bias, stats, sums.at, parts, slope, g, p, strip);
   };
   const auto finish = [&](int64_t g, Range strip) {
-    const A* mine = own ? own : sums.numbers;
+    const A* mine = own ? own : sums.at;
     finish_sums<A>(s, strip, mine, parts, all ? all : mine, all_parts, g, dweight, dbias,
-                   means.numbers, training);
+                   means.at, training);
   };
   const auto apply = [&](int64_t g, int64_t p, Range strip) {
-    apply_backward(s, dy, x, weight, bias, stats, means.numbers, dx, slope, g, part(s, p, parts),
+    apply_backward(s, dy, x, weight, bias, stats, means.at, dx, slope, g, part(s, p, parts),
                    strip);
   };
   two_passes(s, 2 * sizeof(T), parts, gather, finish, apply);

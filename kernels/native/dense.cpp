@@ -24,7 +24,6 @@ constexpr int64_t kChunk = 128;  // terms of a sum at a time: what they read sta
 
 enum Activation : int64_t { kLinear, kSlope, kSigmoid };  // as in kernels/activation.py, which has one more
 
-INLINE int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 
 template <class T>
 INLINE VectorOf<T> activated(VectorOf<T> u, int64_t kind, T slope) {
@@ -99,9 +98,9 @@ void multiply(const Product<T>& p, Finish finish) {
 #pragma omp for schedule(static)
   for (int64_t block = 0; block < (p.rows + kTileRows - 1) / kTileRows; ++block) {
     for (int64_t k = 0; k < p.terms; k += kChunk) {
-      const int64_t end = smaller(k + kChunk, p.terms);
+      const int64_t end = at_most(k + kChunk, p.terms);
       int64_t m = block * kTileRows;
-      const int64_t left = smaller(kTileRows, p.rows - m);
+      const int64_t left = at_most(kTileRows, p.rows - m);
       if (left == kTileRows) {
         tiles<kTileRows>(p, m, k, end, finish);
         continue;
@@ -152,7 +151,7 @@ void turn(int64_t rows, int64_t columns, int64_t padded, T* to, Each each) {
 #pragma omp for schedule(static)
   for (int64_t block = 0; block < (columns + kSide - 1) / kSide; ++block) {
     const int64_t c = block * kSide;
-    const int wide = int(smaller(kSide, columns - c));
+    const int wide = int(at_most(kSide, columns - c));
     for (int64_t r = 0; r < padded; r += kSide) {
       VectorOf<T> square[kSide];
       for (int i = 0; i < kSide; ++i) {
@@ -172,7 +171,7 @@ void turn_back(int64_t rows, int64_t columns, int64_t padded, const T* from, T* 
 #pragma omp for schedule(static)
   for (int64_t block = 0; block < (columns + kSide - 1) / kSide; ++block) {
     const int64_t c = block * kSide;
-    const int wide = int(smaller(kSide, columns - c));
+    const int wide = int(at_most(kSide, columns - c));
     for (int64_t r = 0; r < rows; r += kSide) {
       VectorOf<T> square[kSide];
       for (int i = 0; i < kSide; ++i) {
@@ -180,7 +179,7 @@ void turn_back(int64_t rows, int64_t columns, int64_t padded, const T* from, T* 
         if (i < wide) square[i] = load(from + (c + i) * padded + r);
       }
       turn_square(square);
-      const int high = int(smaller(kSide, rows - r));
+      const int high = int(at_most(kSide, rows - r));
       for (int i = 0; i < high; ++i) {
         if (wide == kSide) store(to + (r + i) * columns + c, square[i]);
         else store(to + (r + i) * columns + c, square[i], wide);

@@ -66,7 +66,6 @@ constexpr int kDeep = kBlock * Packed<T>::kNumbers;
 
 // How many pieces of `size`, the last of which may be shorter, n is cut into.
 INLINE int64_t pieces(int64_t n, int64_t size) { return (n + size - 1) / size; }
-INLINE int64_t at_most(int64_t a, int64_t b) { return a < b ? a : b; }
 
 // Part i of `parts` equal ones of n: first ... last - 1.
 struct Share {
