@@ -40,9 +40,13 @@ class Shared:
         return self._order[self._first[which] + random.integers(self._count[which])]
 
 
-def voters(codes: Codes) -> np.ndarray:
-    """Numbers of the codes that vary enough to vote for the FactorVAE score."""
-    overall = np.array([column.var(axis=0, ddof=1).sum() for column in codes.columns()])
+def variances(codes: Codes) -> np.ndarray:
+    """Of each code, over all images; of a category the chance that two of them differ in it."""
+    return np.array([column.var(axis=0, ddof=1).sum() for column in codes.columns()])
+
+
+def voters(overall: np.ndarray) -> np.ndarray:
+    """Numbers of the codes that vary enough, by ``variances``, to vote for the FactorVAE score."""
     return np.flatnonzero(np.sqrt(overall) >= LEAST_STD)
 
 
@@ -60,9 +64,8 @@ def factor_vae(codes: Codes, factors: list[Shared], random: np.random.Generator)
         factors: two or more, of the same images.
         random: draws factors and images.
     """
-    columns = codes.columns()
-    overall = np.array([column.var(axis=0, ddof=1).sum() for column in columns])
-    active = voters(codes)
+    columns, overall = codes.columns(), variances(codes)
+    active = voters(overall)
     if not len(active):
         return 0.0
     counts = []

@@ -16,7 +16,7 @@ from fastinfogan.model.latent_spec import LatentSpec
 from fastinfogan.results.factors import correlation, dci, information, protocol, sap
 from fastinfogan.results.factors.codes import Codes, read_codes
 from fastinfogan.results.factors.explicitness import explicitness
-from fastinfogan.results.factors.fixed import Shared, beta_vae, factor_vae, voters
+from fastinfogan.results.factors.fixed import Shared, beta_vae, factor_vae, variances, voters
 from fastinfogan.results.factors.protocol import LEAST_STD
 from fastinfogan.tell import on_stderr
 
@@ -233,7 +233,7 @@ def _votes(
     usable = [images for images in shared if images]
     if len(usable) < 2:
         return {}
-    if not len(voters(codes)):
+    if not len(voters(variances(codes))):
         notes.append(f"no code's deviation reaches {LEAST_STD}: the FactorVAE score is 0")
     return {
         "factor_vae": factor_vae(codes, usable, np.random.default_rng(seed)),
