@@ -10,7 +10,7 @@ import json
 
 import torch
 from PIL import Image
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from torch.nn import functional as F
 
 
@@ -87,7 +87,10 @@ def main():
     parser.add_argument("--out", default="samples.png", help="PNG of 8 x 8 images")
     options = parser.parse_args()
 
-    tensors, header = read(options.file)
+    try:
+        tensors, header = read(options.file)
+    except (OSError, SafetensorError) as error:  # no such file, or none of this kind
+        parser.error(f"{options.file}: not read as a generator.safetensors ({error})")
     spec, chosen = header["latent_spec"], {}
     if options.category is not None:
         code = next((c for c in spec["codes"] if c["kind"] == "categorical"), None)

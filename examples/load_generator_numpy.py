@@ -15,8 +15,9 @@ import numpy as np
 def read(path):
     """The file's tensors by name, and its header as Python values."""
     with open(path, "rb") as file:
-        (length,) = struct.unpack("<Q", file.read(8))
-        places, data = json.loads(file.read(length)), file.read()
+        content = file.read()
+    begins = 8 + struct.unpack("<Q", content[:8])[0]
+    places, data = json.loads(content[8:begins]), content[begins:]
     header = places.pop("__metadata__", {})
     if header.get("format_version") != "1":
         raise SystemExit(f"{path}: format_version {header.get('format_version')}, not 1")
@@ -47,7 +48,7 @@ def generate(latents, layers, tensors):
         if activation["kind"] in ("relu", "lrelu"):
             x = np.where(x > 0, x, np.float32(activation["slope"]) * x)
         elif activation["kind"] == "sigmoid":
-            x = 1 / (1 + np.exp(-x))
+            x = (1 + np.tanh(x / 2)) / 2  # 1 / (1 + exp(-x)) without its overflow
         elif activation["kind"] == "tanh":
             x = np.tanh(x)
         if "reshape" in layer:  # features are in (height, width, channel) order
@@ -107,7 +108,10 @@ def main():
     parser.add_argument("--out", default="samples.png", help="PNG of 8 x 8 images")
     options = parser.parse_args()
 
-    tensors, header = read(options.file)
+    try:
+        tensors, header = read(options.file)
+    except (OSError, ValueError, struct.error) as error:  # no such file, or none of this kind
+        parser.error(f"{options.file}: not read as a generator.safetensors ({error})")
     spec, chosen = header["latent_spec"], {}
     if options.category is not None:
         code = next((c for c in spec["codes"] if c["kind"] == "categorical"), None)

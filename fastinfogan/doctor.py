@@ -21,6 +21,7 @@ from fastinfogan.sizes import counted
 
 Status = Literal["ok", "missing", "off"]
 _DATASET = "dataset "  # what the name of a dataset's part begins with
+_COLUMN = 16  # wide enough for every part's name
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,8 @@ def report() -> list[Check]:
         ("dali", _dali),
         ("native module", _native),
         ("tensorboard", _tensorboard),
+        ("onnx", _onnx),
+        ("onnxruntime", _onnxruntime),
     ]
     return [_guarded(name, look) for name, look in parts] + list(_datasets())
 
@@ -95,11 +98,11 @@ def main() -> int:
     for check in checks:
         if of_datasets and check is of_datasets[0]:
             print("datasets:")
-        head = f"{check.name.removeprefix(_DATASET):<14} {check.status:<8} "
+        head = f"{check.name.removeprefix(_DATASET):<{_COLUMN}} {check.status:<8} "
         texts = [check.detail, *(f"-> {text}" for text in [check.consequence] if text)]
         first, *others = entry(head, map(printable, texts))
         shown = Text(first)
-        shown.stylize(colours[check.status], 15, 15 + len(check.status))
+        shown.stylize(colours[check.status], _COLUMN + 1, _COLUMN + 1 + len(check.status))
         console.print(shown, soft_wrap=True)
         print(*others, sep="\n", end="\n" * bool(others))
     print(f"What will run: {what_will_run(checks)}")
@@ -243,18 +246,30 @@ def _native() -> Check:
 
 
 def _tensorboard() -> Check:
-    in_json = "metrics go to metrics.jsonl only"
-    version = _version("tensorboard")
+    return _extra(
+        "tensorboard", "tensorboard", "torch.utils.tensorboard", "metrics go to metrics.jsonl only"
+    )
+
+
+def _onnx() -> Check:
+    return _extra("onnx", "onnx", "onnx", "export --format onnx is refused")
+
+
+def _onnxruntime() -> Check:
+    return _extra("onnxruntime", "onnx", "onnxruntime", "export --format onnx is refused")
+
+
+def _extra(package: str, extra: str, module: str, without: str) -> Check:
+    """A package that an extra of ours installs; ``without``: what its absence means."""
+    version = _version(package)
     if version is None:
-        return Check(
-            "tensorboard", "missing", "not installed; the extra tensorboard has it", in_json
-        )
+        return Check(package, "missing", f"not installed; the extra {extra} has it", without)
     try:
-        importlib.import_module("torch.utils.tensorboard")
+        importlib.import_module(module)
     except Exception as error:
         broken = f"{version} does not import: {_one_line(error)}"
-        return Check("tensorboard", "off", broken, in_json)
-    return Check("tensorboard", "ok", version)
+        return Check(package, "off", broken, without)
+    return Check(package, "ok", version)
 
 
 def _datasets() -> Iterator[Check]:

@@ -44,6 +44,8 @@ def test_report_covers_every_part_in_single_lines():
     assert [check.name for check in checks] == [
         "python", "torch", "device", "--amp", "triton", "--compile", "dali", "native module",
         "tensorboard",
+        "onnx",
+        "onnxruntime",
         *(f"dataset {name}" for name in data.DATASETS),
     ]  # fmt: skip
     for check in checks:

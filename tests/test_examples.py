@@ -205,6 +205,15 @@ def test_onnxruntime_draws_with_codes_set_by_hand(tmp_path):
 
 
 @needs_node
+@pytest.mark.parametrize("loader", ["load_generator.py", "load_generator_numpy.py"])
+@pytest.mark.parametrize("what", [".", "nowhere.safetensors", "README.md"])
+def test_loaders_refuse_what_is_no_generator_in_a_line(loader, what):
+    command = [sys.executable, EXAMPLES / loader, what]
+    done = subprocess.run(command, cwd=EXAMPLES, capture_output=True, text=True)
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert f"error: {what}: not read as a generator.safetensors (" in done.stderr
+
+
 def test_javascript_draws_a_category(tmp_path):
     (tmp_path / "chance.js").write_text("Math.random = () => 0.25;")
     words = (NODE, "-r", "./chance.js", EXAMPLES / "load_generator.js", FILE, "--category")

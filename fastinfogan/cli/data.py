@@ -24,7 +24,8 @@ class Datasets:
 
         for name, dataset in DATASETS.items():
             ready, detail = dataset_status(name, self.data_dir)
-            head = f"{name:<16} {'ready' if ready else 'needs files':<11} "
+            lacks = "downloads" if dataset.downloads and self.data_dir is None else "needs files"
+            head = f"{name:<16} {'ready' if ready else lacks:<11} "
             print(*entry(head, [dataset.summary, printable(detail)]), sep="\n")
         return 0
 

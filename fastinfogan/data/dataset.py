@@ -53,6 +53,7 @@ class Dataset:
         source: finds the files to ingest; raises UserError. None: the images are loaded.
         stretches: whether its images may be scans, for ``--stretch``.
         built_in: whether its images come with the installation, and there is no ``--data-dir``.
+        downloads: whether it fetches its files, unless ``--data-dir`` has them.
     """
 
     name: str
@@ -66,6 +67,7 @@ class Dataset:
     source: Callable[[LoadRequest], Source] | None = None
     stretches: bool = False
     built_in: bool = False
+    downloads: bool = False
 
     def check_stretch(self, stretch: int | None) -> None:
         """Refuse to stretch what isn't grey files of any kind, or to a number of bits not in 1..16.

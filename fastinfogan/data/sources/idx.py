@@ -260,6 +260,7 @@ def _dataset(source: IdxSource, what: str) -> Dataset:
         has_test_split=True,
         load=partial(load_idx, source),
         status=partial(idx_status, source),
+        downloads=True,
     )
 
 
