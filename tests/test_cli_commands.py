@@ -204,7 +204,9 @@ def test_datasets_lists_every_one_no_wider_than_a_page(capsys, monkeypatch, colu
     entries = []
     for line in out.splitlines():
         if not line.startswith(" "):
-            name, status, rest = re.fullmatch(r"(\S+) +(ready|downloads|needs files)( .*)?", line).groups()
+            name, status, rest = re.fullmatch(
+                r"(\S+) +(ready|downloads|needs files)( .*)?", line
+            ).groups()
             entries.append([name, status, (rest or "").split()])
         else:
             entries[-1][2] += line.split()
