@@ -48,6 +48,16 @@ def test_the_pace_of_a_continued_run_is_that_of_this_session(clock, capsys):
     assert capsys.readouterr().out.endswith("  1:06:00 left\n")
 
 
+def test_the_first_iteration_is_left_out_of_the_pace(clock, capsys):
+    status = Status(100, 0)
+    clock.now = 30.0  # kernels were compiled
+    status.advance(1)
+    clock.now = 40.0
+    status.advance(11)
+    status.metrics(row(11))  # 10 iterations in 10 seconds, 89 to come
+    assert capsys.readouterr().out.endswith("  1:29 left\n")
+
+
 def test_plain_lines_come_at_most_every_ten_seconds_and_the_last_always(clock, capsys):
     status = Status(1000, 0)
     for iteration, clock.now in ((100, 9.9), (200, 10.0), (300, 19.9), (400, 20.0), (1000, 20.1)):

@@ -40,6 +40,7 @@ class Status:
     def __init__(self, total: int, done: int) -> None:
         self._total, self._first = total, done
         self._started = self._shown = time.monotonic()
+        self._warm = False
 
     def __enter__(self) -> Status:
         return self
@@ -52,7 +53,12 @@ class Status:
         print(printable(text), flush=True)
 
     def advance(self, iteration: int) -> None:
-        """One more iteration is done."""
+        """One more iteration is done, or a recording of several is replayed.
+
+        The first is left out of the pace: it is also when memory is found and kernels compile.
+        """
+        if not self._warm:
+            self._warm, self._first, self._started = True, iteration, time.monotonic()
 
     def metrics(self, row: dict[str, Any]) -> None:
         """New means; the last ones are always shown."""
