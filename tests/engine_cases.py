@@ -137,7 +137,7 @@ CASES = {
     "celeba-both": tiny("celeba", **BOTH),  # colour: brightness, contrast and mirror images, too
     "contrastive": tiny("mnist", **PAIRS),
     "simultaneous-contrastive": tiny("mnist", update="simultaneous", **PAIRS),
-    "everything": tiny("celeba", codes="cat3,2uni,gauss:learned,uni:free", **BOTH, **PAIRS),
-    "separate-q-contrastive": tiny("mnist-mlp", codes="cat3,2gauss,uni", **PAIRS),
+    "everything": tiny("celeba", codes="cat3,2xuni,gauss:learned,uni:free", **BOTH, **PAIRS),
+    "separate-q-contrastive": tiny("mnist-mlp", codes="cat3,2xgauss,uni", **PAIRS),
     "sprites": tiny("sprites"),
 }

@@ -339,17 +339,3 @@ def test_differences_name_fields_and_fingerprint_ignores_bookkeeping():
     assert differences(config, moved).keys() == {"run.out", "run.log_every"}
     assert differences(config, changed) == {"optim.lr_g": (1e-3, 5e-4)}
     assert config.fingerprint() == moved.fingerprint() != changed.fingerprint()
-
-
-@pytest.mark.parametrize(
-    "changed",
-    [
-        {"optim": OptimConfig(objective="gan")},
-        {"model": ModelConfig(codes="5xuni")},
-        {"model": ModelConfig(codes="cat10:free,uni")},
-    ],
-)
-def test_a_preset_s_consistency_is_off_where_it_has_nothing_to_act_on(changed):
-    """Asked for by name it is refused there; from the preset it just isn't."""
-    assert resolve(TrainConfig()).optim.consistency == 1.0
-    assert resolve(TrainConfig(**changed)).optim.consistency == 0.0
