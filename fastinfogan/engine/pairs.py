@@ -22,6 +22,14 @@ from fastinfogan.kernels.codes import Code
 from fastinfogan.model.latent_spec import LatentSpec
 
 
+def codes_of_pairs(spec: LatentSpec) -> tuple[Code, ...]:
+    """What has to be drawn: the codes, and as a category which of them a pair shares.
+
+    That one is the last, so that all others are what they are without it.
+    """
+    return (*spec.codes, Code("categorical", len(spec.continuous)))
+
+
 class Pairs:
     """Makes pairs of latent samples.
 
@@ -31,12 +39,11 @@ class Pairs:
         device: where samples are drawn.
 
     Attributes:
-        codes: what has to be drawn: the codes, and which of them a pair shares. That one is the
-            last, so that all others are what they are without it.
+        codes: what has to be drawn (``codes_of_pairs``).
     """
 
     def __init__(self, spec: LatentSpec, gap_until: int, device: torch.device) -> None:
-        self.codes = (*spec.codes, Code("categorical", len(spec.continuous)))
+        self.codes = codes_of_pairs(spec)
         self._width, self._gap_until = spec.input_width, gap_until
 
         def mask(flags: list[bool]) -> Tensor:
