@@ -73,9 +73,11 @@ def work_of(config: TrainConfig) -> Work:
     D): G and 2 D + Q forward, their weight gradients and, but for the images', input gradients;
     then G and D + Q forward, input gradients through D + Q, both gradients of G. Simultaneous: the
     same without the second forward passes. With consistency, Q's way (its trunk and head) once more
-    on the copies with both gradients, and its head forward on the real images.
+    on the copies with both gradients, and its head forward on the real images. With the contrastive
+    regulariser its network on a pair for every two images: with weight gradients for D's update,
+    with input gradients for G's.
     """
-    rows = config.architecture.rows(config.spec)
+    rows = config.rows
     flop = {
         part: [layer_flop(row, before, after) for row, before, after in stack]
         for part, stack in rows.items()
@@ -93,6 +95,10 @@ def work_of(config: TrainConfig) -> Work:
     if config.optim.consistency > 0:
         trunk, head = sum(flop["trunk"]), sum(flop["q_head"])
         looks = 3 * (trunk + head) - first_d + head + (trunk if separate else 0)
+    if config.optim.contrastive > 0:
+        h, first = sum(flop["contrast"]), flop["contrast"][0]
+        again_h = 2 * h - first if config.optim.update == "alternating" else 0
+        looks += (3 * h + again_h) // 2
     stacks = [*rows.values(), *([rows["trunk"]] if separate else [])]
     parameters = sum(row.parameters(before) for stack in stacks for row, before, _ in stack)
     return Work((g + learn_d + learn_g + again + looks) * config.optim.batch_size, parameters)

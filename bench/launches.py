@@ -14,6 +14,7 @@ import torch
 
 from fastinfogan.config import KERNEL, PRESETS, SLOPES, Layer, Preset, Shape, folder_architecture
 from fastinfogan.data import DATASETS
+from fastinfogan.engine.pairs import codes_of_pairs
 from fastinfogan.kernels import triton_module
 from fastinfogan.kernels.adam import adam, offsets
 from fastinfogan.kernels.bn_act import bn_act
@@ -60,11 +61,14 @@ def conv_layers() -> list[tuple[Shape, Layer]]:
 
 def _layers(folder_sizes: tuple[int, ...]) -> Iterator[tuple[Layer, Shape, Shape]]:
     """Of all presets, and of folders of these sizes, with the shapes of input and output."""
-    tables = [(preset.architecture, _spec_of(preset)) for preset in PRESETS.values()]
+    tables = [
+        preset.architecture.rows(_spec_of(preset), preset.contrastive > 0)
+        for preset in PRESETS.values()
+    ]
     spec = _spec_of(PRESETS["folder"])
-    tables += [(folder_architecture(size, 3), spec) for size in folder_sizes]
-    for architecture, codes in tables:
-        for stack in architecture.rows(codes).values():
+    tables += [folder_architecture(size, 3).rows(spec) for size in folder_sizes]
+    for rows in tables:
+        for stack in rows.values():
             yield from stack
 
 
@@ -106,14 +110,17 @@ def adam_sizes() -> tuple[int, ...]:
 
 
 def latent_specs() -> list[LatentSpec]:
-    """Noise and codes of every preset."""
-    return list(dict.fromkeys(_spec_of(preset) for preset in PRESETS.values()))
+    """Noise and codes of every preset, also as the contrastive regulariser has them drawn."""
+    specs = [_spec_of(preset) for preset in PRESETS.values()]
+    paired = [_spec_of(preset) for preset in PRESETS.values() if preset.contrastive > 0]
+    specs += [LatentSpec(spec.noise, codes_of_pairs(spec)) for spec in paired]
+    return list(dict.fromkeys(specs))
 
 
 def loss_codes() -> list[tuple[Code, ...]]:
     """The codes of every preset, and the most that --codes takes."""
     largest = (Code("categorical", MAX_CATEGORIES),) * MAX_CODES
-    return [*dict.fromkeys(spec.codes for spec in latent_specs()), largest]
+    return [*dict.fromkeys(_spec_of(preset).codes for preset in PRESETS.values()), largest]
 
 
 def image_shapes() -> list[tuple[int, int, int]]:

@@ -75,7 +75,7 @@ class Runner:
         draws = draws_of(config, device, plan.input_dtype if dtype == torch.float32 else dtype)
         if subject.around is contextlib.nullcontext:  # within another all would not draw alike
             draws.beside(engine)
-        window = Window(config.spec, device, config.optim.consistency > 0)
+        window = Window(config.spec, device, config.optim.extra_losses)
         self.sums = window.sums
         self.told: list[str] = []
 

@@ -8,7 +8,9 @@ import torch
 
 from fastinfogan.config import preset_config
 from fastinfogan.config.jitter import AUGMENT_SHARE
+from fastinfogan.engine.pairs import Pairs
 from fastinfogan.engine.step import FastEngine
+from fastinfogan.kernels.latents import latents_reference
 from fastinfogan.kernels.philox import STREAM_COPY, STREAM_FAKE, STREAM_REAL
 from fastinfogan.kernels.warp import draw_maps_reference, warp_reference
 from fastinfogan.model.networks import initialize
@@ -63,12 +65,18 @@ def batch_of(config, iteration, dtype, device=CPU):
     copy = changed(real, maps(config.jitter, STREAM_COPY)) if optim.consistency > 0 else None
     if optim.augment:
         real = changed(real, maps(augment, STREAM_REAL))
-    inputs = []
+    pairs, inputs = None, []
+    if optim.contrastive > 0:  # the gap is 1, then smaller, and at last gone
+        pairs = Pairs(spec, 2 * size * optim.gap_until, torch.device("cpu"))
     for i in (0, 1):
-        drawn = spec.sample(size, 0, size * (2 * iteration + i))
-        latents = spec.assemble(*drawn).to(device, dtype)
+        codes = spec.codes if pairs is None else pairs.codes
+        offset, shared = torch.tensor([size * (2 * iteration + i)]), None
+        latents, values = latents_reference(spec.noise, codes, size, 0, offset)
+        if pairs is not None:
+            latents, values, shared = pairs(latents, values, torch.tensor([2 * size * iteration]))
+            shared = shared.to(device)
         maps_g = maps(augment, STREAM_FAKE, i * size).to(device) if optim.augment else None
-        inputs.append(Inputs(latents, drawn.values.to(device), maps_g))
+        inputs.append(Inputs(latents.to(device, dtype), values.to(device), maps_g, shared))
     copy = None if copy is None else copy.to(device, dtype)
     return Batch(real.to(device, dtype), *inputs, copy, fill.to(device))
 
@@ -107,6 +115,7 @@ def distance(a, b):
 
 
 BOTH = {"consistency": 0.7, "augment": True}
+PAIRS = {"contrastive": 0.6, "gap_until": 7}
 CASES = {
     "mnist": tiny("mnist"),
     "simultaneous": tiny("mnist", update="simultaneous"),
@@ -126,4 +135,9 @@ CASES = {
     "every-discrete-code-both": tiny("mnist", codes="cat3,uni:learned,2xbern,cat4:free", **BOTH),
     "separate-q-both": tiny("mnist-mlp", **BOTH),
     "celeba-both": tiny("celeba", **BOTH),  # colour: brightness, contrast and mirror images, too
+    "contrastive": tiny("mnist", **PAIRS),
+    "simultaneous-contrastive": tiny("mnist", update="simultaneous", **PAIRS),
+    "everything": tiny("celeba", codes="cat3,2xuni,gauss:learned,uni:free", **BOTH, **PAIRS),
+    "separate-q-contrastive": tiny("mnist-mlp", codes="cat3,2xgauss,uni", **PAIRS),
+    "sprites": tiny("sprites"),
 }

@@ -64,6 +64,21 @@ MISTAKES = [
         ("--objective", "gan", "--consistency", "1"),
         ("--consistency 1", "--objective gan", "--consistency 0"),
     ),
+    (("--contrastive", "-1"), ("--contrastive -1", "0 or more")),
+    (("--contrastive", "1", "--gap-until", "-1"), ("--gap-until -1", "0 or more")),
+    (
+        ("--codes", "cat10,uni,gauss:free", "--contrastive", "1"),
+        ("--contrastive 1", "--codes cat10,uni,gauss:free", "2xuni"),
+    ),
+    (
+        ("--objective", "gan", "--contrastive", "1"),
+        ("--contrastive 1", "--objective gan", "--contrastive 0"),
+    ),
+    (("--codes", "64xuni", "--contrastive", "1"), ("--contrastive 1", "64xuni", "63 work")),
+    (
+        ("--contrastive", "1", "--batch-size", "33"),
+        ("--batch-size 33", "--contrastive 1", "32 and 34 work"),
+    ),
     (("--jitter", "rotation=3.14"), ("--jitter 'rotation=3.14'", "0 to 0.8")),
     (("--jitter", "shift=1"), ("--jitter 'shift=1'", "0 to 0.5")),
     (("--jitter", "wobble"), ("--jitter 'wobble'", "rotation", "flip")),

@@ -8,6 +8,7 @@ import pytest
 import torch
 from engine_cases import batch_of, build, gradients, state, tiny
 
+from fastinfogan.config import ModelConfig, OptimConfig, TrainConfig, resolve
 from fastinfogan.engine.step import FastEngine
 from fastinfogan.model.reference import ReferenceEngine
 
@@ -161,3 +162,17 @@ def test_augmented_judging_shows_g_s_images_to_d_changed(engine):
         torch.testing.assert_close(grads["still"][name], gradient, rtol=1e-9, atol=1e-12)
         if name.startswith("generator"):
             assert gradient.any() and not grads["away"][name].any()
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"optim": OptimConfig(objective="gan")},
+        {"model": ModelConfig(codes="5xuni")},
+        {"model": ModelConfig(codes="cat10:free,uni")},
+    ],
+)
+def test_a_preset_s_consistency_is_off_where_it_has_nothing_to_act_on(changed):
+    """Asked for by name it is refused there; from the preset it just isn't."""
+    assert resolve(TrainConfig()).optim.consistency == 1.0
+    assert resolve(TrainConfig(**changed)).optim.consistency == 0.0

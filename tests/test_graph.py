@@ -246,7 +246,7 @@ def run_on_gpu(kind, config, streamed, stops, one_stream=False):
     draws = Draws(config, feed, plan.input_dtype, fill_of(data, (0.0, 1.0), plan.device))
     if not one_stream:
         draws.beside(engine)
-    window = Window(config.spec, plan.device, config.optim.consistency > 0)
+    window = Window(config.spec, plan.device, config.optim.extra_losses)
     draws.seek(0)
     if kind is Captured:
         kind = partial(Captured, keep_to_one_stream=engine.keep_to_one_stream)
@@ -257,7 +257,7 @@ def run_on_gpu(kind, config, streamed, stops, one_stream=False):
     return {**engine_state(engine), "window": window.sums.cpu()}
 
 
-OPTIM = ("update", "objective", "consistency", "augment")
+OPTIM = ("update", "objective", "consistency", "augment", "contrastive", "gap_until")
 
 
 def on_gpu(**run):
@@ -279,6 +279,8 @@ GPU_CASES = {
         compile=False, amp=True, amp_dtype="float16", update="simultaneous"
     ),
     "copies": on_gpu(compile=False, amp=True, amp_dtype="bfloat16", consistency=0.7, augment=True),
+    "pairs": on_gpu(compile=False, contrastive=0.6, gap_until=20),
+    "pairs-compiled": on_gpu(compile=True, contrastive=0.6, gap_until=20),
     "copies-compiled": on_gpu(
         compile=True, amp=True, amp_dtype="bfloat16", consistency=0.7, augment=True
     ),

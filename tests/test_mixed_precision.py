@@ -38,8 +38,10 @@ def half_batch(config, iteration, dtype):
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize(
-    "case", ["mnist", "simultaneous", "svhn", "separate-q", "both", "simultaneous-both"]
-)
+    "case",
+    ["mnist", "simultaneous", "svhn", "separate-q", "both", "simultaneous-both", "contrastive",
+     "simultaneous-contrastive"],
+)  # fmt: skip
 def test_an_iteration_in_half_precision_is_as_good_as_autocast(case, dtype):
     """Losses as near to float64's as the plain reference's under torch.autocast are."""
     config = CASES[case]
@@ -51,7 +53,7 @@ def test_an_iteration_in_half_precision_is_as_good_as_autocast(case, dtype):
     ours = build(FastEngine, with_amp(config, dtype), torch.float32).step(
         half_batch(config, 0, dtype)
     )
-    for name in ("d_loss", "nll", "consistency"):  # before any update
+    for name in ("d_loss", "nll", "consistency", "contrastive"):  # before any update
         if getattr(exact, name) is None:
             continue
         right = getattr(exact, name)
@@ -222,7 +224,7 @@ def test_compiled_iterations_equal_eager_ones_and_compile_once():
         strict=True,
     ):
         truth = getattr(right, name)
-        if name == "consistency":  # off in the paper's presets
+        if name in ("consistency", "contrastive"):  # off in the paper's presets
             assert ours is theirs is truth is None
             continue
         allowed = (theirs - truth).abs().max() + EPS[torch.float32] * truth.abs().max()

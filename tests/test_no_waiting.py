@@ -115,7 +115,7 @@ def forbidden_in_an_iteration(config, half=None, around=nullcontext):
     draws = Draws(config, feed, plan.input_dtype, fill_of(data, output_range, META))
     if around is nullcontext:
         draws.beside(engine)
-    window = Window(config.spec, META, config.optim.consistency > 0)
+    window = Window(config.spec, META, config.optim.extra_losses)
 
     def iterate():
         batch = draws.next()
@@ -136,7 +136,10 @@ def _presets_and_records(narrow_presets):
     triton_module.recorded.clear()
 
 
-QUICK = ("mnist", "simultaneous", "every-kind-of-code", "both", "separate-q-gan-simultaneous")
+QUICK = (
+    "mnist", "simultaneous", "every-kind-of-code", "both", "separate-q-gan-simultaneous",
+    "contrastive",
+)  # fmt: skip
 EVERY_CASE = pytest.mark.parametrize(
     "case", [c if c in QUICK else pytest.param(c, marks=pytest.mark.slow) for c in CASES]
 )

@@ -1,4 +1,4 @@
-"""Runs from before --consistency, --augment, --jitter, --evaluate-every, --average: they go on."""
+"""Runs from before --consistency, --augment, --average, --contrastive, ...: they go on."""
 
 from __future__ import annotations
 
@@ -59,6 +59,10 @@ def test_the_fingerprint_counts_them_where_one_is_on():
             optim = {**tree["optim"], **new, **average}
             seen.add(from_dict({**tree, "optim": optim}).fingerprint())
     assert len(seen) == 1 + 2 * 4
+    for contrastive, gap_until in ((1.0, 0), (1.0, 5), (0.0, 5)):  # the last decides nothing
+        new = {"contrastive": contrastive, "gap_until": gap_until}
+        seen.add(from_dict({**tree, "optim": {**tree["optim"], **new}}).fingerprint())
+    assert len(seen) == 1 + 2 * 4 + 2
     off = {"consistency": 0.0, "augment": False, "jitter": "shift=0.2"}  # decides nothing
     assert from_dict({**tree, "optim": {**tree["optim"], **off}}).fingerprint() == FINGERPRINT
 
@@ -94,7 +98,7 @@ def old_run(small_run, tmp_path):
     folder = shutil.copytree(small_run, tmp_path / "run")
     path = folder / "config.json"
     tree = json.loads(path.read_text())
-    for name in ("consistency", "augment", "jitter", "average"):
+    for name in ("consistency", "augment", "jitter", "average", "contrastive", "gap_until"):
         del tree["optim"][name]
     del tree["run"]["evaluate_every"]
     path.write_text(json.dumps(tree))
@@ -112,7 +116,9 @@ def test_an_old_run_does_not_take_up_what_is_new(old_run, capsys):
     command = parse(["train", "--resume", str(old_run)])
     optim = command.optim
     assert (optim.consistency, optim.augment, optim.average) == (0.0, False, 0)
-    for flag in (["--consistency", "1"], ["--augment"], ["--average", "100"]):
+    for flag in (
+        ["--consistency", "1"], ["--augment"], ["--average", "100"], ["--contrastive", "1"],
+    ):  # fmt: skip
         assert main(["train", "--resume", str(old_run), "--iterations", "8", *flag]) == 2
         err = capsys.readouterr().err
         assert err.count("\n") == 1 and f"{flag[0]} " in err and "start a new run" in err

@@ -189,6 +189,8 @@ MANY = "9" * 5000
         ("train --log-every 100000000000000000000", "2^63 - 1"),
         ("train --lambda-disc inf", "1000000"),
         ("train --consistency 1e9", "1000000"),
+        ("train --contrastive 1e9", "1000000"),
+        ("train --gap-until 1000000000000", "999999999"),
         ("train --average 1000000000000", "999999999"),
         ("train --iterations 1e9", "whole number"),
         ("train --lr-g one", "a number"),

@@ -25,7 +25,7 @@ def describe_config(config: TrainConfig) -> str:
         lines.append(f"  {name:<17}{code.kind}, {role}")
     lines.append(f"H(c) in total: {spec.entropy:.3f} nats")
     total = 0
-    for part, rows in config.architecture.rows(spec).items():
+    for part, rows in config.rows.items():
         lines.append(part)
         for row, before, after in rows:
             count = row.parameters(before)

@@ -113,16 +113,27 @@ class Architecture:
         """Range of G's images, and so of the real ones: sigmoid [0, 1], tanh [-1, 1]."""
         return (0.0, 1.0) if self.generator[-1].activation == "sigmoid" else (-1.0, 1.0)
 
-    def rows(self, spec: LatentSpec) -> dict[str, list[tuple[Layer, Shape, Shape]]]:
-        """Every layer with its input and output shape: generator, trunk, d_head, q_head."""
+    def rows(
+        self, spec: LatentSpec, contrastive: bool = False
+    ) -> dict[str, list[tuple[Layer, Shape, Shape]]]:
+        """Every layer with its input and output shape: generator, trunk, d_head, q_head.
+
+        ``contrastive`` adds contrast: the trunk's rows once more, on the channels of two images,
+        and FC(continuous codes).
+        """
         trunk = list(_trace(self.trunk, self.image_shape))
         features = trunk[-1][2] if trunk else self.image_shape
-        return {
+        found = {
             "generator": list(_trace(self.generator, (spec.input_width,))),
             "trunk": trunk,
             "d_head": list(_trace((fc(1),), features)),
             "q_head": list(_trace((*self.q_hidden, fc(spec.q_width)), features)),
         }
+        if contrastive:
+            channels, *size = self.image_shape
+            pair = (2 * channels, *size)
+            found["contrast"] = list(_trace((*self.trunk, fc(len(spec.continuous))), pair))
+        return found
 
 
 def _trace(layers: tuple[Layer, ...], shape: Shape) -> Iterator[tuple[Layer, Shape, Shape]]:

@@ -67,6 +67,27 @@ TABLE_6_CHAIRS = Architecture(
     q_hidden=(),
 )
 
+# What dSprites is learned with (Kim and Mnih 2018; Lin et al. 2020), here with batchnorm.
+DSPRITES = Architecture(
+    image_shape=(1, 64, 64),
+    generator=(
+        fc(128, "relu", bn=True),
+        fc((64, 4, 4), "relu", bn=True),
+        upconv(64, "relu", bn=True),
+        upconv(32, "relu", bn=True),
+        upconv(32, "relu", bn=True),
+        upconv(1, "sigmoid"),
+    ),
+    trunk=(
+        conv(32, "lrelu"),
+        conv(32, "lrelu", bn=True),
+        conv(64, "lrelu", bn=True),
+        conv(64, "lrelu", bn=True),
+        fc(128, "lrelu", bn=True),
+    ),
+    q_hidden=(fc(128, "lrelu", bn=True),),
+)
+
 MNIST_MLP = Architecture(  # wiseodd/generative-models
     image_shape=(1, 28, 28),
     generator=(fc(256, "relu"), fc((1, 28, 28), "sigmoid")),
@@ -121,6 +142,8 @@ class Preset:
     augment: bool = False
     jitter: str = GREY
     average: int = 0
+    contrastive: float = 0.0
+    gap_until: int = 0
 
 
 PRESETS: dict[str, Preset] = {
@@ -172,6 +195,14 @@ PRESETS: dict[str, Preset] = {
         lr_g=1e-3,
         batch_size=32,
         separate_q=True,
+    ),
+    "sprites": Preset(
+        "InfoGAN-CR's networks for dSprites, with its contrastive regulariser",
+        DSPRITES,
+        "5xuni",
+        5,
+        batch_size=64,
+        contrastive=1.0,
     ),
     "folder": Preset(
         "Table 2's family", folder_architecture(32, 3), "cat10,4xuni", 128, jitter=COLOUR

@@ -10,6 +10,7 @@ from fastinfogan.config.layers import Shape
 from fastinfogan.config.presets import PRESETS, architecture_of
 from fastinfogan.config.tree import DataConfig, ModelConfig, OptimConfig, TrainConfig
 from fastinfogan.errors import UserError
+from fastinfogan.kernels.codes import MAX_CODES
 from fastinfogan.model.latent_spec import make_spec
 from fastinfogan.similar import meant
 
@@ -59,6 +60,8 @@ def resolve(config: TrainConfig) -> TrainConfig:
     discrete = any(spec.codes[i].is_discrete for i in spec.regularized)
     if optim.objective == "gan" or not discrete:  # a preset's consistency has nothing to act on
         optim = _filled(optim, consistency=0.0)
+    if optim.objective == "gan" or len(spec.continuous) < 2:  # nor has its contrastive regulariser
+        optim = _filled(optim, contrastive=0.0)
     optim = _filled(optim, **vars(own.optim))
     # One spelling of each, so that runs compare.
     model = replace(model, codes=str(spec))
@@ -86,6 +89,8 @@ def preset_config(name: str) -> TrainConfig:
             augment=preset.augment,
             jitter=preset.jitter,
             average=preset.average,
+            contrastive=preset.contrastive,
+            gap_until=preset.gap_until,
         ),
     )
 
@@ -110,6 +115,11 @@ def _check_ranges(config: TrainConfig) -> None:
         ("--lambda-disc", optim.lambda_disc, 0 <= optim.lambda_disc <= 1e6, weight),
         ("--lambda-cont", optim.lambda_cont, 0 <= optim.lambda_cont <= 1e6, weight),
         ("--consistency", optim.consistency, 0 <= optim.consistency <= 1e6, weight),
+        ("--contrastive", optim.contrastive, 0 <= optim.contrastive <= 1e6, weight),
+        (
+            "--gap-until", optim.gap_until, 0 <= optim.gap_until <= most,
+            f"0 or more works, up to {most}",
+        ),
         ("--average", optim.average, 0 <= optim.average <= most, f"0 or more works, up to {most}"),
         ("--beta1", optim.beta1, 0 <= optim.beta1 < 1, "0 or more and below 1 works"),
         ("--beta2", optim.beta2, 0 <= optim.beta2 < 1, "0 or more and below 1 works"),
@@ -141,6 +151,8 @@ def _check_ranges(config: TrainConfig) -> None:
                 f"--consistency {optim.consistency:g}: with --objective gan nothing that Q learns "
                 "may reach D; --consistency 0 works"
             )
+    if optim.contrastive > 0:
+        _check_contrastive(config)
     if optim.changes_images and not optim.jitter:
         raise UserError("--jitter '': nothing changes, and --consistency and --augment need it to")
     if run.engine == "reference":
@@ -151,6 +163,30 @@ def _check_ranges(config: TrainConfig) -> None:
                 raise UserError(f"{flag}: only --engine fast has it; the reference stays plain")
     if run.amp_dtype != "auto" and not run.amp:
         raise UserError(f"--amp-dtype {run.amp_dtype}: it needs --amp")
+
+
+def _check_contrastive(config: TrainConfig) -> None:
+    optim, codes = config.optim, config.model.codes
+    asked = f"--contrastive {optim.contrastive:g}"
+    if len(config.spec.continuous) < 2:
+        raise UserError(
+            f"{asked}: it tells two or more uniform or Gaussian codes apart, and --codes {codes} "
+            "has fewer that are regularised; --contrastive 0 works, or add 2xuni"
+        )
+    if optim.objective == "gan":
+        raise UserError(
+            f"{asked}: with --objective gan nothing but D may teach G; --contrastive 0 works"
+        )
+    if len(config.spec.codes) == MAX_CODES:
+        raise UserError(
+            f"{asked}: which code a pair shares is drawn beside the codes, so that {MAX_CODES - 1} "
+            f"work, and --codes {codes} has {MAX_CODES}"
+        )
+    size = optim.batch_size
+    if size % 2:
+        raise UserError(
+            f"--batch-size {size}: {asked} makes pairs of a batch; {size - 1} and {size + 1} work"
+        )
 
 
 def _fitting(shape: Shape) -> str:

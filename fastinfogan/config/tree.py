@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal
 from tyro.conf import FlagCreatePairsOff, arg
 
 from fastinfogan.config.jitter import parse_jitter
-from fastinfogan.config.layers import Architecture
+from fastinfogan.config.layers import Architecture, Layer, Shape
 from fastinfogan.config.presets import architecture_of
 from fastinfogan.kernels.jitter import Jitter
 from fastinfogan.model.latent_spec import LatentSpec, make_spec
@@ -55,7 +55,7 @@ class ModelConfig:
 
     preset: Annotated[str | None, unset_as("NAME", "fits the dataset")] = None
     """digits, mnist, svhn, celeba, faces-azimuth, faces-elevation, faces-lighting, chairs-rotation,
-    chairs-width, mnist-mlp or folder."""
+    chairs-width, mnist-mlp, sprites or folder."""
     codes: Annotated[str | None, unset_as("SPEC", "the preset's")] = None
     """Latent codes, e.g. cat10,uni,uni: catK, uni, gauss, bern; 10xcat10 repeats; uni:learned has
     the network put out sigma; uni:free isn't regularised."""
@@ -96,6 +96,12 @@ class OptimConfig:
     jitter: Annotated[str | None, unset_as("RANGES", "the preset's")] = None
     """What a slight change is, e.g. rotation=0.3,scale=0.15,shear=0.2,shift=0.08; also
     brightness, contrast and flip=1."""
+    contrastive: Annotated[float | None, unset_as("X", "the preset's")] = None
+    """Weight of the contrastive regulariser (InfoGAN-CR): of two generated images that share one
+    continuous code, another network must tell which code that is. 0 is the paper's objective."""
+    gap_until: Annotated[int | None, unset_as("COUNT", "the preset's")] = None
+    """With --contrastive: at first all other uniform codes of a pair lie half their range apart;
+    this gap falls to 0 over so many iterations. 0: there is none."""
     average: Annotated[int | None, unset_as("COUNT", "the preset's")] = None
     """Evaluate, draw and export the mean of the weights over about the last COUNT iterations (at
     most a tenth of the training so far); 0, as in the paper's presets, the weights themselves."""
@@ -108,6 +114,11 @@ class OptimConfig:
     def changes_images(self) -> bool:
         """Whether a resolved configuration has anything look at changed images."""
         return self.consistency > 0 or self.augment
+
+    @property
+    def extra_losses(self) -> tuple[str, ...]:
+        """Fields of ``Losses`` that a resolved configuration adds to the paper's."""
+        return tuple(name for name in ("consistency", "contrastive") if getattr(self, name) > 0)
 
 
 @dataclass(frozen=True)
@@ -177,6 +188,11 @@ class TrainConfig:
         return architecture_of(self.model.preset, self.data.image_size, self.data.channels)
 
     @property
+    def rows(self) -> dict[str, list[tuple[Layer, Shape, Shape]]]:
+        """Every layer of a resolved configuration's networks (``Architecture.rows``)."""
+        return self.architecture.rows(self.spec, self.optim.contrastive > 0)
+
+    @property
     def jitter(self) -> Jitter:
         """What a slight change of an image is, in a resolved configuration."""
         return parse_jitter(self.optim.jitter)
@@ -196,8 +212,8 @@ class TrainConfig:
     def fingerprint(self) -> str:
         """SHA-256 of what decides an iteration: the tree without what may change on resuming.
 
-        Consistency, augmented judging, averaging and stretching count only where they are on:
-        checkpoints from before they existed still fit.
+        Consistency, augmented judging, averaging, the contrastive regulariser and stretching count
+        only where they are on: checkpoints from before they existed still fit.
         """
         tree = to_dict(self)
         if not self.optim.changes_images:
@@ -205,6 +221,8 @@ class TrainConfig:
                 del tree["optim"][key]
         if not self.optim.average:
             del tree["optim"]["average"]
+        if not self.optim.contrastive:
+            del tree["optim"]["contrastive"], tree["optim"]["gap_until"]
         if self.data.stretch is None:
             del tree["data"]["stretch"]
         for name in RESUMABLE_CHANGES:

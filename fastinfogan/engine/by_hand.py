@@ -72,7 +72,8 @@ def trio_of(config: TrainConfig, g: Generator, d: Discriminator) -> Trio | None:
         g, d: what passes run on.
     """
     optim = config.optim
-    if d.q_trunk is None or optim.objective != "infogan" or optim.changes_images:
+    more = optim.changes_images or optim.contrastive > 0
+    if d.q_trunk is None or optim.objective != "infogan" or more:
         return None
     stacks = (g.parts, d.d_parts, d.q_parts)
     if not all(len(parts) == 1 and isinstance(parts[0], Dense) for parts in stacks):

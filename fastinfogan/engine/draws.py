@@ -9,6 +9,7 @@ from fastinfogan.config import TrainConfig
 from fastinfogan.config.jitter import AUGMENT_SHARE
 from fastinfogan.data import ImageData
 from fastinfogan.data.feeds.feed import Feed
+from fastinfogan.engine.pairs import Pairs
 from fastinfogan.engine.step import FastEngine, same_dtypes
 from fastinfogan.kernels.jitter import Jitter
 from fastinfogan.kernels.latents import latents
@@ -72,6 +73,11 @@ class Draws:
         self._feed, self._fill = feed, fill
         self._copy = config.jitter if optim.consistency > 0 else None
         self._augment = config.jitter.times(AUGMENT_SHARE) if optim.augment else None
+        self._codes, self._pairs = config.spec.codes, None
+        if optim.contrastive > 0:
+            samples = self.latent_offset(optim.gap_until)
+            self._pairs = Pairs(config.spec, samples, feed.device)
+            self._codes = self._pairs.codes
         self._seed = torch.tensor([config.run.seed], device=feed.device)
         self._offset = torch.zeros(1, dtype=torch.int64, device=feed.device)
         self._ahead: Batch | None = None  # what the next iteration consumes, if drawn already
@@ -121,17 +127,20 @@ class Draws:
 
     def _inputs(self) -> list[Inputs]:
         """Of each update with a draw of its own: D's, then G's. Alone, one launch draws both."""
-        spec, found = self._spec, []
+        found, noise, share = [], self._spec.noise, self._share
         for shift, samples in self._pieces:
-            drawn = list(
-                latents(
-                    spec.noise, spec.codes, samples, self._seed, self._offset, shift=shift,
-                    dtype=self._dtype,
-                )
+            drawn = latents(
+                noise, self._codes, samples, self._seed, self._offset, shift=shift,
+                dtype=self._dtype,
             )  # fmt: skip
+            updates = samples // share
+            maps = shared = [None] * updates
+            if self._pairs is not None:
+                *drawn, chosen = self._pairs(*drawn, self._offset)
+                shared = chosen.split(share // 2)
             if self._augment is not None:
-                drawn.append(self._maps(self._augment, STREAM_FAKE, shift, samples))
-            parts = zip(*(numbers.split(self._share) for numbers in drawn), strict=True)
+                maps = self._maps(self._augment, STREAM_FAKE, shift, samples).split(share)
+            parts = zip(*(numbers.split(share) for numbers in drawn), maps, shared, strict=True)
             found += [Inputs(*part) for part in parts]
         return found
 

@@ -1,12 +1,16 @@
 """What D with Q, and what G, minimise: the seam at which a loss is changed or added.
 
     D, Q    -log D(x) - log(1 - D(G(z, c))) - lambda L_I + weight L_cons
-    G       -log D(G(z, c)) - lambda L_I
+    G       -log D(G(z, c)) - lambda L_I + weight L_contr
 
 (Paper, eq. 6, and the non-saturating form.) L_cons is ours, and off in the paper's presets: Q's
 categories must agree on a real image and on a slightly changed copy (``kernels/consistency``). It
 reaches the trunk and Q, through a pass of the copy alone. With ``--augment`` D and Q see every
 image, real or generated, slightly changed; G's gradient flows back through the change.
+
+L_contr is InfoGAN-CR's (Lin, Thekumparampil, Fanti and Oh 2020), and off in the paper's presets as
+well: of two generated images that share one continuous code (``engine/pairs.py``) a network of its
+own tells which code that is. It learns in D's update, as nothing else does from L_contr there.
 
 With ``--objective gan``, the baseline of the paper's Fig. 1, no gradient of L_I reaches the trunk
 or G: Q only watches.
@@ -47,6 +51,7 @@ class Objective:
 
     def __init__(self, config: TrainConfig) -> None:
         self._codes, self._lambdas = config.spec.codes, config.lambdas
+        self.contrastive = config.optim.contrastive
         self.informed = config.optim.objective == "infogan"
 
     def d_loss(self, view: View, values: Tensor, seed: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -67,6 +72,16 @@ class Objective:
             seed: see the class; it has L_cons' weight in it.
         """
         return consistency(q_image, q_copy, self._codes, seed=seed)
+
+    def contrast(self, logits: Tensor, shared: Tensor) -> Tensor:
+        """L_contr, in nats.
+
+        Args:
+            logits: (pairs, continuous codes), from ``compare``.
+            shared: int64 (pairs,), the code that each pair shares.
+        """
+        wide = torch.promote_types(logits.dtype, torch.float32)
+        return F.cross_entropy(logits.to(wide), shared)
 
     def g_loss(self, view: View, values: Tensor, seed: Tensor | None) -> tuple[Tensor, Tensor]:
         """What G minimises, and its terms as ``mi_loss.g_loss`` has them.
@@ -123,3 +138,13 @@ def look(d: Discriminator, copy: Tensor) -> Tensor:
         copy: (B, C, H, W).
     """
     return d.q_of(copy, statistics=False)
+
+
+def compare(d: Discriminator, images: Tensor) -> Tensor:
+    """Which code images 2 j and 2 j + 1 are thought to share, (B / 2, continuous codes).
+
+    Args:
+        d: the discriminator.
+        images: (B, C, H, W), generated.
+    """
+    return d.contrast_logits(images)

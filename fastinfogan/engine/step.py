@@ -13,7 +13,7 @@ from fastinfogan.engine.beside import Beside
 from fastinfogan.engine.by_hand import Trio, trio_of
 from fastinfogan.engine.flat import FlatAdam
 from fastinfogan.engine.loss_scale import LossScale
-from fastinfogan.engine.objective import Objective, View, judge, look
+from fastinfogan.engine.objective import Objective, View, compare, judge, look
 from fastinfogan.kernels.warp import warp
 from fastinfogan.model.networks import Discriminator, Generator, exchange_sums, frozen
 from fastinfogan.model.reference import Batch, Inputs, Losses
@@ -66,7 +66,7 @@ class FastEngine:
         self._range = config.architecture.output_range
         self.generator = Generator(config.architecture, config.spec).to(device, dtype)
         self.discriminator = Discriminator(
-            config.architecture, config.spec, config.model.separate_q
+            config.architecture, config.spec, config.model.separate_q, optim.contrastive > 0
         ).to(device, dtype)
         for network in (self.discriminator, self.generator):
             exchange_sums(network, plan.exchange)
@@ -101,14 +101,15 @@ class FastEngine:
             self._update_beside(torch.cuda.Stream(device))
         self.meanwhile: Callable[[], None] | None = None
         self._generate, self._judge, self._look = self.adam_g.compute, judge, look
+        self._compare = compare
         if plan.compile:
             # Dynamo counts what it compiles per function, and a program may make many engines.
             torch.compiler.reset()
             # Apart: one graph with both backward passes in it compiles far longer. Deterministic:
             # a continued run must not choose other reductions because they ran faster today.
-            self._generate, self._judge, self._look = (
+            self._generate, self._judge, self._look, self._compare = (
                 torch.compile(f, fullgraph=True, dynamic=False, options={"deterministic": True})
-                for f in (self._generate, self._judge, self._look)
+                for f in (self._generate, self._judge, self._look, self._compare)
             )
 
     def publish(self) -> None:
@@ -145,22 +146,25 @@ class FastEngine:
         view = self._judge(d, images, 2, objective.informed, batch.copy is not None)
         agreed = self._agree(view.q_image, batch.copy)
         total, terms = objective.d_loss(view, batch.inputs_d.values, self._seed)
+        contrast = self._contrast(fake, batch.inputs_d)
         self.adam_d.zero_grad()
-        _backward(total, self._seed)
+        _backward(_plus(total, contrast), self._seed)
         if agreed is not None:
             _add(self.adam_d.trained, agreed.result()[1])
         self.adam_d.step(self.loss_scale)
 
         with self._frozen:
+            fake = fake_g.result()
             if objective.informed:
-                view = self._judge(d, fake_g.result(), 1, True)
+                view = self._judge(d, fake, 1, True)
             else:
-                view = View(d.logits(d.features(fake_g.result())), None)
+                view = View(d.logits(d.features(fake)), None)
             total, terms_g = objective.g_loss(view, batch.inputs_g.values, self._seed)
+            total = _plus(total, self._contrast(fake, batch.inputs_g), objective.contrastive)
             self.adam_g.zero_grad()
             _backward(total, self._seed)
         self._last_update(self.adam_g)
-        return self._report(terms, terms_g, agreed)
+        return self._report(terms, terms_g, agreed, contrast)
 
     def _alternating_by_hand(self, batch: Batch, trio: Trio) -> Losses:
         """The same for networks that are fully connected throughout, and small."""
@@ -195,12 +199,16 @@ class FastEngine:
         """One draw of codes and one pass through D serve both updates."""
         objective, d = self.objective, self.adam_d.compute
         values = batch.inputs_d.values
-        images = torch.cat([batch.real, self._fake(batch.inputs_d, batch)])
+        fake = self._fake(batch.inputs_d, batch)
+        images = torch.cat([batch.real, fake])
         view = self._judge(d, images, 2, objective.informed, batch.copy is not None)
         agreed = self._agree(view.q_image, batch.copy)
         d_total, terms = objective.d_loss(view, values, self._seed)
         g_view = View(view.logits.chunk(2)[1], view.q_params)
         g_total, terms_g = objective.g_loss(g_view, values, self._seed)
+        contrast = self._contrast(fake, batch.inputs_d)
+        d_total = _plus(d_total, contrast)
+        g_total = _plus(g_total, contrast, objective.contrastive)
         # Both gradients come from the weights before either update.
         for adam, total, keep in ((self.adam_d, d_total, True), (self.adam_g, g_total, False)):
             seed = None if self._seed is None else self._seed.view_as(total)
@@ -210,12 +218,19 @@ class FastEngine:
         if agreed is not None:
             _add(self.adam_d.trained, agreed.result()[1])
         self._last_update(self.adam_d, self.adam_g)
-        return self._report(terms, terms_g, agreed)
+        return self._report(terms, terms_g, agreed, contrast)
 
     def _fake(self, inputs: Inputs, batch: Batch) -> Tensor:
         """G's images as D and Q get to see them."""
         images = self._generate(inputs.latents)
         return images if inputs.maps is None else warp(images, inputs.maps, batch.fill, self._range)
+
+    def _contrast(self, fake: Tensor, inputs: Inputs) -> Tensor | None:
+        """L_contr of generated images, if it takes part."""
+        if inputs.shared is None:
+            return None
+        logits = self._compare(self.adam_d.compute, fake)
+        return self.objective.contrast(logits, inputs.shared)
 
     @property
     def _seed(self) -> Tensor | None:
@@ -253,16 +268,28 @@ class FastEngine:
         if beside is not None:
             beside.result()
 
-    def _report(self, terms: Tensor, terms_g: Tensor, agreed: Beside[_Agreement] | None) -> Losses:
+    def _report(
+        self,
+        terms: Tensor,
+        terms_g: Tensor,
+        agreed: Beside[_Agreement] | None,
+        contrast: Tensor | None = None,
+    ) -> Losses:
         if self.loss_scale is not None:
             self.loss_scale.update()
         disagreement = None if agreed is None else agreed.result()[0]
-        return Losses(terms[0], terms_g[0], terms[1:], disagreement)
+        contrast = None if contrast is None else contrast.detach()
+        return Losses(terms[0], terms_g[0], terms[1:], disagreement, contrast)
 
 
 def _leaf(result: Tensor) -> Tensor:
     """A tensor that a gradient stops at."""
     return result.detach().requires_grad_()
+
+
+def _plus(total: Tensor, loss: Tensor | None, weight: float = 1.0) -> Tensor:
+    """A loss with another one, if there is one."""
+    return total if loss is None else total + weight * loss
 
 
 def _backward(loss: Tensor, seed: Tensor | None) -> None:

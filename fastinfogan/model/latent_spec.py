@@ -76,6 +76,11 @@ class LatentSpec:
         """Indices of the codes that L_I counts."""
         return tuple(i for i, code in enumerate(self.codes) if code.regularized)
 
+    @cached_property
+    def continuous(self) -> tuple[int, ...]:
+        """Indices of the regularised codes that are numbers."""
+        return tuple(i for i in self.regularized if not self.codes[i].is_discrete)
+
     @property
     def entropy(self) -> float:
         """H(c) of all regularised codes together, in nats: the constant in L_I."""

@@ -172,18 +172,25 @@ class Generator(nn.Module):
 class Discriminator(nn.Module):
     """D and Q: images (B, C, H, W) -> logits (B,) and Q's output (B, q_width).
 
-    With ``separate_q`` Q reads a trunk of its own.
+    With ``separate_q`` Q reads a trunk of its own. ``contrastive`` adds the network that tells
+    which code two images share: it reads the images as well, and D's optimiser updates it.
     """
 
     def __init__(
-        self, architecture: Architecture, spec: LatentSpec, separate_q: bool = False
+        self,
+        architecture: Architecture,
+        spec: LatentSpec,
+        separate_q: bool = False,
+        contrastive: bool = False,
     ) -> None:
         super().__init__()
-        rows = architecture.rows(spec)
+        rows = architecture.rows(spec, contrastive)
         self.trunk = _stack(rows["trunk"])
         self.d_head = _stack(rows["d_head"])
         self.q_trunk = _stack(rows["trunk"]) if separate_q else None
         self.q_head = _stack(rows["q_head"])
+        self.contrast = _stack(rows["contrast"]) if contrastive else None
+        self._contrast = _parts(self.contrast) if contrastive else []
         self._trunk = _parts(self.trunk)
         self.d_parts = _parts(self.trunk, self.d_head)
         self.q_parts = _parts(self.q_head) if not separate_q else _parts(self.q_trunk, self.q_head)
@@ -226,6 +233,11 @@ class Discriminator(nn.Module):
             _, channels, height, width = features.shape
             tail = tail.view(rows, height, width, channels).permute(0, 3, 1, 2)
         return logits.squeeze(1), tail
+
+    def contrast_logits(self, images: Tensor) -> Tensor:
+        """Which continuous code images 2 j and 2 j + 1 share: (B / 2, continuous codes)."""
+        pairs = torch.cat([images[0::2], images[1::2]], dim=1)
+        return _through(self._contrast, pairs, 1, True)
 
     def q_of(self, images: Tensor, statistics: bool = True) -> Tensor:
         """Q's output on images, where D's isn't asked for."""

@@ -25,6 +25,7 @@ class Inputs(NamedTuple):
     latents: Tensor  # (B, input_width): G's input, categorical codes one-hot
     values: Tensor  # (B, codes) float32: what Q has to find; a category as its index
     maps: Tensor | None = None  # (B, 8): how G's images change before D sees them (--augment)
+    shared: Tensor | None = None  # (B / 2,): the one continuous code of each pair (--contrastive)
 
 
 class Batch(NamedTuple):
@@ -44,6 +45,7 @@ class Losses(NamedTuple):
     g_loss: Tensor  # (), nats: -log D(G)
     nll: Tensor  # (codes,), nats, of the codes of D's update under Q; L_I = H(c) - nll
     consistency: Tensor | None = None  # (), nats: L_cons, if it takes part
+    contrastive: Tensor | None = None  # (), nats: L_contr, if it takes part
 
 
 # -- 1. The networks ----------------------------------------------------------------------
@@ -93,22 +95,23 @@ class Generator(nn.Module):
 
     def __init__(self, config: TrainConfig) -> None:
         super().__init__()
-        self.layers = sequence(config.architecture.rows(config.spec)["generator"])
+        self.layers = sequence(config.rows["generator"])
 
     def forward(self, latents: Tensor) -> Tensor:
         return self.layers(latents)
 
 
 class Discriminator(nn.Module):
-    """D and Q: one trunk, two heads (or a second trunk for Q)."""
+    """D and Q: one trunk, two heads (or a second trunk for Q); and who compares (--contrastive)."""
 
     def __init__(self, config: TrainConfig) -> None:
         super().__init__()
-        rows = config.architecture.rows(config.spec)
+        rows = config.rows
         self.trunk = sequence(rows["trunk"])
         self.d_head = sequence(rows["d_head"])
         self.q_trunk = sequence(rows["trunk"]) if config.model.separate_q else None
         self.q_head = sequence(rows["q_head"])
+        self.contrast = sequence(rows["contrast"]) if "contrast" in rows else None
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         features = self.trunk(images)
@@ -176,7 +179,16 @@ def disagreement(q_image: Tensor, q_copy: Tensor, codes: tuple[Code, ...]) -> Te
     return total
 
 
-# -- 4. One iteration ------------------------------------------------------------------------
+# -- 4. Of InfoGAN-CR: which code do two images share? (off in the paper's presets) --------------
+
+
+def contrast(network: nn.Module, images: Tensor, shared: Tensor) -> Tensor:
+    """L_contr, in nats: images 2 j and 2 j + 1 share one continuous code; which is it?"""
+    pairs = torch.cat([images[0::2], images[1::2]], dim=1)  # as channels of one image
+    return F.cross_entropy(network(pairs), shared)
+
+
+# -- 5. One iteration ------------------------------------------------------------------------
 
 
 def freeze(network: nn.Module, frozen: bool) -> None:
@@ -207,7 +219,7 @@ class ReferenceEngine:
         self.adam_d = torch.optim.Adam(self.discriminator.parameters(), optim.lr_d, betas, ADAM_EPS)
         self.adam_g = torch.optim.Adam(self.generator.parameters(), optim.lr_g, betas, ADAM_EPS)
 
-        self.consistency = optim.consistency
+        self.consistency, self.contrastive = optim.consistency, optim.contrastive
         self.middle = sum(config.architecture.output_range) / 2
         self.informed = optim.objective == "infogan"  # False: a plain GAN that Q only watches
         self.step = self.alternating if optim.update == "alternating" else self.simultaneous
@@ -220,8 +232,10 @@ class ReferenceEngine:
         with torch.no_grad():
             fake = self.fakes(batch.inputs_d, batch)
         d_loss, nll, consistency, _ = self.d_losses(batch, fake)
+        contrastive = self.contrast(fake, batch.inputs_d)  # its network learns, D and Q don't
         self.adam_d.zero_grad()
-        (d_loss + self.weighted(nll) + self.consistency * consistency).backward()
+        total = d_loss + self.weighted(nll) + self.consistency * consistency + contrastive
+        total.backward()
         self.adam_d.step()
 
         # G: fool the new D, and make the codes readable. Nothing of D or Q changes.
@@ -229,7 +243,7 @@ class ReferenceEngine:
         fake = self.fakes(batch.inputs_g, batch)
         features = d.trunk(fake)
         g_loss = F.softplus(-d.logits(features)).mean()  # non-saturating: -log D(G(z, c))
-        total = g_loss
+        total = g_loss + self.contrastive * self.contrast(fake, batch.inputs_g)
         if self.informed:
             q_params = d.q_params(fake, features)
             nll_g = code_nlls(q_params, batch.inputs_g.values, self.codes)
@@ -238,7 +252,7 @@ class ReferenceEngine:
         total.backward()
         freeze(d, False)
         self.adam_g.step()
-        return self.report(batch, d_loss, g_loss, nll, consistency)
+        return self.report(batch, d_loss, g_loss, nll, consistency, contrastive)
 
     def simultaneous(self, batch: Batch) -> Losses:
         """One draw of codes and one pass through D serve both updates."""
@@ -247,15 +261,16 @@ class ReferenceEngine:
         d_loss, nll, consistency, logits_fake = self.d_losses(batch, fake)
         g_loss = F.softplus(-logits_fake).mean()
         information = self.weighted(nll)
-        d_total = d_loss + information + self.consistency * consistency
-        g_total = g_loss + information * self.informed
+        contrastive = self.contrast(fake, batch.inputs_d)
+        d_total = d_loss + information + self.consistency * consistency + contrastive
+        g_total = g_loss + information * self.informed + self.contrastive * contrastive
         d_grads = torch.autograd.grad(d_total, list(d.parameters()), retain_graph=True)
         g_grads = torch.autograd.grad(g_total, list(g.parameters()))
         for p, grad in zip([*d.parameters(), *g.parameters()], d_grads + g_grads, strict=True):
             p.grad = grad
         self.adam_d.step()
         self.adam_g.step()
-        return self.report(batch, d_loss, g_loss, nll, consistency)
+        return self.report(batch, d_loss, g_loss, nll, consistency, contrastive)
 
     def fakes(self, inputs: Inputs, batch: Batch) -> Tensor:
         """G's images as D and Q get to see them."""
@@ -263,6 +278,12 @@ class ReferenceEngine:
         if inputs.maps is None:
             return images
         return changed(images, inputs.maps, batch.fill, self.middle)
+
+    def contrast(self, fake: Tensor, inputs: Inputs) -> Tensor:
+        """L_contr of generated images; 0 where it takes no part."""
+        if inputs.shared is None:
+            return fake.new_zeros(())
+        return contrast(self.discriminator.contrast, fake, inputs.shared)
 
     def d_losses(self, batch: Batch, fake: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """D's loss, the NLL of each code under Q, L_cons, and D's logits on the fakes."""
@@ -287,12 +308,14 @@ class ReferenceEngine:
             consistency = disagreement(q_image, q_copy, self.codes)
         return d_loss, code_nlls(q_params, values, self.codes), consistency, logits_fake
 
-    def report(
-        self, batch: Batch, d_loss: Tensor, g_loss: Tensor, nll: Tensor, consistency: Tensor
-    ) -> Losses:
+    def report(self, batch: Batch, *losses: Tensor) -> Losses:
         """What the iteration reports."""
-        losses = [loss.detach() for loss in (d_loss, g_loss, nll, consistency)]
-        return Losses(*losses) if batch.copy is not None else Losses(*losses[:3])
+        *paper, consistency, contrastive = (loss.detach() for loss in losses)
+        return Losses(
+            *paper,
+            None if batch.copy is None else consistency,
+            None if batch.inputs_d.shared is None else contrastive,
+        )
 
     def weighted(self, nll: Tensor) -> Tensor:
         """The codes' NLLs, each times its lambda."""

@@ -246,7 +246,8 @@ def load_run(folder: Path | str, device: torch.device | str = "cpu", tell: Tell 
         tell(problem)
     spec, architecture = config.spec, config.architecture
     generator = Generator(architecture, spec)
-    discriminator = Discriminator(architecture, spec, config.model.separate_q)
+    contrastive = config.optim.contrastive > 0
+    discriminator = Discriminator(architecture, spec, config.model.separate_q, contrastive)
     prefix = "average." if config.optim.average else ""
     restore_weights(generator, state, f"{prefix}generator.")
     restore_weights(discriminator, state, f"{prefix}discriminator.")

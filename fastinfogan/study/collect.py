@@ -6,17 +6,20 @@ import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import combinations
 from typing import Any
 
 import numpy as np
 
 from fastinfogan.data import ImageData
+from fastinfogan.data.progress import ProgressReport
 from fastinfogan.errors import UserError
 from fastinfogan.results.eval_mode import in_eval_mode
 from fastinfogan.results.factors.measure import SCORES
-from fastinfogan.results.run import images_of, load_run
+from fastinfogan.results.run import Run, images_of, load_run
 from fastinfogan.sizes import counted
-from fastinfogan.study import choice
+from fastinfogan.study import centrality, neighbourhood
+from fastinfogan.study.choice import CENTRALITY, NEIGHBOURHOOD, choice_of, choose, rank_correlation
 from fastinfogan.study.folder import (
     Study,
     best_clustering,
@@ -73,18 +76,18 @@ def _collected(study: Study, tell: Tell) -> tuple[dict[str, Any], int]:
     """What is found of a study, and how many runs were looked at for it."""
     new, known = 0, known_rows(study, tell)
     seeds: dict[int, dict[str, Any]] = {}
-    spec = study.config.spec
-    scored = any(spec.codes[i].has_categories for i in spec.regularized)
+    by = choice_of(study.config)
     judged: tuple[ImageData, np.ndarray] | None = None
     for seed in study.seeds:
         summary = study.summary(seed)
         if summary is None:
             continue
         row = known.get(seed)
-        if row is None or (scored and choice.CHOSEN_BY not in row["numbers"]):
+        scored = by is NEIGHBOURHOOD and (row is None or by.score not in row["numbers"])
+        if row is None or scored:
             if scored and judged is None:
                 data = images_of(study.config, "test")
-                judged = data, choice.nearest(data.images[: choice.MOST_IMAGES])
+                judged = data, neighbourhood.nearest(data.images[: neighbourhood.MOST_IMAGES])
             try:
                 row = row_of(study, seed, summary, judged)
             except UserError as error:  # a damaged run is no reason to lose sight of the others
@@ -92,20 +95,53 @@ def _collected(study: Study, tell: Tell) -> tuple[dict[str, Any], int]:
                 continue
             new += 1
         seeds[seed] = row
+    if by is CENTRALITY:
+        _compare_all(study, seeds, tell)
     numbers = {seed: row["numbers"] for seed, row in seeds.items()}
-    scores, errors = (
-        {seed: own[name] for seed, own in numbers.items() if name in own}
-        for name in (choice.CHOSEN_BY, "error")
+    scores, known = (
+        {seed: own[name] for seed, own in numbers.items() if by is not None and name in own}
+        for name in (by or CENTRALITY)[:2]
     )
     found = {
         "seeds": {str(seed): row for seed, row in seeds.items()},
         "statistics": statistics_of(list(numbers.values())),
         "collapsed": [seed for seed, row in seeds.items() if row["collapsed"]],
-        "chosen": choice.choose(scores),
-        "chosen_by": choice.CHOSEN_BY,
-        "rank_correlation": choice.rank_correlation(scores, errors),
+        "chosen": choose(scores),
+        "chosen_by": None if by is None else by.score,
+        "rank_correlation": rank_correlation(scores, known),
     }
     return found, new
+
+
+def _compare_all(study: Study, seeds: dict[int, dict[str, Any]], tell: Tell) -> None:
+    """Score the runs by how much they resemble each other: each row gets what is found of it."""
+    known = {
+        (seed, int(other)): one
+        for seed, row in seeds.items()
+        for other, one in row.get("similarity", {}).items()
+        if other.isdecimal() and seed < int(other)
+    }
+
+    def load(seed: int) -> Run:
+        return load_run(study.run_folder(seed), tell=tell)
+
+    there = []
+    for seed in seeds:
+        try:
+            if any((min(p), max(p)) not in known for p in ((seed, o) for o in seeds if o != seed)):
+                load(seed)
+            there.append(seed)
+        except UserError as error:  # as above
+            tell(f"seed {seed} isn't compared: {error}")
+    new = 2 * sum(pair not in known for pair in combinations(there, 2))
+    with ProgressReport("comparing runs", new, True, on_stderr) as progress:
+        found = centrality.similarities(there, known, load, progress.update)
+    central = centrality.centralities(found)
+    for seed, row in seeds.items():
+        row["numbers"].pop(CENTRALITY.score, None)
+        if seed in central:
+            row["numbers"][CENTRALITY.score] = central[seed]
+        row["similarity"] = {str(other): one for other, one in found.get(seed, {}).items()}
 
 
 def row_of(
@@ -127,7 +163,8 @@ def row_of(
         are any), the neighbourhood score (which needs none), L_I of each code and the correlation
         of each continuous one, the scores of disentanglement and each factor's best correlation
         (where factors are known), seconds; ``collapsed``: whether the run said so at its end;
-        ``curve``: iterations and errors; ``device`` and ``versions``.
+        ``curve``: iterations and errors; ``device`` and ``versions``. (Centrality and similarity,
+        which take several runs, join them later.)
     """
     evaluation = summary["evaluation"]
     numbers: dict[str, float] = {}
@@ -143,7 +180,7 @@ def row_of(
     if judged is not None:
         data, neighbours = judged
         with in_eval_mode(run.discriminator):
-            numbers[choice.CHOSEN_BY] = choice.neighbourhood(
+            numbers[NEIGHBOURHOOD.score] = neighbourhood.neighbourhood(
                 run.discriminator, config.spec, data, neighbours, config.architecture.output_range
             )
     for code in evaluation["codes"]:

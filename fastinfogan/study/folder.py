@@ -39,7 +39,7 @@ FILE = "study.json"
 # What study.json keeps of a finished run.
 ROW = {
     "numbers": {str: float}, "collapsed": bool, "curve": [[float]], "device": str,
-    "versions": {str: str},
+    "versions": {str: str}, "similarity?": {str: float},
 }  # fmt: skip
 MOST_SEEDS = 10_000
 SEEDS = (0, 1, 2, 3, 4)  # of a study that isn't told

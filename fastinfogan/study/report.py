@@ -9,6 +9,7 @@ from typing import Any
 
 from fastinfogan.files import atomic_write
 from fastinfogan.sizes import counted
+from fastinfogan.study.choice import CHOICES
 from fastinfogan.study.folder import Study
 
 SHARES = ("error", "majority")  # shown in per cent; the smaller the better
@@ -33,18 +34,19 @@ def table(study: Study, found: Mapping[str, Any]) -> str:
     collapsed = found["collapsed"]
     lines.append(f"  collapsed: {', '.join(map(str, collapsed)) if collapsed else 'none'}")
     if found["chosen"] is not None:
+        score, checked_by, best = CHOICES[found["chosen_by"]]
         numbers = found["seeds"][str(found["chosen"])]["numbers"]
-        error = f", error {numbers['error']:.2%}" if "error" in numbers else ""
-        lines.append(
-            f"  chosen without labels, by {found['chosen_by']}: seed {found['chosen']}{error}"
-        )
-    if found["rank_correlation"] is not None:
-        both = {found["chosen_by"], "error"}
-        ranked = sum(both <= row["numbers"].keys() for row in found["seeds"].values())
-        lines.append(
-            f"  its rank correlation with the error over {ranked} seeds (-1 is best): "
-            f"{found['rank_correlation']:.2f}"
-        )
+        known = ""
+        if checked_by in numbers:
+            known = f", {checked_by} {_shown(checked_by, numbers[checked_by])}"
+        lines.append(f"  chosen without labels, by {score}: seed {found['chosen']}{known}")
+        if found["rank_correlation"] is not None:
+            both = {score, checked_by}
+            ranked = sum(both <= row["numbers"].keys() for row in found["seeds"].values())
+            lines.append(
+                f"  its rank correlation with the {checked_by} over {ranked} seeds ({best} is "
+                f"best): {found['rank_correlation']:.2f}"
+            )
     return "\n".join(lines)
 
 

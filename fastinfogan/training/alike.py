@@ -65,6 +65,11 @@ def check_batch(config: TrainConfig, ranks: Ranks) -> None:
         below = size // count * count
         works = f"{below} and {below + count} work" if below else f"{count} works"
         raise UserError(f"--batch-size {size}: {count} ranks don't divide it; {works}")
+    if config.optim.contrastive > 0 and size // count % 2:
+        raise UserError(
+            f"--batch-size {size}: each of {count} ranks has {size // count} images of it, and "
+            f"--contrastive {config.optim.contrastive:g} makes pairs of them; {size + count} works"
+        )
     if count == size and not config.run.sync_batchnorm:
         raise UserError(
             f"--no-sync-batchnorm: {count} ranks have 1 image each of --batch-size {size}, which "

@@ -27,14 +27,16 @@ def fitting_batch(config: TrainConfig, device: torch.device) -> int:
     a file's content, but never on a GPU.
     """
     memory = total_memory(device)
-    rows = config.architecture.rows(config.spec)
+    rows = config.rows
     layers = [layer for stack in rows.values() for layer in stack]
     means = 4 if config.optim.average else 0
     saving = 2 * (12 + means) if device.type == "cpu" else 0
     fixed = (20 + means + saving) * sum(row.parameters(before) for row, before, _ in layers)
-    # D sees a real and a fake image for every one that G makes.
+    # D sees a real and a fake image for every one that G makes, and the contrastive regulariser's
+    # network a pair for every two.
+    seen = {"generator": 1.0, "contrast": 0.5}
     outputs = sum(
-        math.prod(after) * (1 if name == "generator" else 2)
+        math.prod(after) * seen.get(name, 2.0)
         for name, stack in rows.items()
         for _, _, after in stack
     )

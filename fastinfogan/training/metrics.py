@@ -42,28 +42,28 @@ SPREAD, MOST_PIXELS = 1.5, 2**20
 class Window:
     """Sums of an engine's losses over the iterations since they were last read.
 
-    ``sums`` is float64 on the device: D loss, G loss, NLL per code, and with ``consistency``
-    L_cons. Adding never waits for the device; ``means`` does. A NaN or an infinity in any iteration
-    shows in the means. ``count``, the number of iterations, is kept by the caller: a replayed
-    iteration runs no Python. Each of several ranks sums up its own share's; all read together.
+    ``sums`` is float64 on the device: D loss, G loss, NLL per code, and the ``extra`` losses, by
+    their names in ``Losses``. Adding never waits for the device; ``means`` does. A NaN or an
+    infinity in any iteration shows in the means. ``count``, the number of iterations, is kept by
+    the caller: a replayed iteration runs no Python. Each of several ranks sums up its own share's;
+    all read together.
     """
 
     def __init__(
         self,
         spec: LatentSpec,
         device: torch.device,
-        consistency: bool = False,
+        extra: Sequence[str] = (),
         ranks: Ranks = ALONE,
     ) -> None:
-        self.spec, self._consistency, self._ranks = spec, consistency, ranks
-        numbers = 2 + len(spec.codes) + consistency
+        self.spec, self._extra, self._ranks = spec, extra, ranks
+        numbers = 2 + len(spec.codes) + len(extra)
         self.sums = torch.zeros(numbers, dtype=torch.float64, device=device)
         self.count = 0
 
     def add(self, losses: Losses) -> None:
         numbers = [losses.d_loss.view(1), losses.g_loss.view(1), losses.nll]
-        if losses.consistency is not None:
-            numbers.append(losses.consistency.view(1))
+        numbers += [getattr(losses, name).view(1) for name in self._extra]
         self.sums += torch.cat(numbers)
 
     def reset(self) -> None:
@@ -78,12 +78,12 @@ class Window:
         """D loss, G loss, L_I per regularised code and in total, H(c), the best reachable: nats."""
         d_loss, g_loss, *nll = (self.of_all_ranks() / self.count).tolist()
         spec = self.spec
-        consistency = {"consistency": nll.pop()} if self._consistency else {}
+        extra = dict(zip(self._extra, nll[len(spec.codes) :], strict=True))
         per_code = {spec.names[i]: spec.codes[i].entropy - nll[i] for i in spec.regularized}
         return {
             "d_loss": d_loss,
             "g_loss": g_loss,
-            **consistency,
+            **extra,
             "mi": sum(per_code.values()),
             "mi_per_code": per_code,
             "ceiling": spec.entropy,

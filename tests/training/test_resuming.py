@@ -33,13 +33,18 @@ ONE_THREAD = {**os.environ, "OMP_NUM_THREADS": "1"}
 @pytest.mark.usefixtures("brief")
 @pytest.mark.parametrize("engine", ["fast", "reference"])
 @pytest.mark.parametrize("update", ["alternating", "simultaneous"])
-@pytest.mark.parametrize("preset", ["narrow-mnist", "narrow-digits"])
+@pytest.mark.parametrize("preset", ["narrow-mnist", "narrow-digits", "contrastive"])
 def test_sixty_iterations_are_thirty_and_thirty(tmp_path, engine, update, preset):
-    """Preset digits has --consistency and --augment on, which draw numbers of their own."""
+    """Preset digits has --consistency and --augment on, which draw numbers of their own.
+
+    A pair's gap falls until long after the first half.
+    """
+    more = {"contrastive": 0.6, "gap_until": 50} if preset == "contrastive" else {}
 
     def config(name, iterations):
         tree = small(tmp_path / name, iterations, engine=engine, log_every=10, checkpoint_every=30)
-        model, optim = ModelConfig(preset=preset), replace(tree.optim, update=update)
+        model = ModelConfig(preset="narrow-mnist" if more else preset)
+        optim = replace(tree.optim, update=update, **more)
         return replace(tree, model=model, optim=optim)
 
     straight = train(config("straight", 60)).folder

@@ -105,7 +105,7 @@ def _rows(path: Path, count: int, start: int) -> Iterator[np.ndarray]:
 DSPRITES = Dataset(
     name="dsprites",
     summary="737,280 shapes with known factors, 64x64 grey; --data-dir",
-    default_preset="folder",
+    default_preset="sprites",
     iterations=None,
     image_shape=(1, SIDE, SIDE),
     has_test_split=False,

@@ -94,7 +94,7 @@ def sprites_status(data_dir: Path | None) -> tuple[bool, str]:
 SPRITES = Dataset(
     name="sprites",
     summary="18,432 rendered shapes with known factors, 64x64 grey; no download",
-    default_preset="folder",
+    default_preset="sprites",
     iterations=None,
     image_shape=(1, SIDE, SIDE),
     has_test_split=False,

@@ -50,7 +50,12 @@ def voters(overall: np.ndarray) -> np.ndarray:
     return np.flatnonzero(np.sqrt(overall) >= LEAST_STD)
 
 
-def factor_vae(codes: Codes, factors: list[Shared], random: np.random.Generator) -> float:
+def factor_vae(
+    codes: Codes,
+    factors: list[Shared],
+    random: np.random.Generator,
+    votes: tuple[int, int] = (VOTES, TEST_VOTES),
+) -> float:
     """The FactorVAE score (Kim and Mnih 2018, section 4).
 
     Of 64 images that share one factor's value, the code whose variance is the smallest share of its
@@ -63,14 +68,15 @@ def factor_vae(codes: Codes, factors: list[Shared], random: np.random.Generator)
         codes: of N images.
         factors: two or more, of the same images.
         random: draws factors and images.
+        votes: how many say what each code stands for, and how many test that.
     """
     columns, overall = codes.columns(), variances(codes)
     active = voters(overall)
     if not len(active):
         return 0.0
     counts = []
-    for votes in (VOTES, TEST_VOTES):
-        which = random.integers(len(factors), size=votes)
+    for count in votes:
+        which = random.integers(len(factors), size=count)
         table = np.zeros((len(factors), len(active)), np.int64)
         for number, shared in enumerate(factors):
             for block in _blocks((which == number).sum()):

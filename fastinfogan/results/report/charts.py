@@ -69,7 +69,9 @@ def _all(rows: Sequence[Row], spec: LatentSpec) -> Iterator[dict[str, Any]]:
         },
     )  # fmt: skip
     for title, unit, key in (
-        ("Consistency, L_cons", "nats", "consistency"), ("Speed", "images/s", "images_per_s"),
+        ("Consistency, L_cons", "nats", "consistency"),
+        ("Which code a pair shares, L_contr", "nats", "contrastive"),
+        ("Speed", "images/s", "images_per_s"),
     ):  # fmt: skip
         there = all(isinstance(row.get(key), int | float) for row in rows)
         yield _chart(title, unit, rows, {key: _number(key)} if there else {})

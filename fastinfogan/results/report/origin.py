@@ -56,7 +56,7 @@ def _table(found: list[Setting]) -> Element:
 def networks(facts: Facts) -> Element:
     """The rows of G, D and Q, with their parameters."""
     rows: list[list[Content]] = []
-    for part, layers in facts.config.architecture.rows(facts.config.spec).items():
+    for part, layers in facts.config.rows.items():
         for row, before, after in layers:
             kernel = "" if row.kind == "fc" else f" {KERNEL}x{KERNEL}, stride {row.stride}"
             rows.append([

@@ -1,4 +1,4 @@
-"""Choosing one of a study's runs without labels: what its score is worth, by hand."""
+"""Choosing one of a study's runs by its categories: what the score is worth, by hand."""
 
 from __future__ import annotations
 
@@ -8,33 +8,33 @@ import torch
 
 from fastinfogan.data import ImageData
 from fastinfogan.model.latent_spec import make_spec
-from fastinfogan.study import choice
+from fastinfogan.study import choice, neighbourhood
 
 
 def test_neighbours_are_the_nearest_others_in_pixels():
     """On a line of grey values each has the two beside it; means over cells blur the rest."""
     values = np.array([0, 10, 21, 33, 46], np.uint8)
     images = values[:, None, None, None].repeat(32, 1).repeat(32, 2)
-    assert [set(row) for row in choice.nearest(images, 2)] == [
+    assert [set(row) for row in neighbourhood.nearest(images, 2)] == [
         {1, 2}, {0, 2}, {1, 3}, {2, 4}, {3, 2},
     ]  # fmt: skip
     stripes = np.zeros((3, 32, 32, 1), np.uint8)
     stripes[0, ::2], stripes[1, 1::2], stripes[2] = 200, 200, 120  # a pixel apart: the same cells
-    assert choice.nearest(stripes, 1).tolist() == [[1], [0], [0]]
-    assert choice.nearest(images[:2], 10).tolist() == [[1], [0]]
+    assert neighbourhood.nearest(stripes, 1).tolist() == [[1], [0], [0]]
+    assert neighbourhood.nearest(images[:2], 10).tolist() == [[1], [0]]
 
 
 @pytest.mark.parametrize("shape", [(700, 28, 28, 1), (40, 37, 20, 3), (20, 8, 8, 1)])
 def test_neighbours_against_every_distance(shape):
     images = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
-    size = -(-max(shape[1:3]) // choice.CELLS)
+    size = -(-max(shape[1:3]) // neighbourhood.CELLS)
     cells = np.stack([
         images[:, y : y + size, x : x + size].astype(float).mean((1, 2))
         for y in range(0, shape[1], size) for x in range(0, shape[2], size)
     ], 1)  # fmt: skip
     distances = ((cells[:, None] - cells[None]) ** 2).sum((2, 3))
     np.fill_diagonal(distances, np.inf)
-    found = choice.nearest(images, 5)
+    found = neighbourhood.nearest(images, 5)
     assert found.shape == (shape[0], 5)
     theirs = np.take_along_axis(distances, found, 1)
     np.testing.assert_allclose(theirs, np.sort(distances, 1)[:, :5])
@@ -46,16 +46,18 @@ def test_kappa_of_a_perfect_a_lazy_and_a_random_sorting():
 
     truth = np.arange(400) % 4
     neighbours = (np.arange(400)[:, None] + 4 * np.arange(1, 4)) % 400  # of the same class
-    assert choice.kappa(truth, neighbours) == pytest.approx(1.0)
-    assert choice.kappa((truth + 1) % 4, neighbours) == pytest.approx(1.0)  # names don't matter
-    assert choice.kappa(np.zeros(400, np.int64), neighbours) == 0.0
+    assert neighbourhood.kappa(truth, neighbours) == pytest.approx(1.0)
+    assert neighbourhood.kappa((truth + 1) % 4, neighbours) == pytest.approx(
+        1.0
+    )  # whatever the names
+    assert neighbourhood.kappa(np.zeros(400, np.int64), neighbours) == 0.0
     merged = np.where(truth == 3, 0, truth)  # nothing disagrees, but that is no surprise either
-    assert choice.kappa(merged, neighbours) == pytest.approx(1.0)
+    assert neighbourhood.kappa(merged, neighbours) == pytest.approx(1.0)
     stray = np.random.default_rng(0).integers(0, 4, 400)
     expected = cohen_kappa_score(stray.repeat(3), stray[neighbours].ravel())
-    assert choice.kappa(stray, neighbours) == pytest.approx(expected)
+    assert neighbourhood.kappa(stray, neighbours) == pytest.approx(expected)
     assert abs(expected) < 0.1
-    assert choice.kappa(truth[:1], np.zeros((1, 0), np.int64)) == 0.0  # an image alone
+    assert neighbourhood.kappa(truth[:1], np.zeros((1, 0), np.int64)) == 0.0  # an image alone
 
 
 class Answers(torch.nn.Module):
@@ -75,11 +77,13 @@ def test_a_run_is_scored_by_what_q_says_of_neighbours():
     values = np.array([0, 1, 2, 3] * 5, np.uint8)
     images = values[:, None, None, None].repeat(8, 1).repeat(8, 2)
     data, spec = ImageData("flat", images, None, None), make_spec(2, "cat4,cat2")
-    neighbours = choice.nearest(images, 4)  # those of the same value
+    neighbours = neighbourhood.nearest(images, 4)  # those of the same value
     four, halves = 50.0 * torch.eye(4), 50.0 * torch.eye(2)[[0, 0, 1, 1]]
     good = Answers(torch.cat([four, halves], 1)).eval()
     lazy = Answers(torch.cat([four, halves[[0, 0, 0, 0]]], 1)).eval()
-    score = [choice.neighbourhood(q, spec, data, neighbours, (0.0, 1.0)) for q in (good, lazy)]
+    score = [
+        neighbourhood.neighbourhood(q, spec, data, neighbours, (0.0, 1.0)) for q in (good, lazy)
+    ]
     assert score == [pytest.approx(1.0), pytest.approx(0.5)]
     assert choice.choose({3: 0.2, 5: 0.9, 8: 0.9}) == 5
     assert choice.choose({}) is None

@@ -1,0 +1,178 @@
+"""Choosing one of a study's runs by how much it resembles the others (ModelCentrality)."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from narrow import narrow_presets
+from training_runs import few_digits, small
+
+from fastinfogan.config import DataConfig, ModelConfig, OptimConfig, TrainConfig, resolve
+from fastinfogan.kernels.codes import Code
+from fastinfogan.model.latent_spec import make_spec
+from fastinfogan.study import centrality
+from fastinfogan.study.choice import CENTRALITY, NEIGHBOURHOOD, choice_of
+from fastinfogan.study.collect import collect
+from fastinfogan.study.folder import open_study, read_study
+from fastinfogan.study.report import table
+from fastinfogan.training.trainer import train
+
+SPEC = make_spec(1, "3xuni,gauss")
+
+
+class Stripes(torch.nn.Module):
+    """G whose image is four pixels, which codes mix as a matrix says."""
+
+    def __init__(self, mix):
+        super().__init__()
+        self.mix = mix
+
+    def forward(self, latents):
+        return torch.sigmoid(latents[:, 1:] @ self.mix.T).view(-1, 1, 2, 2)
+
+
+class Unmix(torch.nn.Module):
+    """The Q that inverts it."""
+
+    def __init__(self, mix):
+        super().__init__()
+        self.back = torch.linalg.inv(mix)
+
+    def forward(self, images):
+        pixels = images.flatten(1).clamp(1e-3, 1 - 1e-3)
+        return pixels[:, 0], torch.logit(pixels) @ self.back.T
+
+
+def run_of(mix):
+    architecture = SimpleNamespace(output_range=(0.0, 1.0))
+    config = SimpleNamespace(spec=SPEC, architecture=architecture)
+    mix = torch.as_tensor(mix, dtype=torch.float32)
+    return SimpleNamespace(config=config, generator=Stripes(mix), discriminator=Unmix(mix))
+
+
+HALVES = np.array([[1, 1], [1, -1]]) / 2**0.5
+FOUR = np.kron(HALVES, HALVES)  # mixes all codes
+TWO = np.kron(HALVES, np.eye(2))  # mixes pairs of codes
+
+
+def test_the_runs_that_found_the_same_factors_are_the_central_ones():
+    """Of five, three have them, up to order and sign; two mix them, each in its own way."""
+    runs = {
+        0: run_of(FOUR),
+        1: run_of(np.eye(4)),
+        2: run_of(np.diag([1.0, -1.0, 1.0, -1.0])),
+        4: run_of(TWO),
+        7: run_of(np.eye(4)[[2, 0, 3, 1]]),
+    }
+    told = []
+    found = centrality.similarities(runs, {}, runs.__getitem__, told.append)
+    assert sum(told) == 5 * 4
+    for a in (1, 2, 7):
+        for b in {1, 2, 7} - {a}:
+            assert found[a][b] == 1.0
+        assert all(found[a][b] == found[b][a] < 0.9 for b in (0, 4))
+    scores = centrality.centralities(found)
+    assert min(scores[seed] for seed in (1, 2, 7)) > max(scores[seed] for seed in (0, 4))
+    assert scores[0] == pytest.approx(np.mean(list(found[0].values())))
+
+
+def test_only_new_pairs_are_compared():
+    runs = dict(enumerate(map(run_of, (np.eye(4), TWO, FOUR))))
+    loaded, told = [], []
+
+    def load(seed):
+        loaded.append(seed)
+        return runs[seed]
+
+    whole = centrality.similarities(runs, {}, load, lambda count: None)
+    known = {(0, 1): whole[0][1], (0, 2): whole[0][2]}
+    loaded.clear()
+    assert centrality.similarities(runs, known, load, told.append) == whole
+    assert sorted(loaded) == [1, 1, 2, 2] and sum(told) == 2
+    loaded.clear()
+    known[1, 2] = whole[1][2]
+    assert centrality.similarities(runs, known, load, told.append) == whole and not loaded
+
+
+@pytest.mark.parametrize("count", [0, 1, 2])
+def test_of_fewer_than_three_none_is_central(count):
+    runs = {seed: run_of(np.eye(4)) for seed in range(count)}
+    found = centrality.similarities(runs, {}, runs.__getitem__, lambda count: None)
+    assert centrality.centralities(found) == {}
+
+
+def test_continuous_codes_have_ten_values_each_as_probable():
+    _, values = SPEC.sample(20_000, 3, 0)
+    for column, code in ((0, SPEC.codes[0]), (3, SPEC.codes[3])):
+        moved = centrality.on_grid(values[:, column], code)
+        found, counts = moved.unique(return_counts=True)
+        assert len(found) == 10 and (counts / 2000 - 1).abs().max() < 0.1
+        torch.testing.assert_close(found, -found.flip(0))
+        assert torch.corrcoef(torch.stack([moved, values[:, column]]))[0, 1] > 0.97
+    edges = torch.tensor([-1.0, 1.0])
+    assert centrality.on_grid(edges, Code("uniform")).tolist() == pytest.approx([-0.9, 0.9])
+
+
+@pytest.mark.parametrize(
+    ("codes", "contrastive", "by"),
+    [
+        ("cat10,2xuni", 0.0, NEIGHBOURHOOD),
+        ("cat10,2xuni", 1.0, CENTRALITY),
+        ("5xuni", 0.0, CENTRALITY),
+        ("2xbern", 0.0, CENTRALITY),
+        ("uni,cat10:free", 0.0, None),
+    ],
+)
+def test_which_study_is_chosen_from_by_what(codes, contrastive, by):
+    optim = OptimConfig(consistency=0.0, contrastive=contrastive)
+    config = TrainConfig(DataConfig("digits"), ModelConfig("mnist", codes), optim)
+    assert choice_of(resolve(config)) is by
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A study of three seeds; don't write."""
+    folder = tmp_path_factory.mktemp("studies") / "a"
+    with few_digits(), narrow_presets():
+        config = small(folder, 4, log_every=4, checkpoint_every=4)
+        model, optim = replace(config.model, codes="2xuni"), replace(config.optim, contrastive=1.0)
+        study = open_study(folder, replace(config, model=model, optim=optim), (0, 1, 2))
+        for seed in study.seeds:
+            train(study.run_config(seed))
+        collect(study)
+        yield folder
+
+
+def test_a_study_chooses_its_medoid_and_compares_no_pair_twice(finished, monkeypatch):
+    study, found = read_study(finished), json.loads((finished / "study.json").read_text())["found"]
+    rows = found["seeds"]
+    scores = {int(seed): row["numbers"]["centrality"] for seed, row in rows.items()}
+    assert found["chosen_by"] == "centrality"
+    assert found["chosen"] == max(scores, key=scores.get)
+    for seed, row in rows.items():
+        assert row["similarity"].keys() == rows.keys() - {seed}
+        mean = np.mean(list(row["similarity"].values()))
+        assert row["numbers"]["centrality"] == pytest.approx(mean)
+    assert f"chosen without labels, by centrality: seed {found['chosen']}" in table(study, found)
+    monkeypatch.setattr(centrality, "_score", None)
+    assert json.loads(json.dumps(collect(study))) == found
+
+
+def test_a_run_that_has_gone_is_left_out_of_the_comparison_with_a_word(finished, tmp_path):
+    folder = shutil.copytree(finished, tmp_path / "copy")
+    content = json.loads((folder / "study.json").read_text())
+    for row in content["found"]["seeds"].values():
+        row["similarity"] = {"x": 1.0}
+    (folder / "study.json").write_text(json.dumps(content))
+    shutil.rmtree(folder / "seed-1" / "checkpoints")
+    told = []
+    found = collect(read_study(folder), told.append)
+    assert [line.split(":")[0] for line in told] == ["seed 1 isn't compared"]
+    assert found["seeds"]["0"]["similarity"].keys() == {"2"}
+    assert found["chosen"] is None  # of two there is no medoid
