@@ -25,6 +25,8 @@ from fastinfogan.kernels.gather import draw, gather, order
 from fastinfogan.kernels.jitter import MOST
 from fastinfogan.kernels.latents import latents
 from fastinfogan.kernels.linear import layout, linear, linear_and_tail
+from fastinfogan.kernels.linear_bn_act import linear_bn_act
+from fastinfogan.kernels.linear_bn_act.layout import HALF
 from fastinfogan.kernels.mi_loss import d_loss, g_loss, mi_loss
 from fastinfogan.kernels.philox import STREAM_FAKE
 from fastinfogan.kernels.triton_module import Launch
@@ -92,6 +94,17 @@ def first_layers() -> list[tuple[int, int]]:
         shape = (math.prod(layer.shape or (layer.features,)), math.prod(before))
         if layer.kind == "fc" and layout.is_odd(shape):
             found.add(shape)
+    return sorted(found)
+
+
+def normalised_layers() -> list[tuple[int, int, str]]:
+    """(outputs, inputs) of every fully connected layer with batchnorm, and which stack it is of."""
+    found = set()
+    for preset in PRESETS.values():
+        for stack, rows in preset.architecture.rows(_spec_of(preset)).items():
+            for layer, before, _ in rows:
+                if layer.kind == "fc" and layer.norm:
+                    found.add((layer.features, math.prod(before), stack))
     return sorted(found)
 
 
@@ -236,6 +249,26 @@ def _run_linear(dtype: torch.dtype) -> None:
         linear(_empty(BATCH, inputs, dtype=dtype), weight, None, impl="triton").sum().backward()
 
 
+def _run_linear_bn_act(dtype: torch.dtype) -> None:
+    if dtype not in HALF:
+        return
+    for outputs, inputs, stack in normalised_layers():
+        back = not layout.is_odd((outputs, inputs))  # G's first layer has nobody behind it
+        # D looks at real and generated images at once. It is frozen while G learns, and then leaves
+        # its running statistics alone.
+        ways = [(2 if stack == "trunk" else 1, True)]
+        ways += [(1, False)] * (stack != "generator")
+        for groups, learning in ways:
+            x = _empty(groups * BATCH, inputs, dtype=dtype).requires_grad_(back)
+            weight = _empty(outputs, inputs, dtype=dtype)
+            scale, shift, mean, var = (_empty(outputs) for _ in range(4))
+            for parameter in (weight, scale, shift):
+                parameter.requires_grad_(learning)
+            statistics = (mean, var) if learning else (None, None)
+            y = linear_bn_act(x, weight, scale, shift, *statistics, 0.1, groups, impl="triton")
+            y.backward(torch.empty_like(y))
+
+
 def _run_consistency(dtype: torch.dtype) -> None:
     for codes in loss_codes():
         if any(code.is_discrete for code in codes):
@@ -268,6 +301,7 @@ RUNS = (
     _run_gather,
     _run_mi_loss,
     _run_linear,
+    _run_linear_bn_act,
     _run_consistency,
     _run_warp,
 )

@@ -114,6 +114,27 @@ def _gradients_flop(a: Arguments) -> int:
     return _product_flop(a) * (1 if a["dweight"] is None else 2)
 
 
+def _normalised_flop(a: Arguments) -> int:
+    """One product of all rows."""
+    return 2 * a["x"].numel() * a["outputs"]
+
+
+def _normalised(a: Arguments) -> tuple[int, int, int]:
+    return a["GROUPS"] * a["BLOCK_ROWS"], a["BLOCK_OUTPUTS"], a["inputs"]
+
+
+def _normalised_backward(a: Arguments) -> tuple[int, int, int]:
+    """The weight's gradient counts as so many outputs more."""
+    products = 1 if a["dweight"] is None else 2
+    return a["BLOCK_ROWS"], a["BLOCK_INPUTS"], products * a["outputs"]
+
+
+def _normalised_weight(a: Arguments) -> tuple[int, int, int]:
+    """Its tiles come one after the other."""
+    tiles = a["inputs_per_program"] // a["BLOCK_INPUTS"]
+    return a["BLOCK_OUTPUTS"], a["BLOCK_INPUTS"], tiles * a["GROUPS"] * a["BLOCK_ROWS"]
+
+
 # Where a loop's length depends on numbers on the device, it is a typical one.
 KERNELS = {
     "adam": Kernel("params grads exp_avg exp_avg_sq", "params exp_avg exp_avg_sq copy"),
@@ -147,6 +168,27 @@ KERNELS = {
     "linear_forward": Kernel("x weight bias", "y", _linear_forward, flop=_product_flop),
     "linear_backward": Kernel(
         "dy x weight dtail", "dx dweight dbias", _linear_backward, flop=_gradients_flop
+    ),
+    "linear_bn_act_forward": Kernel(
+        "x weight scale shift running_mean running_var",
+        "y z stats running_mean running_var",
+        _linear_forward,
+        _normalised_flop,
+        _normalised,
+    ),
+    "linear_bn_act_backward": Kernel(
+        "dy x weight z scale shift stats",
+        "dx dweight dscale dshift",
+        lambda a, loops: [math.ceil(a["outputs"] / a["BLOCK_OUTPUTS"])] * loops,
+        _gradients_flop,
+        _normalised_backward,
+    ),
+    "linear_bn_act_weight": Kernel(
+        "dy x z scale shift stats",
+        "dweight dz dscale dshift",
+        lambda a, loops: [a["inputs_per_program"] // a["BLOCK_INPUTS"]] * loops,
+        _normalised_flop,
+        _normalised_weight,
     ),
     "linear_weight": Kernel("dy x", "dweight dbias", _all_rows, flop=_product_flop),
     "mi_loss": Kernel("q_params logits values table weights", "grads means total"),

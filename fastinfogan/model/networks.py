@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +24,7 @@ from fastinfogan.kernels.bn_act.arguments import Exchange
 from fastinfogan.kernels.conv import conv
 from fastinfogan.kernels.dense import dense
 from fastinfogan.kernels.linear import linear, linear_and_tail
+from fastinfogan.kernels.linear_bn_act import linear_bn_act
 from fastinfogan.model.latent_spec import LatentSpec
 
 _SLOPES = {**SLOPES, "linear": 1.0}
@@ -50,36 +52,39 @@ class Block(nn.Module):
     def forward(self, x: Tensor, groups: int = 1, statistics: bool = True) -> Tensor:
         """``statistics``: let the running ones learn from the batch, if the network is learning."""
         row = self.row
-        if row.kind == "fc":
-            x = linear(flattened(x), self.op.weight, self.op.bias)
+        if row.kind == "fc" and row.norm:
+            x = linear_bn_act(flattened(x), self.op.weight, *self._norm(groups, statistics))
+        elif row.kind == "fc":
+            x = self._activate(linear(flattened(x), self.op.weight, self.op.bias))
         else:
             # What has no batchnorm behind it leaves the convolution with its activation.
             follows = 1.0 if row.norm else _SLOPES.get(row.activation, row.activation)
             up = row.kind == "upconv"
             x = conv(x, self.op.weight, self.op.bias, row.stride, up, follows)
-        if row.norm or row.kind == "fc":
-            x = self._activate(x, groups, statistics)
+            if row.norm:
+                x = bn_act(x, *self._norm(groups, statistics))
         return _shaped(x, row)
 
-    def _activate(self, x: Tensor, groups: int, statistics: bool) -> Tensor:
+    def _norm(self, groups: int, statistics: bool) -> tuple[Any, ...]:
+        """Batchnorm and activation, as the arguments of an op that ends with them."""
+        n = self.norm
+        # A frozen network (see `frozen`) leaves its running statistics alone.
+        update = (statistics and n.track_running_stats) or not self.training
+        return (
+            n.weight,
+            n.bias,
+            n.running_mean if update else None,
+            n.running_var if update else None,
+            _SLOPES[self.row.activation],
+            groups,
+            NORM_MOMENTUM,
+            NORM_EPS,
+            self.training,
+            self.exchange,
+        )
+
+    def _activate(self, x: Tensor) -> Tensor:
         activation = self.row.activation
-        if self.norm is not None:
-            n = self.norm
-            # A frozen network (see `frozen`) leaves its running statistics alone.
-            update = (statistics and n.track_running_stats) or not self.training
-            return bn_act(
-                x,
-                n.weight,
-                n.bias,
-                n.running_mean if update else None,
-                n.running_var if update else None,
-                _SLOPES[activation],
-                groups,
-                NORM_MOMENTUM,
-                NORM_EPS,
-                self.training,
-                self.exchange,
-            )
         # In place: no linear map needs its output again; derivatives come from the result.
         if activation in _SLOPES:
             slope = _SLOPES[activation]

@@ -1,0 +1,231 @@
+"""linear_bn_act on a GPU: the launchers of its Triton kernels, and how they cut their work."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from fastinfogan.kernels.bn_act.triton import bn_act_backward, bn_act_forward
+from fastinfogan.kernels.linear_bn_act.layout import (
+    Gradients,
+    Results,
+    empty_backward,
+    empty_forward,
+)
+from fastinfogan.kernels.linear_bn_act.triton_strips import (
+    linear_bn_act_backward_kernel,
+    linear_bn_act_forward_kernel,
+    linear_bn_act_weight_kernel,
+)
+from fastinfogan.kernels.triton_module import launch
+from fastinfogan.kernels.triton_needs import power_of_two
+
+# Of a sum that one program makes. Longer ones, of layers on maps, have few outputs, so programs would
+# be few: a library lets several make a sum.
+_MOST_INPUTS = 1024
+_FEW_OUTPUTS = 128  # whose gradient every program of a strip of inputs finds by itself
+_PROGRAMS = 64  # which are enough
+
+
+def _multiplies(device: torch.device) -> bool:
+    """Whether Triton uses the device's tensor cores."""
+    return device.type != "cuda" or torch.cuda.get_device_capability(device) >= (8, 0)
+
+
+def forward_blocks_of(rows: int, inputs: int, outputs: int, groups: int) -> dict[str, int]:
+    """The widest strip that makes programs enough: each loads all of x."""
+    wide = next((w for w in (64, 32) if outputs >= w * _PROGRAMS), 16)
+    return {
+        "GROUPS": groups,
+        "BLOCK_ROWS": max(16, power_of_two(rows)),
+        "BLOCK_OUTPUTS": wide,
+        "BLOCK_INPUTS": 64,
+        "num_warps": 8,
+        "num_stages": 3 if groups == 1 else 2,
+    }
+
+
+def linear_bn_act_forward(
+    x: Tensor,
+    weight: Tensor,
+    scale: Tensor,
+    shift: Tensor,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    slope: float,
+    groups: int,
+    momentum: float,
+    eps: float,
+    keeps: bool,
+) -> Results:
+    """y, z unless nobody keeps it, and (mean, 1 / sigma) per group and output."""
+    (outputs, inputs), rows = weight.shape, x.shape[0] // groups
+    if inputs > _MOST_INPUTS or not _multiplies(x.device):
+        z = F.linear(x, weight)
+        statistics = running_mean, running_var
+        y, stats = bn_act_forward(
+            z, None, scale, shift, *statistics, slope, groups, momentum, eps, True
+        )
+        return y, z if keeps else z.new_empty((0,)), stats
+    y, z, stats = results = empty_forward(x, weight, groups, keeps)
+    blocks = forward_blocks_of(rows, inputs, outputs, groups)
+    learns = running_mean is not None
+    launch(
+        linear_bn_act_forward_kernel,
+        (-(-outputs // blocks["BLOCK_OUTPUTS"]),),
+        x,
+        weight,
+        scale,
+        shift,
+        running_mean if learns else stats,
+        running_var if learns else stats,
+        y,
+        z,
+        stats,
+        rows,
+        rows if keeps else 0,
+        inputs,
+        outputs,
+        slope,
+        momentum if learns else 0.0,
+        eps,
+        **blocks,
+    )
+    return results
+
+
+def linear_bn_act_backward(
+    dy: Tensor,
+    x: Tensor | None,
+    weight: Tensor,
+    scale: Tensor,
+    shift: Tensor,
+    z: Tensor,
+    stats: Tensor,
+    slope: float,
+    groups: int,
+    wants_x: bool,
+) -> Gradients:
+    """dx, if wanted; and those of the parameters, if there is an x."""
+    gradients = empty_backward(x, weight, scale, dy, wants_x)
+    multiplies = _multiplies(dy.device)
+    if multiplies and wants_x and groups == 1 and weight.shape[0] <= _FEW_OUTPUTS:
+        _everything(gradients, dy, x, weight, scale, shift, z, stats, slope)
+        return gradients
+    dx, dweight, dscale, dshift = gradients
+    if multiplies and x is not None:
+        dz = torch.empty_like(z) if wants_x else None
+        _of_weight(gradients[1:], dz, dy, x, scale, shift, z, stats, slope, groups)
+    else:
+        dz, dscale, dshift = bn_act_backward(
+            dy, z, scale, shift, stats, None, None, slope, groups, True
+        )
+        if x is None:
+            dscale, dshift = gradients[2:]
+        else:
+            dweight = torch.mm(dz.t(), x)
+    return torch.mm(dz, weight) if wants_x else dx, dweight, dscale, dshift
+
+
+def backward_blocks_of(rows: int) -> dict[str, int]:
+    """Narrow strips, since programs are few."""
+    return {
+        "BLOCK_ROWS": max(16, power_of_two(rows)),
+        "BLOCK_OUTPUTS": 64,
+        "BLOCK_INPUTS": 16,
+        "num_warps": 8,
+    }
+
+
+def _everything(
+    gradients: Gradients,
+    dy: Tensor,
+    x: Tensor | None,
+    weight: Tensor,
+    scale: Tensor,
+    shift: Tensor,
+    z: Tensor,
+    stats: Tensor,
+    slope: float,
+) -> None:
+    """All gradients of a layer with few outputs, or that of x alone, in one launch."""
+    dx, dweight, dscale, dshift = gradients
+    (rows, inputs), outputs = dx.shape, weight.shape[0]
+    blocks = backward_blocks_of(rows)
+    launch(
+        linear_bn_act_backward_kernel,
+        (-(-inputs // blocks["BLOCK_INPUTS"]),),
+        dx,
+        None if x is None else dweight,
+        dscale,
+        dshift,
+        dy,
+        x,
+        weight,
+        z,
+        scale,
+        shift,
+        stats,
+        rows,
+        inputs,
+        outputs,
+        slope,
+        **blocks,
+    )
+
+
+def weight_blocks_of(
+    rows: int, inputs: int, outputs: int, groups: int
+) -> tuple[int, dict[str, int]]:
+    """Inputs of a program, in whole blocks, and constants."""
+    wide = 64 if outputs >= 64 * _PROGRAMS or inputs > 1024 else 16
+    block = min(128, max(16, power_of_two(inputs)))
+    parts = max(1, 2 * _PROGRAMS // -(-outputs // wide))
+    each = -(-inputs // (parts * block)) * block
+    return each, {
+        "GROUPS": groups,
+        "BLOCK_ROWS": max(16, power_of_two(rows)),
+        "BLOCK_OUTPUTS": wide,
+        "BLOCK_INPUTS": block,
+        "num_warps": 8,
+        "num_stages": 3 - groups,
+    }
+
+
+def _of_weight(
+    gradients: tuple[Tensor, Tensor, Tensor],
+    dz: Tensor | None,
+    dy: Tensor,
+    x: Tensor,
+    scale: Tensor,
+    shift: Tensor,
+    z: Tensor,
+    stats: Tensor,
+    slope: float,
+    groups: int,
+) -> None:
+    """The parameters' gradients, and dz if there is room for it, in one launch."""
+    dweight, dscale, dshift = gradients
+    (outputs, inputs), rows = dweight.shape, x.shape[0] // groups
+    each, blocks = weight_blocks_of(rows, inputs, outputs, groups)
+    launch(
+        linear_bn_act_weight_kernel,
+        (-(-outputs // blocks["BLOCK_OUTPUTS"]), -(-inputs // each)),
+        dweight,
+        dz,
+        dscale,
+        dshift,
+        dy,
+        x,
+        z,
+        scale,
+        shift,
+        stats,
+        rows,
+        inputs,
+        outputs,
+        each,
+        slope,
+        **blocks,
+    )
