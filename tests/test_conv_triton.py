@@ -24,7 +24,9 @@ TILED = {
     "conv, stride 1, taps of whole blocks": ((2, 64, 4, 4), 64, 1, False),
     "transposed, taps of whole blocks of channels": ((2, 128, 3, 3), 64, 2, True),
     "transposed, several tiles of pixels and of channels": ((2, 20, 6, 11), 66, 2, True),
-    "transposed, images of several tiles": ((3, 40, 12, 13), 3, 2, True),
+    "transposed, several images in a tile": ((5, 40, 9, 10), 3, 2, True),
+    "transposed, images of several tiles": ((2, 20, 17, 17), 3, 2, True),
+    "transposed, images too wide for a tile": ((1, 3, 3, 90), 1, 2, True),
     "transposed, four channels": ((2, 5, 4, 4), 4, 2, True),
     "transposed, several parts of both gradients": ((9, 7, 11, 11), 3, 2, True),
 }

@@ -69,8 +69,8 @@ def _up(a: Arguments) -> tuple[int, int, int]:
 
 
 def _up_image(a: Arguments) -> tuple[int, int, int]:
-    """All numbers of 2x2 pixels, which see 3x3."""
-    return a["BLOCK_PIXELS"], 16, 9 * a["FEATURES"]
+    """All taps of all pixels that a program has."""
+    return a["BLOCK_PIXELS"], 16 * a["BLOCK_CHANNELS"], a["FEATURES"]
 
 
 def _weight(a: Arguments) -> tuple[int, int, int]:

@@ -16,6 +16,7 @@ from fastinfogan.kernels.triton_needs import power_of_two
 DTYPES = (torch.bfloat16, torch.float16)  # float32 is the library's
 SMS = 132  # of an H100 or H200
 WAVE = 8  # SMs that may stay idle
+IMAGE_ROWS = 256  # places of a program that makes images
 
 
 class Tile(NamedTuple):
@@ -55,10 +56,35 @@ def map_tile(rows: int, columns: int, k: int, widest: int = 256) -> Tile:
     return Tile(128, 128, deep, 8, 3 if found >= 2 * SMS - WAVE else 4)
 
 
-def image_tile(places: int, features: int) -> Tile:
-    """Of the product that makes images, with 16 columns."""
-    rows = 128 if tiles(places, 1, 128, 1) > 2 * SMS else 64
-    return Tile(rows, 16, max(16, min(64, power_of_two(features))), 4, 3)
+class ImageTile(NamedTuple):
+    """Of a program that makes images: places of 2x2 pixels.
+
+    Attributes:
+        own: places that it makes.
+        halo: places before and after these whose pixels they see.
+        rows: of its product: all these, to a power of two.
+        k: how many numbers of a pixel are multiplied at a time.
+    """
+
+    own: int
+    halo: int
+    rows: int
+    k: int
+
+
+def image_tile(places: int, height: int, width: int, features: int) -> ImageTile | None:
+    """Of the product that makes images of height x width places each; None if they are too wide.
+
+    A program has whole images where they are small: their places see nothing outside of them.
+    """
+    k = max(16, min(64, power_of_two(features)))
+    size = height * width
+    if size <= IMAGE_ROWS:
+        own = min(places, IMAGE_ROWS // size * size)
+        return ImageTile(own, 0, max(16, power_of_two(own)), k)
+    halo = width + 1
+    own = IMAGE_ROWS - 2 * halo
+    return ImageTile(own, halo, IMAGE_ROWS, k) if own >= halo else None
 
 
 def weight_tile(rows: int, columns: int, pixels: int) -> Tile:

@@ -89,11 +89,12 @@ def conv_up(
     of_image = -(-height // stride) * -(-width // stride)
     places = small.shape[0] * of_image
     features, channels = weight.shape[:2]
-    if stride == 2 and channels <= 4:
-        tile = image_tile(places, features)
+    halves = -(-height // 2), -(-width // 2)
+    image = image_tile(places, *halves, features) if stride == 2 and channels <= 4 else None
+    if image is not None:
         launch(
             conv_up_image_kernel,
-            (-(-places // tile.rows),),
+            (-(-places // image.own),),
             small,
             weight,
             bias,
@@ -102,9 +103,13 @@ def conv_up(
             slope,
             **_sizes(large, small),
             ACTIVATION=activation,
-            BLOCK_PIXELS=tile.rows,
-            BLOCK_K=tile.k,
-            **_compiled(tile),
+            OWN_PIXELS=image.own,
+            HALO=image.halo,
+            BLOCK_PIXELS=image.rows,
+            BLOCK_CHANNELS=power_of_two(channels),
+            BLOCK_K=image.k,
+            num_warps=8,
+            num_stages=2,
         )
         return large
     tile = map_tile(places * stride**2, channels, features, widest=128)

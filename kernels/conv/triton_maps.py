@@ -141,50 +141,64 @@ def conv_up_image_kernel(
     COLUMNS: tl.constexpr,
     FEATURES: tl.constexpr,
     ACTIVATION: tl.constexpr,
+    OWN_PIXELS: tl.constexpr,  # places of a program's own
+    HALO: tl.constexpr,  # places before these, and after them, whose pixels they see
     BLOCK_PIXELS: tl.constexpr,
+    BLOCK_CHANNELS: tl.constexpr,
     BLOCK_K: tl.constexpr,
 ):
-    """Stride 2 and up to 4 channels: a program has all numbers of 2x2 pixels, which are up to 16.
+    """Stride 2 and up to 4 channels: a place has the numbers of 2x2 pixels.
 
-    Together they see 3x3 pixels of the small map, so each of these is loaded 9 times, not 16; a
-    number whose taps don't reach that far has a 0 in the weight's place.
+    Each is a sum over 2x2 taps, of four pixels of the small map. A program multiplies every pixel
+    with all taps once, and then each place fetches its sums from its neighbours: nothing is loaded
+    twice but the pixels on the rim of what a program has.
     """
-    STEPS: tl.constexpr = (FEATURES + BLOCK_K - 1) // BLOCK_K  # of each pixel of the small map
     HALF_HEIGHT: tl.constexpr = (HEIGHT + 1) // 2
     HALF_WIDTH: tl.constexpr = (WIDTH + 1) // 2
-    tile = tl.program_id(0)
-    first_image = tile * BLOCK_PIXELS // (HALF_HEIGHT * HALF_WIDTH)
+    COLUMNS_N: tl.constexpr = 16 * BLOCK_CHANNELS
+    begin = tl.program_id(0) * OWN_PIXELS - HALO
+    first_image = tl.maximum(begin, 0) // (HALF_HEIGHT * HALF_WIDTH)
     small_ptr += first_image.to(tl.int64) * (ROWS * COLUMNS * FEATURES)
     large_ptr += first_image.to(tl.int64) * (HEIGHT * WIDTH * CHANNELS)
-    p = tile * BLOCK_PIXELS + tl.arange(0, BLOCK_PIXELS)
-    image, row, column, inside = place(p, places, HALF_HEIGHT, HALF_WIDTH)
+    here = tl.arange(0, BLOCK_PIXELS)
+    image, row, column, inside = place(begin + here, places, HALF_HEIGHT, HALF_WIDTH)
     image -= first_image
+    inside &= begin + here >= 0
+    seen = inside & (row < ROWS) & (column < COLUMNS)
     corner = ((image * ROWS + row) * COLUMNS + column) * FEATURES
-    n = tl.arange(0, 16)
-    parity = n // CHANNELS
-    channel = n - parity * CHANNELS
-    py, px = parity // 2, parity % 2
-    there = parity < 4
-    total = tl.zeros((BLOCK_PIXELS, 16), tl.float32)
-    for step in range(0, 9 * STEPS):
-        seen_from = step // STEPS
-        dy, dx = seen_from // 3 - 1, seen_from % 3 - 1
-        m = (step - seen_from * STEPS) * BLOCK_K + tl.arange(0, BLOCK_K)
-        i, j = row + dy, column + dx
-        ky, kx = 1 + py - 2 * dy, 1 + px - 2 * dx
-        of_a = (inside & (i >= 0) & (i < ROWS) & (j >= 0) & (j < COLUMNS))[:, None]
-        of_w = (there & (ky >= 0) & (ky < 4) & (kx >= 0) & (kx < 4))[None, :]
+    # Columns of the product: parity of row and column, channel, tap; all taps of a number together.
+    n = tl.arange(0, COLUMNS_N)
+    ty, tx = n % 4 // 2, n % 2
+    channel = n // 4 % BLOCK_CHANNELS
+    py, px = n // (8 * BLOCK_CHANNELS), n // (4 * BLOCK_CHANNELS) % 2
+    ky, kx = 1 - py + 2 * ty, 1 - px + 2 * tx
+    of_tap = (ky * 4 + kx) * CHANNELS + channel
+    total = tl.zeros((BLOCK_PIXELS, COLUMNS_N), tl.float32)
+    for step in range(0, (FEATURES + BLOCK_K - 1) // BLOCK_K):
+        m = step * BLOCK_K + tl.arange(0, BLOCK_K)
+        of_a, of_w = seen[:, None], (channel < CHANNELS)[None, :]
         if FEATURES % BLOCK_K != 0:
             of_a, of_w = of_a & (m < FEATURES)[None, :], of_w & (m < FEATURES)[:, None]
-        at = (corner + (dy * COLUMNS + dx) * FEATURES)[:, None] + m[None, :]
-        a = tl.load(small_ptr + at, of_a, other=0.0)
-        at = m[:, None] * (16 * CHANNELS) + ((ky * 4 + kx) * CHANNELS + channel)[None, :]
+        a = tl.load(small_ptr + (corner[:, None] + m[None, :]), of_a, other=0.0)
+        at = m[:, None] * (16 * CHANNELS) + of_tap[None, :]
         total = multiply(a, tl.load(weight_ptr + at, of_w, other=0.0), total)
+    # Tap t along an axis is of the small map's pixel i + parity - t.
+    dy, dx = (py - ty)[None, :], (px - tx)[None, :]
+    i, j = row[:, None] + dy, column[:, None] + dx
+    there = (i >= 0) & (i < ROWS) & (j >= 0) & (j < COLUMNS)
+    source = here[:, None] + (dy * HALF_WIDTH + dx)
+    source = tl.minimum(tl.maximum(source, 0), BLOCK_PIXELS - 1)
+    total = tl.where(there, tl.gather(total, source, 0), 0.0)
+    total = tl.sum(tl.reshape(total, (BLOCK_PIXELS, 4 * BLOCK_CHANNELS, 4)), 2)
+    n = tl.arange(0, 4 * BLOCK_CHANNELS)
+    channel = n % BLOCK_CHANNELS
     if bias_ptr is not None:
-        total += tl.load(bias_ptr + channel, there, other=0.0).to(tl.float32)[None, :]
+        total += tl.load(bias_ptr + channel, channel < CHANNELS, other=0.0).to(tl.float32)[None, :]
     total = activate(total, slope, ACTIVATION)
-    y, x = (row * 2)[:, None] + py[None, :], (column * 2)[:, None] + px[None, :]
-    mask = inside[:, None] & there[None, :] & (y < HEIGHT) & (x < WIDTH)
+    inside &= (here >= HALO) & (here < HALO + OWN_PIXELS)
+    y = (row * 2)[:, None] + (n // (2 * BLOCK_CHANNELS))[None, :]
+    x = (column * 2)[:, None] + (n // BLOCK_CHANNELS % 2)[None, :]
+    mask = inside[:, None] & (channel < CHANNELS)[None, :] & (y < HEIGHT) & (x < WIDTH)
     at = ((image * HEIGHT)[:, None] + y) * WIDTH + x
     at = at * CHANNELS + channel[None, :]
     tl.store(large_ptr + at, total.to(large_ptr.dtype.element_ty), mask)
