@@ -12,7 +12,7 @@ import pytest
 import torch
 import torch.distributed as dist
 from narrow import narrow_presets
-from rank_cases import cases, started, trained
+from rank_cases import cases, evaluated, started, trained
 from safetensors.torch import load_file
 from tolerances import TRAJECTORY_64
 
@@ -47,6 +47,20 @@ def test_ranks_hear_each_other_and_take_turns(folder):
         ]  # fmt: skip
     turns = (folder / "turns").read_text().splitlines()
     assert turns == ["0 begins", "0 ends", "1 begins", "1 ends"]
+
+
+@pytest.mark.usefixtures("narrow_presets")
+def test_ranks_share_out_an_evaluation_whose_numbers_are_those_of_one_bit_for_bit(folder):
+    """Each batch is seen by one of them, and all have the numbers, the first's statistics too."""
+    alone = evaluated(ALONE)
+    generated, real, last, once = [16, 16, 16, 2], [16] * 5 + [10], [16] * 5 + [10], [90]
+    assert alone["seen"] == generated + real + last + once
+    for rank in range(RANKS):
+        found = json.loads((folder / f"evaluated-{rank}.json").read_text())
+        assert found["found"] == alone["found"] and found["row"] == alone["row"]
+        shares = (sizes[rank::RANKS] for sizes in (generated, real, last, once))
+        assert found["seen"] == [size for share in shares for size in share]
+    assert alone["found"]["disentanglement"]["information"] != [[0, 0]] * 3
 
 
 def test_ranks_that_start_again_meet_where_others_have_met_before():

@@ -48,8 +48,14 @@ class Ranks:
         """The mean of all ranks' tensors; it may be the same memory, overwritten."""
         return tensor
 
+    def barrier(self) -> None:
+        """Return once all ranks are here, however long one takes.
+
+        For where one may have been busy with a disk: what waits for training has a time limit.
+        """
+
     def copy_from_first(self, tensors: Iterable[Tensor]) -> None:
-        """Overwrite tensors with the first rank's."""
+        """Overwrite tensors with the first rank's, once all ranks are here."""
 
     def most(self, numbers: Sequence[int]) -> list[int]:
         """The largest of all ranks', number by number."""

@@ -18,7 +18,7 @@ from fastinfogan.ranks.place import Place
 from fastinfogan.sizes import counted
 from fastinfogan.tell import Tell
 
-PATIENCE = timedelta(days=1)  # while one rank decodes or evaluates and the others wait
+PATIENCE = timedelta(days=1)  # while one rank decodes, reads, saves or evaluates
 LONG = 10.0  # seconds of waiting for others, after which it is said
 # torch 2.13 gave it another name.
 _gather = getattr(dist, "all_gather_single", None) or dist.all_gather_into_tensor
@@ -32,8 +32,8 @@ class Several(Ranks):
     """One of several ranks.
 
     Gloo connects their hosts, where little is said: what to do next, what went wrong. Tensors of a
-    GPU go over NCCL. What waits for training has a time limit; what waits for one rank to decode or
-    evaluate is patient.
+    GPU go over NCCL. What waits for training has a time limit; what waits for a disk, or for the
+    first to evaluate, is patient.
 
     Args:
         place: where this process stands.
@@ -94,7 +94,11 @@ class Several(Ranks):
             dist.all_reduce(tensor, group=self._tensors)
         return tensor.mul_(1 / self.size)
 
+    def barrier(self) -> None:
+        self.everyone(None)
+
     def copy_from_first(self, tensors: Iterable[Tensor]) -> None:
+        self.barrier()
         for tensor in tensors:
             moved = tensor.detach().contiguous()
             with _failing():
@@ -125,10 +129,10 @@ class Several(Ranks):
         waits = threading.Timer(LONG, tell, ["the images are there; waiting for the other ranks"])
         waits.start()
         try:
-            self.everyone(None)
+            self.barrier()
             if not goes_first:
                 value = call()
-            self.everyone(None)
+            self.barrier()
         finally:
             waits.cancel()
         return value

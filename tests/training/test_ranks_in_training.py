@@ -91,6 +91,21 @@ def test_a_rank_begins_where_the_first_stands(tmp_path):
     assert {tensor.data_ptr() for tensor in moments} <= kept
 
 
+def test_all_evaluate_by_the_running_statistics_of_the_first(tmp_path, monkeypatch):
+    """After every fourth iteration, and at the end."""
+    ranks, copied = First(stops_after=99), []
+    monkeypatch.setattr(
+        ranks, "copy_from_first", lambda some: copied.append([t.data_ptr() for t in some])
+    )
+    tree = config(tmp_path / "run")
+    training = Training(replace(tree, run=replace(tree.run, evaluate_every=4)), False, ranks)
+    copied.clear()
+    training.run()
+    kept = [[b.data_ptr() for b in network.buffers()] for network in (
+        training.average.generator, training.average.discriminator)]  # fmt: skip
+    assert kept[1] and copied == kept * 4
+
+
 def test_a_loss_of_another_rank_that_is_not_finite_ends_this_one(tmp_path, monkeypatch):
     ranks = First(stops_after=99)
     monkeypatch.setattr(ranks, "mean", lambda t: t.fill_(math.nan) if len(t) < 100 else t)
