@@ -132,6 +132,24 @@ def evaluated(ranks: Ranks) -> dict[str, object]:
     return {"found": json.loads(json.dumps(found.to_dict())), "row": row, "seen": seen}
 
 
+def averaged(ranks: Ranks) -> list[list[float]]:
+    """The mean of the ranks' numbers, sent as they are, and in bfloat16."""
+    found = []
+    for sent_in in (None, torch.bfloat16):
+        tensor = torch.empty(1001)
+        average = ranks.averaging(tensor, sent_in)
+        for seed in range(2):  # the second time nothing is left of the first
+            tensor.copy_(numbers(ranks.rank, seed))
+            average()
+        found.append(tensor.tolist())
+    return found
+
+
+def numbers(rank: int, seed: int = 1) -> torch.Tensor:
+    """What a rank has of its own: as many as neither 2 nor 3 divides."""
+    return torch.randn(1001, generator=torch.Generator().manual_seed(10 * rank + seed))
+
+
 def talked(ranks: Ranks, turns: Path) -> list[object]:
     """What a rank hears when all say something; what happened in turn is in a file."""
 
@@ -157,6 +175,9 @@ def main(folder: Path) -> None:
         said = talked(ranks, folder / "turns")
         (folder / f"said-{ranks.rank}.json").write_text(json.dumps(said))
         (folder / f"evaluated-{ranks.rank}.json").write_text(json.dumps(evaluated(ranks)))
+        (folder / f"averaged-{ranks.rank}.json").write_text(json.dumps(averaged(ranks)))
+        half = trained(cases()["mnist-alternating"], ranks, reduce_dtype="bfloat16")
+        save_file(half, folder / f"bfloat16-{ranks.rank}.safetensors")
         for name, config in cases().items():
             save_file(trained(config, ranks), folder / f"{name}-{ranks.rank}.safetensors")
 

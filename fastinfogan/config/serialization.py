@@ -65,6 +65,7 @@ def _brought_up(tree: Any) -> Any:
             ("optim", {"average": 0}),
             ("data", {"stretch": None}),
             ("run", {"sync_batchnorm": True}),
+            ("run", {"reduce_dtype": "float32"}),
         ):
             if not new.keys() & tree[part].keys():
                 tree = {**tree, part: {**tree[part], **new}}

@@ -48,6 +48,20 @@ class Ranks:
         """The mean of all ranks' tensors; it may be the same memory, overwritten."""
         return tensor
 
+    def averaging(self, tensor: Tensor, sent_in: torch.dtype | None = None) -> Callable[[], None]:
+        """A call that puts the mean of all ranks' into a tensor, in its own memory, time and again.
+
+        Args:
+            tensor: contiguous.
+            sent_in: to this its numbers are rounded whenever they are sent, and summed up in their
+                own dtype; None: they are sent as they are.
+        """
+
+        def average() -> None:
+            self.mean(tensor)
+
+        return average
+
     def barrier(self) -> None:
         """Return once all ranks are here, however long one takes.
 

@@ -37,6 +37,10 @@ def introduction(
         f"{config.run.engine} engine on {plan.describe()}; {feed.summary}",
         f"run directory {out}",
     ]
+    if plan.sent_in is not None and plan.ranks.size == 1:
+        lines.append(
+            f"--reduce-dtype {config.run.reduce_dtype}: no effect, for one process sends nothing"
+        )
     lines += data.notes
     if data.skipped:
         names = ", ".join(repr(name) for name, _ in data.skipped[:3])

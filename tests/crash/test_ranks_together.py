@@ -126,10 +126,15 @@ def test_a_batch_that_the_ranks_do_not_divide(crashes, tmp_path):
     assert not out.exists()
 
 
-def test_ranks_with_other_settings(crashes, tmp_path):
+@pytest.mark.parametrize(
+    ("flag", "first", "second"),
+    [("--seed", "1", "2"), ("--reduce-dtype", "float32", "bfloat16")],
+)
+def test_ranks_with_other_settings(crashes, tmp_path, flag, first, second):
     out = tmp_path / "run"
-    ended = crashes.run(*bad(out, ("--seed", "1"), ("--seed", "2")))
-    assert_one_line(ended, "--seed: 1 on rank 0 and 2 on rank 1; every rank needs the same")
+    ended = crashes.run(*bad(out, (flag, first), (flag, second)))
+    says = f"{flag}: {first} on rank 0 and {second} on rank 1; every rank needs the same"
+    assert_one_line(ended, says)
     assert not out.exists()
 
 

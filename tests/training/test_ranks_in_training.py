@@ -7,7 +7,7 @@ import signal
 from dataclasses import replace
 
 import pytest
-from training_runs import small
+from training_runs import assert_same_run, small
 
 from fastinfogan.config import resolve
 from fastinfogan.errors import TrainingDiverged
@@ -89,6 +89,24 @@ def test_a_rank_begins_where_the_first_stands(tmp_path):
     adams = training.engine.adam_d, training.engine.adam_g
     moments = [tensor for adam in adams for kept in adam.state.values() for tensor in kept.values()]
     assert {tensor.data_ptr() for tensor in moments} <= kept
+
+
+def test_what_gradients_are_sent_in_is_said(tmp_path, capsys):
+    """Of one process, that it changes nothing: the same bits, in a run that goes on either way."""
+    tree = config(tmp_path / "two")
+    tree = replace(tree, run=replace(tree.run, reduce_dtype="bfloat16"))
+    Training(tree, False, First(stops_after=1)).run()
+    assert ", gradients sent in bfloat16" in capsys.readouterr().out
+    alone = {}
+    for sent_in in ("float32", "bfloat16"):
+        out = tmp_path / sent_in
+        Training(replace(tree, run=replace(tree.run, out=out, reduce_dtype=sent_in)), False).run()
+        said = capsys.readouterr().out
+        assert ("--reduce-dtype bfloat16: no effect" in said) == (sent_in == "bfloat16")
+        assert "gradients sent" not in said
+        alone[sent_in] = out
+    assert_same_run(*alone.values())
+    assert tree.fingerprint() == config(tmp_path).fingerprint()
 
 
 def test_all_evaluate_by_the_running_statistics_of_the_first(tmp_path, monkeypatch):
