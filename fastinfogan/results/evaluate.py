@@ -55,6 +55,7 @@ class Evaluation:
         samples: generated images behind ``codes``.
         seed: of their latents.
         images: real images behind ``clusterings``.
+        images_of: how many there are in all, where ``images`` are a sample of them.
         codes: one for each regularised code, in order.
         clusterings: one for each regularised categorical code; empty without labels.
         disentanglement: None without known factors.
@@ -66,6 +67,13 @@ class Evaluation:
     codes: tuple[CodeInformation, ...]
     clusterings: tuple[Clustering, ...]
     disentanglement: Disentanglement | None
+    images_of: int | None = None
+
+    @property
+    def real_images(self) -> str:
+        """How many real images there were, in words."""
+        sample = "" if self.images_of is None else f", a sample of {self.images_of:,}"
+        return f"{self.images:,} real images{sample}"
 
     @property
     def best(self) -> Clustering | None:
@@ -127,6 +135,7 @@ def evaluate(
             samples=samples,
             seed=seed,
             images=len(data),
+            images_of=data.total if len(data) < data.total else None,
             codes=_information(spec, said, samples),
             clusterings=_clusterings(spec, data, codes),
             disentanglement=None if known is None else measure(*known, data.factor_rows, seed),

@@ -263,7 +263,7 @@ def load_run(folder: Path | str, device: torch.device | str = "cpu", tell: Tell 
         raise UserError(
             f"{folder}: it has no checkpoint; fastinfogan train --resume {quoted(folder)} makes one"
         )
-    state, progress, damaged = load_newest(folder / "checkpoints")
+    state, progress, _, damaged = load_newest(folder / "checkpoints")
     if progress.config_fingerprint != config.fingerprint():
         raise UserError(f"{folder}: its checkpoints are of another config.json")
     for _, problem in damaged:

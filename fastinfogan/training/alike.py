@@ -93,6 +93,7 @@ def check_alike(
         flag_of(name): value for name, value in flattened(config).items() if name not in _OWN
     }
     own |= {"device": device.type, _IMAGES: data.fingerprint, _TEST: test.fingerprint}
+    own["decoder of images"] = data.decoder
     own[_FACTORS] = None if test.factors is None else crc32(test.factors.tobytes())
     own |= {name: version(name) for name in ("fastinfogan", "torch")}
     first, *others = ranks.everyone(own)

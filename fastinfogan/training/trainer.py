@@ -179,8 +179,9 @@ class Training:
         saved_at, asked = self.iteration, 0
         with Signals() as signals, self.status as status:
             for line in introduction(
-                config, self.data, self.plan, self.feed, self.out, self.standing, self.resumed
-            ):
+                config, self.data, self.test, self.plan, self.feed, self.out, self.standing,
+                self.resumed,
+            ):  # fmt: skip
                 status.line(line)
             self.feed.begin()
             self.ranks.barrier()
@@ -306,7 +307,7 @@ class Training:
 
         def work() -> None:
             log.sync()  # the rows that the checkpoint counts
-            save_checkpoint(self.out / "checkpoints", tensors, progress)
+            save_checkpoint(self.out / "checkpoints", tensors, progress, self.data.decoder)
 
         return work
 

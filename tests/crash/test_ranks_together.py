@@ -190,6 +190,25 @@ def test_a_study_under_torchrun(crashes, tmp_path):
     assert not out.exists()
 
 
+# -- Slow disks ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("first", "second"), [("ingest", "ingest load"), ("save", "read")])
+def test_a_slow_disk_may_take_longer_than_ranks_wait_for_each_other_in_training(
+    crashes, tmp_path, first, second
+):
+    """To ingest, to load or begin to read images, and to save while the others would go on."""
+    out = tmp_path / "run"
+    train = [*TRAIN, "--feed", "streamed", "--out", str(out)]
+    asks = [
+        ask(out, *train, environment={"SLOW": what, "SLOW_SECONDS": "3"})
+        for what in (first, second)
+    ]
+    ended = crashes.run(*ranks_of(*asks, wait=2))
+    assert [one.code for one in ended] == [0, 0], ended
+    assert len(read_metrics(out / "metrics.jsonl")) == 3
+
+
 # -- Ends ----------------------------------------------------------------------------------------
 
 

@@ -7,12 +7,15 @@ import signal
 from dataclasses import replace
 
 import pytest
+import torch
 from training_runs import assert_same_run, small
 
 from fastinfogan.config import resolve
-from fastinfogan.errors import TrainingDiverged
+from fastinfogan.data import DATASETS
+from fastinfogan.errors import TrainingDiverged, UserError
 from fastinfogan.ranks.alone import Ranks
 from fastinfogan.ranks.place import Place
+from fastinfogan.training.alike import check_alike
 from fastinfogan.training.checkpoint import list_checkpoints
 from fastinfogan.training.resume import Standing
 from fastinfogan.training.trainer import Training
@@ -89,6 +92,21 @@ def test_a_rank_begins_where_the_first_stands(tmp_path):
     adams = training.engine.adam_d, training.engine.adam_g
     moments = [tensor for adam in adams for kept in adam.state.values() for tensor in kept.values()]
     assert {tensor.data_ptr() for tensor in moments} <= kept
+
+
+@pytest.mark.parametrize(
+    ("name", "other", "says"),
+    [
+        ("images to evaluate on", "", "rank 1 has other images to evaluate on than rank 0: their"),
+        ("factors", 7, "rank 1 has other factors of its images than rank 0; every rank"),
+        ("decoder of images", "dali", "decoder of images: None on rank 0 and dali on rank 1; "),
+    ],
+)
+def test_what_ranks_evaluate_and_decode_must_be_alike(tmp_path, name, other, says):
+    ranks, data = First(stops_after=99), DATASETS["few-digits"].load(None)
+    ranks.everyone = lambda own: [own, {**own, name: other}]
+    with pytest.raises(UserError, match=says):
+        check_alike(config(tmp_path), torch.device("cpu"), data, data, ranks)
 
 
 def test_what_gradients_are_sent_in_is_said(tmp_path, capsys):
