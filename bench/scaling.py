@@ -34,6 +34,7 @@ from fastinfogan.plan import make_plan
 from fastinfogan.ranks.alone import ALONE, Ranks
 from fastinfogan.ranks.joining import joined
 from fastinfogan.ranks.place import Place
+from fastinfogan.ranks.several import Several
 
 PRESETS = ("mnist", "celeba", "chairs-rotation", "digits")
 ITERATIONS = 2  # of each kind in a round
@@ -47,7 +48,7 @@ SIZES = (8, 64, 512)
 
 
 class Traffic(NamedTuple):
-    """What a rank hands over in an iteration.
+    """What each of two ranks sends the other in an iteration.
 
     Attributes:
         gradients: bytes of gradients, and ``updates`` the collectives that average them.
@@ -64,20 +65,32 @@ class Traffic(NamedTuple):
     parameters: int
 
 
-class Counting(Ranks):
-    """Two ranks, of which the other does and says the same; what is handed over is counted."""
+class Counting(Several):
+    """The first of two ranks, of which the other says the same; what it sends is counted."""
 
     def __init__(self) -> None:
-        super().__init__(Place(0, 2, 0, 2))
-        self.handed: list[tuple[str, int, int]] = []  # what, bytes, and parts
+        Ranks.__init__(self, Place(0, 2, 0, 2))  # without a process group
+        self.sent: list[tuple[str, int, int]] = []  # what, bytes, and parts
+
+    def connect(self, device: torch.device) -> None:
+        pass
 
     def gather(self, sums: Tensor) -> Tensor:
-        self.handed.append(("sums", sums.nbytes, len(sums)))
-        return torch.cat([sums, sums])
+        everyone = super().gather(sums)
+        self.sent[-1] = ("sums", sums.nbytes, len(sums))
+        return everyone
 
-    def mean(self, tensor: Tensor) -> Tensor:
-        self.handed.append(("gradients", tensor.nbytes, 1))
-        return tensor
+    def _all_reduce(self, tensor: Tensor) -> None:
+        self.sent.append(("gradients", tensor.nbytes, 1))  # half of it to sum up, half as sums
+        tensor.mul_(2)
+
+    def _all_gather(self, everyone: Tensor, own: Tensor) -> None:
+        self.sent.append(("gradients", own.nbytes, 1))
+        everyone.view(2, -1).copy_(own.view(1, -1))
+
+    def _all_to_all(self, got: Tensor, sent: Tensor) -> None:
+        self.sent.append(("gradients", sent.nbytes // 2, 1))
+        got.view(2, -1).copy_(sent.view(2, -1)[:1])
 
 
 def iterating(config: TrainConfig, ranks: Ranks) -> tuple[Callable[[], None], int]:
@@ -96,13 +109,13 @@ def iterating(config: TrainConfig, ranks: Ranks) -> tuple[Callable[[], None], in
 
 
 def count(config: TrainConfig) -> Traffic:
-    """What a rank of a configuration hands over in an iteration."""
+    """What each of two ranks of a configuration sends the other in an iteration."""
     ranks = Counting()
     iterate, parameters = iterating(config, ranks)
     iterate()
 
     def total(what: str, number: Callable[[int, int], int]) -> int:
-        return sum(number(*sizes) for kind, *sizes in ranks.handed if kind == what)
+        return sum(number(*sizes) for kind, *sizes in ranks.sent if kind == what)
 
     return Traffic(
         total("gradients", lambda size, _: size),
@@ -210,18 +223,20 @@ def _measured(config: TrainConfig, rounds: int, arguments: list[str]) -> dict[st
 def _count_all() -> None:
     for preset in PRESETS:
         config = preset_config(preset)
-        traffic = count(replace(config, optim=replace(config.optim, batch_size=4)))
-        print(
-            f"{preset}: gradients {traffic.gradients / 1e6:.2f} MB in {traffic.updates} "
-            f"collectives ({traffic.gradients / traffic.parameters:.4f} x parameters), sums "
-            f"{traffic.sums / 1e3:.1f} kB in {traffic.exchanges}"
-        )
-        for link, (bandwidth, latency) in LINKS.items():
-            shown = [
-                " / ".join(f"{1e3 * s:.2f}" for s in predicted(traffic, n, bandwidth, latency))
-                for n in SIZES
-            ]
-            print(f"  {link:<36}" + "   ".join(shown) + " ms")
+        config = replace(config, optim=replace(config.optim, batch_size=4))
+        for sent_in in ("float32", "bfloat16"):
+            traffic = count(replace(config, run=replace(config.run, reduce_dtype=sent_in)))
+            print(
+                f"{preset}, {sent_in}: gradients {traffic.gradients / 1e6:.2f} MB in "
+                f"{traffic.updates} collectives ({traffic.gradients / traffic.parameters:.4f} x "
+                f"parameters), sums {traffic.sums / 1e3:.1f} kB in {traffic.exchanges}"
+            )
+            for link, (bandwidth, latency) in LINKS.items():
+                shown = [
+                    " / ".join(f"{1e3 * s:.2f}" for s in predicted(traffic, n, bandwidth, latency))
+                    for n in SIZES
+                ]
+                print(f"  {link:<36}" + "   ".join(shown) + " ms")
 
 
 if __name__ == "__main__":

@@ -33,6 +33,7 @@ class Plan:
         advice: what would make a run faster here, for whoever begins one; "" if nothing.
         ranks: the processes that train together; each has its share of every batch.
         sync_batchnorm: normalise with the statistics of the whole batch, not of the rank's share.
+        sent_in: what gradients are rounded to where ranks send them; None: they are not.
     """
 
     device: torch.device
@@ -44,6 +45,7 @@ class Plan:
     advice: str = ""
     ranks: Ranks = ALONE
     sync_batchnorm: bool = True
+    sent_in: torch.dtype | None = None
 
     @property
     def exchange(self) -> Callable[[Tensor], Tensor] | None:
@@ -69,6 +71,7 @@ class Plan:
             + (f", {self.ranks.describe()}" if self.ranks.size > 1 else "")
             + ", each with batchnorm statistics of its own"
             * (self.ranks.size > 1 and not self.sync_batchnorm)
+            + ", gradients sent in bfloat16" * (self.ranks.size > 1 and self.sent_in is not None)
         )
 
 
@@ -110,6 +113,7 @@ def make_plan(run: RunConfig, iterations: int, ranks: Ranks = ALONE) -> Plan:
         advice="" if run.amp else _advice(device),
         ranks=ranks,
         sync_batchnorm=run.sync_batchnorm,
+        sent_in=None if run.reduce_dtype == "float32" else torch.bfloat16,
     )
 
 

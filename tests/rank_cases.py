@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import torch
@@ -23,6 +24,7 @@ from rank_places import places
 from safetensors.torch import save_file
 
 from fastinfogan.data import ImageData
+from fastinfogan.data.factors import Factor
 from fastinfogan.data.feeds.feed import Batches
 from fastinfogan.data.feeds.open_feed import open_feed
 from fastinfogan.engine.build import build_engine
@@ -30,6 +32,8 @@ from fastinfogan.engine.draws import Draws, fill_of
 from fastinfogan.plan import make_plan
 from fastinfogan.ranks.alone import Ranks
 from fastinfogan.ranks.joining import joined
+from fastinfogan.results.evaluate import evaluate, matches
+from fastinfogan.training.alike import share_statistics
 from fastinfogan.training.average import EVERY, Average
 from fastinfogan.training.checkpoint import engine_state
 
@@ -100,6 +104,54 @@ def started(command: Sequence[str], ranks: int, cwd: Path) -> Iterator[list[subp
             process.communicate()
 
 
+def evaluated(ranks: Ranks) -> dict[str, object]:
+    """What ranks measure together, and how many images this one has shown Q.
+
+    Each begins with running statistics of its own, as without synchronised batchnorm.
+    """
+    config = tiny("mnist")
+    plan = make_plan(replace(config.run, device="cpu"), ITERATIONS)
+    engine, output_range = build_engine(config, plan), config.architecture.output_range
+    networks = engine.generator.eval(), engine.discriminator.eval()
+    random = np.random.default_rng(0)
+    images = random.integers(0, 256, (90, 28, 28, 1), np.uint8)
+    labels = random.integers(0, 10, 90)
+    factors = np.stack([labels % 2, random.integers(0, 5, 90)], axis=1)
+    rows = Factor("parity"), Factor("size", "ordered")
+    data = ImageData("random", images, labels, None, factors=factors, factor_rows=rows)
+    for network in networks:
+        for name, buffer in network.named_buffers():
+            if name.endswith("running_mean"):
+                buffer += ranks.rank + 0.1
+    share_statistics(SimpleNamespace(generator=networks[0], discriminator=networks[1]), ranks)
+    seen: list[int] = []
+    networks[1].register_forward_hook(lambda d, given, out: seen.append(len(given[0])))
+    found = evaluate(
+        *networks, config.spec, data, output_range=output_range, samples=50, batch_size=16,
+        ranks=ranks,
+    )  # fmt: skip
+    row = matches(networks[1], config.spec, data, output_range, ranks)
+    return {"found": json.loads(json.dumps(found.to_dict())), "row": row, "seen": seen}
+
+
+def averaged(ranks: Ranks) -> list[list[float]]:
+    """The mean of the ranks' numbers, sent as they are, and in bfloat16."""
+    found = []
+    for sent_in in (None, torch.bfloat16):
+        tensor = torch.empty(1001)
+        average = ranks.averaging(tensor, sent_in)
+        for seed in range(2):  # the second time nothing is left of the first
+            tensor.copy_(numbers(ranks.rank, seed))
+            average()
+        found.append(tensor.tolist())
+    return found
+
+
+def numbers(rank: int, seed: int = 1) -> torch.Tensor:
+    """What a rank has of its own: as many as neither 2 nor 3 divides."""
+    return torch.randn(1001, generator=torch.Generator().manual_seed(10 * rank + seed))
+
+
 def talked(ranks: Ranks, turns: Path) -> list[object]:
     """What a rank hears when all say something; what happened in turn is in a file."""
 
@@ -124,6 +176,10 @@ def main(folder: Path) -> None:
     with joined() as ranks, narrow_presets():
         said = talked(ranks, folder / "turns")
         (folder / f"said-{ranks.rank}.json").write_text(json.dumps(said))
+        (folder / f"evaluated-{ranks.rank}.json").write_text(json.dumps(evaluated(ranks)))
+        (folder / f"averaged-{ranks.rank}.json").write_text(json.dumps(averaged(ranks)))
+        half = trained(cases()["mnist-alternating"], ranks, reduce_dtype="bfloat16")
+        save_file(half, folder / f"bfloat16-{ranks.rank}.safetensors")
         for name, config in cases().items():
             save_file(trained(config, ranks), folder / f"{name}-{ranks.rank}.safetensors")
 

@@ -41,7 +41,7 @@ FIELDS = [  # part and field of the configuration tree
 WORDS = {  # what can be typed for the fields that take only certain words
     "objective": "gan", "update": "simultaneous", "engine": "reference", "separate_q": "True",
     "amp_dtype": "float16", "compile": "False", "cuda_graphs": "True", "feed": "streamed",
-    "augment": "True",
+    "augment": "True", "reduce_dtype": "bfloat16",
 }  # fmt: skip
 FLAGS = ("amp", "profile", "allow_bad")  # take no word
 ON = ("sync_batchnorm",)  # neither, and are on unless --no- is before them

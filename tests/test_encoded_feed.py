@@ -16,7 +16,7 @@ from fastinfogan.data import load_images
 from fastinfogan.data.feeds import encoded as feed_module
 from fastinfogan.data.feeds.feed import Batches
 from fastinfogan.data.feeds.open_feed import open_feed
-from fastinfogan.data.ingest import make, sample
+from fastinfogan.data.ingest import decode, make, sample
 
 CPU = torch.device("cpu")
 TRAIN = [
@@ -44,7 +44,7 @@ def photos(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def _decoder(decoder, monkeypatch):
-    monkeypatch.setattr(feed_module, "pick_decoder", lambda tell: decoder)
+    monkeypatch.setattr(sample, "pick_decoder", lambda tell: decoder)
 
 
 def load(folder, feed="encoded", **options):
@@ -210,7 +210,7 @@ def test_a_run_keeps_to_what_auto_has_come_to(photos, tmp_path, monkeypatch, own
         return "pillow"
 
     before = {*threading.enumerate()}  # other tests' feeds
-    monkeypatch.setattr(feed_module, "pick_decoder", picked)
+    monkeypatch.setattr(sample, "pick_decoder", picked)
     monkeypatch.setattr(sample, "SAMPLE", 10)
     monkeypatch.setattr(make, "free_bytes", lambda folder: 36 * 28 * 28)
     out = tmp_path / "run"
@@ -224,6 +224,51 @@ def test_a_run_keeps_to_what_auto_has_come_to(photos, tmp_path, monkeypatch, own
     assert config["run"]["feed"] == "encoded"
     new = {*threading.enumerate()} - before
     assert not [thread for thread in new if "feed" in thread.name]
+
+
+def test_a_run_says_when_another_decoder_goes_on_with_it(
+    photos, tmp_path, monkeypatch, own_cache, capsys
+):
+    """On another machine, too, where the sample is decoded anew: the files are the same ones."""
+
+    def brighter(files, preprocess, start, *, decoder, tell):
+        for block in decode.decode_blocks(files, preprocess, start, "pillow", tell):
+            yield block._replace(rows=block.rows ^ (decoder == "dali"))
+
+    def resumed(iterations):
+        assert main(["train", "--resume", str(out), "--iterations", str(iterations)]) == 0
+        return capsys.readouterr().out
+
+    blocks = feed_module.decode_blocks
+    monkeypatch.setattr(make, "decode_blocks", brighter)
+    monkeypatch.setattr(
+        feed_module, "decode_blocks", lambda *given: blocks(*given[:3], "pillow", *given[4:])
+    )
+    monkeypatch.setattr(sample, "pick_decoder", lambda tell: "pillow")
+    out = tmp_path / "run"
+    arguments = ["train", "--dataset", "folder", "--data-dir", str(photos), *TRAIN]
+    arguments += ["--feed", "encoded", "--iterations", "2", "--out", str(out)]
+    assert main(arguments) == 0
+    assert "images decoded while training (pillow)" in capsys.readouterr().out
+    assert "bit for bit" not in resumed(3)
+    monkeypatch.setattr(sample, "pick_decoder", lambda tell: "dali")
+    monkeypatch.setenv("FASTINFOGAN_CACHE", str(tmp_path / "another"))
+    assert "images are decoded by dali from here on, and were by pillow" in resumed(4)
+    assert "bit for bit" not in resumed(5)
+
+
+def test_a_run_that_is_evaluated_on_a_sample_says_so(
+    photos, tmp_path, monkeypatch, own_cache, capsys
+):
+    monkeypatch.setattr(sample, "SAMPLE", 12)
+    out = tmp_path / "run"
+    arguments = ["train", "--dataset", "folder", "--data-dir", str(photos), *TRAIN]
+    arguments += ["--feed", "encoded", "--iterations", "2", "--out", str(out)]
+    assert main(arguments) == 0
+    assert "evaluated on a sample: 12 of 37 images\n" in capsys.readouterr().out
+    assert main(["evaluate", str(out), "--samples", "10", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["images"], found["images_of"]) == (12, 37)
 
 
 def test_ranks_share_the_cores_and_decode_on_their_own_gpus(photos, monkeypatch):

@@ -16,6 +16,7 @@ from engine_cases import CASES
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from bench.scaling import Counting
 from fastinfogan.data import ImageData
 from fastinfogan.data.feeds.feed import Batches
 from fastinfogan.data.feeds.resident import ResidentFeed
@@ -24,6 +25,7 @@ from fastinfogan.engine.draws import Draws, fill_of
 from fastinfogan.kernels import triton_module
 from fastinfogan.kernels.dispatch import plain_ops
 from fastinfogan.plan import Plan
+from fastinfogan.ranks.alone import ALONE
 from fastinfogan.training.metrics import Window
 
 META = torch.device("meta")
@@ -98,24 +100,27 @@ def tensors_of(tree):
     return [leaf for leaf in tree_leaves(tree) if isinstance(leaf, torch.Tensor)]
 
 
-def forbidden_in_an_iteration(config, half=None, around=nullcontext):
+def forbidden_in_an_iteration(config, half=None, around=nullcontext, ranks=ALONE, sent_in=None):
     """What a second iteration has of it: the first one's copies stay on the device.
 
     Args:
         config: resolved; an iteration of it is put together as the trainer does it.
         half: as --amp.
         around: makes the context of the engine's steps.
+        ranks: that train it.
+        sent_in: as --reduce-dtype.
     """
-    plan = Plan(META, half=half)
+    plan = Plan(META, half=half, ranks=ranks, sent_in=sent_in)
     engine = build_engine(config, plan)
     size, output_range = config.optim.batch_size, config.architecture.output_range
     channels, height, width = config.architecture.image_shape
     data = ImageData("none", np.zeros((20, height, width, channels), np.uint8), None, None)
-    feed = ResidentFeed(data, Batches(size, 0, output_range, META, plan.input_dtype))
-    draws = Draws(config, feed, plan.input_dtype, fill_of(data, output_range, META))
+    batches = Batches(size, 0, output_range, META, plan.input_dtype, ranks.rank, ranks.size)
+    fill = fill_of(data, output_range, META)
+    draws = Draws(config, ResidentFeed(data, batches), plan.input_dtype, fill, batches.slice)
     if around is nullcontext:
         draws.beside(engine)
-    window = Window(config.spec, META, config.optim.extra_losses)
+    window = Window(config.spec, META, config.optim.extra_losses, ranks)
 
     def iterate():
         batch = draws.next()
@@ -156,6 +161,15 @@ def launched():
 def test_an_iteration_of_ours_neither_copies_nor_waits(case, half):
     assert forbidden_in_an_iteration(CASES[case], half) == []
     assert launched() == {"_mi_loss_kernel", "_adam_kernel"}
+
+
+@pytest.mark.parametrize("sent_in", [None, torch.bfloat16])
+@pytest.mark.parametrize("case", ["mnist", "both"])
+def test_an_iteration_of_one_of_several_ranks_neither_copies_nor_waits(case, sent_in):
+    """All but the collectives themselves, which are torch's."""
+    ranks = Counting()
+    assert forbidden_in_an_iteration(CASES[case], ranks=ranks, sent_in=sent_in) == []
+    assert {what for what, *_ in ranks.sent} == {"gradients", "sums"}
 
 
 @EVERY_CASE

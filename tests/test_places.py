@@ -36,10 +36,16 @@ def test_a_place_is_what_torchrun_says():
 @pytest.mark.parametrize(
     ("changed", "says"),
     [
-        ({"RANK": None}, "RANK isn't; start it with torchrun"),
-        ({"MASTER_ADDR": None}, "MASTER_ADDR isn't set; start it with torchrun"),
+        ({"RANK": None}, "RANK isn't set; start it with torchrun, or set RANK; of Slurm's srun"),
+        ({"MASTER_ADDR": None}, "MASTER_ADDR isn't set; start it with torchrun, or set MASTER"),
+        (
+            {"LOCAL_RANK": None},
+            r"WORLD_SIZE=2, but LOCAL_RANK isn't set; .* of Slurm's srun it is \$SLURM_LOCALID$",
+        ),
+        ({"LOCAL_WORLD_SIZE": None}, r"srun it is \$SLURM_NTASKS_PER_NODE$"),
         ({"RANK": "one"}, "RANK=one: a whole number works"),
         ({"RANK": "2"}, "RANK=2: WORLD_SIZE=2, so 0 to 1 work"),
+        ({"LOCAL_WORLD_SIZE": "1"}, "LOCAL_RANK=1: LOCAL_WORLD_SIZE=1, so 0 works"),
     ],
 )
 def test_half_an_environment_is_refused(changed, says):

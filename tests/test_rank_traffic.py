@@ -30,6 +30,16 @@ def test_a_rank_hands_over_its_gradients_once_and_the_sums(preset, update):
     assert found.sums < 0.01 * found.gradients
 
 
+@pytest.mark.parametrize("preset", ["digits", "mnist-mlp"])
+def test_in_bfloat16_gradients_take_half_the_bytes(preset):
+    """Batchnorm's sums stay as they are; an average is two collectives then."""
+    config = small(preset)
+    whole = count(config)
+    half = count(replace(config, run=replace(config.run, reduce_dtype="bfloat16")))
+    assert 2 * half.gradients == whole.gradients
+    assert (half.sums, half.exchanges, half.updates) == (whole.sums, whole.exchanges, 4)
+
+
 def test_without_synchronised_batchnorm_no_sums_are_exchanged():
     config = small("mnist")
     found = count(replace(config, run=replace(config.run, sync_batchnorm=False)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -12,13 +13,14 @@ import pytest
 import torch
 import torch.distributed as dist
 from narrow import narrow_presets
-from rank_cases import cases, started, trained
+from rank_cases import averaged, cases, evaluated, numbers, started, trained
 from safetensors.torch import load_file
 from tolerances import TRAJECTORY_64
 
-from fastinfogan.ranks.alone import ALONE
+from fastinfogan.ranks.alone import ALONE, Ranks
 from fastinfogan.ranks.joining import agreed
 from fastinfogan.ranks.place import Place
+from fastinfogan.ranks.several import Several
 
 HERE = Path(__file__).resolve().parent
 RANKS = 2
@@ -47,6 +49,79 @@ def test_ranks_hear_each_other_and_take_turns(folder):
         ]  # fmt: skip
     turns = (folder / "turns").read_text().splitlines()
     assert turns == ["0 begins", "0 ends", "1 begins", "1 ends"]
+
+
+@pytest.mark.usefixtures("narrow_presets")
+def test_ranks_share_out_an_evaluation_whose_numbers_are_those_of_one_bit_for_bit(folder):
+    """Each batch is seen by one of them, and all have the numbers, the first's statistics too."""
+    alone = evaluated(ALONE)
+    generated, real, last, once = [16, 16, 16, 2], [16] * 5 + [10], [16] * 5 + [10], [90]
+    assert alone["seen"] == generated + real + last + once
+    for rank in range(RANKS):
+        found = json.loads((folder / f"evaluated-{rank}.json").read_text())
+        assert found["found"] == alone["found"] and found["row"] == alone["row"]
+        shares = (sizes[rank::RANKS] for sizes in (generated, real, last, once))
+        assert found["seen"] == [size for share in shares for size in share]
+    assert alone["found"]["disentanglement"]["information"] != [[0, 0]] * 3
+
+
+def test_an_average_in_bfloat16_is_rounded_where_it_is_sent_and_summed_up_in_float32(folder):
+    for rank in range(RANKS):
+        sent, rounded = json.loads((folder / f"averaged-{rank}.json").read_text())
+        assert torch.equal(torch.tensor(sent), (numbers(0) + numbers(1)) / 2)
+        assert torch.equal(torch.tensor(rounded), mean_in_bfloat16(RANKS))
+    # Of two ranks a sum in bfloat16 would be the same one.
+    meeting = Meeting(3)
+    with ThreadPoolExecutor(3) as pool:
+        for found in pool.map(lambda rank: averaged(InThread(rank, meeting)), range(3)):
+            assert torch.equal(torch.tensor(found[1]), mean_in_bfloat16(3))
+
+
+def mean_in_bfloat16(ranks):
+    sent = torch.stack([numbers(rank) for rank in range(ranks)]).bfloat16()
+    return (sent.float().sum(0) * (1 / ranks)).bfloat16().float()
+
+
+class Meeting:
+    """Where threads leave tensors for each other."""
+
+    def __init__(self, size):
+        self.left, self.barrier = [None] * size, threading.Barrier(size)
+
+
+class InThread(Several):
+    """One of several ranks that are threads; its collectives have no process group."""
+
+    def __init__(self, rank, meeting):
+        Ranks.__init__(self, Place(rank, len(meeting.left)))
+        self.meeting = meeting
+
+    def heard(self, tensor):
+        """What all have said."""
+        self.meeting.barrier.wait()
+        self.meeting.left[self.rank] = tensor.clone()
+        self.meeting.barrier.wait()
+        return list(self.meeting.left)
+
+    def _all_reduce(self, tensor):
+        tensor.copy_(sum(self.heard(tensor)))
+
+    def _all_gather(self, everyone, own):
+        everyone.copy_(torch.cat(self.heard(own)))
+
+    def _all_to_all(self, got, sent):
+        got.copy_(torch.cat([other.chunk(self.size)[self.rank] for other in self.heard(sent)]))
+
+
+def test_ranks_that_send_gradients_in_bfloat16_stay_alike(folder):
+    """After the same first iteration they go another way than in float32, together."""
+    one, two = (load_file(folder / f"bfloat16-{rank}.safetensors") for rank in range(RANKS))
+    whole = load_file(folder / "mnist-alternating-0.safetensors")
+    assert one.keys() == two.keys() == whole.keys()
+    assert not [name for name in one if not torch.equal(one[name], two[name])]
+    assert one["losses"][0][0] == whole["losses"][0][0]
+    weight = next(name for name in one if name.endswith("weight"))
+    assert 0 < (one[weight] - whole[weight]).abs().max() < 0.1
 
 
 def test_ranks_that_start_again_meet_where_others_have_met_before():

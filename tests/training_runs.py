@@ -57,8 +57,9 @@ def small(out: Path, iterations: int = 12, dataset: str = "few-digits", **run) -
 def finish_briefly(patch: pytest.MonkeyPatch) -> None:
     """Runs end with a bare summary: evaluation and pictures take longer than the training here."""
 
-    def finish(run, *args, **kwargs):
-        (run.folder / "summary.json").write_text(json.dumps({"iterations": run.iteration}))
+    def finish(run, *args, ranks, **kwargs):
+        summary = run.folder / "summary.json"
+        ranks.first(lambda: summary.write_text(json.dumps({"iterations": run.iteration})))
 
     patch.setattr(Run, "finish", finish)
 

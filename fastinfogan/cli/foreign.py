@@ -78,6 +78,10 @@ OPTIONS = {
         "save-every save-interval checkpoint-interval save-freq save-epoch snapshot snap "
         "checkpoint-freq save-steps"
     ),
+    "reduce-dtype": (
+        "grad-reduce-in-bf16 grad-reduce-dtype gradient-compression compress-gradients comm-dtype "
+        "communication-data-type compression bf16-allreduce fp16-allreduce ddp-comm-hook"
+    ),
     "average": "ema ema-decay ema-kimg swa",
     "augment": "augmentation aug ada diffaugment data-augmentation",
     "objective": "loss loss-type gan-mode mode",

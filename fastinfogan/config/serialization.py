@@ -66,6 +66,7 @@ def _brought_up(tree: Any) -> Any:
             ("data", {"stretch": None}),
             ("run", {"sync_batchnorm": True}),
             ("optim", {"contrastive": 0.0, "gap_until": 0}),
+            ("run", {"reduce_dtype": "float32"}),
         ):
             if not new.keys() & tree[part].keys():
                 tree = {**tree, part: {**tree[part], **new}}

@@ -149,6 +149,9 @@ class RunConfig:
     sync_batchnorm: bool = True
     """Under torchrun: batchnorm goes by the whole batch, as one process would. Or
     --no-sync-batchnorm: each rank by its own part, which saves what they would exchange."""
+    reduce_dtype: Literal["float32", "bfloat16"] = "float32"
+    """Under torchrun: what ranks send gradients in. bfloat16 halves the bytes, and rounds; their
+    sums stay in float32."""
     profile: bool = False
     """Leave a trace of a few iterations in trace.json (open it in Perfetto) and print the five
     most expensive things."""
@@ -237,8 +240,8 @@ RESUMABLE_CHANGES = frozenset(
     {
         "optim.iterations", "data.data_dir", "data.allow_bad", "run.out", "run.device",
         "run.feed", "run.engine", "run.compile", "run.cuda_graphs", "run.profile",
-        "run.sync_batchnorm", "run.log_every", "run.sample_every", "run.evaluate_every",
-        "run.checkpoint_every",
+        "run.sync_batchnorm", "run.reduce_dtype", "run.log_every", "run.sample_every",
+        "run.evaluate_every", "run.checkpoint_every",
     }
 )  # fmt: skip
 

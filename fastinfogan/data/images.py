@@ -75,6 +75,11 @@ class ImageData:
         return len(self.images) if self.encoded is None else len(self.encoded.files.names)
 
     @property
+    def decoder(self) -> str | None:
+        """What decodes images while training; None: nothing does."""
+        return None if self.encoded is None else self.encoded.decoder
+
+    @property
     def factor_names(self) -> tuple[str, ...] | None:
         """(F,), of the factors; None where none are known."""
         return None if self.factor_rows is None else tuple(row.name for row in self.factor_rows)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
@@ -12,7 +13,7 @@ from fastinfogan.config import ADAM_EPS
 from fastinfogan.engine.beside import Beside
 from fastinfogan.engine.loss_scale import LossScale
 from fastinfogan.kernels.adam import adam, offsets
-from fastinfogan.ranks.alone import ALONE, Ranks
+from fastinfogan.ranks.alone import Ranks
 
 _MOMENTS = ("exp_avg", "exp_avg_sq")
 WORTHWHILE = 1 << 20  # numbers whose update is worth a launch of its own
@@ -66,7 +67,7 @@ class FlatAdam:
         self._half = None if half is None else torch.zeros_like(self._flat, dtype=half)
         step = torch.zeros(1, dtype=torch.int64, device=first.device)
         self._parts = [_Part(slice(0, len(places)), slice(0, total), step)]
-        self._ranks = ALONE
+        self._average: Callable[[], None] | None = None  # of one process nothing is averaged
         self._stream: torch.cuda.Stream | None = None
         self._arrived, self._early = 0, None
         self._lr = torch.full((1,), lr, dtype=first.dtype, device=first.device)
@@ -110,14 +111,18 @@ class FlatAdam:
         own = {id(p): nn.Parameter(p.detach()) for p in self.trained}
         return copy.deepcopy(self.compute, own)  # as in _twin
 
-    def share(self, ranks: Ranks) -> None:
+    def share(self, ranks: Ranks, sent_in: torch.dtype | None = None) -> None:
         """From now on update with the mean of all ranks' gradients.
 
         They are collected in a buffer laid out as the parameters', in their dtype whatever the
-        gradients' is, and averaged by one collective.
+        gradients' is, and averaged at once.
+
+        Args:
+            ranks: all of them.
+            sent_in: what gradients are rounded to on their way; None: nothing.
         """
-        self._ranks = ranks
         self._gradients = torch.zeros_like(self._flat)
+        self._average = ranks.averaging(self._gradients, sent_in)
         self._collected = [
             _view(self._gradients, parameter, place)
             for parameter, place in zip(self._parameters, self._places, strict=True)
@@ -172,7 +177,7 @@ class FlatAdam:
             early.result()
 
     def _update(self, part: _Part, loss_scale: LossScale | None = None) -> None:
-        if self._ranks.size > 1:
+        if self._average is not None:
             gradients = self._averaged()
         else:
             gradients = [_laid_out_as(p, p.grad) for p in self.trained[part.parameters]]
@@ -197,7 +202,7 @@ class FlatAdam:
         """All gradients, averaged over the ranks."""
         for collected, parameter in zip(self._collected, self.trained, strict=True):
             collected.copy_(parameter.grad)
-        self._ranks.mean(self._gradients)
+        self._average()
         return self._collected
 
     def state_dict(self) -> dict[str, Any]:

@@ -76,8 +76,8 @@ class FastEngine:
         self._frozen = frozen(self.adam_d.compute)
         alone = plan.ranks.size == 1
         if not alone:
-            self.adam_d.share(plan.ranks)
-            self.adam_g.share(plan.ranks)
+            self.adam_d.share(plan.ranks, plan.sent_in)
+            self.adam_g.share(plan.ranks, plan.sent_in)
         self.loss_scale = LossScale(device) if plan.half == torch.float16 else None
         one = torch.ones((), device=device, dtype=dtype)
         self._weight = torch.full_like(one, optim.consistency)

@@ -48,8 +48,28 @@ class Ranks:
         """The mean of all ranks' tensors; it may be the same memory, overwritten."""
         return tensor
 
+    def averaging(self, tensor: Tensor, sent_in: torch.dtype | None = None) -> Callable[[], None]:
+        """A call that puts the mean of all ranks' into a tensor, in its own memory, time and again.
+
+        Args:
+            tensor: contiguous.
+            sent_in: to this its numbers are rounded whenever they are sent, and summed up in their
+                own dtype; None: they are sent as they are.
+        """
+
+        def average() -> None:
+            self.mean(tensor)
+
+        return average
+
+    def barrier(self) -> None:
+        """Return once all ranks are here, however long one takes.
+
+        For where one may have been busy with a disk: what waits for training has a time limit.
+        """
+
     def copy_from_first(self, tensors: Iterable[Tensor]) -> None:
-        """Overwrite tensors with the first rank's."""
+        """Overwrite tensors with the first rank's, once all ranks are here."""
 
     def most(self, numbers: Sequence[int]) -> list[int]:
         """The largest of all ranks', number by number."""

@@ -38,15 +38,20 @@ def place_of(environment: Mapping[str, str]) -> Place:
         return Place()
     for name in ("MASTER_ADDR", "MASTER_PORT"):
         if name not in environment:
-            raise UserError(f"WORLD_SIZE={size}, but {name} isn't set; start it with torchrun")
+            raise _unset(environment, name)
     place = Place(
         _number(environment, "RANK"),
         size,
-        _number(environment, "LOCAL_RANK", "0"),
-        _number(environment, "LOCAL_WORLD_SIZE", "1"),
+        _number(environment, "LOCAL_RANK"),
+        _number(environment, "LOCAL_WORLD_SIZE"),
     )
-    if not 0 <= place.rank < size:
-        raise UserError(f"RANK={place.rank}: WORLD_SIZE={size}, so 0 to {size - 1} work")
+    for name, rank, of, count in (
+        ("RANK", place.rank, "WORLD_SIZE", size),
+        ("LOCAL_RANK", place.local_rank, "LOCAL_WORLD_SIZE", place.local_size),
+    ):
+        if rank >= count:
+            works = f"0 to {count - 1} work" if count > 1 else "0 works"
+            raise UserError(f"{name}={rank}: {of}={count}, so {works}")
     return place
 
 
@@ -69,10 +74,20 @@ def only_the_first_speaks() -> Iterator[None]:
         yield
 
 
+def _unset(environment: Mapping[str, str], name: str) -> UserError:
+    """That a launcher hasn't said something; the GPU, and who decodes, depend on the local ones."""
+    others = {"RANK": "PROCID", "LOCAL_RANK": "LOCALID", "LOCAL_WORLD_SIZE": "NTASKS_PER_NODE"}
+    known = "" if name not in others else f"; of Slurm's srun it is $SLURM_{others[name]}"
+    size = environment["WORLD_SIZE"]
+    return UserError(
+        f"WORLD_SIZE={size}, but {name} isn't set; start it with torchrun, or set {name}{known}"
+    )
+
+
 def _number(environment: Mapping[str, str], name: str, default: str | None = None) -> int:
     text = environment.get(name, default)
     if text is None:
-        raise UserError(f"WORLD_SIZE is set, but {name} isn't; start it with torchrun")
+        raise _unset(environment, name)
     if not text.isdecimal():
         raise UserError(f"{name}={text}: a whole number works; torchrun sets it")
     return int(text)

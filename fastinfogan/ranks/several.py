@@ -18,7 +18,7 @@ from fastinfogan.ranks.place import Place
 from fastinfogan.sizes import counted
 from fastinfogan.tell import Tell
 
-PATIENCE = timedelta(days=1)  # while one rank decodes or evaluates and the others wait
+PATIENCE = timedelta(days=1)  # while one rank decodes, reads, saves or evaluates
 LONG = 10.0  # seconds of waiting for others, after which it is said
 # torch 2.13 gave it another name.
 _gather = getattr(dist, "all_gather_single", None) or dist.all_gather_into_tensor
@@ -32,8 +32,8 @@ class Several(Ranks):
     """One of several ranks.
 
     Gloo connects their hosts, where little is said: what to do next, what went wrong. Tensors of a
-    GPU go over NCCL. What waits for training has a time limit; what waits for one rank to decode or
-    evaluate is patient.
+    GPU go over NCCL. What waits for training has a time limit; what waits for a disk, or for the
+    first to evaluate, is patient.
 
     Args:
         place: where this process stands.
@@ -85,16 +85,37 @@ class Several(Ranks):
 
     def gather(self, sums: Tensor) -> Tensor:
         everyone = sums.new_empty((self.size * sums.shape[0], *sums.shape[1:]))
-        with _failing():
-            _gather(everyone, sums.contiguous(), group=self._tensors)
+        self._all_gather(everyone, sums.contiguous())
         return everyone
 
     def mean(self, tensor: Tensor) -> Tensor:
-        with _failing():
-            dist.all_reduce(tensor, group=self._tensors)
+        self._all_reduce(tensor)
         return tensor.mul_(1 / self.size)
 
+    def averaging(self, tensor: Tensor, sent_in: torch.dtype | None = None) -> Callable[[], None]:
+        if sent_in is None:
+            return super().averaging(tensor)
+        # torch's all_reduce would sum up what is rounded, and round again, once for each rank. So
+        # each rank sums up a part of its own, and tells the others what that comes to: as many
+        # bytes, and two roundings however many ranks there are.
+        part = -(-tensor.numel() // self.size)
+        sent = tensor.new_zeros(self.size * part, dtype=sent_in)
+        got = torch.empty_like(sent)
+
+        def average() -> None:
+            sent[: tensor.numel()].copy_(tensor.view(-1))
+            self._all_to_all(got, sent)
+            own = got.view(self.size, part).sum(dim=0, dtype=tensor.dtype).mul_(1 / self.size)
+            self._all_gather(sent, own.to(sent_in))
+            tensor.view(-1).copy_(sent[: tensor.numel()])
+
+        return average
+
+    def barrier(self) -> None:
+        self.everyone(None)
+
     def copy_from_first(self, tensors: Iterable[Tensor]) -> None:
+        self.barrier()
         for tensor in tensors:
             moved = tensor.detach().contiguous()
             with _failing():
@@ -119,16 +140,28 @@ class Several(Ranks):
             dist.broadcast_object_list(values, src=0, group=self._patient)
         return values[0]
 
+    def _all_reduce(self, tensor: Tensor) -> None:
+        with _failing():
+            dist.all_reduce(tensor, group=self._tensors)
+
+    def _all_gather(self, everyone: Tensor, own: Tensor) -> None:
+        with _failing():
+            _gather(everyone, own, group=self._tensors)
+
+    def _all_to_all(self, got: Tensor, sent: Tensor) -> None:
+        with _failing():
+            dist.all_to_all_single(got, sent, group=self._tensors)
+
     def in_turn(self, call: Callable[[], Value], tell: Tell) -> Value:
         goes_first = self.place.local_rank == 0
         value = call() if goes_first else None
         waits = threading.Timer(LONG, tell, ["the images are there; waiting for the other ranks"])
         waits.start()
         try:
-            self.everyone(None)
+            self.barrier()
             if not goes_first:
                 value = call()
-            self.everyone(None)
+            self.barrier()
         finally:
             waits.cancel()
         return value

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -13,12 +13,16 @@ from torch import Tensor, nn
 
 from fastinfogan.data import ImageData
 from fastinfogan.kernels.codes import HALF_LOG_TWO_PI, Code
-from fastinfogan.kernels.gather import to_float
 from fastinfogan.kernels.mi_loss import mi_loss_reference
 from fastinfogan.model.latent_spec import LatentSpec
+from fastinfogan.ranks.alone import ALONE, Ranks
 from fastinfogan.results.clustering import Clustering, cluster, contingency_table
 from fastinfogan.results.eval_mode import eval_device
-from fastinfogan.results.factors.measure import Disentanglement, disentanglement
+from fastinfogan.results.factors.codes import Codes, read_codes
+from fastinfogan.results.factors.measure import Disentanglement, measure, read_factors
+from fastinfogan.results.shares import in_batches
+
+AT_A_TIME = 500  # images; by how many, rounding in a library may differ
 
 
 @dataclass(frozen=True)
@@ -51,6 +55,7 @@ class Evaluation:
         samples: generated images behind ``codes``.
         seed: of their latents.
         images: real images behind ``clusterings``.
+        images_of: how many there are in all, where ``images`` are a sample of them.
         codes: one for each regularised code, in order.
         clusterings: one for each regularised categorical code; empty without labels.
         disentanglement: None without known factors.
@@ -62,6 +67,13 @@ class Evaluation:
     codes: tuple[CodeInformation, ...]
     clusterings: tuple[Clustering, ...]
     disentanglement: Disentanglement | None
+    images_of: int | None = None
+
+    @property
+    def real_images(self) -> str:
+        """How many real images there were, in words."""
+        sample = "" if self.images_of is None else f", a sample of {self.images_of:,}"
+        return f"{self.images:,} real images{sample}"
 
     @property
     def best(self) -> Clustering | None:
@@ -84,7 +96,6 @@ class Evaluation:
         return {**asdict(self), "totals": self.totals, "code_to_label": self.code_to_label}
 
 
-@torch.no_grad()
 def evaluate(
     generator: nn.Module,
     discriminator: nn.Module,
@@ -94,7 +105,8 @@ def evaluate(
     output_range: tuple[float, float],
     samples: int = 10_000,
     seed: int = 1,
-    batch_size: int = 500,
+    batch_size: int = AT_A_TIME,
+    ranks: Ranks = ALONE,
 ) -> Evaluation:
     """Measure a trained model.
 
@@ -108,46 +120,77 @@ def evaluate(
         samples: generated images, samples 0, 1, ... of the stream that ``seed`` names.
         seed: of the latents; with another seed than the training's, they are new to the networks.
             Also of the choice of real images, where factors are known.
-        batch_size: images at a time; the numbers don't depend on it.
+        batch_size: images at a time; the numbers don't depend on it, but for rounding.
+        ranks: who look at the images together, with the same networks; all of them call this, the
+            first computes the numbers, and each returns them.
 
     Raises:
         ValueError: a network isn't in eval mode.
     """
-    device = eval_device(generator, discriminator)
-    return Evaluation(
-        samples=samples,
-        seed=seed,
-        images=len(data),
-        codes=_information(generator, discriminator, spec, samples, seed, batch_size, device),
-        clusterings=clusterings(discriminator, spec, data, output_range, batch_size),
-        disentanglement=disentanglement(discriminator, spec, data, output_range, batch_size, seed),
+    said = _said(generator, discriminator, spec, samples, seed, batch_size, ranks)
+    codes = _labelled(discriminator, spec, data, output_range, batch_size, ranks)
+    known = read_factors(discriminator, spec, data, output_range, batch_size, seed, ranks)
+    return ranks.first(
+        lambda: Evaluation(
+            samples=samples,
+            seed=seed,
+            images=len(data),
+            images_of=data.total if len(data) < data.total else None,
+            codes=_information(spec, said, samples),
+            clusterings=_clusterings(spec, data, codes),
+            disentanglement=None if known is None else measure(*known, data.factor_rows, seed),
+        )
     )
 
 
-def _information(
+class _Said(NamedTuple):
+    """What Q says of a batch of B generated images, on the CPU in float64.
+
+    Attributes:
+        nll: (codes,), the batch's mean for each.
+        values: (B, codes), that the images were made from.
+        means: the code's number -> (B,), the first of its outputs: of a continuous code the mean.
+    """
+
+    nll: Tensor
+    values: Tensor
+    means: dict[int, Tensor]
+
+
+@torch.no_grad()
+def _said(
     generator: nn.Module,
     discriminator: nn.Module,
     spec: LatentSpec,
     samples: int,
     seed: int,
     batch_size: int,
-    device: torch.device,
-) -> tuple[CodeInformation, ...]:
-    nll = torch.zeros(len(spec.codes), dtype=torch.float64)
-    drawn, means = [], []
-    for offset, count in _batches(samples, batch_size):
+    ranks: Ranks,
+) -> list[_Said]:
+    device = eval_device(generator, discriminator)
+
+    def say(offset: int, count: int) -> _Said:
         latents = spec.sample(count, seed, offset, device)
         _, q_params = discriminator(generator(spec.assemble(*latents)))
         nlls = mi_loss_reference(q_params, latents.values, spec.codes, [0.0] * len(spec.codes))[1]
-        nll += nlls.cpu().double() * (count / samples)
-        drawn.append(latents.values.cpu().double())
-        means.append({i: out[:, 0].cpu().double() for i, out in spec.split_q(q_params).items()})
-    values = torch.cat(drawn)
+        means = {i: out[:, 0].cpu().double() for i, out in spec.split_q(q_params).items()}
+        return _Said(nlls.cpu().double(), latents.values.cpu().double(), means)
+
+    return in_batches(samples, batch_size, say, ranks)
+
+
+def _information(
+    spec: LatentSpec, said: Sequence[_Said], samples: int
+) -> tuple[CodeInformation, ...]:
+    nll = torch.zeros(len(spec.codes), dtype=torch.float64)
+    for batch in said:
+        nll += batch.nll * (len(batch.values) / samples)
+    values = torch.cat([batch.values for batch in said])
     result = []
     for i in spec.regularized:
         code, fitted, correlation = spec.codes[i], None, None
         if not code.is_discrete:
-            mean = torch.cat([batch[i] for batch in means])
+            mean = torch.cat([batch.means[i] for batch in said])
             fitted, correlation = _fit(code, values[:, i], mean)
         result.append(
             CodeInformation(
@@ -172,64 +215,59 @@ def _fit(code: Code, value: Tensor, mean: Tensor) -> tuple[float, float]:
     return fitted, torch.corrcoef(torch.stack([value, mean]))[0, 1].item()
 
 
-@torch.no_grad()
-def clusterings(
-    discriminator: nn.Module,
-    spec: LatentSpec,
-    data: ImageData,
-    output_range: tuple[float, float],
-    batch_size: int = 500,
-) -> tuple[Clustering, ...]:
-    """How the categories of each regularised categorical code match the labels.
-
-    Args:
-        discriminator, spec, data, output_range, batch_size: as ``evaluate``'s.
-
-    Returns:
-        One for each code, in order; none without labels.
-
-    Raises:
-        ValueError: the network isn't in eval mode.
-    """
-    device = eval_device(discriminator)
-    codes = [i for i in spec.regularized if spec.codes[i].has_categories]
-    if data.labels is None or not codes:
-        return ()
-    seen: dict[int, list[np.ndarray]] = {i: [] for i in codes}
-    for offset, count in _batches(len(data), batch_size):
-        pixels = torch.from_numpy(data.images[offset : offset + count]).to(device)
-        split = spec.split_q(discriminator(to_float(pixels, output_range))[1])
-        for i in codes:
-            seen[i].append(split[i].argmax(dim=1).cpu().numpy())
-    names = data.label_names or tuple(str(i) for i in range(int(data.labels.max()) + 1))
-    return tuple(
-        cluster(
-            spec.names[i],
-            contingency_table(
-                np.concatenate(seen[i]), data.labels, spec.codes[i].categories, len(names)
-            ),
-            names,
-        )
-        for i in codes
-    )
-
-
 def matches(
     discriminator: nn.Module,
     spec: LatentSpec,
     data: ImageData,
     output_range: tuple[float, float],
+    ranks: Ranks = ALONE,
 ) -> dict[str, dict[str, float]]:
     """Name of a categorical code -> how its categories match the labels, for a row of metrics.
 
     Args:
-        discriminator, spec, data, output_range: as ``evaluate``'s.
+        discriminator, spec, data, output_range, ranks: as ``evaluate``'s.
+
+    Raises:
+        ValueError: the network isn't in eval mode.
     """
-    found = clusterings(discriminator, spec, data, output_range)
+    codes = _labelled(discriminator, spec, data, output_range, AT_A_TIME, ranks)
     numbers = ("error_hungarian", "error_majority", "nmi", "ari")
-    return {c.code: {name: getattr(c, name) for name in numbers} for c in found}
+    return ranks.first(
+        lambda: {
+            found.code: {name: getattr(found, name) for name in numbers}
+            for found in _clusterings(spec, data, codes)
+        }
+    )
 
 
-def _batches(total: int, size: int) -> Iterator[tuple[int, int]]:
-    for offset in range(0, total, size):
-        yield offset, min(size, total - offset)
+def _labelled(
+    discriminator: nn.Module,
+    spec: LatentSpec,
+    data: ImageData,
+    output_range: tuple[float, float],
+    batch_size: int,
+    ranks: Ranks,
+) -> Codes | None:
+    """Q's codes of all images; None without labels or categories to match with them."""
+    if data.labels is None or not any(spec.codes[i].has_categories for i in spec.regularized):
+        return None
+    rows = np.arange(len(data))
+    return read_codes(discriminator, spec, data.images, rows, output_range, batch_size, ranks=ranks)
+
+
+def _clusterings(spec: LatentSpec, data: ImageData, codes: Codes | None) -> tuple[Clustering, ...]:
+    """How the categories of each regularised categorical code match the labels."""
+    if codes is None:
+        return ()
+    names = data.label_names or tuple(str(i) for i in range(int(data.labels.max()) + 1))
+    return tuple(
+        cluster(
+            spec.names[i],
+            contingency_table(
+                column.astype(np.int64), data.labels, spec.codes[i].categories, len(names)
+            ),
+            names,
+        )
+        for i, column in zip(spec.regularized, codes.values.T, strict=True)
+        if spec.codes[i].has_categories
+    )

@@ -34,7 +34,7 @@ def format_evaluation(evaluation: Evaluation) -> str:
     if best is None:
         return "\n".join(lines)
     lines += [
-        f"categories of {evaluation.images:,} real images against their labels",
+        f"categories of {evaluation.real_images} against their labels",
         f"  {'code':<12}{'error, Hungarian':>18}{'error, majority':>18}{'NMI':>8}{'ARI':>8}",
     ]
     for c in evaluation.clusterings:

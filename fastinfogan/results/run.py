@@ -25,8 +25,9 @@ from fastinfogan.lock import holder
 from fastinfogan.model.networks import Discriminator, Generator
 from fastinfogan.model.weights import restore_weights
 from fastinfogan.paths import expanded, quoted
+from fastinfogan.ranks.alone import ALONE, Ranks
 from fastinfogan.results.eval_mode import in_eval_mode
-from fastinfogan.results.evaluate import Evaluation, evaluate
+from fastinfogan.results.evaluate import Evaluation, evaluate, matches
 from fastinfogan.results.export.formats import Format, default_name, write_for_others
 from fastinfogan.results.generator import TrainedGenerator
 from fastinfogan.results.generator_file import export_generator, generator_content, load_generator
@@ -71,12 +72,15 @@ class Run:
         self.code_to_label: Mapping[str, Sequence[str | None]] = {}
         self.collapse: tuple[Sign, ...] = ()
 
-    def evaluate(self, data: ImageData | None = None, samples: int = 10_000) -> Evaluation:
+    def evaluate(
+        self, data: ImageData | None = None, samples: int = 10_000, ranks: Ranks = ALONE
+    ) -> Evaluation:
         """L_I per code on generated images; how codes match the labels or factors of real ones.
 
         Args:
             data: real images (default: the dataset's test split).
             samples: how many images to generate.
+            ranks: who look at them together; all of them call this.
 
         Raises:
             UserError: the images can't be had, or don't have the shape that the networks read.
@@ -96,7 +100,19 @@ class Run:
                 data,
                 output_range=self.config.architecture.output_range,
                 samples=samples,
+                ranks=ranks,
             )
+
+    def matches(self, data: ImageData, ranks: Ranks) -> dict[str, dict[str, float]]:
+        """How the categories of each code match the labels, for a row of metrics.
+
+        Args:
+            data: real images with labels.
+            ranks: who look at them together; all of them call this.
+        """
+        with in_eval_mode(self.discriminator):
+            output_range = self.config.architecture.output_range
+            return matches(self.discriminator, self.config.spec, data, output_range, ranks)
 
     def export(self, path: Path | str | None = None, format: Format = "safetensors") -> Path:
         """Write the generator in a form that other programs load (docs/generator-format.md).
@@ -166,8 +182,11 @@ class Run:
         device: str,
         collapse: Sequence[Sign],
         show: Callable[[Mapping[str, np.ndarray]], None] = lambda images: None,
+        ranks: Ranks = ALONE,
     ) -> Evaluation:
         """Leave behind what a finished run should: the generator, pictures, pages, numbers.
+
+        Of several ranks all measure and call this, and the first leaves it.
 
         Args:
             data: real images to evaluate on.
@@ -176,23 +195,28 @@ class Run:
             device: what trained, in words.
             collapse: signs of it at the end of training.
             show: gets the pictures, by their names.
+            ranks: that have trained it.
 
         Returns:
             What was measured.
         """
         self.collapse = tuple(collapse)
-        evaluation = self.evaluation = self.evaluate(data)
+        evaluation = self.evaluation = self.evaluate(data, ranks=ranks)
         self.code_to_label = evaluation.code_to_label
-        self.export()
-        images = self.pictures()
-        save_pngs(self.folder, images)
-        show(images)
-        with in_eval_mode(self.generator):
-            leave_behind(
-                self.folder, self.config, self.trained_generator(), evaluation,
-                iteration=self.iteration, images=trained_on, seconds=seconds, device=device,
-                collapse=collapse,
-            )  # fmt: skip
+
+        def leave() -> None:
+            self.export()
+            images = self.pictures()
+            save_pngs(self.folder, images)
+            show(images)
+            with in_eval_mode(self.generator):
+                leave_behind(
+                    self.folder, self.config, self.trained_generator(), evaluation,
+                    iteration=self.iteration, images=trained_on, seconds=seconds, device=device,
+                    collapse=collapse,
+                )  # fmt: skip
+
+        ranks.first(leave)
         return evaluation
 
 
@@ -239,7 +263,7 @@ def load_run(folder: Path | str, device: torch.device | str = "cpu", tell: Tell 
         raise UserError(
             f"{folder}: it has no checkpoint; fastinfogan train --resume {quoted(folder)} makes one"
         )
-    state, progress, damaged = load_newest(folder / "checkpoints")
+    state, progress, _, damaged = load_newest(folder / "checkpoints")
     if progress.config_fingerprint != config.fingerprint():
         raise UserError(f"{folder}: its checkpoints are of another config.json")
     for _, problem in damaged:

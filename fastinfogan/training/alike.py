@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import torch
 from torch import Tensor
@@ -23,7 +24,7 @@ from fastinfogan.training.metrics import Window
 
 # What each rank may have of its own; only the first looks at --out.
 _OWN = {"data.data_dir", "run.device", "run.out"}
-_IMAGES = "images"
+_IMAGES, _TEST, _FACTORS = "images", "images to evaluate on", "factors"
 
 
 def check_asked(
@@ -77,8 +78,16 @@ def check_batch(config: TrainConfig, ranks: Ranks) -> None:
         )
 
 
-def check_alike(config: TrainConfig, device: torch.device, data: ImageData, ranks: Ranks) -> None:
-    """Refuse ranks that would train different things.
+def check_alike(
+    config: TrainConfig, device: torch.device, data: ImageData, test: ImageData, ranks: Ranks
+) -> None:
+    """Refuse ranks that would train, or evaluate, different things.
+
+    Args:
+        config: resolved.
+        device: of this rank.
+        data, test: the images to train on, and to evaluate on.
+        ranks: all of them.
 
     Raises:
         UserError: they would: their settings, versions or images differ.
@@ -88,17 +97,25 @@ def check_alike(config: TrainConfig, device: torch.device, data: ImageData, rank
     own: dict[str, Any] = {
         flag_of(name): value for name, value in flattened(config).items() if name not in _OWN
     }
-    own |= {"device": device.type, _IMAGES: data.fingerprint}
+    own |= {"device": device.type, _IMAGES: data.fingerprint, _TEST: test.fingerprint}
+    own["decoder of images"] = data.decoder
+    own[_FACTORS] = None if test.factors is None else crc32(test.factors.tobytes())
     own |= {name: version(name) for name in ("fastinfogan", "torch")}
     first, *others = ranks.everyone(own)
     for rank, other in enumerate(others, 1):
         for name, value in first.items():
             if other[name] == value:
                 continue
-            if name == _IMAGES:
+            if name in (_IMAGES, _TEST):
+                to_evaluate = " to evaluate on" * (name == _TEST)
                 raise UserError(
-                    f"rank {rank} has other images than rank 0: their {data.told_apart_by} differ; "
-                    "every rank needs the same"
+                    f"rank {rank} has other images{to_evaluate} than rank 0: their "
+                    f"{data.told_apart_by} differ; every rank needs the same"
+                )
+            if name == _FACTORS:
+                raise UserError(
+                    f"rank {rank} has other factors of its images than rank 0; every rank needs "
+                    "the same"
                 )
             raise UserError(
                 f"{name}: {value} on rank 0 and {other[name]} on rank {rank}; every rank needs the "
@@ -118,6 +135,15 @@ def share_state(engine: Engine, average: Average, window: Window, ranks: Ranks) 
     ranks.copy_from_first([window.sums])
     if isinstance(engine, FastEngine):
         engine.publish()
+
+
+def share_statistics(average: Average, ranks: Ranks) -> None:
+    """Give all ranks the first's running statistics, by which networks evaluate.
+
+    Without synchronised batchnorm each has its own; those of the weights that are saved count.
+    """
+    for network in (average.generator, average.discriminator):
+        ranks.copy_from_first(network.buffers())
 
 
 def _state(engine: Engine, average: Average) -> Iterator[Tensor]:

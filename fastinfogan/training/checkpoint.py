@@ -5,7 +5,8 @@
 ``adam_d``; ``average.generator.NAME`` and ``average.discriminator.NAME`` with ``--average``;
 ``loss_scale`` with float16; and ``window`` (the metrics since the last log line).
 ``step_00000250.json`` is written after it: where the run stands, and the SHA-256 of that and the
-tensors. A checkpoint without its JSON is one whose writing was cut short.
+tensors. A checkpoint without its JSON is one whose writing was cut short. Where images are decoded
+while training, the safetensors' metadata have the ``decoder``.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, NamedTuple, get_type_hints
 
 import numpy as np
 import safetensors.numpy
@@ -69,7 +70,12 @@ class Progress:
 _DESCRIBED = {**get_type_hints(Progress), "sha256": str}  # a checkpoint's JSON
 
 
-def save_checkpoint(folder: Path, tensors: Mapping[str, Tensor], progress: Progress) -> Path:
+def save_checkpoint(
+    folder: Path,
+    tensors: Mapping[str, Tensor],
+    progress: Progress,
+    decoder: str | None = None,
+) -> Path:
     """Save a checkpoint, and remove all but the newest two.
 
     Beside a training it takes one core: numpy's operations run in the thread that asks for them,
@@ -79,6 +85,7 @@ def save_checkpoint(folder: Path, tensors: Mapping[str, Tensor], progress: Progr
         folder: of the checkpoints; it is made if need be.
         tensors: all that is to be kept, on the CPU.
         progress: where the run stood when they were copied.
+        decoder: what decodes images while training, if anything does.
 
     Raises:
         TrainingDiverged: a weight or a moment is NaN or infinite; nothing is written.
@@ -90,7 +97,8 @@ def save_checkpoint(folder: Path, tensors: Mapping[str, Tensor], progress: Progr
     folder.mkdir(exist_ok=True)
     sync_folder(folder.parent)
     path = folder / f"step_{progress.iteration:08d}.safetensors"
-    content = safetensors.numpy.save(arrays)
+    metadata = None if decoder is None else {"decoder": decoder}
+    content = safetensors.numpy.save(arrays, metadata)
     atomic_write(path, content)
     described = {**asdict(progress), "sha256": progress.digest(content)}
     atomic_write(path.with_suffix(".json"), json.dumps(described, indent=2).encode())
@@ -112,11 +120,24 @@ def list_checkpoints(folder: Path) -> list[Path]:
     return [found[iteration].with_suffix(".safetensors") for iteration in sorted(found)[::-1]]
 
 
-def load_newest(folder: Path) -> tuple[dict[str, Tensor], Progress, list[tuple[Path, str]]]:
-    """The newest checkpoint that is whole, on the CPU.
+class Loaded(NamedTuple):
+    """A checkpoint that is whole.
 
-    Returns:
-        Its tensors, its progress, and each newer one that is damaged, with what is wrong.
+    Attributes:
+        tensors: on the CPU.
+        progress: where the run stood.
+        decoder: as for ``save_checkpoint``; older versions didn't say.
+        damaged: each newer one that isn't whole, with what is wrong.
+    """
+
+    tensors: dict[str, Tensor]
+    progress: Progress
+    decoder: str | None
+    damaged: list[tuple[Path, str]]
+
+
+def load_newest(folder: Path) -> Loaded:
+    """The newest checkpoint that is whole.
 
     Raises:
         UserError: there is none.
@@ -130,7 +151,9 @@ def load_newest(folder: Path) -> tuple[dict[str, Tensor], Progress, list[tuple[P
             progress = Progress(**described)
             if progress.digest(content) != digest:
                 raise ValueError("its bytes are not those that were written")
-            return safetensors.torch.load(content), progress, damaged
+            with safetensors.safe_open(path, "numpy") as file:
+                decoder = (file.metadata() or {}).get("decoder")
+            return Loaded(safetensors.torch.load(content), progress, decoder, damaged)
         except (OSError, ValueError, TypeError) as error:
             if isinstance(error, FileNotFoundError) and not path.with_suffix(".json").exists():
                 return load_newest(folder)  # the run is training, and has newer ones by now

@@ -8,12 +8,14 @@ from fastinfogan.config import TrainConfig
 from fastinfogan.data import ImageData
 from fastinfogan.data.feeds.feed import Feed
 from fastinfogan.plan import Plan
+from fastinfogan.sizes import counted
 from fastinfogan.training.resume import Standing
 
 
 def introduction(
     config: TrainConfig,
     data: ImageData,
+    test: ImageData,
     plan: Plan,
     feed: Feed,
     out: Path,
@@ -24,7 +26,8 @@ def introduction(
 
     Args:
         config: resolved.
-        data, plan, feed: what is trained on, how, and from where.
+        data, test: images to train on, and to evaluate on.
+        plan, feed: how it is trained, and where batches come from.
         out: the run directory.
         standing: where the session begins.
         resumed: whether the run was begun by an earlier one.
@@ -37,6 +40,12 @@ def introduction(
         f"{config.run.engine} engine on {plan.describe()}; {feed.summary}",
         f"run directory {out}",
     ]
+    if plan.sent_in is not None and plan.ranks.size == 1:
+        lines.append(
+            f"--reduce-dtype {config.run.reduce_dtype}: no effect, for one process sends nothing"
+        )
+    if len(test) < test.total:
+        lines.append(f"evaluated on a sample: {len(test):,} of {counted(test.total, 'image')}")
     lines += data.notes
     if data.skipped:
         names = ", ".join(repr(name) for name, _ in data.skipped[:3])
@@ -44,6 +53,12 @@ def introduction(
         lines.append(f"files skipped: {len(data.skipped)} ({names}{more})")
     if resumed:
         lines.append(f"continuing after iteration {standing.iteration}")
+        if None not in (standing.decoder, data.decoder) and standing.decoder != data.decoder:
+            lines.append(
+                f"images are decoded by {data.decoder} from here on, and were by "
+                f"{standing.decoder}: pixels differ slightly, so it isn't bit for bit the run that "
+                "it would have been"
+            )
     elif plan.advice:  # a run keeps its precision
         lines.append(plan.advice)
     return lines

@@ -38,12 +38,14 @@ class Standing(NamedTuple):
         seconds: spent on them.
         window_count: how many of them are summed up since the last line of metrics.
         damaged: newer checkpoints, and what is wrong with each.
+        decoder: what decoded images while training until then, if anything did.
     """
 
     iteration: int = 0
     seconds: float = 0.0
     window_count: int = 0
     damaged: tuple[tuple[Path, str], ...] = ()
+    decoder: str | None = None
 
 
 def continued_config(folder: Path, config: TrainConfig | None) -> TrainConfig:
@@ -113,7 +115,7 @@ def restore(
                 "run with --out"
             )
         return Standing()
-    state, progress, damaged = load_newest(folder)
+    state, progress, decoder, damaged = load_newest(folder)
     if progress.config_fingerprint != config.fingerprint():
         raise UserError(f"{folder}: its checkpoints are of another config.json")
     if progress.data_fingerprint != data.fingerprint:
@@ -133,4 +135,6 @@ def restore(
     window.sums.copy_(state.pop("window"))
     restore_engine_state(engine, state)
     average.restore(state)
-    return Standing(progress.iteration, progress.seconds, progress.window_count, tuple(damaged))
+    return Standing(
+        progress.iteration, progress.seconds, progress.window_count, tuple(damaged), decoder
+    )

@@ -23,12 +23,10 @@ from fastinfogan.plan import make_plan
 from fastinfogan.ranks.alone import ALONE, Ranks
 from fastinfogan.ranks.joining import joined
 from fastinfogan.ranks.place import only_the_first_speaks
-from fastinfogan.results.eval_mode import in_eval_mode
-from fastinfogan.results.evaluate import matches
 from fastinfogan.results.run import Run, load_run
 from fastinfogan.results.run_config import read_config
 from fastinfogan.tell import lasting_output, on_stderr
-from fastinfogan.training.alike import check_alike, check_asked, check_batch, share_state
+from fastinfogan.training import alike
 from fastinfogan.training.average import Average
 from fastinfogan.training.checkpoint import (
     Progress,
@@ -66,8 +64,7 @@ def train(
             finished: for whoever calls this again until it returns.
 
     Returns:
-        The run, with ``interrupted`` set if SIGINT or SIGTERM ended it early. What was measured at
-        the end is the first rank's alone.
+        The run, with ``interrupted`` set if SIGINT or SIGTERM ended it early.
 
     Raises:
         UserError: something asked for can't work; no directory has been made.
@@ -80,7 +77,7 @@ def train(
         lasting_output("training goes on, and its numbers are in metrics.jsonl"),
         joined() as ranks,
     ):
-        check_asked(config, resume, or_start, ranks)
+        alike.check_asked(config, resume, or_start, ranks)
         folder = None if resume is None else expanded(resume)
         if or_start and not ranks.first(lambda: (folder / CONFIG).exists()):
             config, folder = started_in(folder, config), None
@@ -109,13 +106,13 @@ class Training:
         self.config, self.resumed, self.ranks = config, resumed, ranks
         self.status: Status | None = None  # until it is known where the run stands
         self.plan = make_plan(config.run, config.optim.iterations, ranks)
-        check_batch(config, ranks)
+        alike.check_batch(config, ranks)
         self.out = config.run.out or Path("runs")  # until the run directory has its name
         if config.run.out and not resumed:
             ranks.first(lambda: refuse_existing(self.out))
         self.data, self.test = ranks.in_turn(lambda: read_images(config), on_stderr)
         self.config = config = settled(config, self.data)
-        check_alike(config, self.plan.device, self.data, ranks)
+        alike.check_alike(config, self.plan.device, self.data, self.test, ranks)
         self.engine = build_engine(config, self.plan)
         self.average = Average(self.engine, config.optim.average)
         batches = Batches(
@@ -137,7 +134,7 @@ class Training:
 
         self.standing = ranks.first(self._restored)
         self.iteration, self.window.count = self.standing.iteration, self.standing.window_count
-        share_state(self.engine, self.average, self.window, ranks)
+        alike.share_state(self.engine, self.average, self.window, ranks)
         self.draws.seek(self.iteration)
         total = config.optim.iterations
         self.trace_at = min(self.iteration + AFTER, total - 1) if config.run.profile else None
@@ -171,7 +168,7 @@ class Training:
         with self._record(run) as record:
             self._loop(run, record, clock)
             if run.interrupted is None:
-                self.ranks.first(lambda: self._finish(run, record, clock))
+                self._finish(run, record, clock)
         return run
 
     def _loop(self, run: Run, record: Onlooker, clock: Clock) -> None:
@@ -181,9 +178,12 @@ class Training:
         saved_at, asked = self.iteration, 0
         with Signals() as signals, self.status as status:
             for line in introduction(
-                config, self.data, self.plan, self.feed, self.out, self.standing, self.resumed
-            ):
+                config, self.data, self.test, self.plan, self.feed, self.out, self.standing,
+                self.resumed,
+            ):  # fmt: skip
                 status.line(line)
+            self.feed.begin()
+            self.ranks.barrier()
             while True:
                 finished = self.iteration == total
 
@@ -194,7 +194,8 @@ class Training:
                     row = self._means(record)
                     self.window.reset()
                     if evaluate:
-                        row["evaluation"] = self.ranks.first(self._evaluation)
+                        alike.share_statistics(self.average, self.ranks)
+                        row["evaluation"] = run.matches(self.test, self.ranks)
                     row |= clock.lap(self.iteration, self._batch_size)
                     record.row(row)
                     status.metrics(row)
@@ -212,6 +213,7 @@ class Training:
                 # Pictures and checkpoint: copied here, written beside the iterations to come.
                 if draw or save:
                     record.pause()
+                    self.ranks.barrier()  # the disk may keep the first one long
                     if draw:
                         record.draw(self.iteration)
                     if save and self.iteration > saved_at:
@@ -240,17 +242,13 @@ class Training:
             status.line(f"{trained}; evaluating, drawing (if stopped here, --resume does it again)")
 
     def _finish(self, run: Run, record: Onlooker, clock: Clock) -> None:
+        alike.share_statistics(self.average, self.ranks)
         run.finish(
             self.test, self.data, clock.total, describe_device(self.plan.device), record.signs,
-            show=functools.partial(record.show, iteration=self.iteration),
+            show=functools.partial(record.show, iteration=self.iteration), ranks=self.ranks,
         )  # fmt: skip
 
     # -- Status ----------------------------------------------------------------------------------
-
-    def _evaluation(self) -> dict[str, dict[str, float]]:
-        d, config = self.average.discriminator, self.config
-        with in_eval_mode(d):
-            return matches(d, config.spec, self.test, config.architecture.output_range)
 
     def tell(self, line: str) -> None:
         """Show a line, beside the bar where there is one."""
@@ -308,7 +306,7 @@ class Training:
 
         def work() -> None:
             log.sync()  # the rows that the checkpoint counts
-            save_checkpoint(self.out / "checkpoints", tensors, progress)
+            save_checkpoint(self.out / "checkpoints", tensors, progress, self.data.decoder)
 
         return work
 

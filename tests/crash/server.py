@@ -13,6 +13,8 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -80,6 +82,31 @@ def leave(arguments: list[str], counted: Path | None = None) -> None:
     os._exit(code)
 
 
+def slow_down(what: str) -> None:
+    """A disk that keeps a rank waiting, at each of these: longer than ranks wait in training."""
+    from fastinfogan.data.feeds.mapped import MappedRows
+    from fastinfogan.training import trainer
+
+    places = {
+        "ingest": (trainer, "read_images"), "load": (trainer, "open_feed"),
+        "read": (MappedRows, "read"), "save": (trainer, "save_checkpoint"),
+    }  # fmt: skip
+    for owner, name in (places[word] for word in what.split()):
+        setattr(owner, name, late(getattr(owner, name)))
+
+
+def late(call: Callable[..., Any]) -> Callable[..., Any]:
+    """The same function, whose first call takes longer."""
+    waits = [float(os.environ["SLOW_SECONDS"])]
+
+    def slowly(*given: Any) -> Any:
+        if waits:
+            time.sleep(waits.pop())
+        return call(*given)
+
+    return slowly
+
+
 def start(ask: dict[str, Any], folder: Path) -> int:
     """Fork, and let the fork do what is asked for."""
     handles = [os.open(folder / name, os.O_WRONLY | os.O_CREAT) for name in ("out", "err")]
@@ -94,6 +121,7 @@ def start(ask: dict[str, Any], folder: Path) -> int:
         os.dup2(handle, number)
     os.chdir(ask["cwd"])
     os.environ.update(ask["environment"])
+    slow_down(os.environ.get("SLOW", ""))
     at = -1 if ask["at"] is None else ask["at"]
     SHIM.arm(os.fsencode(ask["below"]), MODES[ask["mode"]], at)
     leave(ask["arguments"], folder / "counted")

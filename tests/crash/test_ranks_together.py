@@ -126,10 +126,15 @@ def test_a_batch_that_the_ranks_do_not_divide(crashes, tmp_path):
     assert not out.exists()
 
 
-def test_ranks_with_other_settings(crashes, tmp_path):
+@pytest.mark.parametrize(
+    ("flag", "first", "second"),
+    [("--seed", "1", "2"), ("--reduce-dtype", "float32", "bfloat16")],
+)
+def test_ranks_with_other_settings(crashes, tmp_path, flag, first, second):
     out = tmp_path / "run"
-    ended = crashes.run(*bad(out, ("--seed", "1"), ("--seed", "2")))
-    assert_one_line(ended, "--seed: 1 on rank 0 and 2 on rank 1; every rank needs the same")
+    ended = crashes.run(*bad(out, (flag, first), (flag, second)))
+    says = f"{flag}: {first} on rank 0 and {second} on rank 1; every rank needs the same"
+    assert_one_line(ended, says)
     assert not out.exists()
 
 
@@ -183,6 +188,25 @@ def test_a_study_under_torchrun(crashes, tmp_path):
     study = ask(out, "study", *NARROW[1:], "--jobs", "2", "--out", str(out))
     assert_one_line(crashes.run(*ranks_of(study, study)), "--jobs 2", "leave torchrun out")
     assert not out.exists()
+
+
+# -- Slow disks ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("first", "second"), [("ingest", "ingest load"), ("save", "read")])
+def test_a_slow_disk_may_take_longer_than_ranks_wait_for_each_other_in_training(
+    crashes, tmp_path, first, second
+):
+    """To ingest, to load or begin to read images, and to save while the others would go on."""
+    out = tmp_path / "run"
+    train = [*TRAIN, "--feed", "streamed", "--out", str(out)]
+    asks = [
+        ask(out, *train, environment={"SLOW": what, "SLOW_SECONDS": "3"})
+        for what in (first, second)
+    ]
+    ended = crashes.run(*ranks_of(*asks, wait=2))
+    assert [one.code for one in ended] == [0, 0], ended
+    assert len(read_metrics(out / "metrics.jsonl")) == 3
 
 
 # -- Ends ----------------------------------------------------------------------------------------

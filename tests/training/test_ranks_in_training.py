@@ -7,12 +7,15 @@ import signal
 from dataclasses import replace
 
 import pytest
-from training_runs import small
+import torch
+from training_runs import assert_same_run, small
 
 from fastinfogan.config import resolve
-from fastinfogan.errors import TrainingDiverged
+from fastinfogan.data import DATASETS
+from fastinfogan.errors import TrainingDiverged, UserError
 from fastinfogan.ranks.alone import Ranks
 from fastinfogan.ranks.place import Place
+from fastinfogan.training.alike import check_alike
 from fastinfogan.training.checkpoint import list_checkpoints
 from fastinfogan.training.resume import Standing
 from fastinfogan.training.trainer import Training
@@ -89,6 +92,54 @@ def test_a_rank_begins_where_the_first_stands(tmp_path):
     adams = training.engine.adam_d, training.engine.adam_g
     moments = [tensor for adam in adams for kept in adam.state.values() for tensor in kept.values()]
     assert {tensor.data_ptr() for tensor in moments} <= kept
+
+
+@pytest.mark.parametrize(
+    ("name", "other", "says"),
+    [
+        ("images to evaluate on", "", "rank 1 has other images to evaluate on than rank 0: their"),
+        ("factors", 7, "rank 1 has other factors of its images than rank 0; every rank"),
+        ("decoder of images", "dali", "decoder of images: None on rank 0 and dali on rank 1; "),
+    ],
+)
+def test_what_ranks_evaluate_and_decode_must_be_alike(tmp_path, name, other, says):
+    ranks, data = First(stops_after=99), DATASETS["few-digits"].load(None)
+    ranks.everyone = lambda own: [own, {**own, name: other}]
+    with pytest.raises(UserError, match=says):
+        check_alike(config(tmp_path), torch.device("cpu"), data, data, ranks)
+
+
+def test_what_gradients_are_sent_in_is_said(tmp_path, capsys):
+    """Of one process, that it changes nothing: the same bits, in a run that goes on either way."""
+    tree = config(tmp_path / "two")
+    tree = replace(tree, run=replace(tree.run, reduce_dtype="bfloat16"))
+    Training(tree, False, First(stops_after=1)).run()
+    assert ", gradients sent in bfloat16" in capsys.readouterr().out
+    alone = {}
+    for sent_in in ("float32", "bfloat16"):
+        out = tmp_path / sent_in
+        Training(replace(tree, run=replace(tree.run, out=out, reduce_dtype=sent_in)), False).run()
+        said = capsys.readouterr().out
+        assert ("--reduce-dtype bfloat16: no effect" in said) == (sent_in == "bfloat16")
+        assert "gradients sent" not in said
+        alone[sent_in] = out
+    assert_same_run(*alone.values())
+    assert tree.fingerprint() == config(tmp_path).fingerprint()
+
+
+def test_all_evaluate_by_the_running_statistics_of_the_first(tmp_path, monkeypatch):
+    """After every fourth iteration, and at the end."""
+    ranks, copied = First(stops_after=99), []
+    monkeypatch.setattr(
+        ranks, "copy_from_first", lambda some: copied.append([t.data_ptr() for t in some])
+    )
+    tree = config(tmp_path / "run")
+    training = Training(replace(tree, run=replace(tree.run, evaluate_every=4)), False, ranks)
+    copied.clear()
+    training.run()
+    kept = [[b.data_ptr() for b in network.buffers()] for network in (
+        training.average.generator, training.average.discriminator)]  # fmt: skip
+    assert kept[1] and copied == kept * 4
 
 
 def test_a_loss_of_another_rank_that_is_not_finite_ends_this_one(tmp_path, monkeypatch):

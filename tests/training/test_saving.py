@@ -38,8 +38,8 @@ def saves(monkeypatch):
     """saves(hook): ``hook(iteration, save)`` in place of every saving of a checkpoint."""
 
     def install(hook):
-        def save(folder, tensors, progress):
-            hook(progress.iteration, lambda: save_checkpoint(folder, tensors, progress))
+        def save(folder, tensors, progress, decoder):
+            hook(progress.iteration, lambda: save_checkpoint(folder, tensors, progress, decoder))
 
         monkeypatch.setattr(trainer, "save_checkpoint", save)
 

@@ -13,7 +13,7 @@ from fastinfogan.cores import usable_cores
 from fastinfogan.data.feeds.feed import Batches
 from fastinfogan.data.images import ImageData
 from fastinfogan.data.ingest.bad_files import NAME_SHOWN, too_many
-from fastinfogan.data.ingest.decode import decode_blocks, pick_decoder
+from fastinfogan.data.ingest.decode import decode_blocks
 from fastinfogan.data.ingest.encoded import EncodedFiles
 from fastinfogan.data.ingest.result import attempt
 from fastinfogan.data.ingest.source import DecodedBlock
@@ -30,7 +30,7 @@ NAMED = 5  # files that can't be decoded and are named; further ones are only co
 class EncodedRows:
     """See ``streamed.Rows``: what ``MappedRows`` gives, decoded as ``ingest`` does it.
 
-    DALI decodes where it is installed, else Pillow, some batches ahead. The row of a file depends
+    The data's decoder decodes, some batches ahead. The row of a file depends
     on that file alone: a run may be sought to any iteration, or shared out among ranks, and reads
     the same bits. In the place of a file that can't be decoded comes the next one, by number, that
     can.
@@ -48,10 +48,9 @@ class EncodedRows:
     def __init__(
         self, data: ImageData, batches: Batches, allow_bad: bool = False, tell: Tell = on_stderr
     ) -> None:
-        self._files, self._preprocess = data.encoded
+        self._files, self._preprocess, self._decoder = data.encoded
         self._tell, self._allow_bad = tell, allow_bad
         self._order = InOrder(self._files, batches)
-        self._decoder = pick_decoder(tell)
         # Ranks on one machine share its cores; each has a GPU of its own.
         self._threads = max(1, usable_cores() // batches.neighbours)
         self._gpu = batches.device.index or 0

@@ -56,6 +56,9 @@ class Feed(Protocol):
     def seek(self, iteration: int) -> None:
         """Go to iteration number ``iteration`` (from 0)."""
 
+    def begin(self) -> None:
+        """Read what the next batch needs, which on a cold disk may take long."""
+
     def next(self) -> Tensor:
         """Real images of the next iteration: (B, C, H, W), channels-last, in output range."""
 

@@ -34,6 +34,9 @@ class ResidentFeed:
         """See ``feed.Feed``."""
         self._position.fill_(iteration * self._batches.size)
 
+    def begin(self) -> None:
+        """See ``feed.Feed``: all is read."""
+
     def next(self) -> Tensor:
         """See ``feed.Feed``."""
         first, last = self._batches.slice

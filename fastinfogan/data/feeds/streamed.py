@@ -83,15 +83,18 @@ class StreamedFeed:
         self._pending.clear()
         self._iteration = iteration
 
+    def begin(self) -> None:
+        """See ``feed.Feed``."""
+        self._read_ahead()
+        self._pending[0].result()
+
     def prepare(self) -> None:
         """Take the rows of the next batch; waits if they aren't ready yet."""
         if self.device.type == "cuda" and len(self._taken) == AHEAD:
             taken, _ = self._taken[0]
             taken.synchronize()  # else the host would run ahead of the GPU
             self._taken.popleft()
-        while len(self._pending) <= AHEAD:
-            self._pending.append(self._worker.submit(self._make, self._iteration))
-            self._iteration += 1
+        self._read_ahead()
         began = time.monotonic()
         rows = self._pending.popleft().result()
         self._watch(time.monotonic() - began)
@@ -112,6 +115,11 @@ class StreamedFeed:
         """See ``feed.Feed``."""
         self._worker.shutdown(cancel_futures=True)  # waits for the batch that is being made
         self._source.close()
+
+    def _read_ahead(self) -> None:
+        while len(self._pending) <= AHEAD:
+            self._pending.append(self._worker.submit(self._make, self._iteration))
+            self._iteration += 1
 
     def _make(self, iteration: int) -> Tensor:
         if self.device.type == "cpu":

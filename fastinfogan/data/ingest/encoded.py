@@ -54,10 +54,12 @@ class Encoded(NamedTuple):
     Attributes:
         files: one each.
         preprocess: what is made of each.
+        decoder: what decodes them while training (see ``decode.Decoder``); None: they aren't.
     """
 
     files: EncodedFiles
     preprocess: Preprocess
+    decoder: str | None = None
 
 
 class FolderFiles:

@@ -9,6 +9,7 @@ import numpy as np
 
 from fastinfogan.data.dataset import LoadRequest
 from fastinfogan.data.images import ImageData
+from fastinfogan.data.ingest.decode import pick_decoder
 from fastinfogan.data.ingest.encoded import ChosenFiles
 from fastinfogan.data.ingest.make import ingest
 from fastinfogan.data.ingest.source import Source, encoded_items
@@ -36,7 +37,8 @@ def ingest_sample(source: Source, request: LoadRequest) -> ImageData:
             f"--feed encoded: the images of --dataset {source.dataset} are no files of their own, "
             "but arrays; --feed streamed works"
         )
-    files, preprocess = items.encoded
+    files, preprocess, _ = items.encoded
+    decoder = pick_decoder(request.tell)
     chosen = np.arange(items.count)
     if items.count > SAMPLE:
         chosen = np.arange(SAMPLE) * items.count // SAMPLE
@@ -52,7 +54,8 @@ def ingest_sample(source: Source, request: LoadRequest) -> ImageData:
         preprocessing={**source.preprocessing, "sample": SAMPLE},
         open=lambda: part,
     )
-    data = ingest(sampled, request).data
-    # Another file beside the sample is another set of images, too.
-    checksum = hashlib.sha256(f"{source.identity} {data.checksum}".encode()).hexdigest()
-    return replace(data, encoded=items.encoded, checksum=checksum)
+    data = ingest(sampled, request, decoder).data
+    # Another file beside the sample is another set of images, too; another decoder isn't one.
+    checksum = hashlib.sha256(source.identity.encode()).hexdigest()
+    encoded = items.encoded._replace(decoder=decoder)
+    return replace(data, encoded=encoded, checksum=checksum)

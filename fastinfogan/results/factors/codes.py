@@ -11,8 +11,10 @@ from torch import nn
 
 from fastinfogan.kernels.gather import to_float
 from fastinfogan.model.latent_spec import LatentSpec
+from fastinfogan.ranks.alone import ALONE, Ranks
 from fastinfogan.results.eval_mode import eval_device
 from fastinfogan.results.factors.protocol import BINS
+from fastinfogan.results.shares import in_batches
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,7 +67,8 @@ def read_codes(
     rows: Sequence[int],
     output_range: tuple[float, float],
     batch_size: int,
-    done: Callable[[int], None],
+    done: Callable[[int], None] = lambda images: None,
+    ranks: Ranks = ALONE,
 ) -> Codes:
     """Have Q read the regularised codes off real images.
 
@@ -76,13 +79,13 @@ def read_codes(
         rows: which of them, in which order.
         output_range: what pixels 0 and 255 are to the network.
         batch_size: images at a time.
-        done: told after each batch how many images that were.
+        done: told after each batch how many images were done.
+        ranks: who read them together; each has all codes in the end.
     """
     device = eval_device(discriminator)
-    parts = []
-    for first in range(0, len(rows), batch_size):
-        some = rows[first : first + batch_size]
-        pixels = torch.from_numpy(images[some]).to(device)
+
+    def read(first: int, count: int) -> np.ndarray:
+        pixels = torch.from_numpy(images[rows[first : first + count]]).to(device)
         split = spec.split_q(discriminator(to_float(pixels, output_range))[1])
         columns = []
         for i in spec.regularized:
@@ -92,13 +95,13 @@ def read_codes(
                 columns.append((split[i][:, 0] > 0).double())
             else:
                 columns.append(split[i][:, 0].double())
-        parts.append(torch.stack(columns, dim=1).cpu().numpy())
-        done(len(some))
+        return torch.stack(columns, dim=1).cpu().numpy()
+
     codes = [spec.codes[i] for i in spec.regularized]
     return Codes(
         names=tuple(spec.names[i] for i in spec.regularized),
         categories=tuple(
             code.categories if code.has_categories else 2 * code.is_discrete for code in codes
         ),
-        values=np.concatenate(parts),
+        values=np.concatenate(in_batches(len(rows), batch_size, read, ranks, done)),
     )

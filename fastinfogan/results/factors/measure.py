@@ -13,6 +13,7 @@ from fastinfogan.data import ImageData
 from fastinfogan.data.factors import Factor
 from fastinfogan.data.progress import ProgressReport
 from fastinfogan.model.latent_spec import LatentSpec
+from fastinfogan.ranks.alone import Ranks
 from fastinfogan.results.factors import correlation, dci, information, protocol, sap
 from fastinfogan.results.factors.codes import Codes, read_codes
 from fastinfogan.results.factors.explicitness import explicitness
@@ -85,15 +86,16 @@ class Disentanglement:
     notes: tuple[str, ...]
 
 
-def disentanglement(
+def read_factors(
     discriminator: nn.Module,
     spec: LatentSpec,
     data: ImageData,
     output_range: tuple[float, float],
     batch_size: int,
     seed: int,
-) -> Disentanglement | None:
-    """Have Q read real images and compare its codes with their factors.
+    ranks: Ranks,
+) -> tuple[Codes, np.ndarray] | None:
+    """Have Q read real images whose factors are known.
 
     Args:
         discriminator: in eval mode.
@@ -102,18 +104,21 @@ def disentanglement(
         output_range: what pixels 0 and 255 are to the network.
         batch_size: images at a time.
         seed: of what is drawn.
+        ranks: who read them together.
 
     Returns:
-        None if the dataset has no factors, or no code is regularised.
+        The codes, and the factors of the same images; None if the dataset has no factors, or no
+        code is regularised.
     """
     if data.factors is None or not spec.regularized:
         return None
     rows = np.random.default_rng(seed).permutation(len(data))[: sum(protocol.split(len(data)))]
     with ProgressReport("reading images", len(rows), True, on_stderr) as progress:
         codes = read_codes(
-            discriminator, spec, data.images, rows, output_range, batch_size, progress.update
-        )
-    return measure(codes, data.factors[rows], data.factor_rows, seed)
+            discriminator, spec, data.images, rows, output_range, batch_size, progress.update,
+            ranks,
+        )  # fmt: skip
+    return codes, data.factors[rows]
 
 
 def measure(

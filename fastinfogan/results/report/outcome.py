@@ -29,7 +29,7 @@ def tiles(facts: Facts) -> Element:
     """The numbers that one looks for first."""
     evaluation, found = facts.evaluation, []
     if (best := evaluation.best) is not None:
-        note = f"{best.code}, best one-to-one matching, {evaluation.images:,} real images"
+        note = f"{best.code}, best one-to-one matching, {evaluation.real_images}"
         found.append(("error against labels", f"{best.error_hungarian:.1%}", note))
     if len(evaluation.codes) <= _EACH:
         for code in evaluation.codes:
@@ -107,7 +107,7 @@ def numbers(facts: Facts) -> list[Element]:
             for c in evaluation.clusterings
         ]  # fmt: skip
         heads: list[Content] = ["code", "error, Hungarian", "error, majority", "NMI", "ARI"]
-        said = f"Categories that Q sees in {evaluation.images:,} real images, against their labels."
+        said = f"Categories that Q sees in {evaluation.real_images}, against their labels."
         parts += [table(heads, rows, "numbers"), element("p", said, class_="soft")]
     return parts
 
