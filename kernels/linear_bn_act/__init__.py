@@ -7,10 +7,11 @@ gradient that ``bn_act`` gives:
 
     dx = dz W        dW = dz^T x
 
-On a GPU such layers are small: what they compute takes less time than the way from one launch to
-the next. Statistics are over rows, and there are few, so a program that has all rows of some outputs
-has what it takes to normalise them; going back, so has one that multiplies all rows for a part of
-the weight's gradient. z is rounded as it would be between two ops, and kept for the backward pass.
+On a GPU such layers are small: what they compute takes hardly longer than the way from one launch
+to the next. Statistics are over rows, and these are few: a program that has all rows of some
+outputs has all it takes to normalise them. Going back, so has one that multiplies all rows for a
+part of the weight's gradient. z is rounded as it would be between two ops, and kept for the
+backward pass.
 
 Everywhere else, and where ranks exchange their sums, it is ``linear`` and then ``bn_act``.
 """
