@@ -29,7 +29,8 @@ SHARED_LIMIT = {75: 65_536, 80: 166_912, 90: 232_448, 100: 232_448, 120: 101_376
 LEAST_FOR_PRODUCTS = 80
 PRODUCTS = {
     "conv_down", "conv_up", "conv_up_image", "conv_weight",
-    "linear_bn_act_forward", "linear_bn_act_backward", "linear_bn_act_weight",
+    "linear_bn_act_forward", "linear_bn_act_backward", "linear_bn_act_parts",
+    "linear_bn_act_weight",
 }  # fmt: skip
 
 

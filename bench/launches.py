@@ -76,36 +76,27 @@ def _layers(folder_sizes: tuple[int, ...]) -> Iterator[tuple[Layer, Shape, Shape
 
 def linear_shapes() -> list[tuple[int, int]]:
     """(outputs, inputs) of every fully connected layer that is small enough for our kernels."""
-    found = set()
-    for preset in PRESETS.values():
-        for stack in preset.architecture.rows(_spec_of(preset)).values():
-            for layer, before, _ in stack:
-                shape = (layer.features, math.prod(before))
-                if layer.kind == "fc" and layout.is_small(shape):
-                    found.add(shape)
-    return sorted(found)
+    return sorted({shape for _, shape, _ in _fully_connected() if layout.is_small(shape)})
 
 
 def first_layers() -> list[tuple[int, int]]:
     """(outputs, inputs) of every G's first layer that a library can't read in whole vectors."""
-    found = set()
-    for preset in PRESETS.values():
-        layer, before, _ = preset.architecture.rows(_spec_of(preset))["generator"][0]
-        shape = (math.prod(layer.shape or (layer.features,)), math.prod(before))
-        if layer.kind == "fc" and layout.is_odd(shape):
-            found.add(shape)
-    return sorted(found)
+    generators = {shape for _, shape, stack in _fully_connected() if stack == "generator"}
+    return sorted(filter(layout.is_odd, generators))
 
 
 def normalised_layers() -> list[tuple[int, int, str]]:
-    """(outputs, inputs) of every fully connected layer with batchnorm, and which stack it is of."""
-    found = set()
+    """(outputs, inputs) of every fully connected layer with batchnorm, and the stack it is of."""
+    return sorted({(*shape, stack) for layer, shape, stack in _fully_connected() if layer.norm})
+
+
+def _fully_connected() -> Iterator[tuple[Layer, tuple[int, int], str]]:
+    """Every such layer of the presets, its (outputs, inputs), and the stack it is of."""
     for preset in PRESETS.values():
         for stack, rows in preset.architecture.rows(_spec_of(preset)).items():
             for layer, before, _ in rows:
-                if layer.kind == "fc" and layer.norm:
-                    found.add((layer.features, math.prod(before), stack))
-    return sorted(found)
+                if layer.kind == "fc":
+                    yield layer, (layer.features, math.prod(before)), stack
 
 
 def adam_sizes() -> tuple[int, ...]:
@@ -250,22 +241,17 @@ def _run_linear(dtype: torch.dtype) -> None:
 
 
 def _run_linear_bn_act(dtype: torch.dtype) -> None:
-    if dtype not in HALF:
-        return
-    for outputs, inputs, stack in normalised_layers():
-        back = not layout.is_odd((outputs, inputs))  # G's first layer has nobody behind it
-        # D looks at real and generated images at once. It is frozen while G learns, and then leaves
-        # its running statistics alone.
-        ways = [(2 if stack == "trunk" else 1, True)]
-        ways += [(1, False)] * (stack != "generator")
-        for groups, learning in ways:
+    """In half precision. D sees two batches at once, and is frozen, as Q is, while G learns."""
+    for outputs, inputs, stack in normalised_layers() if dtype in HALF else ():
+        back = not layout.is_odd((outputs, inputs))  # behind G's first layer there is nobody
+        for learning in (True, False)[: 1 if stack == "generator" else 2]:
+            groups = 2 if learning and stack == "trunk" else 1
             x = _empty(groups * BATCH, inputs, dtype=dtype).requires_grad_(back)
             weight = _empty(outputs, inputs, dtype=dtype)
             scale, shift, mean, var = (_empty(outputs) for _ in range(4))
             for parameter in (weight, scale, shift):
                 parameter.requires_grad_(learning)
-            statistics = (mean, var) if learning else (None, None)
-            y = linear_bn_act(x, weight, scale, shift, *statistics, 0.1, groups, impl="triton")
+            y = linear_bn_act(x, weight, scale, shift, mean, var, 0.1, groups, impl="triton")
             y.backward(torch.empty_like(y))
 
 

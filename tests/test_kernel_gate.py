@@ -117,6 +117,17 @@ def test_first_layers_are_those_of_generators_with_unaligned_inputs():
     ]  # fmt: skip
 
 
+def test_normalised_layers_are_those_of_the_presets():
+    """(outputs, inputs), and the stack: Q's hidden one, G's, and D's on maps."""
+    assert launches.normalised_layers() == [
+        (128, 1024, "q_head"), (128, 4096, "q_head"), (1024, 74, "generator"),
+        (1024, 133, "generator"), (1024, 189, "generator"), (1024, 6272, "trunk"),
+        (1024, 8192, "trunk"), (1024, 16384, "trunk"), (1792, 168, "generator"),
+        (1792, 228, "generator"), (4096, 142, "generator"), (6272, 1024, "generator"),
+        (8192, 1024, "generator"), (16384, 1024, "generator"),
+    ]  # fmt: skip
+
+
 def test_the_codes_are_those_of_the_presets_and_the_most_there_can_be():
     presets = ("cat10,2xuni", "4xcat10,4xuni:learned", "10xcat10", "5xuni:learned",
                "3xcat20,uni:learned", "cat10", "cat10,4xuni", "5xuni")  # fmt: skip
@@ -170,6 +181,11 @@ def test_launches_are_recorded_once_per_thing_to_compile():
         "_linear_forward_kernel",
         "_linear_backward_kernel",
         "_linear_weight_kernel",
+        "linear_bn_act_forward_kernel",
+        "linear_bn_act_parts_kernel",
+        "linear_bn_act_sum_kernel",
+        "linear_bn_act_backward_kernel",
+        "linear_bn_act_weight_kernel",
         "_consistency_kernel",
         "_draw_maps_kernel",
         "_warp_forward_kernel",

@@ -311,8 +311,9 @@ def test_the_largest_launches_of_mnist_are_within_what_is_committed():
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == [
         "adam bn_act_backward bn_act_backward_partials bn_act_forward bn_act_partials "
-        "bn_act_whole_backward bn_act_whole_forward conv_down conv_sum conv_up conv_up_image "
-        "conv_weight draw latents linear_backward linear_forward linear_weight mi_loss",
+        "bn_act_whole_backward conv_down conv_sum conv_up conv_up_image "
+        "conv_weight draw latents linear_backward linear_bn_act_backward linear_bn_act_forward "
+        "linear_bn_act_parts linear_bn_act_sum linear_bn_act_weight linear_forward mi_loss",
         "[]",
     ]
 

@@ -123,6 +123,15 @@ def _normalised(a: Arguments) -> tuple[int, int, int]:
     return a["GROUPS"] * a["BLOCK_ROWS"], a["BLOCK_OUTPUTS"], a["inputs"]
 
 
+def _of_part(a: Arguments, loops: int) -> list[float]:
+    """A loop over a part of the inputs."""
+    return [a["inputs_per_part"] // a["BLOCK_INPUTS"]] * loops
+
+
+def _normalised_part(a: Arguments) -> tuple[int, int, int]:
+    return a["BLOCK_ROWS"], a["BLOCK_OUTPUTS"], a["inputs_per_part"]
+
+
 def _normalised_backward(a: Arguments) -> tuple[int, int, int]:
     """The weight's gradient counts as so many outputs more."""
     products = 1 if a["dweight"] is None else 2
@@ -182,6 +191,12 @@ KERNELS = {
         lambda a, loops: [math.ceil(a["outputs"] / a["BLOCK_OUTPUTS"])] * loops,
         _gradients_flop,
         _normalised_backward,
+    ),
+    "linear_bn_act_parts": Kernel(
+        "x weight", "parts", _of_part, _normalised_flop, _normalised_part
+    ),
+    "linear_bn_act_sum": Kernel(
+        "parts scale shift running_mean running_var", "y z stats running_mean running_var"
     ),
     "linear_bn_act_weight": Kernel(
         "dy x z scale shift stats",

@@ -7,10 +7,11 @@ gradient that ``bn_act`` gives:
 
     dx = dz W        dW = dz^T x
 
-On a GPU such layers are small: what they compute takes less time than the way from one launch to
-the next. Statistics are over rows, and there are few, so a program that has all rows of some outputs
-has what it takes to normalise them; going back, so has one that multiplies all rows for a part of
-the weight's gradient. z is rounded as it would be between two ops, and kept for the backward pass.
+On a GPU such layers are small: what they compute takes hardly longer than the way from one launch
+to the next. Statistics are over rows, and these are few: a program that has all rows of some
+outputs has all it takes to normalise them. Going back, so has one that multiplies all rows for a
+part of the weight's gradient. z is rounded as it would be between two ops, and kept for the
+backward pass.
 
 Everywhere else, and where ranks exchange their sums, it is ``linear`` and then ``bn_act``.
 """
@@ -129,21 +130,13 @@ def linear_bn_act(
         else f"it takes up to {MOST_ROWS} rows a group, and these are {rows}" if rows > MOST_ROWS
         else ""
     )  # fmt: skip
-    if impl == "auto":
-        fused = chosen == "triton" and not obstacle and x.dtype in HALF
-        if not fused:
-            z = linear(x, weight, None)
-            statistics = running_mean, running_var
-            return bn_act(
-                z, scale, shift, *statistics, slope, groups, momentum, eps, training, exchange
-            )
+    behind = scale, shift, running_mean, running_var, slope, groups, momentum, eps, training
+    if impl == "auto" and (chosen != "triton" or obstacle or x.dtype not in HALF):
+        return bn_act(linear(x, weight, None), *behind, exchange)
     if chosen == "reference":
         if exchange is not None:
             raise RuntimeError("linear_bn_act: impl='reference' can't run: it has no exchange")
-        statistics = running_mean, running_var
-        return linear_bn_act_reference(
-            x, weight, scale, shift, *statistics, slope, groups, momentum, eps, training
-        )
+        return linear_bn_act_reference(x, weight, *behind)
     if obstacle:
         raise RuntimeError(f"linear_bn_act: impl={impl!r} can't run: {obstacle}")
     leaves = x, weight, scale, shift

@@ -8,22 +8,29 @@ from torch.nn import functional as F
 
 from fastinfogan.kernels.bn_act.triton import bn_act_backward, bn_act_forward
 from fastinfogan.kernels.linear_bn_act.layout import (
+    MOST_ROWS,
     Gradients,
     Results,
     empty_backward,
     empty_forward,
 )
-from fastinfogan.kernels.linear_bn_act.triton_strips import (
+from fastinfogan.kernels.linear_bn_act.triton_backward import (
     linear_bn_act_backward_kernel,
-    linear_bn_act_forward_kernel,
     linear_bn_act_weight_kernel,
+)
+from fastinfogan.kernels.linear_bn_act.triton_forward import (
+    linear_bn_act_forward_kernel,
+    linear_bn_act_parts_kernel,
+    linear_bn_act_sum_kernel,
 )
 from fastinfogan.kernels.triton_module import launch
 from fastinfogan.kernels.triton_needs import power_of_two
 
-# Of a sum that one program makes. Longer ones, of layers on maps, have few outputs, so programs would
-# be few: a library lets several make a sum.
+# Of a sum that one program makes. Longer ones are those of layers on maps, which have few outputs:
+# programs would be few, too. They are cut into parts, and who adds these up normalises.
 _MOST_INPUTS = 1024
+_MOST_PARTS = 8
+_SUM_OUTPUTS = 16  # of a program that adds up: a sector of memory, twice
 _FEW_OUTPUTS = 128  # whose gradient every program of a strip of inputs finds by itself
 _PROGRAMS = 64  # which are enough
 
@@ -33,7 +40,7 @@ def _multiplies(device: torch.device) -> bool:
     return device.type != "cuda" or torch.cuda.get_device_capability(device) >= (8, 0)
 
 
-def forward_blocks_of(rows: int, inputs: int, outputs: int, groups: int) -> dict[str, int]:
+def forward_blocks_of(rows: int, outputs: int, groups: int) -> dict[str, int]:
     """The widest strip that makes programs enough: each loads all of x."""
     wide = next((w for w in (64, 32) if outputs >= w * _PROGRAMS), 16)
     return {
@@ -60,8 +67,7 @@ def linear_bn_act_forward(
     keeps: bool,
 ) -> Results:
     """y, z unless nobody keeps it, and (mean, 1 / sigma) per group and output."""
-    (outputs, inputs), rows = weight.shape, x.shape[0] // groups
-    if inputs > _MOST_INPUTS or not _multiplies(x.device):
+    if not _multiplies(x.device):
         z = F.linear(x, weight)
         statistics = running_mean, running_var
         y, stats = bn_act_forward(
@@ -69,30 +75,82 @@ def linear_bn_act_forward(
         )
         return y, z if keeps else z.new_empty((0,)), stats
     y, z, stats = results = empty_forward(x, weight, groups, keeps)
-    blocks = forward_blocks_of(rows, inputs, outputs, groups)
-    learns = running_mean is not None
+    (outputs, inputs), rows = weight.shape, x.shape[0] // groups
+    if running_mean is None:
+        running_mean = running_var = stats  # for their address; what is there stays
+        momentum = 0.0
+    behind = scale, shift, running_mean, running_var, y, z, stats
+    kept = rows if keeps else 0
+    if inputs > _MOST_INPUTS:
+        parts = _parts(x, weight)
+        launch(
+            linear_bn_act_sum_kernel,
+            (-(-outputs // _SUM_OUTPUTS),),
+            parts,
+            *behind,
+            rows,
+            kept,
+            outputs,
+            slope,
+            momentum,
+            eps,
+            PARTS=len(parts),
+            GROUPS=groups,
+            BLOCK_ROWS=max(16, power_of_two(rows)),
+            BLOCK_OUTPUTS=_SUM_OUTPUTS,
+            num_warps=8,
+        )
+        return results
+    blocks = forward_blocks_of(rows, outputs, groups)
     launch(
         linear_bn_act_forward_kernel,
         (-(-outputs // blocks["BLOCK_OUTPUTS"]),),
         x,
         weight,
-        scale,
-        shift,
-        running_mean if learns else stats,
-        running_var if learns else stats,
-        y,
-        z,
-        stats,
+        *behind,
         rows,
-        rows if keeps else 0,
+        kept,
         inputs,
         outputs,
         slope,
-        momentum if learns else 0.0,
+        momentum,
         eps,
         **blocks,
     )
     return results
+
+
+def parts_blocks_of(rows: int, inputs: int, outputs: int) -> tuple[int, dict[str, int]]:
+    """Inputs of a part, in whole blocks, and constants; rows are those of all groups."""
+    wide = 64 if outputs >= 64 * _MOST_PARTS else 16
+    parts = min(_MOST_PARTS, max(1, 2 * _PROGRAMS // -(-outputs // wide)))
+    return -(-inputs // (parts * 64)) * 64, {
+        "BLOCK_ROWS": max(16, power_of_two(rows)),
+        "BLOCK_OUTPUTS": wide,
+        "BLOCK_INPUTS": 64,
+        "num_warps": 8,
+        "num_stages": 3 if rows <= MOST_ROWS else 2,
+    }
+
+
+def _parts(x: Tensor, weight: Tensor) -> Tensor:
+    """The product in parts of its sum: (parts, rows of all groups, outputs), float32."""
+    (outputs, inputs), rows = weight.shape, x.shape[0]
+    each, blocks = parts_blocks_of(rows, inputs, outputs)
+    parts = x.new_empty((-(-inputs // each), rows, outputs), dtype=torch.float32)
+    launch(
+        linear_bn_act_parts_kernel,
+        (-(-outputs // blocks["BLOCK_OUTPUTS"]), len(parts)),
+        x,
+        weight,
+        parts,
+        rows,
+        inputs,
+        outputs,
+        each,
+        **blocks,
+    )
+    return parts
 
 
 def linear_bn_act_backward(
@@ -178,9 +236,13 @@ def _everything(
 def weight_blocks_of(
     rows: int, inputs: int, outputs: int, groups: int
 ) -> tuple[int, dict[str, int]]:
-    """Inputs of a program, in whole blocks, and constants."""
-    wide = 64 if outputs >= 64 * _PROGRAMS or inputs > 1024 else 16
-    block = min(128, max(16, power_of_two(inputs)))
+    """Inputs of a program, in whole blocks, and constants.
+
+    Rows that aren't aligned are loaded number by number, which large tiles have too many of.
+    """
+    aligned = inputs % 16 == 0
+    wide = 64 if aligned and (outputs >= 64 * _PROGRAMS or inputs > _MOST_INPUTS) else 16
+    block = min(128 if aligned else 64, max(16, power_of_two(inputs)))
     parts = max(1, 2 * _PROGRAMS // -(-outputs // wide))
     each = -(-inputs // (parts * block)) * block
     return each, {

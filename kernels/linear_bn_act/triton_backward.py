@@ -1,4 +1,4 @@
-"""linear_bn_act's Triton kernels: a program has all rows of what it normalises."""
+"""linear_bn_act's Triton kernels of the backward pass; the mathematics is in the package."""
 
 from __future__ import annotations
 
@@ -7,79 +7,11 @@ from fastinfogan.kernels.bn_act.triton_tiles import (
     gradient,
     input_gradient,
     load_stats,
-    one_over_sigma,
-    output,
     start_of,
     tile_of,
-    write_stats,
 )
 from fastinfogan.kernels.triton_math import multiply
 from fastinfogan.kernels.triton_module import jit, tl
-
-
-@jit
-def linear_bn_act_forward_kernel(
-    x_ptr,  # (groups, rows, inputs), any float
-    weight_ptr,  # (outputs, inputs), like x
-    scale_ptr,  # (outputs,) float32
-    shift_ptr,  # (outputs,) float32
-    running_mean_ptr,  # (outputs,) float32; not looked at if momentum is 0
-    running_var_ptr,  # (outputs,) float32; the same
-    y_ptr,  # (groups, rows, outputs), like x
-    z_ptr,  # (groups, rows, outputs), like x: before batchnorm; empty if kept is 0
-    stats_ptr,  # (2, groups, outputs) float32: mean, 1 / sigma
-    rows,
-    kept,  # rows of z to write: all, or none
-    inputs,
-    outputs,
-    slope,
-    momentum,
-    eps,
-    GROUPS: tl.constexpr,
-    BLOCK_ROWS: tl.constexpr,
-    BLOCK_OUTPUTS: tl.constexpr,
-    BLOCK_INPUTS: tl.constexpr,
-):
-    """A program has a strip of the outputs."""
-    columns, inside = columns_of(tl.program_id(0), outputs, BLOCK_OUTPUTS)
-    row = tl.arange(0, BLOCK_ROWS)
-    here = (row < rows)[:, None]
-    x_ptrs = x_ptr + row[:, None] * inputs
-    weight_ptrs = weight_ptr + columns[None, :].to(tl.int64) * inputs
-    first = tl.zeros((BLOCK_ROWS, BLOCK_OUTPUTS), tl.float32)
-    second = first
-    for start in range(0, inputs, BLOCK_INPUTS):
-        k = start + tl.arange(0, BLOCK_INPUTS)
-        there = k < inputs
-        mask = here & there[None, :]
-        w = tl.load(weight_ptrs + k[:, None], mask=there[:, None] & inside[None, :], other=0.0)
-        first = multiply(tl.load(x_ptrs + k[None, :], mask=mask, other=0.0), w, first)
-        if GROUPS == 2:
-            x_ptrs_2 = x_ptrs + rows * inputs
-            second = multiply(tl.load(x_ptrs_2 + k[None, :], mask=mask, other=0.0), w, second)
-    scale = tl.load(scale_ptr + columns, mask=inside, other=0.0)
-    shift = tl.load(shift_ptr + columns, mask=inside, other=0.0)
-    learns = inside & (momentum > 0.0)
-    r_mean = tl.load(running_mean_ptr + columns, mask=learns, other=0.0)
-    r_var = tl.load(running_var_ptr + columns, mask=learns, other=0.0)
-    for group in tl.static_range(GROUPS):
-        # Batchnorm by itself would see z as it is stored.
-        z = (first if group == 0 else second).to(y_ptr.dtype.element_ty)
-        at, mask = tile_of(outputs, columns, inside, rows, BLOCK_ROWS)
-        at += start_of(group, 0, rows, outputs)
-        tl.store(z_ptr + at, z, mask=mask & (row < kept)[:, None])
-        z = z.to(tl.float32)  # 0 where there is no row
-        mean = tl.sum(z, 0) * (1.0 / rows)
-        d = tl.where(here, z - mean[None, :], 0.0)
-        m2 = tl.sum(d * d, 0)
-        rstd = one_over_sigma(m2, rows, eps)
-        write_stats(stats_ptr, group, GROUPS, columns, inside, outputs, mean, rstd)
-        r_mean += momentum * (mean - r_mean)
-        r_var += momentum * (m2 * (1.0 / (rows - 1.0)) - r_var)
-        y = output(z, mean, rstd * scale, shift, slope)
-        tl.store(y_ptr + at, y.to(y_ptr.dtype.element_ty), mask=mask)
-    tl.store(running_mean_ptr + columns, r_mean, mask=learns)
-    tl.store(running_var_ptr + columns, r_var, mask=learns)
 
 
 @jit
