@@ -20,7 +20,7 @@ from fastinfogan.config import (
 )
 from fastinfogan.kernels.bn_act import bn_act
 from fastinfogan.kernels.bn_act.arguments import Exchange
-from fastinfogan.kernels.conv import conv
+from fastinfogan.kernels.conv import conv_and_sums
 from fastinfogan.kernels.dense import dense
 from fastinfogan.kernels.linear import linear, linear_and_tail
 from fastinfogan.model.latent_spec import LatentSpec
@@ -49,19 +49,22 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor, groups: int = 1, statistics: bool = True) -> Tensor:
         """``statistics``: let the running ones learn from the batch, if the network is learning."""
-        row = self.row
+        row, sums = self.row, None
         if row.kind == "fc":
             x = linear(flattened(x), self.op.weight, self.op.bias)
         else:
             # What has no batchnorm behind it leaves the convolution with its activation.
             follows = 1.0 if row.norm else _SLOPES.get(row.activation, row.activation)
             up = row.kind == "upconv"
-            x = conv(x, self.op.weight, self.op.bias, row.stride, up, follows)
+            # Ranks exchange sums that batchnorm has gathered.
+            summed = groups if row.norm and self.training and self.exchange is None else 0
+            weight, bias = self.op.weight, self.op.bias
+            x, sums = conv_and_sums(x, weight, bias, row.stride, up, follows, summed)
         if row.norm or row.kind == "fc":
-            x = self._activate(x, groups, statistics)
+            x = self._activate(x, groups, statistics, sums)
         return _shaped(x, row)
 
-    def _activate(self, x: Tensor, groups: int, statistics: bool) -> Tensor:
+    def _activate(self, x: Tensor, groups: int, statistics: bool, sums: Tensor | None) -> Tensor:
         activation = self.row.activation
         if self.norm is not None:
             n = self.norm
@@ -79,6 +82,7 @@ class Block(nn.Module):
                 NORM_EPS,
                 self.training,
                 self.exchange,
+                sums,
             )
         # In place: no linear map needs its output again; derivatives come from the result.
         if activation in _SLOPES:
