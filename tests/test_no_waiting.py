@@ -113,9 +113,10 @@ def forbidden_in_an_iteration(config, half=None, around=nullcontext):
     data = ImageData("none", np.zeros((20, height, width, channels), np.uint8), None, None)
     feed = ResidentFeed(data, Batches(size, 0, output_range, META, plan.input_dtype))
     draws = Draws(config, feed, plan.input_dtype, fill_of(data, output_range, META))
+    window = Window(config.spec, META, config.optim.consistency > 0)
     if around is nullcontext:
         draws.beside(engine)
-    window = Window(config.spec, META, config.optim.consistency > 0)
+        window.beside(engine)
 
     def iterate():
         batch = draws.next()

@@ -13,7 +13,7 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -23,10 +23,13 @@ from fastinfogan.errors import TrainingDiverged, UserError, why
 from fastinfogan.files import atomic_write, naming
 from fastinfogan.json_files import parse_json
 from fastinfogan.model.latent_spec import LatentSpec
-from fastinfogan.model.reference import Losses
+from fastinfogan.model.reference import Losses, ReferenceEngine
 from fastinfogan.ranks.alone import ALONE, Ranks
 from fastinfogan.results.grid import to_pillow
 from fastinfogan.tell import Tell, on_stderr
+
+if TYPE_CHECKING:
+    from fastinfogan.engine.step import FastEngine
 
 # A row of metrics.jsonl, in what of it is read again.
 ROW = {
@@ -58,9 +61,22 @@ class Window:
         self.spec, self._consistency, self._ranks = spec, consistency, ranks
         numbers = 2 + len(spec.codes) + consistency
         self.sums = torch.zeros(numbers, dtype=torch.float64, device=device)
-        self.count = 0
+        self.count, self._tallied = 0, False
+
+    def beside(self, engine: FastEngine | ReferenceEngine) -> None:
+        """From now on let the engine's losses add themselves to the sums, if they can: on a GPU."""
+        from fastinfogan.engine.step import FastEngine  # who reads metrics needs no engine
+
+        alike = isinstance(engine, FastEngine) and engine.objective.informed
+        if alike and self.sums.device.type != "cpu":
+            engine.tally = self.sums[: 2 + len(self.spec.codes)]
+            self._tallied = True
 
     def add(self, losses: Losses) -> None:
+        if self._tallied:
+            if losses.consistency is not None:
+                self.sums[-1:] += losses.consistency
+            return
         numbers = [losses.d_loss.view(1), losses.g_loss.view(1), losses.nll]
         if losses.consistency is not None:
             numbers.append(losses.consistency.view(1))

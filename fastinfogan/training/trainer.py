@@ -130,6 +130,7 @@ class Training:
         self.draws.beside(self.engine)
         consistent = config.optim.consistency > 0
         self.window = Window(config.spec, self.plan.device, consistent, ranks)
+        self.window.beside(self.engine)
         run_iterations = Eager
         if self.plan.graphs:
             one_stream = self.engine.keep_to_one_stream
