@@ -20,7 +20,7 @@ from fastinfogan.kernels.adam import adam, offsets
 from fastinfogan.kernels.bn_act import bn_act
 from fastinfogan.kernels.codes import MAX_CATEGORIES, MAX_CODES, Code
 from fastinfogan.kernels.consistency import consistency
-from fastinfogan.kernels.conv import conv, tiles
+from fastinfogan.kernels.conv import conv_and_sums, tiles
 from fastinfogan.kernels.gather import draw, gather, order
 from fastinfogan.kernels.jitter import MOST
 from fastinfogan.kernels.latents import latents
@@ -168,16 +168,20 @@ def _run_conv(dtype: torch.dtype) -> None:
         up = layer.kind == "upconv"
         ends = (before[0], layer.features) if up else (layer.features, before[0])
         follows = 1.0 if layer.norm else SLOPES.get(layer.activation, layer.activation)
-        for batch in (BATCH, 2 * BATCH):  # D looks at real and generated images at once
-            for wants_x in (True, False):  # of images D in its own update does not
+        # D looks at real and generated images at once; of images it wants no gradient in its own
+        # update.
+        for batch, groups in ((BATCH, 1), (2 * BATCH, 2)):
+            for wants_x in (True, False):
                 x, weight = (
                     _empty(*shape, dtype=dtype).contiguous(memory_format=torch.channels_last)
                     for shape in ((batch, *before), (*ends, KERNEL, KERNEL))
                 )
                 bias = _empty(layer.features, dtype=dtype).requires_grad_() if layer.bias else None
                 leaves = x.requires_grad_(wants_x), weight.requires_grad_(), bias
-                y = conv(*leaves, layer.stride, up, follows, impl="triton")
-                y.backward(torch.empty_like(y))
+                summed = groups if layer.norm else 0  # by ranks not even then
+                for wanted in {0, summed}:
+                    y, _ = conv_and_sums(*leaves, layer.stride, up, follows, wanted, impl="triton")
+                    y.backward(torch.empty_like(y))
 
 
 def _run_adam(dtype: torch.dtype) -> None:
@@ -219,9 +223,10 @@ def _run_mi_loss(dtype: torch.dtype) -> None:
         q_params = _empty(BATCH, sum(code.q_width for code in codes), dtype=dtype)
         values = _empty(BATCH, len(codes))
         mi_loss(q_params, values, codes, weights, impl="triton")
+        given = {"seed": _empty(1), "tally": _empty(2 + len(codes), dtype=torch.float64)}
         for loss, size in ((d_loss, 2 * BATCH), (g_loss, BATCH)):
             logits = _empty(size, dtype=dtype)
-            loss(logits, q_params, values, codes, weights, impl="triton", seed=_empty(1))
+            loss(logits, q_params, values, codes, weights, impl="triton", **given)
 
 
 def _run_linear(dtype: torch.dtype) -> None:
@@ -320,6 +325,7 @@ def specialize(
 ) -> tuple[dict[str, Any], dict[tuple[int, ...], list[list[Any]]], dict[str, Any]]:
     """Types, what is divisible by 16, and compile-time values, as Triton's launcher has them."""
     pointers = {
+        torch.float64: "*fp64",
         torch.float32: "*fp32",
         torch.bfloat16: "*bf16",
         torch.float16: "*fp16",

@@ -73,9 +73,10 @@ class Runner:
         if subject.prepare is not None:
             subject.prepare(engine)
         draws = draws_of(config, device, plan.input_dtype if dtype == torch.float32 else dtype)
+        window = Window(config.spec, device, config.optim.extra_losses)
         if subject.around is contextlib.nullcontext:  # within another all would not draw alike
             draws.beside(engine)
-        window = Window(config.spec, device, config.optim.extra_losses)
+            window.beside(engine)
         self.sums = window.sums
         self.told: list[str] = []
 

@@ -269,7 +269,7 @@ def test_the_rule(layer):
 def test_older_gpus_convolve_as_torch_does(monkeypatch):
     """Before compute capability 8.0 Triton doesn't multiply on tensor cores."""
     need("triton", "cpu")
-    monkeypatch.setattr(triton, "_multiplies", lambda device: False)
+    monkeypatch.setattr(triton, "multiplies", lambda device: False)
     monkeypatch.setattr(triton, "launch", None)
     for transposed in (False, True):
         case = ((3, 5, 7, 9), 4, 2, transposed)

@@ -247,6 +247,7 @@ def run_on_gpu(kind, config, streamed, stops, one_stream=False):
     if not one_stream:
         draws.beside(engine)
     window = Window(config.spec, plan.device, config.optim.extra_losses)
+    window.beside(engine)
     draws.seek(0)
     if kind is Captured:
         kind = partial(Captured, keep_to_one_stream=engine.keep_to_one_stream)

@@ -58,6 +58,22 @@ def test_backward_can_run_twice_but_not_be_differentiated(impl, device):
         grad.sum().backward()
 
 
+@pytest.mark.parametrize(("impl", "device"), [*PLACES, ("reference", "cpu")])
+def test_a_tally_counts_the_terms_of_many_losses(impl, device):
+    """D's adversarial term, G's, and the NLLs in D's update."""
+    need(impl, device)
+    tally = torch.arange(5.0, dtype=torch.float64, device=device)
+    expected = tally.clone()
+    for seed in range(2):
+        terms = {}
+        for form, loss in (("d", d_loss), ("g", g_loss)):
+            *tensors, codes, weights = inputs("cat3,uni,bern", 9, torch.float32, form, seed)
+            tensors = [t.to(device) for t in tensors]
+            terms[form] = loss(*tensors, codes, weights, impl=impl, tally=tally)[1]
+        expected += torch.cat([terms["d"][:1], terms["g"][:1], terms["d"][1:]])
+    assert torch.equal(tally, expected)
+
+
 @pytest.mark.parametrize(("impl", "device", "dtype"), TARGETS)
 @pytest.mark.parametrize("form", FORMS)
 def test_with_a_seed_the_backward_hands_on_what_the_launch_wrote(impl, device, dtype, form):

@@ -118,9 +118,10 @@ def forbidden_in_an_iteration(config, half=None, around=nullcontext, ranks=ALONE
     batches = Batches(size, 0, output_range, META, plan.input_dtype, ranks.rank, ranks.size)
     fill = fill_of(data, output_range, META)
     draws = Draws(config, ResidentFeed(data, batches), plan.input_dtype, fill, batches.slice)
+    window = Window(config.spec, META, config.optim.extra_losses, ranks)
     if around is nullcontext:
         draws.beside(engine)
-    window = Window(config.spec, META, config.optim.extra_losses, ranks)
+        window.beside(engine)
 
     def iterate():
         batch = draws.next()

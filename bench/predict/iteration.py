@@ -53,6 +53,7 @@ def count(preset: str, half: torch.dtype | None = torch.bfloat16, **optim: Any) 
     draws = draws_of(config, plan.device, plan.input_dtype)
     draws.beside(engine)
     window = Window(config.spec, plan.device, config.optim.extra_losses)
+    window.beside(engine)
     found = Iteration()
     for recorder in (contextlib.nullcontext(), _Recorder(found.library)):  # first come tables
         triton_module.recorded.clear()

@@ -160,8 +160,8 @@ KERNELS = {
         "x weight bias running_mean running_var", "y stats running_mean running_var", _groups
     ),
     "bn_act_whole_backward": Kernel("dy x weight bias stats", "dx dweight dbias", _groups),
-    "conv_down": _conv("large weight bias", "small", _down),
-    "conv_up": _conv("small weight bias", "large", _up),
+    "conv_down": _conv("large weight bias scratch", "small scratch partials", _down),
+    "conv_up": _conv("small weight bias scratch", "large scratch partials", _up),
     "conv_up_image": _conv("small weight bias", "large", _up_image),
     "conv_weight": _conv("large small y", "weights biases", _weight, "BLOCK_PIXELS"),
     "conv_sum": Kernel(

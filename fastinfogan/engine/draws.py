@@ -10,7 +10,7 @@ from fastinfogan.config.jitter import AUGMENT_SHARE
 from fastinfogan.data import ImageData
 from fastinfogan.data.feeds.feed import Feed
 from fastinfogan.engine.pairs import Pairs
-from fastinfogan.engine.step import FastEngine, same_dtypes
+from fastinfogan.engine.step import FastEngine
 from fastinfogan.kernels.jitter import Jitter
 from fastinfogan.kernels.latents import latents
 from fastinfogan.kernels.philox import STREAM_COPY, STREAM_FAKE, STREAM_REAL
@@ -108,8 +108,7 @@ class Draws:
         if self._ahead is None:
             self._ahead = batch
             return
-        for kept, drawn in same_dtypes(_tensors(self._ahead), _tensors(batch)):
-            torch._foreach_copy_(kept, drawn)
+        torch._foreach_copy_(_bits(self._ahead), _bits(batch))
 
     def _drawn(self) -> Batch:
         inputs = self._inputs()
@@ -152,6 +151,14 @@ class Draws:
 
     def _changed(self, images: Tensor, maps: Tensor) -> Tensor:
         return warp(images, maps, self._fill, self._range)
+
+
+def _bits(batch: Batch) -> list[Tensor]:
+    """The same as integers of one dtype, which a single launch copies."""
+    tensors = _tensors(batch)
+    shortest = min(tensor.element_size() for tensor in tensors)
+    integers = {2: torch.int16, 4: torch.int32, 8: torch.int64}[shortest]
+    return [tensor.view(integers) for tensor in tensors]
 
 
 def _tensors(batch: Batch) -> list[Tensor]:

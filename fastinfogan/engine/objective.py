@@ -54,15 +54,19 @@ class Objective:
         self.contrastive = config.optim.contrastive
         self.informed = config.optim.objective == "infogan"
 
-    def d_loss(self, view: View, values: Tensor, seed: Tensor | None) -> tuple[Tensor, Tensor]:
+    def d_loss(
+        self, view: View, values: Tensor, seed: Tensor | None, tally: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """What D and Q minimise, L_cons left out; and its terms, as ``mi_loss.d_loss`` has them.
 
         Args:
             view: of the real images, then the generated ones.
             values: (B, codes), the codes that these were made from.
             seed: see the class.
+            tally: what the terms are added to, as ``mi_loss.d_loss`` has it.
         """
-        return d_loss(view.logits, view.q_params, values, self._codes, self._lambdas, seed=seed)
+        given = view.logits, view.q_params, values, self._codes, self._lambdas
+        return d_loss(*given, seed=seed, tally=tally)
 
     def disagreement(self, q_image: Tensor, q_copy: Tensor, seed: Tensor | None) -> Tensor:
         """L_cons.
@@ -83,17 +87,20 @@ class Objective:
         wide = torch.promote_types(logits.dtype, torch.float32)
         return F.cross_entropy(logits.to(wide), shared)
 
-    def g_loss(self, view: View, values: Tensor, seed: Tensor | None) -> tuple[Tensor, Tensor]:
+    def g_loss(
+        self, view: View, values: Tensor, seed: Tensor | None, tally: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """What G minimises, and its terms as ``mi_loss.g_loss`` has them.
 
         Args:
             view: of the generated images; Q's isn't looked at where nothing of L_I reaches G.
             values: (B, codes), the codes that they were made from.
-            seed: see the class.
+            seed, tally: as for ``d_loss``; the tally only where ``informed``.
         """
         logits = view.logits
         if self.informed:
-            return g_loss(logits, view.q_params, values, self._codes, self._lambdas, seed=seed)
+            given = logits, view.q_params, values, self._codes, self._lambdas
+            return g_loss(*given, seed=seed, tally=tally)
         loss = F.softplus(-logits.to(torch.promote_types(logits.dtype, torch.float32))).mean()
         return loss, loss.detach().view(1)
 

@@ -51,6 +51,7 @@ class FastEngine:
         loss_scale: for float16 only.
         meanwhile: is called once an iteration, when its batch has been consumed, and on a GPU runs
             beside the last update; None: nothing is.
+        tally: what the losses' own launches add their terms to (``mi_loss.d_loss``), if anything.
     """
 
     def __init__(
@@ -100,6 +101,7 @@ class FastEngine:
         if self._side is not None:
             self._update_beside(torch.cuda.Stream(device))
         self.meanwhile: Callable[[], None] | None = None
+        self.tally: Tensor | None = None
         self._generate, self._judge, self._look = self.adam_g.compute, judge, look
         self._compare = compare
         if plan.compile:
@@ -145,7 +147,7 @@ class FastEngine:
         images = torch.cat([batch.real, fake])
         view = self._judge(d, images, 2, objective.informed, batch.copy is not None)
         agreed = self._agree(view.q_image, batch.copy)
-        total, terms = objective.d_loss(view, batch.inputs_d.values, self._seed)
+        total, terms = objective.d_loss(view, batch.inputs_d.values, self._seed, self.tally)
         contrast = self._contrast(fake, batch.inputs_d)
         self.adam_d.zero_grad()
         _backward(_plus(total, contrast), self._seed)
@@ -159,7 +161,7 @@ class FastEngine:
                 view = self._judge(d, fake, 1, True)
             else:
                 view = View(d.logits(d.features(fake)), None)
-            total, terms_g = objective.g_loss(view, batch.inputs_g.values, self._seed)
+            total, terms_g = objective.g_loss(view, batch.inputs_g.values, self._seed, self.tally)
             total = _plus(total, self._contrast(fake, batch.inputs_g), objective.contrastive)
             self.adam_g.zero_grad()
             _backward(total, self._seed)
@@ -174,7 +176,7 @@ class FastEngine:
             logits = d.forward(torch.cat([batch.real, fake]))
             q_params = q.forward(fake)
         view = View(_leaf(logits.squeeze(1)), _leaf(q_params))
-        total, terms = objective.d_loss(view, batch.inputs_d.values, self._seed)
+        total, terms = objective.d_loss(view, batch.inputs_d.values, self._seed, self.tally)
         self.adam_d.zero_grad()
         _backward(total, self._seed)
         d.backward(view.logits.grad.unsqueeze(1), wants_x=False, learns=True)
@@ -186,7 +188,7 @@ class FastEngine:
             logits = d.forward(fake)
             q_params = q.forward(fake)
         view = View(_leaf(logits.squeeze(1)), _leaf(q_params))
-        total, terms_g = objective.g_loss(view, batch.inputs_g.values, self._seed)
+        total, terms_g = objective.g_loss(view, batch.inputs_g.values, self._seed, self.tally)
         self.adam_g.zero_grad()
         _backward(total, self._seed)
         gradient = d.backward(view.logits.grad.unsqueeze(1), wants_x=True, learns=False)
@@ -203,9 +205,9 @@ class FastEngine:
         images = torch.cat([batch.real, fake])
         view = self._judge(d, images, 2, objective.informed, batch.copy is not None)
         agreed = self._agree(view.q_image, batch.copy)
-        d_total, terms = objective.d_loss(view, values, self._seed)
+        d_total, terms = objective.d_loss(view, values, self._seed, self.tally)
         g_view = View(view.logits.chunk(2)[1], view.q_params)
-        g_total, terms_g = objective.g_loss(g_view, values, self._seed)
+        g_total, terms_g = objective.g_loss(g_view, values, self._seed, self.tally)
         contrast = self._contrast(fake, batch.inputs_d)
         d_total = _plus(d_total, contrast)
         g_total = _plus(g_total, contrast, objective.contrastive)

@@ -21,7 +21,7 @@ from fastinfogan.config import (
 )
 from fastinfogan.kernels.bn_act import bn_act
 from fastinfogan.kernels.bn_act.arguments import Exchange
-from fastinfogan.kernels.conv import conv
+from fastinfogan.kernels.conv import conv_and_sums
 from fastinfogan.kernels.dense import dense
 from fastinfogan.kernels.linear import linear, linear_and_tail
 from fastinfogan.kernels.linear_bn_act import linear_bn_act
@@ -60,9 +60,12 @@ class Block(nn.Module):
             # What has no batchnorm behind it leaves the convolution with its activation.
             follows = 1.0 if row.norm else _SLOPES.get(row.activation, row.activation)
             up = row.kind == "upconv"
-            x = conv(x, self.op.weight, self.op.bias, row.stride, up, follows)
+            # Ranks exchange sums that batchnorm has gathered.
+            summed = groups if row.norm and self.training and self.exchange is None else 0
+            weight, bias = self.op.weight, self.op.bias
+            x, sums = conv_and_sums(x, weight, bias, row.stride, up, follows, summed)
             if row.norm:
-                x = bn_act(x, *self._norm(groups, statistics))
+                x = bn_act(x, *self._norm(groups, statistics), sums)
         return _shaped(x, row)
 
     def _norm(self, groups: int, statistics: bool) -> tuple[Any, ...]:

@@ -13,7 +13,7 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -23,10 +23,13 @@ from fastinfogan.errors import TrainingDiverged, UserError, why
 from fastinfogan.files import atomic_write, naming
 from fastinfogan.json_files import parse_json
 from fastinfogan.model.latent_spec import LatentSpec
-from fastinfogan.model.reference import Losses
+from fastinfogan.model.reference import Losses, ReferenceEngine
 from fastinfogan.ranks.alone import ALONE, Ranks
 from fastinfogan.results.grid import to_pillow
 from fastinfogan.tell import Tell, on_stderr
+
+if TYPE_CHECKING:
+    from fastinfogan.engine.step import FastEngine
 
 # A row of metrics.jsonl, in what of it is read again.
 ROW = {
@@ -59,9 +62,22 @@ class Window:
         self.spec, self._extra, self._ranks = spec, extra, ranks
         numbers = 2 + len(spec.codes) + len(extra)
         self.sums = torch.zeros(numbers, dtype=torch.float64, device=device)
-        self.count = 0
+        self.count, self._tallied = 0, False
+
+    def beside(self, engine: FastEngine | ReferenceEngine) -> None:
+        """From now on let the engine's losses add themselves to the sums, if they can: on a GPU."""
+        from fastinfogan.engine.step import FastEngine  # who reads metrics needs no engine
+
+        alike = isinstance(engine, FastEngine) and engine.objective.informed
+        if alike and self.sums.device.type != "cpu":
+            engine.tally = self.sums[: 2 + len(self.spec.codes)]
+            self._tallied = True
 
     def add(self, losses: Losses) -> None:
+        if self._tallied:
+            for place, name in enumerate(self._extra, -len(self._extra)):
+                self.sums[place].add_(getattr(losses, name))
+            return
         numbers = [losses.d_loss.view(1), losses.g_loss.view(1), losses.nll]
         numbers += [getattr(losses, name).view(1) for name in self._extra]
         self.sums += torch.cat(numbers)

@@ -126,6 +126,7 @@ class Training:
         self.draws = Draws(config, self.feed, self.plan.input_dtype, fill, batches.slice)
         self.draws.beside(self.engine)
         self.window = Window(config.spec, self.plan.device, config.optim.extra_losses, ranks)
+        self.window.beside(self.engine)
         run_iterations = Eager
         if self.plan.graphs:
             one_stream = self.engine.keep_to_one_stream

@@ -88,11 +88,12 @@ class BnActFunction(torch.autograd.Function):
         bias: Tensor,
         running_mean: Tensor | None,
         running_var: Tensor | None,
+        sums: Tensor | None,
         settings: tuple[float, int, float, float, bool, Exchange | None, Impl],
     ) -> Tensor:
         slope, groups, momentum, eps, training, exchange, impl = settings
         x = channels_last(x)
-        partials = None  # those of x, which the op finds by itself
+        partials = sums  # None: those of x, which the op finds by itself
         if training and exchange is not None:
             partials = exchange(op("bn_act_partials", impl, x)(x, groups))
         y, stats = op("bn_act_forward", impl, x)(
@@ -130,7 +131,7 @@ def _backward(ctx, dy: Tensor) -> tuple[Tensor | None, ...]:
     dx, dweight, dbias = op("bn_act_backward", impl, x)(
         dy, x, weight, bias, stats, own, partials, slope, groups, training
     )
-    return dx, dweight, dbias, None, None, None
+    return dx, dweight, dbias, None, None, None, None
 
 
 _backward_once = once_differentiable(_backward)
@@ -148,6 +149,7 @@ def bn_act(
     eps: float = 1e-5,
     training: bool = True,
     exchange: Exchange | None = None,
+    sums: Tensor | None = None,
     impl: Impl = "auto",
 ) -> Tensor:
     """Batchnorm and (leaky) ReLU; for the backward it keeps x and two numbers per channel.
@@ -168,6 +170,9 @@ def bn_act(
             along dimension 0.
             Called once in the forward and once in the backward pass. Gradients of weight and bias
             stay those of the rank, to be averaged as any others.
+        sums: those of x, which whoever made it found on the way (``conv_and_sums``):
+            (parts, 3, groups, C) float32, training only and not with ``exchange``. None, or no
+            parts: gathered here.
         impl: see ``dispatch.choose``.
 
     Returns:
@@ -177,16 +182,18 @@ def bn_act(
         ValueError: an argument is off: the message names it.
         RuntimeError: ``impl`` can't run here.
     """
-    check(x, weight, bias, running_mean, running_var, slope, groups, training, exchange)
+    check(x, weight, bias, running_mean, running_var, slope, groups, training, exchange, sums)
     impl = choose("bn_act", impl, x, native=NATIVE_DTYPES, triton=TRITON_DTYPES)
     if not training:
         groups = 1
     if impl == "reference":
         if exchange is not None:
             raise RuntimeError("bn_act: impl='reference' can't run: it has no exchange")
+        if sums is not None:
+            raise RuntimeError("bn_act: impl='reference' can't run: it gathers sums by itself")
         y = bn_act_reference(
             x, weight, bias, running_mean, running_var, slope, groups, momentum, eps, training
         )
         return channels_last(y)
     settings = slope, groups, momentum, eps, training, exchange, impl
-    return BnActFunction.apply(x, weight, bias, running_mean, running_var, settings)
+    return BnActFunction.apply(x, weight, bias, running_mean, running_var, sums, settings)

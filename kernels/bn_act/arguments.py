@@ -22,6 +22,7 @@ def check(
     groups: int,
     training: bool,
     exchange: Exchange | None,
+    sums: Tensor | None,
 ) -> None:
     """The arguments of ``bn_act``.
 
@@ -59,3 +60,12 @@ def check(
             f"bn_act: x is {tuple(x.shape)} with groups={groups}: one value per channel has no "
             "variance to train with"
         )
+    if sums is None:
+        return
+    if not training or exchange is not None:
+        raise ValueError("bn_act: sums need training=True and exchange=None")
+    if sums.dim() != 4 or sums.shape[1:] != (3, groups, channels):
+        raise ValueError(
+            f"bn_act: sums are {tuple(sums.shape)}; (parts, 3, {groups}, {channels}) works"
+        )
+    check_vector("bn_act", "sums", sums, dtype, device, "x")

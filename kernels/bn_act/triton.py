@@ -159,6 +159,8 @@ def bn_act_forward(
     """y, and (mean, 1 / sigma) per group and channel; gathers ``partials`` where they are None."""
     rows, channels = sizes_of(x, groups)
     y, stats = empty_results(x, groups)
+    if not training or (partials is not None and len(partials) == 0):
+        partials = None
     if training and partials is None and rows <= _WHOLE_ROWS:
         launch(
             bn_act_whole_forward_kernel,
@@ -181,8 +183,6 @@ def bn_act_forward(
         return y, stats
     if training and partials is None:
         partials = _forward_sums(x, groups)
-    if not training:
-        partials = None
     parts = 0 if partials is None else len(partials)
     grid, rows_per_block, constants = _apply_geometry(groups, parts, x)
     launch(

@@ -44,6 +44,7 @@ from fastinfogan.kernels.conv.arguments import check
 from fastinfogan.kernels.conv.layout import bias_gradient
 from fastinfogan.kernels.conv.library import conv_down, conv_up, conv_weight, padded
 from fastinfogan.kernels.conv.rule import ours_is_faster
+from fastinfogan.kernels.conv.sums import summable
 from fastinfogan.kernels.dispatch import Impl, choose, op
 
 
@@ -99,10 +100,16 @@ class ConvFunction(torch.autograd.Function):
         transposed: bool,
         activation: tuple[int, float],
         chosen: Chosen,
-    ) -> Tensor:
+        groups: int,  # whose sums are wanted; 0: none are
+    ) -> Tensor | tuple[Tensor, Tensor]:
         x, weight = channels_last(x), channels_last(weight)
         wants_x, wants_weight, _ = ctx.needs_input_grad[:3]
-        if transposed:
+        sums = None
+        if groups:
+            run = op(f"conv_{'up' if transposed else 'down'}_sums", chosen[0], x)
+            y, sums = run(x, weight, bias, stride, *activation, groups)
+            ctx.mark_non_differentiable(sums)
+        elif transposed:
             size = x.shape[2] * stride, x.shape[3] * stride
             y = _up(chosen, x, weight, bias, stride, size, activation)
         else:
@@ -113,11 +120,11 @@ class ConvFunction(torch.autograd.Function):
             None if activation[0] == LINEAR else y,
         )
         ctx.settings = x.shape[2:], stride, transposed, activation, chosen
-        return y
+        return y if sums is None else (y, sums)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, dy: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx, dy: Tensor, _: Tensor | None = None) -> tuple[Tensor | None, ...]:
         x, weight, y = ctx.saved_tensors
         size, stride, transposed, activation, chosen = ctx.settings
         dy = channels_last(dy)  # .sum() hands down strides of 0
@@ -138,7 +145,7 @@ class ConvFunction(torch.autograd.Function):
             dweight, dbias = _weight(chosen, large, small, *more)
         elif wants_bias:
             dbias = bias_gradient(dy, True)
-        return dx, dweight, dbias if wants_bias else None, None, None, None, None
+        return dx, dweight, dbias if wants_bias else None, None, None, None, None, None
 
 
 def _down(
@@ -227,9 +234,55 @@ def conv(
         ValueError: an argument is off: the message names it.
         RuntimeError: ``impl`` can't run here.
     """
-    check(x, weight, bias, stride, transposed, activation)
+    return conv_and_sums(x, weight, bias, stride, transposed, activation, 0, impl)[0]
+
+
+def conv_and_sums(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    stride: int,
+    transposed: bool,
+    activation: Activation,
+    groups: int,
+    impl: Impl = "auto",
+) -> tuple[Tensor, Tensor | None]:
+    """A 4x4 convolution, and what a ``bn_act`` that follows would have to gather first.
+
+    Args:
+        x, weight, bias, stride, transposed, activation, impl: see ``conv``.
+        groups: that ``bn_act`` will be given, 1 or 2; 0: none follows.
+
+    Returns:
+        As ``conv``; and the result's sums, (parts, 3, groups, O) float32, for ``bn_act``'s
+        ``sums``. None where only Triton's kernels would have them, and others run.
+
+    Raises:
+        ValueError, RuntimeError: as ``conv``.
+    """
+    check(x, weight, bias, stride, transposed, activation, groups)
     runs = choose("conv", impl, x, native=native.DTYPES, triton=tiles.DTYPES)
     if runs == "reference":
-        return channels_last(conv_reference(x, weight, bias, stride, transposed, activation))
+        y = conv_reference(x, weight, bias, stride, transposed, activation)
+        return channels_last(y), None
     chosen = runs, impl != "auto"
-    return ConvFunction.apply(x, weight, bias, stride, transposed, numbered(activation), chosen)
+    if not _sums_too(chosen, x, weight, stride, transposed):
+        groups = 0
+    result = ConvFunction.apply(
+        x, weight, bias, stride, transposed, numbered(activation), chosen, groups
+    )
+    return result if groups else (result, None)
+
+
+def _sums_too(chosen: Chosen, x: Tensor, weight: Tensor, stride: int, transposed: bool) -> bool:
+    """Whether sums can come with the map: from the general kernels of Triton, in one launch."""
+    impl, always = chosen
+    if impl != "triton":
+        return False
+    features, channels = weight.shape[:2]
+    scale = stride if transposed else 1
+    large = x.shape[0], channels, x.shape[2] * scale, x.shape[3] * scale
+    operation = "up" if transposed else "down"
+    if not (always or ours_is_faster(impl, operation, x.dtype, large, features, stride)):
+        return False
+    return summable(large, stride, transposed)

@@ -21,8 +21,9 @@ def check(
     stride: int,
     transposed: bool,
     activation: Activation,
+    groups: int,
 ) -> None:
-    """The arguments of ``conv``.
+    """The arguments of ``conv_and_sums``.
 
     Raises:
         ValueError: one is off.
@@ -31,6 +32,11 @@ def check(
     if x.dim() != 4 or x.numel() == 0:
         raise ValueError(f"conv: x is {tuple(size)}; (B, I, H, W), not empty, works")
     check_float("conv", "x", x)
+    if groups not in (0, 1, 2) or (groups and size[0] % groups):
+        raise ValueError(
+            f"conv: groups={groups} with a batch of {size[0]}; 1, or 2 if the batch is even, 0 "
+            "where no sums are wanted"
+        )
     if stride not in (1, 2):
         raise ValueError(f"conv: stride={stride}; 1 and 2 work")
     if stride == 2 and not transposed and (size[2] < 2 or size[3] < 2):

@@ -2,8 +2,19 @@
 
 from __future__ import annotations
 
+from torch import Tensor
+
+from fastinfogan.kernels.bn_act.layout import empty_partials
 from fastinfogan.kernels.conv import native
-from fastinfogan.kernels.conv.layout import empty_bias, empty_large, empty_small, empty_weight
+from fastinfogan.kernels.conv.layout import (
+    TAPS,
+    empty_bias,
+    empty_large,
+    empty_small,
+    empty_weight,
+)
+from fastinfogan.kernels.conv.sums import Summed, down_sums, up_sums
+from fastinfogan.kernels.conv.tiles import multiplies
 from fastinfogan.kernels.dispatch import later, register
 
 triton = later(f"{__package__}.triton")
@@ -15,6 +26,24 @@ def _fake_down(large, weight, bias, stride, activation, slope):
 
 def _fake_up(small, weight, bias, stride, height, width, activation, slope):
     return empty_large(small, weight, height, width)
+
+
+def _fake_down_sums(large, weight, bias, stride, activation, slope, groups):
+    small = empty_small(large, weight, stride)
+    pixels = small.numel() // small.shape[1]
+    summed = down_sums(pixels, small.shape[1], TAPS**2 * large.shape[1], groups)
+    return small, _fake_partials(small, groups, summed)
+
+
+def _fake_up_sums(small, weight, bias, stride, activation, slope, groups):
+    large = empty_large(small, weight, small.shape[2] * stride, small.shape[3] * stride)
+    places = small.numel() // small.shape[1]
+    summed = up_sums(places, stride, large.shape[1], small.shape[1], groups)
+    return large, _fake_partials(large, groups, summed)
+
+
+def _fake_partials(maps: Tensor, groups: int, summed: Summed) -> Tensor:
+    return empty_partials(maps, groups, summed.parts if multiplies(maps.device) else 0)
 
 
 def _fake_weight(large, small, y, slope, stride, dy_is_large, with_bias):
@@ -34,6 +63,18 @@ register(
     native=native.conv_up,
     triton=triton.conv_up,
     fake=lambda impl: _fake_up,
+)
+register(
+    "conv_down_sums(Tensor large, Tensor weight, Tensor? bias, int stride, int activation, "
+    "float slope, int groups) -> (Tensor, Tensor)",
+    triton=triton.conv_down_sums,
+    fake=lambda impl: _fake_down_sums,
+)
+register(
+    "conv_up_sums(Tensor small, Tensor weight, Tensor? bias, int stride, int activation, "
+    "float slope, int groups) -> (Tensor, Tensor)",
+    triton=triton.conv_up_sums,
+    fake=lambda impl: _fake_up_sums,
 )
 register(
     "conv_weight(Tensor large, Tensor small, Tensor? y, float slope, int stride, bool dy_is_large, "

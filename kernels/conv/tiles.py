@@ -7,6 +7,7 @@ keep all SMs busy where there is little to do.
 
 from __future__ import annotations
 
+import functools
 from typing import NamedTuple
 
 import torch
@@ -16,7 +17,15 @@ from fastinfogan.kernels.triton_needs import power_of_two
 DTYPES = (torch.bfloat16, torch.float16)  # float32 is the library's
 SMS = 132  # of an H100 or H200
 WAVE = 8  # SMs that may stay idle
+LEAST_ROWS = 64  # of a product's tile
+MOST_TILES = 65_535  # programs that a GPU takes along a grid's second axis
 IMAGE_ROWS = 256  # places of a program that makes images
+
+
+@functools.cache
+def multiplies(device: torch.device) -> bool:
+    """Whether Triton uses the device's tensor cores."""
+    return device.type != "cuda" or torch.cuda.get_device_capability(device) >= (8, 0)
 
 
 class Tile(NamedTuple):
@@ -54,6 +63,11 @@ def map_tile(rows: int, columns: int, k: int, widest: int = 256) -> Tile:
     if found < SMS - WAVE:
         return Tile(64, 64, deep, 4, 4)
     return Tile(128, 128, deep, 8, 3 if found >= 2 * SMS - WAVE else 4)
+
+
+def up_tile(places: int, stride: int, channels: int, features: int) -> Tile:
+    """Of ``up``'s product, of places with a pixel of each parity."""
+    return map_tile(places * stride**2, channels, features, widest=128)
 
 
 class ImageTile(NamedTuple):

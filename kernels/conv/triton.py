@@ -7,11 +7,10 @@ convolutions do the same.
 
 from __future__ import annotations
 
-import functools
-
 import torch
 from torch import Tensor
 
+from fastinfogan.kernels.bn_act.layout import empty_partials
 from fastinfogan.kernels.conv import library
 from fastinfogan.kernels.conv.layout import (
     TAPS,
@@ -20,12 +19,16 @@ from fastinfogan.kernels.conv.layout import (
     empty_small,
     empty_weight,
 )
+from fastinfogan.kernels.conv.sums import NO_SUMS, Sums, down_sums, sums_of, up_sums
 from fastinfogan.kernels.conv.tiles import (
+    MOST_TILES,
     Tile,
     image_tile,
     map_tile,
+    multiplies,
     parts_of,
     sum_blocks,
+    up_tile,
     weight_tile,
     whole_loads,
 )
@@ -38,38 +41,74 @@ from fastinfogan.kernels.conv.triton_weight import conv_sum_kernel, conv_weight_
 from fastinfogan.kernels.triton_module import launch
 from fastinfogan.kernels.triton_needs import power_of_two
 
-MOST_TILES = 65_535  # programs that a GPU takes along a grid's second axis
-
 
 def conv_down(
     large: Tensor, weight: Tensor, bias: Tensor | None, stride: int, activation: int, slope: float
 ) -> Tensor:
     """The small map of a large one."""
-    if not _multiplies(large.device):
+    if not multiplies(large.device):
         return library.conv_down(large, weight, bias, stride, activation, slope)
     small = empty_small(large, weight, stride)
-    _, features, rows, columns = small.shape
-    tile = map_tile(_pixels(small), features, TAPS**2 * large.shape[1])
-    for some, of_small in _launches(large, small, rows * columns, tile):
-        pixels = _pixels(of_small)
-        launch(
-            conv_down_kernel,
-            (-(-features // tile.columns), -(-pixels // tile.rows)),
-            some,
-            weight,
-            bias,
-            of_small,
-            pixels,
-            slope,
-            **_sizes(large, small),
-            STRIDE=stride,
-            ACTIVATION=activation,
-            BLOCK_PIXELS=tile.rows,
-            BLOCK_FEATURES=tile.columns,
-            BLOCK_K=tile.k,
-            **_compiled(tile),
-        )
+    of_image = small.shape[2] * small.shape[3]
+    tile = map_tile(_pixels(small), weight.shape[0], TAPS**2 * large.shape[1])
+    for some, of_small in _launches(large, small, of_image, tile):
+        _down(some, weight, bias, of_small, stride, activation, slope, tile, NO_SUMS)
     return small
+
+
+def conv_down_sums(
+    large: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    stride: int,
+    activation: int,
+    slope: float,
+    groups: int,
+) -> tuple[Tensor, Tensor]:
+    """The same, and its sums for a batchnorm; without parts where the library makes the map."""
+    if not multiplies(large.device):
+        small = library.conv_down(large, weight, bias, stride, activation, slope)
+        return small, empty_partials(small, groups, 0)
+    small = empty_small(large, weight, stride)
+    pixels, features, k = _pixels(small), weight.shape[0], TAPS**2 * large.shape[1]
+    tile, summed = map_tile(pixels, features, k), down_sums(pixels, features, k, groups)
+    sums = sums_of(small, groups, summed, tile.columns)
+    _down(large, weight, bias, small, stride, activation, slope, tile, sums)
+    return small, sums.partials
+
+
+def _down(
+    large: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    small: Tensor,
+    stride: int,
+    activation: int,
+    slope: float,
+    tile: Tile,
+    sums: Sums,
+) -> None:
+    features, pixels = small.shape[1], _pixels(small) // sums.groups
+    launch(
+        conv_down_kernel,
+        (-(-features // tile.columns), -(-pixels // tile.rows) * sums.groups),
+        large,
+        weight,
+        bias,
+        small,
+        *sums.memory,
+        pixels,
+        *sums.numbers,
+        slope,
+        **_sizes(large, small),
+        STRIDE=stride,
+        ACTIVATION=activation,
+        BLOCK_PIXELS=tile.rows,
+        BLOCK_FEATURES=tile.columns,
+        BLOCK_K=tile.k,
+        BLOCK_TILES=sums.block,
+        **_compiled(tile),
+    )
 
 
 def conv_up(
@@ -83,7 +122,7 @@ def conv_up(
     slope: float,
 ) -> Tensor:
     """The large map, of this height and width, of a small one."""
-    if not _multiplies(small.device):
+    if not multiplies(small.device):
         return library.conv_up(small, weight, bias, stride, height, width, activation, slope)
     large = empty_large(small, weight, height, width)
     of_image = -(-height // stride) * -(-width // stride)
@@ -112,27 +151,68 @@ def conv_up(
             num_stages=2,
         )
         return large
-    tile = map_tile(places * stride**2, channels, features, widest=128)
+    tile = up_tile(places, stride, channels, features)
     for of_large, some in _launches(large, small, of_image, tile):
-        places = some.shape[0] * of_image
-        launch(
-            conv_up_kernel,
-            (-(-channels // tile.columns) * stride**2, -(-places // tile.rows)),
-            some,
-            weight,
-            bias,
-            of_large,
-            places,
-            slope,
-            **_sizes(large, small),
-            STRIDE=stride,
-            ACTIVATION=activation,
-            BLOCK_PIXELS=tile.rows,
-            BLOCK_CHANNELS=tile.columns,
-            BLOCK_K=tile.k,
-            **_compiled(tile),
-        )
+        _up(some, weight, bias, of_large, stride, activation, slope, tile, NO_SUMS)
     return large
+
+
+def conv_up_sums(
+    small: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    stride: int,
+    activation: int,
+    slope: float,
+    groups: int,
+) -> tuple[Tensor, Tensor]:
+    """The large map, ``stride`` times as high and wide, and its sums as of ``conv_down_sums``."""
+    height, width = small.shape[2] * stride, small.shape[3] * stride
+    if not multiplies(small.device):
+        large = library.conv_up(small, weight, bias, stride, height, width, activation, slope)
+        return large, empty_partials(large, groups, 0)
+    large = empty_large(small, weight, height, width)
+    features, channels = weight.shape[:2]
+    size = _pixels(small), stride, channels, features
+    tile, summed = up_tile(*size), up_sums(*size, groups)
+    sums = sums_of(large, groups, summed, tile.columns)
+    _up(small, weight, bias, large, stride, activation, slope, tile, sums)
+    return large, sums.partials
+
+
+def _up(
+    small: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    large: Tensor,
+    stride: int,
+    activation: int,
+    slope: float,
+    tile: Tile,
+    sums: Sums,
+) -> None:
+    batch, channels, height, width = large.shape
+    places = batch // sums.groups * -(-height // stride) * -(-width // stride)
+    launch(
+        conv_up_kernel,
+        (-(-channels // tile.columns) * stride**2, -(-places // tile.rows) * sums.groups),
+        small,
+        weight,
+        bias,
+        large,
+        *sums.memory,
+        places,
+        *sums.numbers,
+        slope,
+        **_sizes(large, small),
+        STRIDE=stride,
+        ACTIVATION=activation,
+        BLOCK_PIXELS=tile.rows,
+        BLOCK_CHANNELS=tile.columns,
+        BLOCK_K=tile.k,
+        BLOCK_TILES=sums.block,
+        **_compiled(tile),
+    )
 
 
 def conv_weight(
@@ -145,7 +225,7 @@ def conv_weight(
     with_bias: bool,
 ) -> tuple[Tensor, Tensor]:
     """The gradients of weight and bias; the latter is empty if it isn't wanted."""
-    if not _multiplies(large.device):
+    if not multiplies(large.device):
         return library.conv_weight(large, small, y, slope, stride, dy_is_large, with_bias)
     dy = large if dy_is_large else small
     weight, bias = empty_weight(large, small), empty_bias(dy, with_bias)
@@ -208,12 +288,6 @@ def _launches(
     if images >= large.shape[0]:
         return [(large, small)]
     return list(zip(large.split(images), small.split(images), strict=True))
-
-
-@functools.cache
-def _multiplies(device: torch.device) -> bool:
-    """Whether Triton uses the device's tensor cores."""
-    return device.type != "cuda" or torch.cuda.get_device_capability(device) >= (8, 0)
 
 
 def _pixels(maps: Tensor) -> int:

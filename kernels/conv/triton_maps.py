@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fastinfogan.kernels.conv.triton_patches import activate, patches, place
+from fastinfogan.kernels.conv.triton_sums import write_sums
 from fastinfogan.kernels.triton_math import multiply
 from fastinfogan.kernels.triton_module import jit, tl
 
@@ -13,7 +14,13 @@ def conv_down_kernel(
     weight_ptr,
     bias_ptr,  # or None
     small_ptr,
-    pixels,  # of the small maps of all images
+    partials_ptr,  # see write_sums; None: nobody wants sums
+    scratch_ptr,
+    counters_ptr,
+    pixels,  # of the small maps of all images, or of a group of them
+    tiles,
+    each,
+    plane,
     slope,
     HEIGHT: tl.constexpr,  # of the large map
     WIDTH: tl.constexpr,
@@ -26,13 +33,19 @@ def conv_down_kernel(
     BLOCK_PIXELS: tl.constexpr,
     BLOCK_FEATURES: tl.constexpr,
     BLOCK_K: tl.constexpr,
+    BLOCK_TILES: tl.constexpr,
 ):
     """Patches times the weight: a program has a tile of pixels and features."""
-    tile = tl.program_id(1)
-    first_image = tile * BLOCK_PIXELS // (ROWS * COLUMNS)
+    tile, group = tl.program_id(1), 0
+    if partials_ptr is not None:
+        group = tile // tiles
+        tile -= group * tiles
+    begin = group * pixels + tile * BLOCK_PIXELS
+    end = (group + 1) * pixels
+    first_image = begin // (ROWS * COLUMNS)
     large_ptr += first_image.to(tl.int64) * (HEIGHT * WIDTH * CHANNELS)
-    p = tile * BLOCK_PIXELS + tl.arange(0, BLOCK_PIXELS)
-    image, row, column, inside = place(p, pixels, ROWS, COLUMNS)
+    p = begin + tl.arange(0, BLOCK_PIXELS)
+    image, row, column, inside = place(p, end, ROWS, COLUMNS)
     image -= first_image
     n = tl.program_id(0) * BLOCK_FEATURES + tl.arange(0, BLOCK_FEATURES)
     there = n < FEATURES
@@ -52,10 +65,16 @@ def conv_down_kernel(
         total = multiply(a, tl.trans(w), total)
     if bias_ptr is not None:
         total += tl.load(bias_ptr + n, there, other=0.0).to(tl.float32)[None, :]
-    total = activate(total, slope, ACTIVATION)
-    small_ptr += tile.to(tl.int64) * (BLOCK_PIXELS * FEATURES)
+    y = activate(total, slope, ACTIVATION).to(small_ptr.dtype.element_ty)
+    small_ptr += begin.to(tl.int64) * FEATURES
     at = tl.arange(0, BLOCK_PIXELS)[:, None] * FEATURES + n[None, :]
-    tl.store(small_ptr + at, total.to(small_ptr.dtype.element_ty), inside[:, None] & there[None, :])
+    tl.store(small_ptr + at, y, inside[:, None] & there[None, :])
+    if partials_ptr is not None:
+        write_sums(
+            y, inside, tl.minimum(BLOCK_PIXELS, end - begin), n, there,
+            tile, group, tl.program_id(0), partials_ptr, scratch_ptr, counters_ptr,
+            tiles, each, plane, FEATURES, BLOCK_TILES,
+        )  # fmt: skip
 
 
 @jit
@@ -64,7 +83,13 @@ def conv_up_kernel(
     weight_ptr,
     bias_ptr,  # or None
     large_ptr,
-    places,  # pixels of one parity of all images
+    partials_ptr,  # see write_sums; None: nobody wants sums
+    scratch_ptr,
+    counters_ptr,
+    places,  # pixels of one parity of all images, or of a group of them
+    tiles,
+    each,
+    plane,
     slope,
     HEIGHT: tl.constexpr,  # of the large map
     WIDTH: tl.constexpr,
@@ -77,6 +102,7 @@ def conv_up_kernel(
     BLOCK_PIXELS: tl.constexpr,
     BLOCK_CHANNELS: tl.constexpr,
     BLOCK_K: tl.constexpr,
+    BLOCK_TILES: tl.constexpr,
 ):
     """A program has a tile of channels and pixels whose rows, and columns, are all even or all odd.
 
@@ -88,12 +114,18 @@ def conv_up_kernel(
     HALF_WIDTH: tl.constexpr = (WIDTH + STRIDE - 1) // STRIDE
     parity = tl.program_id(0) % (STRIDE * STRIDE)
     py, px = parity // STRIDE, parity % STRIDE
-    tile = tl.program_id(1)
-    first_image = tile * BLOCK_PIXELS // (HALF_HEIGHT * HALF_WIDTH)
+    tile, group = tl.program_id(1), 0
+    if partials_ptr is not None:
+        of_parity = tiles // (STRIDE * STRIDE)
+        group = tile // of_parity
+        tile -= group * of_parity
+    begin = group * places + tile * BLOCK_PIXELS
+    end = (group + 1) * places
+    first_image = begin // (HALF_HEIGHT * HALF_WIDTH)
     small_ptr += first_image.to(tl.int64) * (ROWS * COLUMNS * FEATURES)
     large_ptr += first_image.to(tl.int64) * (HEIGHT * WIDTH * CHANNELS)
-    p = tile * BLOCK_PIXELS + tl.arange(0, BLOCK_PIXELS)
-    image, row, column, inside = place(p, places, HALF_HEIGHT, HALF_WIDTH)
+    p = begin + tl.arange(0, BLOCK_PIXELS)
+    image, row, column, inside = place(p, end, HALF_HEIGHT, HALF_WIDTH)
     image -= first_image
     # y = STRIDE i + ky - 1: tap t along an axis is of the small map's pixel i - t.
     if STRIDE == 2:
@@ -101,7 +133,8 @@ def conv_up_kernel(
     else:
         i, j, ky, kx = row + 1, column + 1, 0, 0
     corner = ((image * ROWS + i) * COLUMNS + j) * FEATURES
-    n = tl.program_id(0) // (STRIDE * STRIDE) * BLOCK_CHANNELS + tl.arange(0, BLOCK_CHANNELS)
+    strip = tl.program_id(0) // (STRIDE * STRIDE)
+    n = strip * BLOCK_CHANNELS + tl.arange(0, BLOCK_CHANNELS)
     there = n < CHANNELS
     total = tl.zeros((BLOCK_PIXELS, BLOCK_CHANNELS), tl.float32)
     for step in range(0, REACH * REACH * STEPS):
@@ -119,11 +152,17 @@ def conv_up_kernel(
         total = multiply(a, tl.load(weight_ptr + at, of_w, other=0.0), total)
     if bias_ptr is not None:
         total += tl.load(bias_ptr + n, there, other=0.0).to(tl.float32)[None, :]
-    total = activate(total, slope, ACTIVATION)
+    result = activate(total, slope, ACTIVATION).to(large_ptr.dtype.element_ty)
     y, x = row * STRIDE + py, column * STRIDE + px
     inside &= (y < HEIGHT) & (x < WIDTH)
     at = (((image * HEIGHT + y) * WIDTH + x) * CHANNELS)[:, None] + n[None, :]
-    tl.store(large_ptr + at, total.to(large_ptr.dtype.element_ty), inside[:, None] & there[None, :])
+    tl.store(large_ptr + at, result, inside[:, None] & there[None, :])
+    if partials_ptr is not None:  # then every parity has as many pixels
+        write_sums(
+            result, inside, tl.minimum(BLOCK_PIXELS, end - begin), n, there,
+            tile * (STRIDE * STRIDE) + parity, group, strip, partials_ptr, scratch_ptr,
+            counters_ptr, tiles, each, plane, CHANNELS, BLOCK_TILES,
+        )  # fmt: skip
 
 
 @jit

@@ -43,7 +43,7 @@ from fastinfogan.kernels.checks import check_begun_with
 from fastinfogan.kernels.codes import HALF_LOG_TWO_PI, LOG_SIGMA_BOUND, Code
 from fastinfogan.kernels.dispatch import NATIVE_DTYPES, TRITON_DTYPES, Impl, accumulator, choose, op
 from fastinfogan.kernels.mi_loss.arguments import Terms, check, check_categories, read
-from fastinfogan.kernels.mi_loss.layout import weights_on_device
+from fastinfogan.kernels.mi_loss.layout import add_to, weights_on_device
 
 Weights = Sequence[float]  # lambda per code
 
@@ -124,10 +124,11 @@ class MiLossFunction(torch.autograd.Function):
         values: Tensor,
         terms: Terms,
         seed: Tensor | None,
+        tally: Tensor | None,
         impl: Impl,
     ) -> tuple[Tensor, Tensor]:
         total, means, grads = op("mi_loss", impl, q_params)(
-            logits, q_params, values, terms.kinds, terms.widths, terms.weights, seed
+            logits, q_params, values, terms.kinds, terms.widths, terms.weights, seed, tally
         )
         ctx.save_for_backward(grads)
         ctx.settings = q_params.shape, q_params.dtype, seed
@@ -149,7 +150,7 @@ class MiLossFunction(torch.autograd.Function):
         numbers, dlogits = shape.numel(), None
         if scaled.numel() > numbers:
             scaled, dlogits = scaled.split_with_sizes((numbers, scaled.numel() - numbers))
-        return dlogits, scaled.view(shape), None, None, None, None
+        return dlogits, scaled.view(shape), None, None, None, None, None
 
 
 def mi_loss(
@@ -187,7 +188,7 @@ def mi_loss(
         ValueError: an argument is off: the message names it.
         RuntimeError: ``impl`` can't run here.
     """
-    total, terms = _loss("mi_loss", None, q_params, values, codes, weights, impl, seed)
+    total, terms = _loss("mi_loss", None, q_params, values, codes, weights, impl, seed, None)
     return total, terms[1:]
 
 
@@ -199,12 +200,16 @@ def d_loss(
     weights: Weights,
     impl: Impl = "auto",
     seed: Tensor | None = None,
+    tally: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """D's whole objective in one launch: mean softplus(-real) + mean softplus(fake) + mi_loss.
 
     Args:
         logits: (2 B,) of D, on the real images, then on the fakes; of ``q_params``' dtype.
         q_params, values, codes, weights, impl, seed: see ``mi_loss``.
+        tally: (2 + len(codes),) float64 on the device, what the terms of many losses add up to, or
+            None. In this launch D's adversarial term is added to its first number and the NLLs to
+            those from the third on; ``g_loss`` adds G's adversarial term to the second.
 
     Returns:
         The total, a scalar; and its terms, (1 + len(codes),), in nats, detached: the adversarial
@@ -213,7 +218,7 @@ def d_loss(
     Raises:
         ValueError, RuntimeError: as ``mi_loss``.
     """
-    return _loss("d_loss", logits, q_params, values, codes, weights, impl, seed)
+    return _loss("d_loss", logits, q_params, values, codes, weights, impl, seed, tally)
 
 
 def g_loss(
@@ -224,12 +229,14 @@ def g_loss(
     weights: Weights,
     impl: Impl = "auto",
     seed: Tensor | None = None,
+    tally: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """G's whole objective in one launch: mean softplus(-logits) + mi_loss.
 
     Args:
         logits: (B,) of D on the fakes; of ``q_params``' dtype.
         q_params, values, codes, weights, impl, seed: see ``mi_loss``.
+        tally: see ``d_loss``.
 
     Returns:
         As ``d_loss``.
@@ -237,7 +244,7 @@ def g_loss(
     Raises:
         ValueError, RuntimeError: as ``mi_loss``.
     """
-    return _loss("g_loss", logits, q_params, values, codes, weights, impl, seed)
+    return _loss("g_loss", logits, q_params, values, codes, weights, impl, seed, tally)
 
 
 def _loss(
@@ -249,21 +256,25 @@ def _loss(
     weights: Weights,
     impl: Impl,
     seed: Tensor | None,
+    tally: Tensor | None,
 ) -> tuple[Tensor, Tensor]:
     # Dynamo follows Python, but not into a cache.
     reader = read.__wrapped__ if torch.compiler.is_compiling() else read
     terms = reader(name, tuple(codes), tuple(weights))
-    check(name, logits, q_params, values, terms, seed)
+    check(name, logits, q_params, values, terms, seed, tally)
     impl = choose(name, impl, q_params, native=NATIVE_DTYPES, triton=TRITON_DTYPES)
     values = values.to(accumulator(q_params.dtype))
     if impl != "reference":
         logits = None if logits is None else logits.contiguous()
         q_params, values = q_params.contiguous(), values.contiguous()
-        return MiLossFunction.apply(logits, q_params, values, terms, seed, impl)
+        return MiLossFunction.apply(logits, q_params, values, terms, seed, tally, impl)
     if q_params.device.type == "cpu" and not torch.compiler.is_compiling():
         check_categories(name, values, terms)
     if logits is None:
         total, nlls = mi_loss_reference(q_params, values, codes, weights)
         return total, F.pad(nlls, (1, 0))
     reference = d_loss_reference if name == "d_loss" else g_loss_reference
-    return reference(logits, q_params, values, codes, weights)
+    total, found = reference(logits, q_params, values, codes, weights)
+    if tally is not None:
+        add_to(tally, found, name == "d_loss")
+    return total, found

@@ -17,6 +17,7 @@ from fastinfogan.kernels.checks import (
     check_same_dtype,
     check_seed,
     check_shape,
+    check_vector,
 )
 from fastinfogan.kernels.codes import KINDS, Code, check_kinds
 from fastinfogan.kernels.dispatch import accumulator
@@ -68,6 +69,7 @@ def check(
     values: Tensor,
     terms: Terms,
     seed: Tensor | None,
+    tally: Tensor | None,
 ) -> None:
     """The tensors that ``op`` was given.
 
@@ -86,6 +88,9 @@ def check(
         raise ValueError(f"{op}: values requires grad, and has none here; values.detach() works")
     check_same_device(op, "values", values, "q_params", q_params)
     check_seed(op, seed, accumulator(q_params.dtype), q_params.device)
+    if tally is not None:
+        check_shape(op, "tally", tally, (2 + len(terms.kinds),), "the codes")
+        check_vector(op, "tally", tally, torch.float64, q_params.device, "q_params")
     if logits is None:
         return
     length = 2 * batch if op == "d_loss" else batch

@@ -60,6 +60,15 @@ def table_on_device(
     )
 
 
+def add_to(tally: Tensor, terms: Tensor, both: bool) -> None:
+    """D's terms (``both``), or G's, to what a tally counts: see ``d_loss``."""
+    if both:
+        tally[0] += terms[0]
+        tally[2:] += terms[1:]
+    else:
+        tally[1] += terms[0]
+
+
 Results = tuple[Tensor, Tensor, Tensor]  # total (), means (terms,), grads (numbers of both inputs,)
 
 
@@ -71,6 +80,7 @@ def empty_results(
     widths: Sequence[int],
     weights: Sequence[float],
     seed: Tensor | None = None,
+    tally: Tensor | None = None,
 ) -> Results:
     """Room for the results of the registered op, from its arguments.
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from fastinfogan.kernels.codes import HALF_LOG_TWO_PI, LOG_SIGMA_BOUND
 from fastinfogan.kernels.dispatch import NATIVE, NATIVE_DTYPES, accumulator, address
 from fastinfogan.kernels.mi_loss.arguments import no_category
-from fastinfogan.kernels.mi_loss.layout import Results, empty_results, table_on_device
+from fastinfogan.kernels.mi_loss.layout import Results, add_to, empty_results, table_on_device
 
 _CPU = torch.device("cpu")
 
@@ -23,6 +23,7 @@ def mi_loss(
     widths: Sequence[int],
     weights: Sequence[float],
     seed: Tensor | None = None,
+    tally: Tensor | None = None,
 ) -> Results:
     """The three losses as one registered op, on the CPU; see ``arguments.Terms``.
 
@@ -57,4 +58,6 @@ def mi_loss(
         raise no_category(name, values, bad, widths)
     if seed is not None:
         grads = torch.mul(grads, seed, out=torch.empty_like(grads, dtype=q_params.dtype))
+    if tally is not None:
+        add_to(tally, means, logits.shape[0] > rows)
     return total, means, grads

@@ -10,7 +10,7 @@ triton = later(f"{__package__}.triton")
 
 register(
     "mi_loss(Tensor? logits, Tensor q_params, Tensor values, int[] kinds, int[] widths, "
-    "float[] weights, Tensor? seed=None) -> (Tensor, Tensor, Tensor)",
+    "float[] weights, Tensor? seed=None, Tensor(a!)? tally=None) -> (Tensor, Tensor, Tensor)",
     native=native.mi_loss,
     triton=triton.mi_loss,
     fake=lambda impl: empty_results,

@@ -32,6 +32,7 @@ def _mi_loss_kernel(
     grads_ptr,  # (rows * columns + logits,) float32, or like q_params
     means_ptr,  # (terms,) float32
     total_ptr,  # (1,) float32
+    tally_ptr,  # (terms + 1,) float64: what D's adversarial term, G's and the NLLs add to; or None
     rows,
     columns,
     terms,
@@ -128,6 +129,11 @@ def _mi_loss_kernel(
         tl.store(means_ptr + index, means, mask=present)
         weights = tl.load(weights_ptr + index, mask=present, other=0.0)
         tl.store(total_ptr, tl.sum(tl.where(present, weights * means, 0.0), 0))
+        if tally_ptr is not None:
+            place = tl.where(index > 0, index + 1, 0 if BOTH else 1)
+            counted = present if BOTH else index == 0
+            before = tl.load(tally_ptr + place, mask=counted, other=0.0)
+            tl.store(tally_ptr + place, before + means.to(tl.float64), mask=counted)
         tl.store(counter_ptr, 0)
 
 
@@ -155,6 +161,7 @@ def mi_loss(
     widths: Sequence[int],
     weights: Sequence[float],
     seed: Tensor | None = None,
+    tally: Tensor | None = None,
 ) -> Results:
     """The three losses as one registered op, on a GPU or interpreted; see ``arguments.Terms``."""
     device = q_params.device
@@ -181,6 +188,7 @@ def mi_loss(
         grads,
         means,
         total,
+        tally,
         rows,
         columns,
         terms,

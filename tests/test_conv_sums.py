@@ -1,0 +1,198 @@
+"""The sums that conv finds for a batchnorm behind it: those that it would gather itself."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from conv_cases import inputs
+from kernel_cases import need
+from tolerances import EPS
+
+from fastinfogan.kernels import triton_module
+from fastinfogan.kernels.activation import LINEAR
+from fastinfogan.kernels.bn_act import bn_act
+from fastinfogan.kernels.conv import conv, conv_and_sums, sums, triton
+
+# (batch, inputs, height, width), outputs, stride, transposed: why each is here.
+CASES = {
+    "conv, fewer pixels than a tile": ((2, 3, 6, 6), 5, 2, False),
+    "conv, several tiles, the last one short": ((6, 1, 16, 14), 5, 2, False),
+    "conv, stride 1": ((4, 2, 7, 6), 7, 1, False),
+    "transposed, a tile for each parity": ((2, 3, 3, 5), 20, 2, True),
+    "transposed, several tiles of each parity": ((2, 3, 9, 8), 6, 2, True),
+}
+PLACES = ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)]
+
+
+@pytest.fixture(params=["a tile a part", "tiles are joined"])
+def joining(request, monkeypatch):
+    if request.param == "tiles are joined":
+        monkeypatch.setattr(sums, "FEW_PARTS", 2)
+
+
+def of_group(part):
+    """Count, mean and M2 of each channel."""
+    numbers = part.double().transpose(0, 1).flatten(1)
+    mean = numbers.mean(1)
+    return numbers.shape[1], mean, (numbers - mean[:, None]).square().sum(1)
+
+
+def joined(partials):
+    """(groups, channels) each, in float64."""
+    count, mean, m2 = partials.double().unbind(1)
+    whole = count.sum(0)
+    average = (count * mean).sum(0) / whole
+    return whole, average, (m2 + count * (mean - average).square()).sum(0)
+
+
+@pytest.mark.parametrize("device", PLACES)
+@pytest.mark.parametrize(("groups", "dtype"), [(1, torch.bfloat16), (2, torch.float16)])
+@pytest.mark.parametrize("why", CASES)
+def test_they_are_those_of_the_rounded_result(why, groups, dtype, device, joining):
+    need("triton", device)
+    x, weight, bias, _ = (t.to(device) for t in inputs(CASES[why], dtype))
+    arguments = x, weight, bias, *CASES[why][2:], 0.1
+    y, found = conv_and_sums(*arguments, groups, "triton")
+    # (The interpreter's products add in another order elsewhere in a tile.)
+    expected = conv(*arguments, "triton").float()
+    assert (y.float() - expected).abs().max() <= EPS[dtype] * expected.abs().max()
+    again = conv_and_sums(*arguments, groups, "triton")[1]  # counters are as they were
+    assert torch.equal(again, found)
+    count, mean, m2 = joined(found)
+    rounding = 16 * EPS[torch.float32]
+    for i, part in enumerate(y.chunk(groups)):
+        n, expected_mean, expected_m2 = of_group(part)
+        assert (count[i] == n).all()
+        size = part.double().abs().amax()
+        torch.testing.assert_close(mean[i], expected_mean, rtol=0, atol=rounding * size)
+        torch.testing.assert_close(m2[i], expected_m2, rtol=rounding, atol=n * rounding**2 * size)
+
+
+def test_many_tiles_are_joined_into_few_parts():
+    for count in (1, 31, 32, 33, 98, 196, 1024, 5000):
+        found = sums._summed(count)
+        assert (found.parts - 1) * found.each < count <= found.parts * found.each
+        assert found.parts <= sums.FEW_PARTS or found.each == sums.MOST_JOINED
+
+
+@pytest.mark.parametrize("device", PLACES)
+@pytest.mark.parametrize("transposed", [False, True])
+def test_batchnorm_takes_them(transposed, device, joining):
+    """It comes to the same as if it had gathered them itself, back and forth."""
+    need("triton", device)
+    case = ((4, 3, 8, 8) if transposed else (4, 3, 16, 16), 10, 2, transposed)
+    found = []
+    for with_sums in (True, False):
+        x, weight, _, dy = (t if t is None else t.to(device) for t in inputs(case, torch.float16))
+        leaves = [t.requires_grad_() for t in (x, weight)]
+        numbers = [torch.full((10,), n, device=device) for n in (1.0, 0.5, 0.0, 1.0)]
+        y, gathered = conv_and_sums(*leaves, None, 2, transposed, 1.0, 2, "triton")
+        gathered = gathered if with_sums else None
+        y = bn_act(y, *numbers, 0.1, 2, sums=gathered, impl="triton")
+        found.append([y.detach(), *torch.autograd.grad(y, leaves, dy), *numbers[2:]])
+    for with_sums, without in zip(*found, strict=True):
+        scale = without.float().abs().max().clamp(min=1.0)
+        difference = (with_sums.float() - without.float()).abs().max()
+        # Sums of squares in another order, from other zeros: a few roundings of float32.
+        roundings = 16 if with_sums.dtype == torch.float32 else 2
+        assert difference <= roundings * EPS[with_sums.dtype] * scale
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+def test_two_launches_do_both(transposed):
+    """Convolution and batchnorm of a layer, on tensors without data, as on a GPU."""
+    case = ((128, 64, 8, 8), 128, 2, transposed)
+    x, weight, _, _ = (t if t is None else t.to("meta") for t in inputs(case, torch.bfloat16))
+    numbers = [torch.empty(128, device="meta") for _ in range(4)]
+    y, found = conv_and_sums(x, weight, None, 2, transposed, 1.0, 2)
+    bn_act(y, *numbers, 0.1, 2, sums=found)
+    names = [launch.kernel.__name__ for launch in triton_module.recorded]
+    triton_module.recorded.clear()
+    assert names == [f"conv_{'up' if transposed else 'down'}_kernel", "bn_act_forward_kernel"]
+
+
+@pytest.mark.parametrize(
+    ("case", "impl"),
+    [
+        (((2, 3, 6, 6), 5, 2, False), "native"),
+        (((2, 3, 6, 6), 5, 2, False), "reference"),
+        (((2, 6, 4, 4), 3, 2, True), "triton"),  # images
+    ],
+)
+def test_none_where_others_make_the_map(case, impl):
+    need(impl, "cpu")
+    dtype = torch.float16 if impl == "triton" else torch.float32
+    x, weight, bias, _ = inputs(case, dtype)
+    y, found = conv_and_sums(x, weight, bias, *case[2:], 1.0, 1, impl)
+    assert found is None
+    assert torch.equal(y, conv(x, weight, bias, *case[2:], 1.0, impl))
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+def test_older_gpus_let_batchnorm_gather_them(transposed, monkeypatch):
+    need("triton", "cpu")
+    monkeypatch.setattr(triton, "multiplies", lambda device: False)
+    x, weight, _, _ = inputs(((4, 6, 6, 6), 8, 2, transposed), torch.float16)
+    y, found = conv_and_sums(x, weight, None, 2, transposed, 1.0, 2, "triton")
+    assert found.shape == (0, 3, 2, 8)
+    numbers = torch.ones(8), torch.zeros(8), None, None
+    taken = bn_act(y, *numbers, 0.1, 2, sums=found, impl="triton")
+    assert torch.equal(taken, bn_act(y, *numbers, 0.1, 2, impl="triton"))
+
+
+@pytest.mark.parametrize("device", PLACES)
+def test_opcheck(device, joining):
+    need("triton", device)
+    x, weight, bias, _ = (
+        t.to(device) for t in inputs(((4, 3, 14, 14), 6, 2, False), torch.float16)
+    )
+    ops = torch.ops.fastinfogan
+    torch.library.opcheck(ops.conv_down_sums_triton.default, (x, weight, bias, 2, LINEAR, 1.0, 2))
+    weight = weight.transpose(0, 1).contiguous(memory_format=torch.channels_last)
+    torch.library.opcheck(ops.conv_up_sums_triton.default, (x, weight, bias, 2, LINEAR, 1.0, 1))
+
+
+@pytest.mark.parametrize("device", PLACES)
+def test_compiles_into_one_graph(device):
+    need("triton", device)
+    x, weight, _, _ = (
+        t if t is None else t.to(device) for t in inputs(((2, 3, 4, 4), 5, 2, False), torch.float16)
+    )
+    numbers = torch.ones(5, device=device), torch.zeros(5, device=device)
+
+    def call(x, weight):
+        y, found = conv_and_sums(x, weight, None, 2, False, 1.0, 1, "triton")
+        return bn_act(y, *numbers, None, None, 0.1, sums=found, impl="triton").square().sum()
+
+    found = []
+    for function in (call, torch.compile(call, fullgraph=True)):
+        leaves = [t.clone().requires_grad_() for t in (x, weight)]
+        function(*leaves).backward()
+        found.append([t.grad for t in leaves])
+    for eager, compiled in zip(*found, strict=True):
+        torch.testing.assert_close(compiled, eager)
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        (dict(training=False), "bn_act: sums need training=True and exchange=None"),
+        (dict(exchange=lambda own: own), "bn_act: sums need training=True and exchange=None"),
+        (dict(groups=1), "bn_act: sums are (1, 3, 2, 5); (parts, 3, 1, 5) works"),
+    ],
+)
+def test_sums_that_do_not_fit_are_refused(changed, message):
+    numbers = [torch.ones(5) for _ in range(4)]
+    given = dict(groups=2, sums=torch.ones(1, 3, 2, 5)) | changed
+    with pytest.raises(ValueError) as caught:
+        bn_act(torch.ones(4, 5), *numbers, 0.1, **given)
+    assert str(caught.value) == message
+
+
+def test_groups_that_do_not_fit_are_refused():
+    x, weight, _, _ = inputs(((3, 3, 6, 6), 5, 2, False), torch.float32)
+    with pytest.raises(ValueError) as caught:
+        conv_and_sums(x, weight, None, 2, False, 1.0, 2)
+    assert str(caught.value) == (
+        "conv: groups=2 with a batch of 3; 1, or 2 if the batch is even, 0 where no sums are wanted"
+    )

@@ -1,0 +1,57 @@
+"""Losses that add themselves to the metrics' sums, and batches that are drawn ahead."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from engine_cases import batch_of, build, tiny
+
+from bench.runner import draws_of
+from fastinfogan.engine.draws import _bits, _tensors
+from fastinfogan.engine.step import FastEngine
+from fastinfogan.model.reference import ReferenceEngine
+from fastinfogan.training.metrics import Window
+
+pytestmark = pytest.mark.usefixtures("narrow_presets")
+
+
+@pytest.mark.parametrize("update", ["alternating", "simultaneous"])
+@pytest.mark.parametrize("consistency", [0.0, 1.0])
+def test_the_sums_are_those_of_the_losses_reported(update, consistency, monkeypatch):
+    config = tiny("mnist", update=update, consistency=consistency)
+    engine = build(FastEngine, config, torch.float32)
+    tallied, window = (Window(config.spec, torch.device("cpu"), consistency > 0) for _ in range(2))
+    tallied.beside(engine)
+    assert engine.tally is None  # on a CPU there is no launch to spare
+    engine.tally, tallied._tallied = tallied.sums[: 2 + len(config.spec.codes)], True
+    for iteration in range(2):
+        losses = engine.step(batch_of(config, iteration, torch.float32))
+        tallied.add(losses)
+        window.add(losses)
+    assert window.sums.count_nonzero() == len(window.sums)
+    assert torch.equal(tallied.sums, window.sums)
+
+
+@pytest.mark.parametrize(("objective", "kind"), [("gan", FastEngine), ("infogan", ReferenceEngine)])
+def test_whose_losses_are_not_all_ours_does_not_tally(objective, kind):
+    config = tiny("mnist", objective=objective)
+    engine = build(kind, config, torch.float32)
+    window = Window(config.spec, torch.device("meta"))
+    window.beside(engine)
+    assert not window._tallied
+    assert getattr(engine, "tally", None) is None
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_batch_is_copied_bit_by_bit(dtype):
+    """Also numbers whose halves would be no numbers in half precision."""
+    config = tiny("mnist", augment=True)
+    kept, drawn = (draws_of(config, torch.device("cpu"), dtype).next() for _ in range(2))
+    for tensor in _tensors(kept):
+        tensor.zero_()
+    drawn.inputs_d.values.view(torch.int32)[:] = 0x3FFF_7F81
+    torch._foreach_copy_(_bits(kept), _bits(drawn))
+    assert len({bits.dtype for bits in _bits(drawn)}) == 1
+    for a, b in zip(_tensors(kept), _tensors(drawn), strict=True):
+        assert torch.equal(a, b)
+    assert (kept.inputs_d.values.view(torch.int32) == 0x3FFF_7F81).all()
