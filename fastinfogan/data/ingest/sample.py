@@ -12,6 +12,7 @@ from fastinfogan.data.images import ImageData
 from fastinfogan.data.ingest.decode import pick_decoder
 from fastinfogan.data.ingest.encoded import ChosenFiles
 from fastinfogan.data.ingest.make import ingest
+from fastinfogan.data.ingest.names import mapped
 from fastinfogan.data.ingest.source import Source, encoded_items
 from fastinfogan.errors import UserError
 
@@ -54,7 +55,8 @@ def ingest_sample(source: Source, request: LoadRequest) -> ImageData:
         preprocessing={**source.preprocessing, "sample": SAMPLE},
         open=lambda: part,
     )
-    data = ingest(sampled, request, decoder).data
+    data, folder, *_ = ingest(sampled, request, decoder)
+    files.names = mapped(files.names, folder, request.tell)
     # Another file beside the sample is another set of images, too; another decoder isn't one.
     checksum = hashlib.sha256(source.identity.encode()).hexdigest()
     encoded = items.encoded._replace(decoder=decoder)
