@@ -55,12 +55,14 @@ class Encoded(NamedTuple):
     Attributes:
         files: one each.
         preprocess: what is made of each.
-        decoder: what decodes them while training (see ``decode.Decoder``); None: they aren't.
+        decoder: what decodes them while training (see ``decode.Decoder``); None: nothing does.
+        identity: of the files, as ``identity`` has it, where they are decoded while training.
     """
 
     files: EncodedFiles
     preprocess: Preprocess
     decoder: str | None = None
+    identity: str = ""
 
 
 class FolderFiles:

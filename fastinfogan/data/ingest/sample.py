@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import replace
 
 import numpy as np
@@ -52,12 +51,11 @@ def ingest_sample(source: Source, request: LoadRequest) -> ImageData:
     )
     sampled = replace(
         source,
-        preprocessing={**source.preprocessing, "sample": SAMPLE},
+        # Its pixels are those of the images in training, whatever decodes these.
+        preprocessing={**source.preprocessing, "sample": SAMPLE, "decoder": decoder},
         open=lambda: part,
     )
     data, folder, *_ = ingest(sampled, request, decoder)
     files.names = mapped(files.names, folder, request.tell)
-    # Another file beside the sample is another set of images, too; another decoder isn't one.
-    checksum = hashlib.sha256(source.identity.encode()).hexdigest()
-    encoded = items.encoded._replace(decoder=decoder)
-    return replace(data, encoded=encoded, checksum=checksum)
+    encoded = items.encoded._replace(decoder=decoder, identity=source.identity)
+    return replace(data, encoded=encoded)
