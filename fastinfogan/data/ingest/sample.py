@@ -37,7 +37,7 @@ def ingest_sample(source: Source, request: LoadRequest) -> ImageData:
             f"--feed encoded: the images of --dataset {source.dataset} are no files of their own, "
             "but arrays; --feed streamed works"
         )
-    files, preprocess, _ = items.encoded
+    files, preprocess, *_ = items.encoded
     decoder = pick_decoder(request.tell)
     chosen = np.arange(items.count)
     if items.count > SAMPLE:
