@@ -124,6 +124,16 @@ def test_ranks_that_send_gradients_in_bfloat16_stay_alike(folder):
     assert 0 < (one[weight] - whole[weight]).abs().max() < 0.1
 
 
+def test_the_first_sends_its_state_once_all_are_there(monkeypatch):
+    """One may have been loading images; a large tensor, or NCCL, would wait with a limit."""
+    ranks, happened = InThread(0, Meeting(1)), []
+    monkeypatch.setattr(ranks, "_tensors", None, raising=False)
+    monkeypatch.setattr(ranks, "barrier", lambda: happened.append("all there"))
+    monkeypatch.setattr(dist, "broadcast", lambda *_, **__: happened.append("sent"))
+    ranks.copy_from_first([torch.zeros(2), torch.zeros(3)])
+    assert happened == ["all there", "sent", "sent"]
+
+
 def test_ranks_that_start_again_meet_where_others_have_met_before():
     """In torchrun's store, whichever comes first: machines don't count restarts alike."""
     store, names = dist.HashStore(), set()

@@ -115,7 +115,10 @@ class ImageData:
         sizes and times do.
         """
         digest = hashlib.sha256(f"{self.images.shape} {self.labels is not None}\n".encode())
-        digest.update(self.images.data if self.checksum is None else self.checksum.encode())
+        if self.encoded is not None:
+            digest.update(self.encoded.identity.encode())
+        else:
+            digest.update(self.images.data if self.checksum is None else self.checksum.encode())
         if self.labels is not None:
             digest.update(self.labels.astype("<i8").tobytes())
         return digest.hexdigest()

@@ -40,7 +40,7 @@ def introduction(
         f"{config.run.engine} engine on {plan.describe()}; {feed.summary}",
         f"run directory {out}",
     ]
-    if plan.sent_in is not None and plan.ranks.size == 1:
+    if config.run.reduce_dtype != "float32" and plan.ranks.size == 1:
         lines.append(
             f"--reduce-dtype {config.run.reduce_dtype}: no effect, for one process sends nothing"
         )

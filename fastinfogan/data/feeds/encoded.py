@@ -48,7 +48,7 @@ class EncodedRows:
     def __init__(
         self, data: ImageData, batches: Batches, allow_bad: bool = False, tell: Tell = on_stderr
     ) -> None:
-        self._files, self._preprocess, self._decoder = data.encoded
+        self._files, self._preprocess, self._decoder, _ = data.encoded
         self._tell, self._allow_bad = tell, allow_bad
         self._order = InOrder(self._files, batches)
         # Ranks on one machine share its cores; each has a GPU of its own.

@@ -7,6 +7,7 @@ import os
 import stat
 import zipfile
 from collections.abc import Callable, Iterable, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -36,7 +37,7 @@ class EncodedFiles(Protocol):
         names: of the files, in their order.
     """
 
-    names: list[str]
+    names: Sequence[str]
 
     def read(self, index: int) -> bytes:
         """The content of one file.
@@ -54,12 +55,14 @@ class Encoded(NamedTuple):
     Attributes:
         files: one each.
         preprocess: what is made of each.
-        decoder: what decodes them while training (see ``decode.Decoder``); None: they aren't.
+        decoder: what decodes them while training (see ``decode.Decoder``); None: nothing does.
+        identity: of the files, as ``identity`` has it, where they are decoded while training.
     """
 
     files: EncodedFiles
     preprocess: Preprocess
     decoder: str | None = None
+    identity: str = ""
 
 
 class FolderFiles:
@@ -70,7 +73,7 @@ class FolderFiles:
         names: of the files, relative to it.
     """
 
-    def __init__(self, root: Path, names: list[str]) -> None:
+    def __init__(self, root: Path, names: Sequence[str]) -> None:
         self.names = names
         self._root = os.fspath(root)
 
@@ -176,8 +179,11 @@ class ChosenFiles:
 
 def identity(entries: Iterable[Entry]) -> str:
     """SHA-256 of paths, sizes and times: changes whenever a file is added, removed or replaced."""
-    text = "".join([f"{name}\0{size}\0{time}\n" for name, size, time in entries])
-    return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()
+    digest, left = hashlib.sha256(), iter(entries)
+    while some := list(islice(left, 4096)):  # there may be more than the text has room for
+        text = "".join([f"{name}\0{size}\0{time}\n" for name, size, time in some])
+        digest.update(text.encode(errors="surrogateescape"))
+    return digest.hexdigest()
 
 
 def entry_of(path: Path) -> Entry:

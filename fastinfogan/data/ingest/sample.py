@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import replace
 
 import numpy as np
@@ -12,6 +11,7 @@ from fastinfogan.data.images import ImageData
 from fastinfogan.data.ingest.decode import pick_decoder
 from fastinfogan.data.ingest.encoded import ChosenFiles
 from fastinfogan.data.ingest.make import ingest
+from fastinfogan.data.ingest.names import mapped
 from fastinfogan.data.ingest.source import Source, encoded_items
 from fastinfogan.errors import UserError
 
@@ -37,7 +37,7 @@ def ingest_sample(source: Source, request: LoadRequest) -> ImageData:
             f"--feed encoded: the images of --dataset {source.dataset} are no files of their own, "
             "but arrays; --feed streamed works"
         )
-    files, preprocess, _ = items.encoded
+    files, preprocess, *_ = items.encoded
     decoder = pick_decoder(request.tell)
     chosen = np.arange(items.count)
     if items.count > SAMPLE:
@@ -51,11 +51,11 @@ def ingest_sample(source: Source, request: LoadRequest) -> ImageData:
     )
     sampled = replace(
         source,
-        preprocessing={**source.preprocessing, "sample": SAMPLE},
+        # Its pixels are those of the images in training, whatever decodes these.
+        preprocessing={**source.preprocessing, "sample": SAMPLE, "decoder": decoder},
         open=lambda: part,
     )
-    data = ingest(sampled, request, decoder).data
-    # Another file beside the sample is another set of images, too; another decoder isn't one.
-    checksum = hashlib.sha256(source.identity.encode()).hexdigest()
-    encoded = items.encoded._replace(decoder=decoder)
-    return replace(data, encoded=encoded, checksum=checksum)
+    data, folder, *_ = ingest(sampled, request, decoder)
+    files.names = mapped(files.names, folder, request.tell)
+    encoded = items.encoded._replace(decoder=decoder, identity=source.identity)
+    return replace(data, encoded=encoded)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from array import array
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -104,7 +105,7 @@ class ShardFiles:
     def __init__(self, root: Path, shards: Sequence[str]) -> None:
         self.names: list[str] = []
         self._paths = [os.fspath(root / shard) for shard in shards]
-        self._places: list[tuple[int, int, int]] = []  # archive, offset, size
+        self._places = array("q")  # archive, offset and size of each
         self._classes: dict[str, int] = {}  # key of an image -> class
         for number, shard in enumerate(shards):
             before = len(self.names)
@@ -114,7 +115,7 @@ class ShardFiles:
 
     def read(self, index: int) -> bytes:
         """See ``EncodedFiles``."""
-        shard, offset, size = self._places[index]
+        shard, offset, size = self._places[3 * index : 3 * index + 3]
         check_bytes(size, MAX_FILE_BYTES)
         with open(self._paths[shard], "rb") as file:
             file.seek(offset)
@@ -146,7 +147,7 @@ class ShardFiles:
                     self._classes[_key(f"{shard}/{name}")] = int(members.read(index))
                 else:
                     self.names.append(f"{shard}/{name}")
-                    self._places.append((number, *members.extents[index]))
+                    self._places.extend((number, *members.extents[index]))
         except UserError:
             raise
         # tarfile meets damage with half a dozen kinds; any means the same.
