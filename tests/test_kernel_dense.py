@@ -13,8 +13,8 @@ from kernel_cases import assert_as_close_as
 from fastinfogan.kernels import dense as kernel
 from fastinfogan.kernels.activation import numbered
 from fastinfogan.kernels.dense import dense
-from fastinfogan.kernels.dense.layout import MOST_ROWS, MOST_WEIGHTS, fits
 from fastinfogan.kernels.dense.prepared import Prepared
+from fastinfogan.kernels.dense.rule import MOST_ROWS, MOST_WEIGHTS, fits
 from fastinfogan.kernels.dispatch import plain_ops
 
 # rows, sizes, activations, whether there are biases: why each is here.

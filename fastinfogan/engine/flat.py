@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -13,6 +13,7 @@ from fastinfogan.config import ADAM_EPS
 from fastinfogan.engine.beside import Beside
 from fastinfogan.engine.loss_scale import LossScale
 from fastinfogan.kernels.adam import adam, offsets
+from fastinfogan.kernels.adam.prepared import Prepared
 from fastinfogan.ranks.alone import Ranks
 
 _MOMENTS = ("exp_avg", "exp_avg_sq")
@@ -197,6 +198,19 @@ class FlatAdam:
             inverse_scale=None if loss_scale is None else loss_scale.inverse,
             found_inf=None if loss_scale is None else loss_scale.found_inf,
         )
+
+    def prepared(self, gradients: Sequence[Tensor]) -> Prepared:
+        """``step`` on a CPU, alone, with gradients that lie in the same memory each time.
+
+        Args:
+            gradients: one for each of ``trained``, in its parameter's memory order.
+        """
+        exp_avg, exp_avg_sq = (self._moments[name] for name in _MOMENTS)
+        ((_, _, step),) = self._parts
+        return Prepared(
+            self._flat, gradients, exp_avg, exp_avg_sq, step, self._lr,
+            beta1=self._betas[0], beta2=self._betas[1], eps=ADAM_EPS,
+        )  # fmt: skip
 
     def _averaged(self) -> list[Tensor]:
         """All gradients, averaged over the ranks."""

@@ -27,6 +27,7 @@ from torch.nn import functional as F
 from fastinfogan.config import TrainConfig
 from fastinfogan.kernels.consistency import consistency
 from fastinfogan.kernels.mi_loss import d_loss, g_loss
+from fastinfogan.kernels.mi_loss.prepared import Prepared
 from fastinfogan.model.networks import Discriminator
 
 
@@ -103,6 +104,15 @@ class Objective:
             return g_loss(*given, seed=seed, tally=tally)
         loss = F.softplus(-logits.to(torch.promote_types(logits.dtype, torch.float32))).mean()
         return loss, loss.detach().view(1)
+
+    def prepared(self, name: str, view: View) -> Prepared:
+        """``d_loss`` or ``g_loss`` by hand, for outputs that lie where the view's lie.
+
+        Args:
+            name: which of the two.
+            view: D's and Q's outputs.
+        """
+        return Prepared(name, view.logits, view.q_params, self._codes, self._lambdas)
 
 
 def judge(

@@ -10,7 +10,7 @@ from torch import Tensor
 from fastinfogan.config import TrainConfig
 from fastinfogan.engine import objective as objectives
 from fastinfogan.engine.beside import Beside
-from fastinfogan.engine.by_hand import Trio, trio_of
+from fastinfogan.engine.by_hand import trio_of
 from fastinfogan.engine.flat import FlatAdam
 from fastinfogan.engine.loss_scale import LossScale
 from fastinfogan.engine.objective import Objective, View, compare, judge, look
@@ -90,7 +90,7 @@ class FastEngine:
         self.step = self._alternating if alternating else self._simultaneous
         self._trio = None
         if judge is objectives.judge and alone and not plan.compile:
-            self._trio = trio_of(config, self.adam_g.compute, self.adam_d.compute)
+            self._trio = trio_of(config, self.objective, self.adam_g, self.adam_d)
         # Float16's last gradient decides whether there is an update, and simultaneous ones have all
         # their gradients at once.
         self._updates_early = alternating and self.loss_scale is None
@@ -137,7 +137,8 @@ class FastEngine:
     def _alternating(self, batch: Batch) -> Losses:
         """D and Q learn from one draw of codes, then G from another."""
         if self._trio is not None and self._trio.runs():
-            return self._alternating_by_hand(batch, self._trio)
+            terms = self._trio.step_d(batch.real, batch.inputs_d)
+            return self._report(terms, self._trio.step_g(batch.inputs_g), None)
         objective, d = self.objective, self.adam_d.compute
         with torch.no_grad():
             fake = self._fake(batch.inputs_d, batch)
@@ -167,35 +168,6 @@ class FastEngine:
             _backward(total, self._seed)
         self._last_update(self.adam_g)
         return self._report(terms, terms_g, agreed, contrast)
-
-    def _alternating_by_hand(self, batch: Batch, trio: Trio) -> Losses:
-        """The same for networks that are fully connected throughout, and small."""
-        objective, g, d, q = self.objective, trio.g, trio.d, trio.q
-        with torch.no_grad():
-            fake = g.forward(batch.inputs_d.latents)
-            logits = d.forward(torch.cat([batch.real, fake]))
-            q_params = q.forward(fake)
-        view = View(_leaf(logits.squeeze(1)), _leaf(q_params))
-        total, terms = objective.d_loss(view, batch.inputs_d.values, self._seed, self.tally)
-        self.adam_d.zero_grad()
-        _backward(total, self._seed)
-        d.backward(view.logits.grad.unsqueeze(1), wants_x=False, learns=True)
-        q.backward(view.q_params.grad, wants_x=False, learns=True)
-        self.adam_d.step()
-
-        with torch.no_grad():
-            fake = g.forward(batch.inputs_g.latents)
-            logits = d.forward(fake)
-            q_params = q.forward(fake)
-        view = View(_leaf(logits.squeeze(1)), _leaf(q_params))
-        total, terms_g = objective.g_loss(view, batch.inputs_g.values, self._seed, self.tally)
-        self.adam_g.zero_grad()
-        _backward(total, self._seed)
-        gradient = d.backward(view.logits.grad.unsqueeze(1), wants_x=True, learns=False)
-        gradient += q.backward(view.q_params.grad, wants_x=True, learns=False)
-        g.backward(gradient, wants_x=False, learns=True)
-        self._last_update(self.adam_g)
-        return self._report(terms, terms_g, None)
 
     def _simultaneous(self, batch: Batch) -> Losses:
         """One draw of codes and one pass through D serve both updates."""
@@ -282,11 +254,6 @@ class FastEngine:
         disagreement = None if agreed is None else agreed.result()[0]
         contrast = None if contrast is None else contrast.detach()
         return Losses(terms[0], terms_g[0], terms[1:], disagreement, contrast)
-
-
-def _leaf(result: Tensor) -> Tensor:
-    """A tensor that a gradient stops at."""
-    return result.detach().requires_grad_()
 
 
 def _plus(total: Tensor, loss: Tensor | None, weight: float = 1.0) -> Tensor:

@@ -29,31 +29,61 @@ def adam(
     """One step, in place."""
     if found_inf is not None and found_inf.item() != 0.0:
         return
-    t = step.item() + 1
-    sizes = [g.numel() for g in grads]
-    starts, total = offsets(sizes)
-    # Columns of the segments, which must outlive the call that reads them by address.
-    addresses = array("q", [g.data_ptr() for g in grads])
-    dtypes = array("q", [NATIVE_DTYPES[g.dtype] for g in grads])
-    starts, sizes = array("q", starts), array("q", sizes)
-    NATIVE.adam(
-        NATIVE_DTYPES[params.dtype],
-        params.data_ptr(),
-        exp_avg.data_ptr(),
-        exp_avg_sq.data_ptr(),
-        address(copy),
-        addresses.buffer_info()[0],
-        dtypes.buffer_info()[0],
-        starts.buffer_info()[0],
-        sizes.buffer_info()[0],
-        len(sizes),
-        total,
-        ALIGN,
-        1.0 if inverse_scale is None else inverse_scale.item(),
-        beta1,
-        beta2,
-        eps,
-        lr.item() / (1.0 - beta1**t),
-        1.0 / math.sqrt(1.0 - beta2**t),
-    )
-    step.fill_(t)
+    steps = Steps(params, grads, exp_avg, exp_avg_sq, step, lr, copy, beta1, beta2, eps)
+    steps.next(1.0 if inverse_scale is None else inverse_scale.item())
+
+
+class Steps:
+    """Steps with tensors that lie in the same memory each time; arguments as ``adam``'s."""
+
+    def __init__(
+        self,
+        params: Tensor,
+        grads: Sequence[Tensor],
+        exp_avg: Tensor,
+        exp_avg_sq: Tensor,
+        step: Tensor,
+        lr: Tensor,
+        copy: Tensor | None,
+        beta1: float,
+        beta2: float,
+        eps: float,
+    ) -> None:
+        sizes = [g.numel() for g in grads]
+        starts, total = offsets(sizes)
+        # Columns of the segments, which the kernel reads by address.
+        self._columns = (
+            array("q", [g.data_ptr() for g in grads]),
+            array("q", [NATIVE_DTYPES[g.dtype] for g in grads]),
+            array("q", starts),
+            array("q", sizes),
+        )
+        self._arguments = (
+            NATIVE_DTYPES[params.dtype],
+            params.data_ptr(),
+            exp_avg.data_ptr(),
+            exp_avg_sq.data_ptr(),
+            address(copy),
+            *(column.buffer_info()[0] for column in self._columns),
+            len(sizes),
+            total,
+            ALIGN,
+        )
+        self._tensors = params, *grads, exp_avg, exp_avg_sq, copy  # which must not be freed
+        self._step, self._lr = step, lr
+        self._betas, self._eps = (beta1, beta2), eps
+
+    def next(self, inverse_scale: float = 1.0) -> None:
+        """One step, in place, with gradients times a factor."""
+        t = self._step.item() + 1
+        beta1, beta2 = self._betas
+        NATIVE.adam(
+            *self._arguments,
+            inverse_scale,
+            beta1,
+            beta2,
+            self._eps,
+            self._lr.item() / (1.0 - beta1**t),
+            1.0 / math.sqrt(1.0 - beta2**t),
+        )
+        self._step.fill_(t)

@@ -22,7 +22,8 @@ from torch import Tensor
 import fastinfogan.kernels.dense.registration  # noqa: F401  (registers what op() gives)
 from fastinfogan.kernels.activation import TANH, Activation, activate_, numbered
 from fastinfogan.kernels.dense.arguments import check
-from fastinfogan.kernels.dense.layout import DTYPES, fits
+from fastinfogan.kernels.dense.layout import DTYPES
+from fastinfogan.kernels.dense.rule import fits
 from fastinfogan.kernels.dispatch import Impl, choose, op
 from fastinfogan.kernels.linear import linear
 
@@ -105,7 +106,7 @@ def dense(
         activations: by layer, the slope below zero (0 is ReLU, 1 no activation at all), "sigmoid"
             or "tanh".
         impl: see ``dispatch.choose``. "auto" takes "native" where the layers are small
-            (``layout.fits``), and otherwise ``linear`` for each, as that one chooses.
+            (``rule.fits``), and otherwise ``linear`` for each, as that one chooses.
 
     Returns:
         (B, O) of the last layer, of the same dtype.

@@ -1,4 +1,4 @@
-"""What dense's implementations agree on: which layers are the kernel's, and what is written."""
+"""What dense's implementations agree on: number types, how a hidden map lies, what is written."""
 
 from __future__ import annotations
 
@@ -7,21 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from fastinfogan.kernels.activation import TANH
-
 DTYPES = (torch.float32, torch.float64)  # half precision is the library's
-MOST_WEIGHTS = 1 << 18  # of a layer: 1 MB, which stays in a core's second-level cache
-MOST_ROWS = 1 << 10
 PADDING = 64  # bytes that a row of a hidden map is a multiple of: any vector's
-
-
-def fits(rows: int, weights: Sequence[Tensor], kinds: Sequence[int]) -> bool:
-    """Whether these layers are the kernel's work, by their shapes alone.
-
-    Larger ones are a library's, which rearranges a weight before it multiplies.
-    """
-    small = all(weight.numel() <= MOST_WEIGHTS for weight in weights)
-    return small and rows <= MOST_ROWS and TANH not in kinds
 
 
 def padded(rows: int, dtype: torch.dtype) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -30,11 +30,36 @@ def mi_loss(
     Raises:
         ValueError: a category isn't one.
     """
+    total, means, grads = empty_results(logits, q_params, values, kinds, widths, weights)
+    launcher(logits, q_params, kinds, widths, weights, grads)(values, means, total)
+    if seed is not None:
+        grads = torch.mul(grads, seed, out=torch.empty_like(grads, dtype=q_params.dtype))
+    if tally is not None:
+        add_to(tally, means, logits.shape[0] > q_params.shape[0])
+    return total, means, grads
+
+
+def launcher(
+    logits: Tensor | None,
+    q_params: Tensor,
+    kinds: Sequence[int],
+    widths: Sequence[int],
+    weights: Sequence[float],
+    grads: Tensor,
+) -> Callable[[Tensor, Tensor, Tensor], None]:
+    """What of a call doesn't change while its inputs and gradients lie where they lie.
+
+    Args:
+        logits, q_params, kinds, widths, weights: as the op has them.
+        grads: as ``layout.empty_results`` has them.
+
+    Returns:
+        The call, of values, means and the total. It raises ValueError where a category isn't one.
+    """
     dtype = accumulator(q_params.dtype)
     table = table_on_device(tuple(kinds), tuple(widths), tuple(weights), dtype, _CPU, stream=0)
-    total, means, grads = empty_results(logits, q_params, values, kinds, widths, weights)
     rows, columns = q_params.shape
-    bad = NATIVE.mi_loss(
+    inputs = (
         NATIVE_DTYPES[q_params.dtype],
         rows,
         columns,
@@ -46,18 +71,14 @@ def mi_loss(
         HALF_LOG_TWO_PI,
         address(logits),
         q_params.data_ptr(),
-        values.data_ptr(),
-        table.terms.data_ptr(),
-        table.weights.data_ptr(),
-        grads.data_ptr(),
-        means.data_ptr(),
-        total.data_ptr(),
     )
-    if bad >= 0:
-        name = "mi_loss" if logits is None else "g_loss" if logits.shape[0] == rows else "d_loss"
-        raise no_category(name, values, bad, widths)
-    if seed is not None:
-        grads = torch.mul(grads, seed, out=torch.empty_like(grads, dtype=q_params.dtype))
-    if tally is not None:
-        add_to(tally, means, logits.shape[0] > rows)
-    return total, means, grads
+    known = table.terms.data_ptr(), table.weights.data_ptr(), grads.data_ptr()
+
+    def launch(values: Tensor, means: Tensor, total: Tensor) -> None:
+        bad = NATIVE.mi_loss(*inputs, values.data_ptr(), *known, means.data_ptr(), total.data_ptr())
+        if bad >= 0:
+            d_or_g = None if logits is None else logits.shape[0] > rows
+            name = {None: "mi_loss", False: "g_loss", True: "d_loss"}[d_or_g]
+            raise no_category(name, values, bad, widths)
+
+    return launch
