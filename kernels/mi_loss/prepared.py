@@ -41,7 +41,7 @@ class Prepared:
         self._dtype = accumulator(q_params.dtype)
         self._shape = q_params.shape[0], len(terms.kinds)
         values = q_params.new_empty(self._shape, dtype=self._dtype)
-        check(name, logits, q_params, values, terms, None)
+        check(name, logits, q_params, values, terms, None, None)
         for of, tensor in (("logits", logits), ("q_params", q_params)):
             if tensor.dtype != self._dtype or not tensor.is_contiguous():
                 raise ValueError(
