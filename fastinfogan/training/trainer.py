@@ -128,8 +128,7 @@ class Training:
             fill = fill_of(self.data, config.architecture.output_range, self.plan.device)
         self.draws = Draws(config, self.feed, self.plan.input_dtype, fill, batches.slice)
         self.draws.beside(self.engine)
-        consistent = config.optim.consistency > 0
-        self.window = Window(config.spec, self.plan.device, consistent, ranks)
+        self.window = Window(config.spec, self.plan.device, config.optim.consistency > 0, ranks)
         self.window.beside(self.engine)
         run_iterations = Eager
         if self.plan.graphs:
