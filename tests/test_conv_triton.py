@@ -13,7 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from fastinfogan.kernels import triton_module
 from fastinfogan.kernels.activation import SLOPE
-from fastinfogan.kernels.conv import conv, tiles, triton
+from fastinfogan.kernels.conv import conv, tiles, triton, triton_weight
 from fastinfogan.kernels.conv.layout import TAPS
 
 # What the kernels treat apart from what CASES has.
@@ -269,8 +269,9 @@ def test_the_rule(layer):
 def test_older_gpus_convolve_as_torch_does(monkeypatch):
     """Before compute capability 8.0 Triton doesn't multiply on tensor cores."""
     need("triton", "cpu")
-    monkeypatch.setattr(triton, "multiplies", lambda device: False)
-    monkeypatch.setattr(triton, "launch", None)
+    for launchers in (triton, triton_weight):
+        monkeypatch.setattr(launchers, "multiplies", lambda device: False)
+        monkeypatch.setattr(launchers, "launch", None)
     for transposed in (False, True):
         case = ((3, 5, 7, 9), 4, 2, transposed)
         assert_right(inputs(case, torch.float16), case, "triton")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +17,9 @@ from bench.predict.library import TILES
 from bench.predict.work import Work
 from fastinfogan.kernels.conv.layout import TAPS
 from fastinfogan.kernels.triton_module import Launch
+
+# Of the whole GPU; others are a block's own, which tensor cores wait for.
+_FENCE = re.compile(r"\bMEMBAR\.\S*(GPU|SYS)\b")
 
 Arguments = dict[str, Any]  # of a launch by name, without _ptr; constants too
 
@@ -160,8 +164,8 @@ KERNELS = {
         "x weight bias running_mean running_var", "y stats running_mean running_var", _groups
     ),
     "bn_act_whole_backward": Kernel("dy x weight bias stats", "dx dweight dbias", _groups),
-    "conv_down": _conv("large weight bias scratch", "small scratch partials", _down),
-    "conv_up": _conv("small weight bias scratch", "large scratch partials", _up),
+    "conv_down": _conv("large weight bias before scratch", "small scratch partials", _down),
+    "conv_up": _conv("small weight bias before scratch", "large scratch partials", _up),
     "conv_up_image": _conv("small weight bias", "large", _up_image),
     "conv_weight": _conv("large small y", "weights biases", _weight, "BLOCK_PIXELS"),
     "conv_sum": Kernel(
@@ -233,7 +237,7 @@ def work_of(launch: Launch) -> Work:
     each = -(-programs // h100.SMS)  # programs of the SM that gets the most
     rounds = -(-each // _resident(warps, registers, shared))
     alone = instructions * h100.DEPENDENT + waits * h100.LATENCY
-    draws_tickets = any("MEMBAR" in text for _, text in code.instructions)
+    draws_tickets = any(_FENCE.search(text) for _, text in code.instructions)
     return Work(
         kernel=name,
         shape="x".join(map(str, launch.grid)),

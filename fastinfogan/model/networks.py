@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -48,6 +49,7 @@ class Block(nn.Module):
             kind = nn.BatchNorm1d if flat else nn.BatchNorm2d
             self.norm = kind(row.features, eps=NORM_EPS, momentum=NORM_MOMENTUM)
         self.exchange: Exchange | None = None
+        self.x_slope, self.derived_behind = 1.0, False  # see `conv_and_sums`
 
     def forward(self, x: Tensor, groups: int = 1, statistics: bool = True) -> Tensor:
         """``statistics``: let the running ones learn from the batch, if the network is learning."""
@@ -63,7 +65,10 @@ class Block(nn.Module):
             # Ranks exchange sums that batchnorm has gathered.
             summed = groups if row.norm and self.training and self.exchange is None else 0
             weight, bias = self.op.weight, self.op.bias
-            x, sums = conv_and_sums(x, weight, bias, row.stride, up, follows, summed)
+            x, sums = conv_and_sums(
+                x, weight, bias, row.stride, up, follows, summed,
+                x_slope=self.x_slope, derived_behind=self.derived_behind,
+            )  # fmt: skip
             if row.norm:
                 x = bn_act(x, *self._norm(groups, statistics), sums)
         return _shaped(x, row)
@@ -161,7 +166,13 @@ def _through(parts: list[Block | Dense], x: Tensor, groups: int, statistics: boo
 
 
 def _stack(rows: list[tuple[Layer, Shape, Shape]]) -> nn.ModuleList:
-    return nn.ModuleList(Block(row, before) for row, before, _ in rows)
+    blocks = [Block(row, before) for row, before, _ in rows]
+    for block, behind in pairwise(blocks):
+        row = block.row
+        convolutions = row.kind != "fc" and behind.row.kind != "fc"
+        if convolutions and not row.norm and row.activation in SLOPES:
+            block.derived_behind, behind.x_slope = True, SLOPES[row.activation]
+    return nn.ModuleList(blocks)
 
 
 class Generator(nn.Module):

@@ -87,7 +87,7 @@ LINEARLY = LINEAR, 1.0  # an activation that is none
 class ConvFunction(torch.autograd.Function):
     """Keeps x only for a gradient of the weight, and the weight only for one of x.
 
-    And y only for an activation's derivative.
+    And x and y only for an activation's derivative.
     """
 
     @staticmethod
@@ -101,6 +101,8 @@ class ConvFunction(torch.autograd.Function):
         activation: tuple[int, float],
         chosen: Chosen,
         groups: int,  # whose sums are wanted; 0: none are
+        x_slope: float,
+        derived_behind: bool,
     ) -> Tensor | tuple[Tensor, Tensor]:
         x, weight = channels_last(x), channels_last(weight)
         wants_x, wants_weight, _ = ctx.needs_input_grad[:3]
@@ -115,18 +117,18 @@ class ConvFunction(torch.autograd.Function):
         else:
             y = _down(chosen, x, weight, bias, stride, activation)
         ctx.save_for_backward(
-            x if wants_weight else None,
+            x if wants_weight or (wants_x and x_slope != 1.0) else None,
             weight if wants_x else None,
-            None if activation[0] == LINEAR else y,
+            None if activation[0] == LINEAR or derived_behind else y,
         )
-        ctx.settings = x.shape[2:], stride, transposed, activation, chosen
+        ctx.settings = x.shape[2:], stride, transposed, activation, chosen, x_slope
         return y if sums is None else (y, sums)
 
     @staticmethod
     @once_differentiable
     def backward(ctx, dy: Tensor, _: Tensor | None = None) -> tuple[Tensor | None, ...]:
         x, weight, y = ctx.saved_tensors
-        size, stride, transposed, activation, chosen = ctx.settings
+        size, stride, transposed, activation, chosen, x_slope = ctx.settings
         dy = channels_last(dy)  # .sum() hands down strides of 0
         wants_x, wants_weight, wants_bias = ctx.needs_input_grad[:3]
         # Where the weight's gradient is all, as in D's first layer, its launch derives the slope.
@@ -134,18 +136,19 @@ class ConvFunction(torch.autograd.Function):
         if y is not None and not inside:
             dy, y = channels_last(derived(dy, y, *activation)), None
         dx = dweight = dbias = None
-        if wants_x:
-            if transposed:
-                dx = _down(chosen, dy, weight, None, stride, LINEARLY)
-            else:
-                dx = _up(chosen, dy, weight, None, stride, size, LINEARLY)
+        if wants_x and x_slope != 1.0:
+            dx = _derived_input(chosen, dy, weight, stride, transposed, x, x_slope)
+        elif wants_x and transposed:
+            dx = _down(chosen, dy, weight, None, stride, LINEARLY)
+        elif wants_x:
+            dx = _up(chosen, dy, weight, None, stride, size, LINEARLY)
         if wants_weight:
             large, small = (dy, x) if transposed else (x, dy)
             more = y, activation[1], stride, transposed, wants_bias
             dweight, dbias = _weight(chosen, large, small, *more)
         elif wants_bias:
             dbias = bias_gradient(dy, True)
-        return dx, dweight, dbias if wants_bias else None, None, None, None, None, None
+        return dx, dweight, dbias if wants_bias else None, *[None] * 7
 
 
 def _down(
@@ -174,6 +177,27 @@ def _up(
     return run(small, weight, bias, stride, *size, *activation)
 
 
+def _derived_input(
+    chosen: Chosen,
+    dy: Tensor,
+    weight: Tensor,
+    stride: int,
+    transposed: bool,
+    x: Tensor,
+    slope: float,
+) -> Tensor:
+    """The gradient of what a slope made x of: on a GPU in the launch of x's own."""
+    operation = "down" if transposed else "up"
+    large = dy.shape if transposed else x.shape
+    if chosen[0] == "triton" and _ours(operation, chosen, dy, large, weight.shape[0], stride):
+        return op(f"conv_{operation}_derived", "triton", dy)(dy, weight, stride, x, slope)
+    if transposed:
+        dx = _down(chosen, dy, weight, None, stride, LINEARLY)
+    else:
+        dx = _up(chosen, dy, weight, None, stride, x.shape[2:], LINEARLY)
+    return channels_last(derived(dx, x, SLOPE, slope))
+
+
 def _weight(
     chosen: Chosen,
     large: Tensor,
@@ -196,10 +220,21 @@ def _implementation(
     channels: int,
     stride: int,
 ) -> Callable[..., Any]:
-    impl, always = chosen
-    if always or ours_is_faster(impl, operation, tensor.dtype, large, channels, stride):
-        return op(f"conv_{operation}", impl, tensor)
+    if _ours(operation, chosen, tensor, large, channels, stride):
+        return op(f"conv_{operation}", chosen[0], tensor)
     return _LIBRARY[operation]
+
+
+def _ours(
+    operation: str,
+    chosen: Chosen,
+    tensor: Tensor,
+    large: Sequence[int],
+    channels: int,
+    stride: int,
+) -> bool:
+    impl, always = chosen
+    return always or ours_is_faster(impl, operation, tensor.dtype, large, channels, stride)
 
 
 def conv(
@@ -246,12 +281,23 @@ def conv_and_sums(
     activation: Activation,
     groups: int,
     impl: Impl = "auto",
+    *,
+    x_slope: float = 1.0,
+    derived_behind: bool = False,
 ) -> tuple[Tensor, Tensor | None]:
-    """A 4x4 convolution, and what a ``bn_act`` that follows would have to gather first.
+    """A 4x4 convolution between other layers: some of their work is done in its launches.
+
+    Two that follow each other, with nothing but the first one's slope in between, agree on who
+    applies that slope's derivative: the first is told ``derived_behind``, the second gets the slope
+    as ``x_slope``, and nobody else may read what lies between them.
 
     Args:
         x, weight, bias, stride, transposed, activation, impl: see ``conv``.
-        groups: that ``bn_act`` will be given, 1 or 2; 0: none follows.
+        groups: that a ``bn_act`` which follows will be given, 1 or 2; 0: none follows. What it
+            would have to gather first is found on the way.
+        x_slope: of the slope that x came out of, 0 to 1: the gradient that x gets is that of what
+            went into it. 1 changes nothing.
+        derived_behind: the gradient that comes back has this one's slope in it already.
 
     Returns:
         As ``conv``; and the result's sums, (parts, 3, groups, O) float32, for ``bn_act``'s
@@ -260,29 +306,28 @@ def conv_and_sums(
     Raises:
         ValueError, RuntimeError: as ``conv``.
     """
-    check(x, weight, bias, stride, transposed, activation, groups)
+    check(x, weight, bias, stride, transposed, activation, groups, x_slope, derived_behind)
     runs = choose("conv", impl, x, native=native.DTYPES, triton=tiles.DTYPES)
     if runs == "reference":
         y = conv_reference(x, weight, bias, stride, transposed, activation)
-        return channels_last(y), None
+        return channels_last(y), None  # autograd derives every slope where it is
     chosen = runs, impl != "auto"
     if not _sums_too(chosen, x, weight, stride, transposed):
         groups = 0
     result = ConvFunction.apply(
-        x, weight, bias, stride, transposed, numbered(activation), chosen, groups
-    )
+        x, weight, bias, stride, transposed, numbered(activation), chosen, groups,
+        x_slope, derived_behind,
+    )  # fmt: skip
     return result if groups else (result, None)
 
 
 def _sums_too(chosen: Chosen, x: Tensor, weight: Tensor, stride: int, transposed: bool) -> bool:
     """Whether sums can come with the map: from the general kernels of Triton, in one launch."""
-    impl, always = chosen
-    if impl != "triton":
+    if chosen[0] != "triton":
         return False
     features, channels = weight.shape[:2]
     scale = stride if transposed else 1
     large = x.shape[0], channels, x.shape[2] * scale, x.shape[3] * scale
     operation = "up" if transposed else "down"
-    if not (always or ours_is_faster(impl, operation, x.dtype, large, features, stride)):
-        return False
-    return summable(large, stride, transposed)
+    ours = _ours(operation, chosen, x, large, features, stride)
+    return ours and summable(large, stride, transposed)

@@ -22,6 +22,8 @@ def check(
     transposed: bool,
     activation: Activation,
     groups: int,
+    x_slope: float,
+    derived_behind: bool,
 ) -> None:
     """The arguments of ``conv_and_sums``.
 
@@ -46,6 +48,9 @@ def check(
             raise ValueError(f"conv: activation={activation!r}; a slope, {', '.join(NAMED)} work")
     else:
         check_between("conv", "activation", activation, 0, 1)
+    check_between("conv", "x_slope", x_slope, 0, 1)
+    if derived_behind and isinstance(activation, str):
+        raise ValueError(f"conv: derived_behind with activation={activation!r}; a slope works")
     if weight.dim() != 4 or ends[2:] != (TAPS, TAPS) or weight.numel() == 0:
         raise ValueError(f"conv: weight is {tuple(ends)}; its kernel must be 4x4")
     inputs, outputs = (ends[0], ends[1]) if transposed else (ends[1], ends[0])

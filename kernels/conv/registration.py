@@ -18,6 +18,7 @@ from fastinfogan.kernels.conv.tiles import multiplies
 from fastinfogan.kernels.dispatch import later, register
 
 triton = later(f"{__package__}.triton")
+triton_weight = later(f"{__package__}.triton_weight")
 
 
 def _fake_down(large, weight, bias, stride, activation, slope):
@@ -40,6 +41,14 @@ def _fake_up_sums(small, weight, bias, stride, activation, slope, groups):
     places = small.numel() // small.shape[1]
     summed = up_sums(places, stride, large.shape[1], small.shape[1], groups)
     return large, _fake_partials(large, groups, summed)
+
+
+def _fake_down_derived(large, weight, stride, x, slope):
+    return empty_small(large, weight, stride)
+
+
+def _fake_up_derived(small, weight, stride, x, slope):
+    return empty_large(small, weight, *x.shape[2:])
 
 
 def _fake_partials(maps: Tensor, groups: int, summed: Summed) -> Tensor:
@@ -77,9 +86,19 @@ register(
     fake=lambda impl: _fake_up_sums,
 )
 register(
+    "conv_down_derived(Tensor large, Tensor weight, int stride, Tensor x, float slope) -> Tensor",
+    triton=triton.conv_down_derived,
+    fake=lambda impl: _fake_down_derived,
+)
+register(
+    "conv_up_derived(Tensor small, Tensor weight, int stride, Tensor x, float slope) -> Tensor",
+    triton=triton.conv_up_derived,
+    fake=lambda impl: _fake_up_derived,
+)
+register(
     "conv_weight(Tensor large, Tensor small, Tensor? y, float slope, int stride, bool dy_is_large, "
     "bool with_bias) -> (Tensor, Tensor)",
     native=native.conv_weight,
-    triton=triton.conv_weight,
+    triton=triton_weight.conv_weight,
     fake=lambda impl: _fake_weight,
 )

@@ -11,6 +11,7 @@ import functools
 from typing import NamedTuple
 
 import torch
+from torch import Tensor
 
 from fastinfogan.kernels.triton_needs import power_of_two
 
@@ -136,3 +137,24 @@ def sum_blocks(parts: int) -> dict[str, int]:
 def tiles(rows: int, columns: int, tile_rows: int, tile_columns: int) -> int:
     """How many tiles a result is cut into."""
     return -(-rows // tile_rows) * -(-columns // tile_columns)
+
+
+def pixels_of(maps: Tensor) -> int:
+    """Of all images."""
+    return maps.numel() // maps.shape[1]
+
+
+def sizes_of(large: Tensor, small: Tensor) -> dict[str, int]:
+    """Of both maps, as the kernels take them."""
+    _, channels, height, width = large.shape
+    _, features, rows, columns = small.shape
+    return {
+        "HEIGHT": height, "WIDTH": width, "CHANNELS": channels,
+        "ROWS": rows, "COLUMNS": columns, "FEATURES": features,
+    }  # fmt: skip
+
+
+def compiled(tile: Tile) -> dict[str, int]:
+    """What a tile asks of Triton."""
+    # Left alone, ptxas aims at fewer registers, for more programs at a time, and spills.
+    return {"num_warps": tile.warps, "num_stages": tile.stages, "maxnreg": 255}

@@ -1,4 +1,4 @@
-"""conv on a GPU: the launchers of ``triton_maps.py`` and ``triton_weight.py``.
+"""conv on a GPU: the launchers of ``triton_maps.py``; ``triton_weight.py`` has its own.
 
 Patches are never made in memory: a program loads a tile of them at a time and multiplies it. That
 is for tensor cores as Triton drives them, from compute capability 8.0 on; on older GPUs torch's own
@@ -7,39 +7,53 @@ convolutions do the same.
 
 from __future__ import annotations
 
-import torch
+from typing import NamedTuple
+
 from torch import Tensor
 
+from fastinfogan.kernels.activation import LINEAR, SLOPE, derived
 from fastinfogan.kernels.bn_act.layout import empty_partials
+from fastinfogan.kernels.channels_last import channels_last
 from fastinfogan.kernels.conv import library
 from fastinfogan.kernels.conv.layout import (
     TAPS,
-    empty_bias,
     empty_large,
     empty_small,
-    empty_weight,
 )
 from fastinfogan.kernels.conv.sums import NO_SUMS, Sums, down_sums, sums_of, up_sums
 from fastinfogan.kernels.conv.tiles import (
     MOST_TILES,
     Tile,
+    compiled,
     image_tile,
     map_tile,
     multiplies,
-    parts_of,
-    sum_blocks,
+    pixels_of,
+    sizes_of,
     up_tile,
-    weight_tile,
-    whole_loads,
 )
 from fastinfogan.kernels.conv.triton_maps import (
     conv_down_kernel,
     conv_up_image_kernel,
     conv_up_kernel,
 )
-from fastinfogan.kernels.conv.triton_weight import conv_sum_kernel, conv_weight_kernel
 from fastinfogan.kernels.triton_module import launch
 from fastinfogan.kernels.triton_needs import power_of_two
+
+
+class _Follows(NamedTuple):
+    """What is done with a product's numbers before they are rounded.
+
+    Attributes:
+        activation, slope: see ``activation.numbered``.
+        before: a map like the result, that a slope made: the slope's derivative is multiplied with.
+        before_slope: that slope.
+    """
+
+    activation: int
+    slope: float
+    before: Tensor | None = None
+    before_slope: float = 1.0
 
 
 def conv_down(
@@ -48,11 +62,32 @@ def conv_down(
     """The small map of a large one."""
     if not multiplies(large.device):
         return library.conv_down(large, weight, bias, stride, activation, slope)
+    return _whole_down(large, weight, bias, stride, _Follows(activation, slope))
+
+
+def conv_down_derived(
+    large: Tensor, weight: Tensor, stride: int, x: Tensor, slope: float
+) -> Tensor:
+    """The same without bias, as the gradient of what a slope made x of, which is like it."""
+    if not multiplies(large.device):
+        dx = library.conv_down(large, weight, None, stride, LINEAR, 1.0)
+        return channels_last(derived(dx, x, SLOPE, slope))
+    return _whole_down(large, weight, None, stride, _Follows(LINEAR, 1.0, x, slope))
+
+
+def _whole_down(
+    large: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    stride: int,
+    follows: _Follows,
+) -> Tensor:
+    """In several launches where one doesn't take as many images."""
     small = empty_small(large, weight, stride)
     of_image = small.shape[2] * small.shape[3]
-    tile = map_tile(_pixels(small), weight.shape[0], TAPS**2 * large.shape[1])
-    for some, of_small in _launches(large, small, of_image, tile):
-        _down(some, weight, bias, of_small, stride, activation, slope, tile, NO_SUMS)
+    tile = map_tile(pixels_of(small), weight.shape[0], TAPS**2 * large.shape[1])
+    for some, of_small, then in _launches(large, small, follows, of_image, tile):
+        _down(some, weight, bias, of_small, stride, then, tile, NO_SUMS)
     return small
 
 
@@ -70,10 +105,10 @@ def conv_down_sums(
         small = library.conv_down(large, weight, bias, stride, activation, slope)
         return small, empty_partials(small, groups, 0)
     small = empty_small(large, weight, stride)
-    pixels, features, k = _pixels(small), weight.shape[0], TAPS**2 * large.shape[1]
+    pixels, features, k = pixels_of(small), weight.shape[0], TAPS**2 * large.shape[1]
     tile, summed = map_tile(pixels, features, k), down_sums(pixels, features, k, groups)
     sums = sums_of(small, groups, summed, tile.columns)
-    _down(large, weight, bias, small, stride, activation, slope, tile, sums)
+    _down(large, weight, bias, small, stride, _Follows(activation, slope), tile, sums)
     return small, sums.partials
 
 
@@ -83,12 +118,11 @@ def _down(
     bias: Tensor | None,
     small: Tensor,
     stride: int,
-    activation: int,
-    slope: float,
+    follows: _Follows,
     tile: Tile,
     sums: Sums,
 ) -> None:
-    features, pixels = small.shape[1], _pixels(small) // sums.groups
+    features, pixels = small.shape[1], pixels_of(small) // sums.groups
     launch(
         conv_down_kernel,
         (-(-features // tile.columns), -(-pixels // tile.rows) * sums.groups),
@@ -96,18 +130,20 @@ def _down(
         weight,
         bias,
         small,
+        follows.before,
         *sums.memory,
         pixels,
         *sums.numbers,
-        slope,
-        **_sizes(large, small),
+        follows.slope,
+        follows.before_slope,
+        **sizes_of(large, small),
         STRIDE=stride,
-        ACTIVATION=activation,
+        ACTIVATION=follows.activation,
         BLOCK_PIXELS=tile.rows,
         BLOCK_FEATURES=tile.columns,
         BLOCK_K=tile.k,
         BLOCK_TILES=sums.block,
-        **_compiled(tile),
+        **compiled(tile),
     )
 
 
@@ -140,7 +176,7 @@ def conv_up(
             large,
             places,
             slope,
-            **_sizes(large, small),
+            **sizes_of(large, small),
             ACTIVATION=activation,
             OWN_PIXELS=image.own,
             HALO=image.halo,
@@ -151,9 +187,32 @@ def conv_up(
             num_stages=2,
         )
         return large
-    tile = up_tile(places, stride, channels, features)
-    for of_large, some in _launches(large, small, of_image, tile):
-        _up(some, weight, bias, of_large, stride, activation, slope, tile, NO_SUMS)
+    return _whole_up(small, weight, bias, large, stride, _Follows(activation, slope))
+
+
+def conv_up_derived(small: Tensor, weight: Tensor, stride: int, x: Tensor, slope: float) -> Tensor:
+    """The same without bias, as the gradient of what a slope made x of, which is like it."""
+    if not multiplies(small.device):
+        dx = library.conv_up(small, weight, None, stride, *x.shape[2:], LINEAR, 1.0)
+        return channels_last(derived(dx, x, SLOPE, slope))
+    large = empty_large(small, weight, *x.shape[2:])
+    return _whole_up(small, weight, None, large, stride, _Follows(LINEAR, 1.0, x, slope))
+
+
+def _whole_up(
+    small: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    large: Tensor,
+    stride: int,
+    follows: _Follows,
+) -> Tensor:
+    """In several launches where one doesn't take as many images."""
+    features, channels = weight.shape[:2]
+    of_image = -(-large.shape[2] // stride) * -(-large.shape[3] // stride)
+    tile = up_tile(small.shape[0] * of_image, stride, channels, features)
+    for some, of_large, then in _launches(small, large, follows, of_image, tile):
+        _up(some, weight, bias, of_large, stride, then, tile, NO_SUMS)
     return large
 
 
@@ -173,10 +232,10 @@ def conv_up_sums(
         return large, empty_partials(large, groups, 0)
     large = empty_large(small, weight, height, width)
     features, channels = weight.shape[:2]
-    size = _pixels(small), stride, channels, features
+    size = pixels_of(small), stride, channels, features
     tile, summed = up_tile(*size), up_sums(*size, groups)
     sums = sums_of(large, groups, summed, tile.columns)
-    _up(small, weight, bias, large, stride, activation, slope, tile, sums)
+    _up(small, weight, bias, large, stride, _Follows(activation, slope), tile, sums)
     return large, sums.partials
 
 
@@ -186,8 +245,7 @@ def _up(
     bias: Tensor | None,
     large: Tensor,
     stride: int,
-    activation: int,
-    slope: float,
+    follows: _Follows,
     tile: Tile,
     sums: Sums,
 ) -> None:
@@ -200,109 +258,32 @@ def _up(
         weight,
         bias,
         large,
+        follows.before,
         *sums.memory,
         places,
         *sums.numbers,
-        slope,
-        **_sizes(large, small),
+        follows.slope,
+        follows.before_slope,
+        **sizes_of(large, small),
         STRIDE=stride,
-        ACTIVATION=activation,
+        ACTIVATION=follows.activation,
         BLOCK_PIXELS=tile.rows,
         BLOCK_CHANNELS=tile.columns,
         BLOCK_K=tile.k,
         BLOCK_TILES=sums.block,
-        **_compiled(tile),
+        **compiled(tile),
     )
-
-
-def conv_weight(
-    large: Tensor,
-    small: Tensor,
-    y: Tensor | None,
-    slope: float,
-    stride: int,
-    dy_is_large: bool,
-    with_bias: bool,
-) -> tuple[Tensor, Tensor]:
-    """The gradients of weight and bias; the latter is empty if it isn't wanted."""
-    if not multiplies(large.device):
-        return library.conv_weight(large, small, y, slope, stride, dy_is_large, with_bias)
-    dy = large if dy_is_large else small
-    weight, bias = empty_weight(large, small), empty_bias(dy, with_bias)
-    features, columns, pixels = weight.shape[0], TAPS**2 * large.shape[1], _pixels(small)
-    tile = weight_tile(features, columns, pixels)
-    parts, per_part = parts_of(tile, features, columns, pixels)
-    weights, biases = weight, bias
-    if parts > 1:
-        weights, biases = (
-            result.new_empty((parts, result.numel()), dtype=torch.float32)
-            for result in (weight, bias)
-        )
-    strip = min(64, max(16, power_of_two(dy.shape[1])))
-    strips = -(-bias.numel() // strip)
-    launch(
-        conv_weight_kernel,
-        (-(-features // tile.rows) * -(-columns // tile.columns) + strips, parts),
-        large,
-        small,
-        y,
-        weights,
-        dy if with_bias else None,
-        biases if with_bias else None,
-        pixels,
-        per_part,
-        _pixels(dy),
-        whole_loads(_pixels(dy), parts, tile.k),
-        slope,
-        **_sizes(large, small),
-        STRIDE=stride,
-        OUTPUTS=dy.shape[1],
-        BLOCK_FEATURES=tile.rows,
-        BLOCK_N=tile.columns,
-        BLOCK_PIXELS=tile.k,
-        BLOCK_OUTPUTS=strip,
-        **_compiled(tile),
-    )
-    if parts > 1:
-        blocks = sum_blocks(parts)
-        launch(
-            conv_sum_kernel,
-            (-(-weight.numel() // blocks["BLOCK"]) + -(-bias.numel() // blocks["BLOCK"]),),
-            weights,
-            biases if with_bias else None,
-            weight,
-            bias,
-            parts,
-            weight.numel(),
-            bias.numel(),
-            **blocks,
-        )
-    return weight, bias
 
 
 def _launches(
-    large: Tensor, small: Tensor, of_image: int, tile: Tile
-) -> list[tuple[Tensor, Tensor]]:
-    """Both maps; some images at a time where all their rows are more tiles than a launch takes."""
+    read: Tensor, written: Tensor, follows: _Follows, of_image: int, tile: Tile
+) -> list[tuple[Tensor, Tensor, _Follows]]:
+    """All maps; some images at a time where all their rows are more tiles than a launch takes."""
     images = MOST_TILES * tile.rows // of_image
-    if images >= large.shape[0]:
-        return [(large, small)]
-    return list(zip(large.split(images), small.split(images), strict=True))
-
-
-def _pixels(maps: Tensor) -> int:
-    return maps.numel() // maps.shape[1]
-
-
-def _sizes(large: Tensor, small: Tensor) -> dict[str, int]:
-    _, channels, height, width = large.shape
-    _, features, rows, columns = small.shape
-    return {
-        "HEIGHT": height, "WIDTH": width, "CHANNELS": channels,
-        "ROWS": rows, "COLUMNS": columns, "FEATURES": features,
-    }  # fmt: skip
-
-
-def _compiled(tile: Tile) -> dict[str, int]:
-    # Left alone, ptxas aims at fewer registers, for more programs at a time, and spills.
-    return {"num_warps": tile.warps, "num_stages": tile.stages, "maxnreg": 255}
+    if images >= read.shape[0]:
+        return [(read, written, follows)]
+    parts = list(zip(read.split(images), written.split(images), strict=True))
+    if follows.before is None:
+        return [(*part, follows) for part in parts]
+    befores = follows.before.split(images)
+    return [(*part, follows._replace(before=b)) for part, b in zip(parts, befores, strict=True)]

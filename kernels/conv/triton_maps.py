@@ -14,6 +14,7 @@ def conv_down_kernel(
     weight_ptr,
     bias_ptr,  # or None
     small_ptr,
+    before_ptr,  # like small, what a slope made, whose derivative is multiplied with; or None
     partials_ptr,  # see write_sums; None: nobody wants sums
     scratch_ptr,
     counters_ptr,
@@ -22,6 +23,7 @@ def conv_down_kernel(
     each,
     plane,
     slope,
+    before_slope,
     HEIGHT: tl.constexpr,  # of the large map
     WIDTH: tl.constexpr,
     CHANNELS: tl.constexpr,
@@ -65,10 +67,16 @@ def conv_down_kernel(
         total = multiply(a, tl.trans(w), total)
     if bias_ptr is not None:
         total += tl.load(bias_ptr + n, there, other=0.0).to(tl.float32)[None, :]
-    y = activate(total, slope, ACTIVATION).to(small_ptr.dtype.element_ty)
+    total = activate(total, slope, ACTIVATION)
     small_ptr += begin.to(tl.int64) * FEATURES
     at = tl.arange(0, BLOCK_PIXELS)[:, None] * FEATURES + n[None, :]
-    tl.store(small_ptr + at, y, inside[:, None] & there[None, :])
+    mask = inside[:, None] & there[None, :]
+    if before_ptr is not None:
+        before_ptr += begin.to(tl.int64) * FEATURES
+        before = tl.load(before_ptr + at, mask, other=0.0)
+        total = tl.where(before > 0.0, total, total * before_slope)
+    y = total.to(small_ptr.dtype.element_ty)
+    tl.store(small_ptr + at, y, mask)
     if partials_ptr is not None:
         write_sums(
             y, inside, tl.minimum(BLOCK_PIXELS, end - begin), n, there,
@@ -83,6 +91,7 @@ def conv_up_kernel(
     weight_ptr,
     bias_ptr,  # or None
     large_ptr,
+    before_ptr,  # like large, what a slope made, whose derivative is multiplied with; or None
     partials_ptr,  # see write_sums; None: nobody wants sums
     scratch_ptr,
     counters_ptr,
@@ -91,6 +100,7 @@ def conv_up_kernel(
     each,
     plane,
     slope,
+    before_slope,
     HEIGHT: tl.constexpr,  # of the large map
     WIDTH: tl.constexpr,
     CHANNELS: tl.constexpr,
@@ -152,11 +162,17 @@ def conv_up_kernel(
         total = multiply(a, tl.load(weight_ptr + at, of_w, other=0.0), total)
     if bias_ptr is not None:
         total += tl.load(bias_ptr + n, there, other=0.0).to(tl.float32)[None, :]
-    result = activate(total, slope, ACTIVATION).to(large_ptr.dtype.element_ty)
+    total = activate(total, slope, ACTIVATION)
     y, x = row * STRIDE + py, column * STRIDE + px
     inside &= (y < HEIGHT) & (x < WIDTH)
     at = (((image * HEIGHT + y) * WIDTH + x) * CHANNELS)[:, None] + n[None, :]
-    tl.store(large_ptr + at, result, inside[:, None] & there[None, :])
+    mask = inside[:, None] & there[None, :]
+    if before_ptr is not None:
+        before_ptr += first_image.to(tl.int64) * (HEIGHT * WIDTH * CHANNELS)
+        before = tl.load(before_ptr + at, mask, other=0.0)
+        total = tl.where(before > 0.0, total, total * before_slope)
+    result = total.to(large_ptr.dtype.element_ty)
+    tl.store(large_ptr + at, result, mask)
     if partials_ptr is not None:  # then every parity has as many pixels
         write_sums(
             result, inside, tl.minimum(BLOCK_PIXELS, end - begin), n, there,

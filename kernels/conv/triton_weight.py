@@ -1,4 +1,4 @@
-"""conv's Triton kernels of the gradients of weight and bias; the mathematics is in the package.
+"""The gradients of conv's weight and bias in Triton: kernels, and their launcher.
 
 The pixels are cut into parts. What comes of each is kept in float32 and added up in a launch of its
 own, in the order of the parts: results are the same bits every time.
@@ -6,9 +6,25 @@ own, in the order of the parts: results are the same bits every time.
 
 from __future__ import annotations
 
+import torch
+from torch import Tensor
+
+from fastinfogan.kernels.conv import library
+from fastinfogan.kernels.conv.layout import TAPS, empty_bias, empty_weight
+from fastinfogan.kernels.conv.tiles import (
+    compiled,
+    multiplies,
+    parts_of,
+    pixels_of,
+    sizes_of,
+    sum_blocks,
+    weight_tile,
+    whole_loads,
+)
 from fastinfogan.kernels.conv.triton_patches import patches, place
 from fastinfogan.kernels.triton_math import multiply
-from fastinfogan.kernels.triton_module import jit, tl
+from fastinfogan.kernels.triton_module import jit, launch, tl
+from fastinfogan.kernels.triton_needs import power_of_two
 
 
 @jit
@@ -176,3 +192,68 @@ def conv_sum_kernel(
         sums += tl.load(weights_ptr + at, mask, other=0.0)
     total = tl.sum(sums, 0).to(weight_ptr.dtype.element_ty)
     tl.store(weight_ptr + n, total, n < size)
+
+
+def conv_weight(
+    large: Tensor,
+    small: Tensor,
+    y: Tensor | None,
+    slope: float,
+    stride: int,
+    dy_is_large: bool,
+    with_bias: bool,
+) -> tuple[Tensor, Tensor]:
+    """The gradients of weight and bias; the latter is empty if it isn't wanted."""
+    if not multiplies(large.device):
+        return library.conv_weight(large, small, y, slope, stride, dy_is_large, with_bias)
+    dy = large if dy_is_large else small
+    weight, bias = empty_weight(large, small), empty_bias(dy, with_bias)
+    features, columns, pixels = weight.shape[0], TAPS**2 * large.shape[1], pixels_of(small)
+    tile = weight_tile(features, columns, pixels)
+    parts, per_part = parts_of(tile, features, columns, pixels)
+    weights, biases = weight, bias
+    if parts > 1:
+        weights, biases = (
+            result.new_empty((parts, result.numel()), dtype=torch.float32)
+            for result in (weight, bias)
+        )
+    strip = min(64, max(16, power_of_two(dy.shape[1])))
+    strips = -(-bias.numel() // strip)
+    launch(
+        conv_weight_kernel,
+        (-(-features // tile.rows) * -(-columns // tile.columns) + strips, parts),
+        large,
+        small,
+        y,
+        weights,
+        dy if with_bias else None,
+        biases if with_bias else None,
+        pixels,
+        per_part,
+        pixels_of(dy),
+        whole_loads(pixels_of(dy), parts, tile.k),
+        slope,
+        **sizes_of(large, small),
+        STRIDE=stride,
+        OUTPUTS=dy.shape[1],
+        BLOCK_FEATURES=tile.rows,
+        BLOCK_N=tile.columns,
+        BLOCK_PIXELS=tile.k,
+        BLOCK_OUTPUTS=strip,
+        **compiled(tile),
+    )
+    if parts > 1:
+        blocks = sum_blocks(parts)
+        launch(
+            conv_sum_kernel,
+            (-(-weight.numel() // blocks["BLOCK"]) + -(-bias.numel() // blocks["BLOCK"]),),
+            weights,
+            biases if with_bias else None,
+            weight,
+            bias,
+            parts,
+            weight.numel(),
+            bias.numel(),
+            **blocks,
+        )
+    return weight, bias
