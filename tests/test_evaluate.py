@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -214,7 +215,9 @@ def test_real_images_are_clustered_by_what_q_sees():
     assert tree["totals"]["mi"] == pytest.approx(sum(code["mi"] for code in tree["codes"]))
     assert tree["codes"][0]["mi"] == evaluation.codes[0].mi
     text = format_evaluation(evaluation)
-    assert "7.50%" in text
+    assert "7.50%" in text and "categories of 40 real images against their labels" in text
+    sample = replace(evaluation, images_of=12_345_678)
+    assert "40 real images, a sample of 12,345,678 against their" in format_evaluation(sample)
     assert "0 -> east   1 -> west   2 -> north   3 -> south" in text
     assert max(map(len, text.splitlines())) <= 80
 

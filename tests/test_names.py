@@ -25,8 +25,12 @@ def test_names_are_what_they_were_and_written_once(tmp_path, monkeypatch):
     for beyond in (6, -1):
         with pytest.raises(IndexError):
             found[beyond]
+    many, folder = [f"{i:x}" for i in range(10_000)], tmp_path / "many"
+    folder.mkdir()
+    mapped(many, folder, never)
     monkeypatch.setattr(names_module, "atomic_write", lambda *_: pytest.fail("it is there"))
     assert list(mapped(SOME, tmp_path, never)) == SOME
+    assert list(mapped(many, folder, never)) == many
 
 
 @pytest.mark.parametrize(
