@@ -75,9 +75,11 @@ class ImageData:
         return len(self.images) if self.encoded is None else len(self.encoded.files.names)
 
     @property
-    def decoder(self) -> str | None:
-        """What decodes images while training; None: nothing does."""
-        return None if self.encoded is None else self.encoded.decoder
+    def origin(self) -> dict[str, str]:
+        """``decoder`` and ``files`` (their identity) of images decoded while training; or empty."""
+        if self.encoded is None:
+            return {}
+        return {"decoder": self.encoded.decoder, "files": self.encoded.identity}
 
     @property
     def factor_names(self) -> tuple[str, ...] | None:
@@ -112,13 +114,10 @@ class ImageData:
         Equal fingerprints mean the same images with the same labels in the same order, so a
         resumed run can check that it sees the data it began with. Where a cache has a checksum
         of the bytes, that stands for them. Of images that are encoded still, their files' names,
-        sizes and times do.
+        sizes and times do, and the sample's bytes.
         """
         digest = hashlib.sha256(f"{self.images.shape} {self.labels is not None}\n".encode())
-        if self.encoded is not None:
-            digest.update(self.encoded.identity.encode())
-        else:
-            digest.update(self.images.data if self.checksum is None else self.checksum.encode())
+        digest.update(self.images.data if self.checksum is None else self.checksum.encode())
         if self.labels is not None:
             digest.update(self.labels.astype("<i8").tobytes())
         return digest.hexdigest()

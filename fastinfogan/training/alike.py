@@ -24,8 +24,7 @@ from fastinfogan.training.metrics import Window
 
 # What each rank may have of its own; only the first looks at --out.
 _OWN = {"data.data_dir", "run.device", "run.out"}
-_IMAGES, _TEST = "images", "images to evaluate on"
-_FACTORS, _SAMPLE = "factors", "pixels in the sample"
+_IMAGES, _TEST, _FACTORS = "images", "images to evaluate on", "factors"
 
 
 def check_asked(
@@ -98,9 +97,8 @@ def check_alike(
     own: dict[str, Any] = {
         flag_of(name): value for name, value in flattened(config).items() if name not in _OWN
     }
-    own |= {"device": device.type, _IMAGES: data.fingerprint, _TEST: test.fingerprint}
-    own["decoder of images"] = data.decoder
-    own[_SAMPLE] = data.checksum, test.checksum
+    own |= {"device": device.type, "decoder of images": data.origin.get("decoder")}
+    own |= {_IMAGES: data.fingerprint, _TEST: test.fingerprint}
     own[_FACTORS] = None if test.factors is None else crc32(test.factors.tobytes())
     own |= {name: version(name) for name in ("fastinfogan", "torch")}
     first, *others = ranks.everyone(own)
@@ -114,10 +112,10 @@ def check_alike(
                     f"rank {rank} has other images{to_evaluate} than rank 0: their "
                     f"{data.told_apart_by} differ; every rank needs the same"
                 )
-            if name in (_FACTORS, _SAMPLE):
+            if name == _FACTORS:
                 raise UserError(
-                    f"rank {rank} has other {name} of its images than rank 0; every rank needs the "
-                    "same"
+                    f"rank {rank} has other factors of its images than rank 0; every rank needs "
+                    "the same"
                 )
             raise UserError(
                 f"{name}: {value} on rank 0 and {other[name]} on rank {rank}; every rank needs the "

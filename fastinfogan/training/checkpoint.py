@@ -6,7 +6,7 @@
 ``loss_scale`` with float16; and ``window`` (the metrics since the last log line).
 ``step_00000250.json`` is written after it: where the run stands, and the SHA-256 of that and the
 tensors. A checkpoint without its JSON is one whose writing was cut short. Where images are decoded
-while training, the safetensors' metadata have the ``decoder``.
+while training, the safetensors' metadata have the ``decoder`` and the identity of the ``files``.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def save_checkpoint(
     folder: Path,
     tensors: Mapping[str, Tensor],
     progress: Progress,
-    decoder: str | None = None,
+    origin: Mapping[str, str] | None = None,
 ) -> Path:
     """Save a checkpoint, and remove all but the newest two.
 
@@ -85,7 +85,7 @@ def save_checkpoint(
         folder: of the checkpoints; it is made if need be.
         tensors: all that is to be kept, on the CPU.
         progress: where the run stood when they were copied.
-        decoder: what decodes images while training, if anything does.
+        origin: of the images, as ``ImageData.origin``.
 
     Raises:
         TrainingDiverged: a weight or a moment is NaN or infinite; nothing is written.
@@ -97,8 +97,7 @@ def save_checkpoint(
     folder.mkdir(exist_ok=True)
     sync_folder(folder.parent)
     path = folder / f"step_{progress.iteration:08d}.safetensors"
-    metadata = None if decoder is None else {"decoder": decoder}
-    content = safetensors.numpy.save(arrays, metadata)
+    content = safetensors.numpy.save(arrays, dict(origin) if origin else None)
     atomic_write(path, content)
     described = {**asdict(progress), "sha256": progress.digest(content)}
     atomic_write(path.with_suffix(".json"), json.dumps(described, indent=2).encode())
@@ -126,13 +125,13 @@ class Loaded(NamedTuple):
     Attributes:
         tensors: on the CPU.
         progress: where the run stood.
-        decoder: as for ``save_checkpoint``; older versions didn't say.
+        origin: as for ``save_checkpoint``; older versions didn't say.
         damaged: each newer one that isn't whole, with what is wrong.
     """
 
     tensors: dict[str, Tensor]
     progress: Progress
-    decoder: str | None
+    origin: dict[str, str]
     damaged: list[tuple[Path, str]]
 
 
@@ -152,8 +151,8 @@ def load_newest(folder: Path) -> Loaded:
             if progress.digest(content) != digest:
                 raise ValueError("its bytes are not those that were written")
             with safetensors.safe_open(path, "numpy") as file:
-                decoder = (file.metadata() or {}).get("decoder")
-            return Loaded(safetensors.torch.load(content), progress, decoder, damaged)
+                origin = file.metadata() or {}
+            return Loaded(safetensors.torch.load(content), progress, origin, damaged)
         except (OSError, ValueError, TypeError) as error:
             if isinstance(error, FileNotFoundError) and not path.with_suffix(".json").exists():
                 return load_newest(folder)  # the run is training, and has newer ones by now

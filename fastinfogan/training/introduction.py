@@ -53,12 +53,7 @@ def introduction(
         lines.append(f"files skipped: {len(data.skipped)} ({names}{more})")
     if resumed:
         lines.append(f"continuing after iteration {standing.iteration}")
-        if None not in (standing.decoder, data.decoder) and standing.decoder != data.decoder:
-            lines.append(
-                f"images are decoded by {data.decoder} from here on, and were by "
-                f"{standing.decoder}: pixels differ slightly, so it isn't bit for bit the run that "
-                "it would have been"
-            )
+        lines += standing.notes
     elif plan.advice:  # a run keeps its precision
         lines.append(plan.advice)
     return lines

@@ -38,14 +38,14 @@ class Standing(NamedTuple):
         seconds: spent on them.
         window_count: how many of them are summed up since the last line of metrics.
         damaged: newer checkpoints, and what is wrong with each.
-        decoder: what decoded images while training until then, if anything did.
+        notes: what isn't as it was, in lines for the user.
     """
 
     iteration: int = 0
     seconds: float = 0.0
     window_count: int = 0
     damaged: tuple[tuple[Path, str], ...] = ()
-    decoder: str | None = None
+    notes: tuple[str, ...] = ()
 
 
 def continued_config(folder: Path, config: TrainConfig | None) -> TrainConfig:
@@ -115,10 +115,12 @@ def restore(
                 "run with --out"
             )
         return Standing()
-    state, progress, decoder, damaged = load_newest(folder)
+    state, progress, origin, damaged = load_newest(folder)
     if progress.config_fingerprint != config.fingerprint():
         raise UserError(f"{folder}: its checkpoints are of another config.json")
-    if progress.data_fingerprint != data.fingerprint:
+    same_images = progress.data_fingerprint == data.fingerprint
+    # Of images that are decoded while training a sample has its pixels from the decoder, too.
+    if not same_images and ("files" not in origin or origin["files"] != data.origin.get("files")):
         where = config.data.data_dir
         flag = f"--dataset {config.data.dataset}" if where is None else f"--data-dir {where}"
         raise UserError(
@@ -136,5 +138,16 @@ def restore(
     restore_engine_state(engine, state)
     average.restore(state)
     return Standing(
-        progress.iteration, progress.seconds, progress.window_count, tuple(damaged), decoder
-    )
+        progress.iteration, progress.seconds, progress.window_count, tuple(damaged),
+        _decoded_otherwise(origin.get("decoder"), data.origin.get("decoder"), same_images),
+    )  # fmt: skip
+
+
+def _decoded_otherwise(before: str | None, now: str | None, same_images: bool) -> tuple[str, ...]:
+    """That images have other pixels from here on, in a line, or none."""
+    if before is None or (before == now and same_images):
+        return ()
+    what = f"images are decoded by {now} from here on, and were by {before}"
+    if before == now:
+        what = f"images are decoded by another version of {now} from here on"
+    return (f"{what}: pixels differ slightly, and the run from what it would have been",)

@@ -307,7 +307,7 @@ class Training:
 
         def work() -> None:
             log.sync()  # the rows that the checkpoint counts
-            save_checkpoint(self.out / "checkpoints", tensors, progress, self.data.decoder)
+            save_checkpoint(self.out / "checkpoints", tensors, progress, self.data.origin)
 
         return work
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import replace
 
 import numpy as np
@@ -58,4 +59,6 @@ def ingest_sample(source: Source, request: LoadRequest) -> ImageData:
     data, folder, *_ = ingest(sampled, request, decoder)
     files.names = mapped(files.names, folder, request.tell)
     encoded = items.encoded._replace(decoder=decoder, identity=source.identity)
-    return replace(data, encoded=encoded)
+    # Another file beside the sample is another set of images, too.
+    checksum = hashlib.sha256(f"{source.identity} {data.checksum}".encode()).hexdigest()
+    return replace(data, encoded=encoded, checksum=checksum)
