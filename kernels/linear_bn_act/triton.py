@@ -130,6 +130,7 @@ def parts_blocks_of(inputs: int, outputs: int) -> tuple[int, dict[str, int]]:
         "BLOCK_INPUTS": 64,
         "num_warps": 8,
         "num_stages": 3,
+        "maxnreg": 168,  # left alone, ptxas aims at 64 on Blackwell: hardly enough
     }
 
 
