@@ -120,27 +120,28 @@ def linear_bn_act_forward(
     return results
 
 
-def parts_blocks_of(rows: int, inputs: int, outputs: int) -> tuple[int, dict[str, int]]:
-    """Inputs of a part, in whole blocks, and constants; rows are those of all groups."""
+def parts_blocks_of(inputs: int, outputs: int) -> tuple[int, dict[str, int]]:
+    """Inputs of a part, in whole blocks, and constants."""
     wide = 64 if outputs >= 64 * _MOST_PARTS else 16
     parts = min(_MOST_PARTS, max(1, 2 * _PROGRAMS // -(-outputs // wide)))
     return -(-inputs // (parts * 64)) * 64, {
-        "BLOCK_ROWS": max(16, power_of_two(rows)),
+        "BLOCK_ROWS": MOST_ROWS,
         "BLOCK_OUTPUTS": wide,
         "BLOCK_INPUTS": 64,
         "num_warps": 8,
-        "num_stages": 3 if rows <= MOST_ROWS else 2,
+        "num_stages": 3,
+        "maxnreg": 168,  # left alone, ptxas aims at 64 on Blackwell: hardly enough
     }
 
 
 def _parts(x: Tensor, weight: Tensor) -> Tensor:
     """The product in parts of its sum: (parts, rows of all groups, outputs), float32."""
     (outputs, inputs), rows = weight.shape, x.shape[0]
-    each, blocks = parts_blocks_of(rows, inputs, outputs)
+    each, blocks = parts_blocks_of(inputs, outputs)
     parts = x.new_empty((-(-inputs // each), rows, outputs), dtype=torch.float32)
     launch(
         linear_bn_act_parts_kernel,
-        (-(-outputs // blocks["BLOCK_OUTPUTS"]), len(parts)),
+        (-(-rows // MOST_ROWS), -(-outputs // blocks["BLOCK_OUTPUTS"]), len(parts)),
         x,
         weight,
         parts,

@@ -72,7 +72,7 @@ def linear_bn_act_parts_kernel(
     x_ptr,  # (rows, inputs), any float
     weight_ptr,  # (outputs, inputs), like x
     parts_ptr,  # (parts, rows, outputs) float32
-    rows,  # of all groups
+    rows,
     inputs,
     outputs,
     inputs_per_part,
@@ -80,10 +80,13 @@ def linear_bn_act_parts_kernel(
     BLOCK_OUTPUTS: tl.constexpr,
     BLOCK_INPUTS: tl.constexpr,
 ):
-    """Programs (i, j): strip i of the outputs, for part j of the inputs."""
-    columns, inside = columns_of(tl.program_id(0), outputs, BLOCK_OUTPUTS)
-    part = tl.program_id(1)
-    row = tl.arange(0, BLOCK_ROWS)
+    """Programs (i, j, k): block i of the rows and strip j of the outputs, for part k of the inputs.
+
+    What has a strip of the weight in common runs side by side.
+    """
+    columns, inside = columns_of(tl.program_id(1), outputs, BLOCK_OUTPUTS)
+    part = tl.program_id(2)
+    row = tl.program_id(0) * BLOCK_ROWS + tl.arange(0, BLOCK_ROWS)
     here = (row < rows)[:, None]
     x_ptrs = x_ptr + row[:, None] * inputs
     weight_ptrs = weight_ptr + columns[None, :].to(tl.int64) * inputs
@@ -95,8 +98,9 @@ def linear_bn_act_parts_kernel(
         w = tl.load(weight_ptrs + k[:, None], mask=there[:, None] & inside[None, :], other=0.0)
         x = tl.load(x_ptrs + k[None, :], mask=here & there[None, :], other=0.0)
         z = multiply(x, w, z)
-    at, mask = tile_of(outputs, columns, inside, rows, BLOCK_ROWS)
-    tl.store(parts_ptr + tl.cast(part, tl.int64) * rows * outputs + at, z, mask=mask)
+    parts_ptr += tl.cast(part, tl.int64) * rows * outputs
+    at = row[:, None] * outputs + columns[None, :]
+    tl.store(parts_ptr + at, z, mask=here & inside[None, :])
 
 
 @jit
