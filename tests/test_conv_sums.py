@@ -70,9 +70,9 @@ def test_they_are_those_of_the_rounded_result(why, groups, dtype, device, joinin
 
 
 def test_many_tiles_are_joined_into_few_parts():
-    for count in (1, 31, 32, 33, 98, 196, 1024, 5000):
-        found = sums._summed(count)
-        assert (found.parts - 1) * found.each < count <= found.parts * found.each
+    for tiles in (1, 31, 32, 33, 98, 196, 1024, 5000):
+        found = sums._summed(tiles)
+        assert (found.parts - 1) * found.each < tiles <= found.parts * found.each
         assert found.parts <= sums.FEW_PARTS or found.each == sums.MOST_JOINED
 
 
