@@ -8,6 +8,7 @@ from conv_cases import inputs
 from kernel_cases import need
 from tolerances import EPS
 
+from bench.predict.iteration import count
 from fastinfogan.kernels import triton_module
 from fastinfogan.kernels.activation import LINEAR
 from fastinfogan.kernels.bn_act import bn_act
@@ -69,9 +70,9 @@ def test_they_are_those_of_the_rounded_result(why, groups, dtype, device, joinin
 
 
 def test_many_tiles_are_joined_into_few_parts():
-    for count in (1, 31, 32, 33, 98, 196, 1024, 5000):
-        found = sums._summed(count)
-        assert (found.parts - 1) * found.each < count <= found.parts * found.each
+    for tiles in (1, 31, 32, 33, 98, 196, 1024, 5000):
+        found = sums._summed(tiles)
+        assert (found.parts - 1) * found.each < tiles <= found.parts * found.each
         assert found.parts <= sums.FEW_PARTS or found.each == sums.MOST_JOINED
 
 
@@ -109,6 +110,11 @@ def test_two_launches_do_both(transposed):
     names = [launch.kernel.__name__ for launch in triton_module.recorded]
     triton_module.recorded.clear()
     assert names == [f"conv_{'up' if transposed else 'down'}_kernel", "bn_act_forward_kernel"]
+
+
+def test_backward_no_zeros_are_made_for_them():
+    found = count("mnist", torch.bfloat16)
+    assert not {"zeros", "new_zeros"} & {work.kernel for work in found.library}
 
 
 @pytest.mark.parametrize(

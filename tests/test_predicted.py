@@ -55,13 +55,14 @@ def test_kernels_are_compiled_a_few_times_each(preset):
     """For a preset in half precision: each time delays the first iteration.
 
     Three forms do for most. A convolution's sizes and tiles are compiled into it, so that it has
-    one for a layer, and a head's backward pass one for a layer, frozen or not.
+    one for a layer and for what else its launch does there (sums for a batchnorm, the derivative of
+    a slope), and a head's backward pass one for a layer, frozen or not.
     """
     kinds = Counter(key[0] for key in {key_of(launch) for launch in count(preset).ours})
-    assert sum(kinds.values()) <= 55
+    assert sum(kinds.values()) <= 57
     for kernel, forms in kinds.items():
         by_layer = kernel.startswith(("conv_", "_linear_backward"))
-        assert forms <= (7 if by_layer else 3), kinds
+        assert forms <= (10 if by_layer else 3), kinds
 
 
 def test_what_is_counted_differs_with_the_precision_and_the_update():

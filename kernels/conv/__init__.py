@@ -111,6 +111,7 @@ class ConvFunction(torch.autograd.Function):
             run = op(f"conv_{'up' if transposed else 'down'}_sums", chosen[0], x)
             y, sums = run(x, weight, bias, stride, *activation, groups)
             ctx.mark_non_differentiable(sums)
+            ctx.set_materialize_grads(False)  # zeros for them would be a launch
         elif transposed:
             size = x.shape[2] * stride, x.shape[3] * stride
             y = _up(chosen, x, weight, bias, stride, size, activation)
