@@ -54,8 +54,8 @@ class ModelConfig:
     """Networks and latent codes. What isn't given comes from the preset."""
 
     preset: Annotated[str | None, unset_as("NAME", "fits the dataset")] = None
-    """digits, mnist, svhn, celeba, faces-azimuth, faces-elevation, faces-lighting, chairs-rotation,
-    chairs-width, mnist-mlp, sprites or folder."""
+    """digits, mnist, svhn, celeba, faces-azimuth, faces-elevation, faces-lighting, rendered-faces,
+    chairs-rotation, chairs-width, mnist-mlp, sprites or folder."""
     codes: Annotated[str | None, unset_as("SPEC", "the preset's")] = None
     """Latent codes, e.g. cat10,uni,uni: catK, uni, gauss, bern; 10xcat10 repeats; uni:learned has
     the network put out sigma; uni:free isn't regularised."""

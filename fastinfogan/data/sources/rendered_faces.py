@@ -72,7 +72,7 @@ def rendered_faces_status(data_dir: Path | None) -> tuple[bool, str]:
 RENDERED_FACES = Dataset(
     name="rendered-faces",
     summary="40,000 rendered faces with known factors, 32x32 grey; no download",
-    default_preset="faces-azimuth",
+    default_preset="rendered-faces",
     iterations=None,
     image_shape=(1, SIDE, SIDE),
     has_test_split=False,
