@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from fastinfogan.model.latent_spec import LatentSpec
@@ -118,8 +118,8 @@ class Architecture:
     ) -> dict[str, list[tuple[Layer, Shape, Shape]]]:
         """Every layer with its input and output shape: generator, trunk, d_head, q_head.
 
-        ``contrastive`` adds contrast: the trunk's rows once more, on the channels of two images,
-        and FC(continuous codes).
+        ``contrastive`` adds contrast: the trunk's rows once more, on the channels of two images and
+        with batchnorm but next to these (as Lin et al. 2020 have it), and FC(continuous codes).
         """
         trunk = list(_trace(self.trunk, self.image_shape))
         features = trunk[-1][2] if trunk else self.image_shape
@@ -131,8 +131,9 @@ class Architecture:
         }
         if contrastive:
             channels, *size = self.image_shape
-            pair = (2 * channels, *size)
-            found["contrast"] = list(_trace((*self.trunk, fc(len(spec.continuous))), pair))
+            first, *others = self.trunk
+            rows = (first, *(replace(row, norm=True) for row in others), fc(len(spec.continuous)))
+            found["contrast"] = list(_trace(rows, (2 * channels, *size)))
         return found
 
 
