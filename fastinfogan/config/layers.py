@@ -95,7 +95,7 @@ class Architecture:
         generator: G's rows.
         trunk: shared by D and Q.
         q_hidden: between the trunk and Q's output.
-        init: the initial weights; fan-in is for fully connected layers only.
+        init: the initial weights, see ``init_std``.
     """
 
     image_shape: Shape
@@ -131,9 +131,9 @@ class Architecture:
         }
         if contrastive:
             channels, *size = self.image_shape
-            first, *others = self.trunk
-            rows = (first, *(replace(row, norm=True) for row in others), fc(len(spec.continuous)))
-            found["contrast"] = list(_trace(rows, (2 * channels, *size)))
+            rows = [*self.trunk[:1], *(replace(row, norm=True) for row in self.trunk[1:])]
+            rows.append(fc(len(spec.continuous)))
+            found["contrast"] = list(_trace(tuple(rows), (2 * channels, *size)))
         return found
 
 
