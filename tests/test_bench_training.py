@@ -68,6 +68,20 @@ def test_flop_of_consistency_by_hand():
     assert work_of(both).flop - work_of(plain).flop == 128 * by_hand
 
 
+@pytest.mark.parametrize("update", ["alternating", "simultaneous"])
+def test_flop_of_the_contrastive_regulariser_by_hand(update):
+    """mnist: the trunk's layers on pairs, so with two channels, and two codes at the end."""
+    plain = preset_config("mnist")
+    plain = replace(plain, optim=replace(plain.optim, update=update))
+    both = replace(plain, optim=replace(plain.optim, contrastive=1.0))
+    first, conv2, fc1 = 2 * 16 * 2 * 64 * 14 * 14, 2 * 16 * 64 * 128 * 7 * 7, 2 * 6272 * 1024
+    forward = first + conv2 + fc1 + 2 * 1024 * 2
+    passes = 3 * forward  # with gradients of weights and of images
+    if update == "alternating":  # D's without those of images, then G's without those of weights
+        passes = (3 * forward - first) + 2 * forward
+    assert work_of(both).flop - work_of(plain).flop == 64 * passes
+
+
 def test_flop_of_layers():
     """A transposed convolution multiplies at each pixel of the small map, its input."""
     assert layer_flop(fc(5), (2, 3, 3), (5,)) == 2 * 18 * 5

@@ -126,3 +126,22 @@ def test_the_preset_s_is_off_where_it_has_nothing_to_act_on(changed):
     data = DataConfig("sprites")
     assert resolve(TrainConfig(data)).optim.contrastive > 0
     assert resolve(TrainConfig(data, **changed)).optim.contrastive == 0
+
+
+def test_its_network_is_the_trunk_on_two_images_with_batchnorm_but_next_to_them():
+    """Numbers by hand, for the chairs: 1x64x64 images, one continuous code more than theirs."""
+    config = tiny("chairs-rotation", codes="2xuni", contrastive=1.0)
+    config = replace(config, model=replace(config.model, preset="chairs-rotation"))
+    rows = config.rows
+    by_hand = (
+        2 * 64 * 16 + 64
+        + 64 * 128 * 16 + 2 * 128
+        + 128 * 256 * 16 + 2 * 256
+        + 2 * (256 * 256 * 16 + 2 * 256)
+        + 16384 * 1024 + 2 * 1024
+        + 1024 * 2 + 2
+    )  # fmt: skip
+    assert sum(row.parameters(before) for row, before, _ in rows["contrast"]) == by_hand
+    assert "contrast" not in with_weight(config, 0.0).rows
+    mlp = tiny("mnist-mlp", codes="2xuni", contrastive=1.0).rows["contrast"]
+    assert [row.norm for row, _, _ in mlp] == [False, False]

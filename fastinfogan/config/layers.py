@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from fastinfogan.model.latent_spec import LatentSpec
@@ -95,7 +95,7 @@ class Architecture:
         generator: G's rows.
         trunk: shared by D and Q.
         q_hidden: between the trunk and Q's output.
-        init: the initial weights; fan-in is for fully connected layers only.
+        init: the initial weights, see ``init_std``.
     """
 
     image_shape: Shape
@@ -118,8 +118,8 @@ class Architecture:
     ) -> dict[str, list[tuple[Layer, Shape, Shape]]]:
         """Every layer with its input and output shape: generator, trunk, d_head, q_head.
 
-        ``contrastive`` adds contrast: the trunk's rows once more, on the channels of two images,
-        and FC(continuous codes).
+        ``contrastive`` adds contrast: the trunk's rows once more, on the channels of two images and
+        with batchnorm but next to these (as Lin et al. 2020 have it), and FC(continuous codes).
         """
         trunk = list(_trace(self.trunk, self.image_shape))
         features = trunk[-1][2] if trunk else self.image_shape
@@ -131,8 +131,9 @@ class Architecture:
         }
         if contrastive:
             channels, *size = self.image_shape
-            pair = (2 * channels, *size)
-            found["contrast"] = list(_trace((*self.trunk, fc(len(spec.continuous))), pair))
+            rows = [*self.trunk[:1], *(replace(row, norm=True) for row in self.trunk[1:])]
+            rows.append(fc(len(spec.continuous)))
+            found["contrast"] = list(_trace(tuple(rows), (2 * channels, *size)))
         return found
 
 

@@ -67,7 +67,7 @@ TABLE_6_CHAIRS = Architecture(
     q_hidden=(),
 )
 
-# What dSprites is learned with (Kim and Mnih 2018; Lin et al. 2020), here with batchnorm.
+# What dSprites is learned with (Kim and Mnih 2018; Lin et al. 2020), but for D's spectral norm.
 DSPRITES = Architecture(
     image_shape=(1, 64, 64),
     generator=(
@@ -80,12 +80,13 @@ DSPRITES = Architecture(
     ),
     trunk=(
         conv(32, "lrelu"),
-        conv(32, "lrelu", bn=True),
-        conv(64, "lrelu", bn=True),
-        conv(64, "lrelu", bn=True),
-        fc(128, "lrelu", bn=True),
+        conv(32, "lrelu"),
+        conv(64, "lrelu"),
+        conv(64, "lrelu"),
+        fc(128, "lrelu"),
     ),
-    q_hidden=(fc(128, "lrelu", bn=True),),
+    q_hidden=(fc(128, "lrelu"),),
+    init="fan-in",
 )
 
 MNIST_MLP = Architecture(  # wiseodd/generative-models
@@ -210,9 +211,13 @@ PRESETS: dict[str, Preset] = {
     "sprites": Preset(
         "InfoGAN-CR's networks for dSprites, with its contrastive regulariser",
         DSPRITES,
-        "5xuni",
-        5,
+        "cat3,5xuni",
+        0,
+        lr_d=1e-3,
+        lambda_disc=0.2,
+        lambda_cont=0.2,
         batch_size=64,
+        iterations=5_000,
         contrastive=1.0,
     ),
     "folder": Preset(

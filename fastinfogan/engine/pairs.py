@@ -46,19 +46,21 @@ class Pairs:
         self.codes = codes_of_pairs(spec)
         self._width, self._gap_until = spec.input_width, gap_until
 
-        def mask(flags: list[bool]) -> Tensor:
-            return torch.tensor(flags, device=device)
+        def constant(numbers: list[bool] | list[int]) -> Tensor:
+            return torch.tensor(numbers, device=device)
 
         # Of each code, and of each column of G's input.
         kept = [not code.regularized for code in spec.codes]
         uniform = [code.kind == "uniform" for code in spec.codes]
         place = [spec.continuous.index(i) if i in spec.continuous else -1 for i in range(len(kept))]
-        self._kept, self._uniform, self._place = mask(kept), mask(uniform), mask(place)
+        self._kept, self._uniform, self._place = constant(kept), constant(uniform), constant(place)
         columns = [i for i, code in enumerate(spec.codes) for _ in range(code.input_width)]
         noise = [True] * spec.noise
-        self._kept_columns = mask(noise + [kept[i] for i in columns])
-        self._number_columns = mask([False] * spec.noise + [i in spec.continuous for i in columns])
-        self._code_of = mask([0] * spec.noise + columns)
+        self._kept_columns = constant(noise + [kept[i] for i in columns])
+        self._number_columns = constant(
+            [False] * spec.noise + [i in spec.continuous for i in columns]
+        )
+        self._code_of = constant([0] * spec.noise + columns)
 
     def __call__(
         self, latents: Tensor, values: Tensor, offset: Tensor

@@ -309,10 +309,17 @@ def initialize(network: nn.Module, architecture: Architecture, generator: torch.
     for module in network.modules():
         if isinstance(module, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
             draw = torch.randn(module.weight.shape, generator=generator)
-            module.weight.copy_(draw * architecture.init_std(module.weight[0].numel()))
+            module.weight.copy_(draw * architecture.init_std(_fan_in(module)))
             if module.bias is not None:
                 module.bias.zero_()
         elif isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
             draw = torch.randn(module.weight.shape, generator=generator)
             module.weight.copy_(1.0 + draw * INIT_STD)
             module.bias.zero_()
+
+
+def _fan_in(module: nn.Linear | nn.Conv2d | nn.ConvTranspose2d) -> int:
+    """How many numbers an output is a sum of."""
+    if isinstance(module, nn.ConvTranspose2d):  # of its taps only some meet an input
+        return module.weight[:, 0].numel() // math.prod(module.stride)
+    return module.weight[0].numel()
