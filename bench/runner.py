@@ -21,7 +21,7 @@ from fastinfogan.device import wait
 from fastinfogan.engine.build import build_engine
 from fastinfogan.engine.draws import Draws, fill_of
 from fastinfogan.engine.graph import Captured, Eager
-from fastinfogan.plan import Plan, make_plan
+from fastinfogan.plan import Plan, are_small, make_plan
 from fastinfogan.training.average import Average
 from fastinfogan.training.metrics import Window
 
@@ -65,7 +65,8 @@ class Runner:
         dtype: torch.dtype = torch.float32,
     ) -> None:
         config = replace(config, run=replace(config.run, **dict(subject.run)))
-        plan = make_plan(replace(config.run, device=str(device)), config.optim.iterations)
+        run = replace(config.run, device=str(device))
+        plan = make_plan(run, config.optim.iterations, small=are_small(config))
         parts = dict(subject.parts)
         if dtype != torch.float32:
             plan, parts["dtype"] = replace(plan, half=None), dtype

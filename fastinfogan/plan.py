@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -10,8 +11,10 @@ from torch import Tensor
 
 from fastinfogan import compiling
 from fastinfogan import device as devices
-from fastinfogan.config import RunConfig
+from fastinfogan.config import PRESETS, RunConfig, TrainConfig
 from fastinfogan.errors import UserError
+from fastinfogan.kernels.activation import LINEAR
+from fastinfogan.kernels.dense.rule import fits
 from fastinfogan.ranks.alone import ALONE, Ranks
 from fastinfogan.ranks.place import Place
 from fastinfogan.sizes import counted
@@ -30,6 +33,7 @@ class Plan:
         compile: torch.compile what lies between the kernels.
         uncompiled: why not, on a GPU where nobody has said; "" otherwise.
         graphs: record iterations as CUDA graphs and replay those.
+        small: ``--amp`` was asked for, and float32 is faster for networks as small as these.
         advice: what would make a run faster here, for whoever begins one; "" if nothing.
         ranks: the processes that train together; each has its share of every batch.
         sync_batchnorm: normalise with the statistics of the whole batch, not of the rank's share.
@@ -43,6 +47,7 @@ class Plan:
     uncompiled: str = ""
     graphs: bool = False
     advice: str = ""
+    small: bool = False
     ranks: Ranks = ALONE
     sync_batchnorm: bool = True
     sent_in: torch.dtype | None = None
@@ -59,7 +64,7 @@ class Plan:
 
     def describe(self) -> str:
         """One phrase for the start of a run: the device, its arithmetic, how iterations are run."""
-        arithmetic = "float32"
+        arithmetic = "float32" + " (--amp is slower for networks this small)" * self.small
         if self.half is not None:
             arithmetic = f"mixed {str(self.half).removeprefix('torch.')} and float32"
             arithmetic += " (emulated: slower than float32)" * self.emulated
@@ -75,7 +80,7 @@ class Plan:
         )
 
 
-def make_plan(run: RunConfig, iterations: int, ranks: Ranks = ALONE) -> Plan:
+def make_plan(run: RunConfig, iterations: int, ranks: Ranks = ALONE, small: bool = False) -> Plan:
     """Decide for this machine what ``run`` leaves open.
 
     The reference engine stays plain: no half precision, nothing compiled, no graphs.
@@ -84,6 +89,7 @@ def make_plan(run: RunConfig, iterations: int, ranks: Ranks = ALONE) -> Plan:
         run: where and how to run.
         iterations: of the whole run: a short one isn't compiled unasked.
         ranks: that train together.
+        small: see ``are_small``: then a CPU computes in float32, unless a type is named.
 
     Raises:
         UserError: something asked for that this machine can't do, naming its flag.
@@ -97,6 +103,9 @@ def make_plan(run: RunConfig, iterations: int, ranks: Ranks = ALONE) -> Plan:
     if run.engine == "reference":
         return Plan(device)
     half = half_type(device, run.amp_dtype) if run.amp else None
+    small = small and not on_gpu and run.amp_dtype == "auto"
+    in_float32 = small and half is not None
+    half = None if small else half
     lacks, uncompiled = compiling.missing(device), ""
     if run.compile and lacks:
         raise UserError(f"--compile: {lacks}; --no-compile works without")
@@ -110,11 +119,28 @@ def make_plan(run: RunConfig, iterations: int, ranks: Ranks = ALONE) -> Plan:
         uncompiled=uncompiled,
         # Plain ops wait for the device where they draw images, which can't be recorded.
         graphs=on_gpu and not lacks if run.cuda_graphs is None else run.cuda_graphs,
-        advice="" if run.amp else _advice(device),
+        advice="" if run.amp or small else _advice(device),
+        small=in_float32,
         ranks=ranks,
         sync_batchnorm=run.sync_batchnorm,
         sent_in=None if run.reduce_dtype == "float32" else torch.bfloat16,
     )
+
+
+def are_small(config: TrainConfig) -> bool:
+    """Whether the networks are what ``kernels/dense`` multiplies, which a CPU does in float32.
+
+    Args:
+        config: resolved; only the preset's rows are looked at, whatever the images.
+    """
+    rows = PRESETS[config.model.preset].architecture.rows(config.spec)
+    layers = [layer for stack in rows.values() for layer in stack]
+    if not all(
+        row.kind == "fc" and not row.norm and row.activation != "tanh" for row, *_ in layers
+    ):
+        return False
+    shapes = [(row.features, math.prod(before)) for row, before, _ in layers]
+    return fits(2 * config.optim.batch_size, shapes, [LINEAR] * len(shapes))
 
 
 def _advice(device: torch.device) -> str:

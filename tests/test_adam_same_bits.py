@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-from adam_cases import SHAPES, State, assert_same_bits, gradients
+from adam_cases import SETTINGS, SHAPES, State, assert_same_bits, gradients
 from kernel_cases import PLACES, need
 
 from fastinfogan.kernels.adam.layout import ALIGN
+from fastinfogan.kernels.adam.prepared import Prepared
 
 
 @pytest.mark.parametrize(("impl", "device"), [("reference", "cpu"), *PLACES])
@@ -66,3 +67,25 @@ def test_native_results_do_not_depend_on_the_number_of_threads():
         torch.set_num_threads(threads)
     for other in states[1:]:
         assert_same_bits(states[0], other)
+
+
+def test_prepared_it_gives_the_same_bits():
+    """Step after step, with gradients that change where they lie; what is off is named."""
+    shapes = SHAPES["channels-last weights"]
+    each, prepared = State(shapes), State(shapes)
+    kept = [torch.empty_like(g) for g in gradients(shapes)]
+
+    def prepare(grads):
+        state = prepared
+        tensors = state.params, grads, state.exp_avg, state.exp_avg_sq, state.step, state.lr
+        return Prepared(*tensors, **SETTINGS)
+
+    update = prepare(kept)
+    for seed in range(3):
+        grads = gradients(shapes, seed=seed)
+        torch._foreach_copy_(kept, grads)
+        update()
+        each.update(grads)
+        assert_same_bits(each, prepared)
+    with pytest.raises(ValueError, match=r"adam: grads\[0\] is torch.float64"):
+        prepare([g.double() for g in kept])

@@ -9,6 +9,7 @@ import pytest
 from bench.cpu_check import __main__ as command
 from bench.cpu_check import report, starts
 from bench.harness import spread
+from fastinfogan.kernels import native_module
 
 
 def subject(amp, seconds, **ratios):
@@ -113,7 +114,10 @@ def test_what_is_measured_is_kept(tmp_path, monkeypatch):
     found = json.loads(out.read_text())
     assert found["starts"]["first_iteration"]["min"] == 1.0
     assert found["starts"]["refused_value"]["n"] == 3
-    assert "avx2" in found["instructions"]
+    native, _ = native_module.find()
+    assert found["instructions"] == {
+        **native.cpu_features(), "half_products": native.HALF_PRODUCTS, "openmp": native.OPENMP,
+    }  # fmt: skip
 
 
 @pytest.mark.slow

@@ -11,7 +11,7 @@ import torch
 from kernel_cases import assert_as_close_as
 
 from fastinfogan.kernels import dense as kernel
-from fastinfogan.kernels.activation import numbered
+from fastinfogan.kernels.activation import TANH, numbered
 from fastinfogan.kernels.dense import dense
 from fastinfogan.kernels.dense.prepared import Prepared
 from fastinfogan.kernels.dense.rule import MOST_ROWS, MOST_WEIGHTS, fits
@@ -97,6 +97,43 @@ def test_by_hand_it_is_the_same(why):
         assert all(map(torch.equal, prepared.gradients, rest))
 
 
+def test_prepared_it_writes_where_it_was_told():
+    x, _, weights, biases = inputs(case := CASES["one number"], torch.float32)
+    images = torch.zeros(2, 1)
+    prepared = Prepared(1, weights, biases, [0], [1.0], images[1:])
+    assert torch.equal(prepared.forward(x), dense(x, weights, biases, case[2]))
+    assert images[0] == 0.0 and torch.equal(images[1:], prepared.y)
+
+
+def test_what_is_prepared_is_checked():
+    """The kernel has addresses and looks at nothing: a weight that moves, or another shape."""
+    x, dy, (weight,), (bias,) = inputs((3, (5, 4), (1.0,), True), torch.float32)
+
+    def prepare(weight=weight, bias=bias, rows=3, kind=0, y=None):
+        return Prepared(rows, [weight], [bias], [kind], [1.0], y)
+
+    crossed = weight.t().contiguous().t()
+    for message, given in (
+        (r"weights\[0\] is torch.float32 .* with strides \(1, 4\)", {"weight": crossed}),
+        (r"weights\[0\] is torch.bfloat16; float32 and float64", {"weight": weight.bfloat16()}),
+        (r"biases\[0\] is torch.float32 of shape \(3,\)", {"bias": bias[:3]}),
+        (r"y is torch.float32 of shape \(2, 4\)", {"y": dy[:2]}),
+        (rf"rows={MOST_ROWS + 1}, weights \[\(4, 5\)\]", {"rows": MOST_ROWS + 1}),
+        (r"rows=3, weights", {"kind": TANH}),
+    ):
+        with pytest.raises(ValueError, match=f"dense: {message}"):
+            prepare(**given)
+    prepared = prepare()
+    with pytest.raises(ValueError, match=r"dense: x is torch.float32 of shape \(2, 5\)"):
+        prepared.forward(x[:2])
+    prepared.forward(x)
+    with pytest.raises(ValueError, match="dense: dy is torch.float64"):
+        prepared.backward(dy.double(), True, True)
+    weight.data = weight.clone()
+    with pytest.raises(RuntimeError, match="dense: a weight or a bias has moved since"):
+        prepared.forward(x)
+
+
 def test_threads_change_no_bit(tmp_path):
     code = """if True:
         import hashlib, sys, torch
@@ -134,7 +171,7 @@ def test_auto_takes_the_kernel_for_small_layers_alone(monkeypatch):
     assert not runs(torch.zeros(MOST_WEIGHTS // 4 + 1, 4), 0.1)
     with plain_ops():
         assert not runs(small, 0.1)
-    assert fits(MOST_ROWS, [small], [0]) and not fits(MOST_ROWS + 1, [small], [0])
+    assert fits(MOST_ROWS, [small.shape], [0]) and not fits(MOST_ROWS + 1, [small.shape], [0])
 
 
 def test_without_the_kernel_it_is_linear_and_activation():

@@ -9,6 +9,7 @@ from mi_loss_cases import FORMS, inputs, outputs
 
 from fastinfogan.kernels.dispatch import op
 from fastinfogan.kernels.mi_loss import arguments, d_loss, g_loss, layout, mi_loss, native
+from fastinfogan.kernels.mi_loss.prepared import Prepared
 
 
 @pytest.mark.parametrize(("impl", "device"), PLACES)
@@ -185,3 +186,33 @@ def test_weights_first_asked_for_without_gradients_serve_with_them():
     total, _ = mi_loss(q_params.requires_grad_(), values, codes, weights, impl="reference")
     total.backward()
     assert torch.equal(total, first)
+
+
+@pytest.mark.parametrize("form", ["d", "g"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_prepared_it_gives_the_bits_of_autograd(form, dtype):
+    """Call after call, of outputs that change where they lie."""
+    logits, q_params, _, *rest = inputs("cat3,uni:learned,bern,uni:free", 9, dtype, form)
+    prepared = Prepared(f"{form}_loss", logits, q_params, *rest)
+    for seed in (1, 2):
+        tensors = inputs("cat3,uni:learned,bern,uni:free", 9, dtype, form, seed)
+        logits.copy_(tensors[0]), q_params.copy_(tensors[1])
+        _, terms, dlogits, dq_params = outputs(tensors, "native")
+        assert torch.equal(prepared(tensors[2]), terms)
+        assert torch.equal(prepared.dlogits, dlogits)
+        assert torch.equal(prepared.dq_params, dq_params)
+
+
+def test_what_is_off_is_named_where_it_is_prepared():
+    logits, q_params, values, *rest = inputs("cat3,uni", 4, torch.float32, "g")
+    with pytest.raises(ValueError, match="d_loss: logits is .4,.; .8,. fits"):
+        Prepared("d_loss", logits, q_params, *rest)
+    with pytest.raises(ValueError, match="g_loss: q_params is torch.float32 with strides .1, 4."):
+        Prepared("g_loss", logits, q_params.t().contiguous().t(), *rest)
+    with pytest.raises(ValueError, match="g_loss: logits is torch.bfloat16 with strides"):
+        Prepared("g_loss", logits.bfloat16(), q_params.bfloat16(), *rest)
+    prepared = Prepared("g_loss", logits, q_params, *rest)
+    with pytest.raises(ValueError, match=r"g_loss: values is .3, 2.; .4, 2. fits"):
+        prepared(values[:3])
+    with pytest.raises(ValueError, match=r"g_loss: values.0, 0. is 3; the code's categories are"):
+        prepared(torch.full_like(values, 3.0))

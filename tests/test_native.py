@@ -118,3 +118,25 @@ def test_reason_where_the_library_does_not_load(monkeypatch, fresh_load):
     monkeypatch.setattr(native_module.importlib, "import_module", refuse)
     reason = "built, but does not load: _native.so: undefined symbol: omp_get_max_threads"
     assert fresh_load() == (None, reason)
+
+
+@pytest.mark.parametrize(
+    ("kernel", "dtype"),
+    [("linear_forward", 1), ("dense_forward", 1), ("adam", 1), ("conv_down", 7), ("warp", -1)],
+)
+def test_a_number_type_that_a_kernel_lacks_is_refused(kernel, dtype):
+    """Not taken for another one; nothing is looked at before."""
+    arguments = {
+        "linear_forward": (1, 1, 1, *[0] * 4),
+        "dense_forward": (1, 16, 1, False, *[0] * 8),
+        "adam": (*[0] * 11, *[1.0] * 6),
+        "conv_down": (*[1] * 8, *[0] * 4, 0.0),
+        "warp": (*[1] * 5, 0, 0, 0, 0.0, 0, 0),
+    }[kernel]
+    with pytest.raises(ValueError, match=rf"^dtype {dtype}; float32 \(0\)"):
+        getattr(native_module.find()[0], kernel)(dtype, *arguments)
+
+
+def test_shapes_that_are_written_twice_are_the_same():
+    module, _ = native_module.find()
+    assert (module.TAPS, module.IMAGE_CHANNELS) == (conv.layout.TAPS, conv.layout.IMAGE_CHANNELS)

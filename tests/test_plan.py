@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import sysconfig
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import get_type_hints
 
 import pytest
 import torch
+from training_runs import few_digits, small
 
 from fastinfogan import device
 from fastinfogan.compiling import PAYS_FROM
-from fastinfogan.config import RunConfig
+from fastinfogan.config import PRESETS, RunConfig, preset_config, resolve
 from fastinfogan.errors import UserError
 from fastinfogan.kernels import triton_needs
 from fastinfogan.kernels.dispatch import TRITON_DTYPES, choose
-from fastinfogan.plan import make_plan
+from fastinfogan.plan import are_small, make_plan
+from fastinfogan.training.trainer import Training
 
 CUDA = torch.device("cuda", 0)
 
@@ -49,6 +52,37 @@ def test_a_cpu_with_units_for_bfloat16_is_worth_a_word_unless_amp_uses_them(cpu_
     )
     for given in ({"engine": "reference"}, {"amp": True, "amp_dtype": "bfloat16"}):
         assert make_plan(RunConfig(device="cpu", **given), 10).advice == ""
+
+
+def test_small_networks_stay_in_float32_on_a_cpu_and_it_is_said(cpu_with):
+    """Unless a type is named; and nobody is told that --amp would be faster."""
+    cpu_with("AMX")
+    plan = make_plan(RunConfig(device="cpu", amp=True), 10, small=True)
+    assert plan.half is None and plan.input_dtype == torch.float32
+    assert plan.describe().endswith("float32 (--amp is slower for networks this small)")
+    plain = make_plan(RunConfig(device="cpu"), 10, small=True)
+    assert plain.advice == "" and plain.describe().endswith("float32")
+    named = RunConfig(device="cpu", amp=True, amp_dtype="bfloat16")
+    assert make_plan(named, 10, small=True).half == torch.bfloat16
+
+
+@pytest.mark.usefixtures("gpu")
+def test_on_a_gpu_they_do_not():
+    assert make_plan(RunConfig(amp=True), 10, small=True).half == torch.bfloat16
+
+
+def test_small_are_the_networks_of_one_preset():
+    assert [name for name in PRESETS if are_small(preset_config(name))] == ["mnist-mlp"]
+
+
+@pytest.mark.usefixtures("narrow_presets")
+def test_training_looks_at_its_networks(cpu_with):
+    cpu_with("AMX")
+    config = small(None, amp=True)
+    with few_digits():
+        for preset, stays in (("narrow-mnist-mlp", True), ("narrow-mnist", False)):
+            given = replace(config, model=replace(config.model, preset=preset))
+            assert Training(resolve(given), resumed=False).plan.small == stays
 
 
 def test_a_cpu_without_them_is_not(cpu_with):

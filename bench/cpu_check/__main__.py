@@ -15,6 +15,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from types import ModuleType
 
 import torch
 
@@ -34,6 +35,15 @@ def pages() -> dict[Path, str]:
     """What the committed files say on each page."""
     files = report.committed()
     return {DOCS: report.tables(files), README: report.in_short(files)}
+
+
+def _instructions(native: ModuleType) -> dict[str, bool]:
+    """What the processor has, and what of it the kernels were built to use."""
+    return native.cpu_features() | {
+        # Whether conv multiplies bfloat16 itself.
+        "half_products": native.KERNELS and native.HALF_PRODUCTS,
+        "openmp": native.OPENMP,  # else the kernels run on one thread
+    }
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -61,7 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     ])  # fmt: skip
     found = harness.read_results(path)
     native, _ = find()
-    found["instructions"] = {} if native is None else native.cpu_features()
+    found["instructions"] = {} if native is None else _instructions(native)
     found["starts"] = {"on": on} | starts.measure(1 if options.tiny else options.rounds)
     harness.write_results(path, found)
     print(report.tables([found]))

@@ -1,4 +1,4 @@
-"""Iterations of small fully connected networks without autograd: it takes longer than they do."""
+"""Iterations of small fully connected networks without autograd, which takes longer than they."""
 
 from __future__ import annotations
 
@@ -31,6 +31,10 @@ class Layers:
         self.weights, self.biases = [m.weight for m in maps], [m.bias for m in maps]
         self.parameters = self.weights + [bias for bias in self.biases if bias is not None]
         self.kinds, self.slopes = zip(*map(numbered, dense.activations), strict=True)
+
+    def fit(self, rows: int) -> bool:
+        """Whether so many rows of them are the kernel's work."""
+        return fits(rows, [weight.shape for weight in self.weights], self.kinds)
 
     def prepared(self, rows: int, y: Tensor | None = None) -> Prepared:
         """Passes of so many rows; see ``dense.prepared``."""
@@ -150,10 +154,7 @@ def trio_of(
     stacks = (g.parts, d.d_parts, d.q_parts)
     if not all(len(parts) == 1 and isinstance(parts[0], Dense) for parts in stacks):
         return None
-    layers = [Layers(parts[0]) for parts in stacks]
-    rows = 2 * optim.batch_size
-    if not all(
-        fits(rows, part.weights, part.kinds) and _chosen(part.weights[0]) for part in layers
-    ):
+    g, d, q = (Layers(parts[0]) for parts in stacks)
+    if not _chosen(g.weights[0]) or not all(part.fit(2 * optim.batch_size) for part in (g, d, q)):
         return None
-    return Trio(optim.batch_size, objective, *layers, adam_g, adam_d)
+    return Trio(optim.batch_size, objective, g, d, q, adam_g, adam_d)

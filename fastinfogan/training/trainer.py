@@ -19,7 +19,7 @@ from fastinfogan.engine.draws import Draws, fill_of
 from fastinfogan.engine.graph import Captured, Eager
 from fastinfogan.errors import UserError, is_out_of_memory
 from fastinfogan.paths import expanded, quoted
-from fastinfogan.plan import make_plan
+from fastinfogan.plan import are_small, make_plan
 from fastinfogan.ranks.alone import ALONE, Ranks
 from fastinfogan.ranks.joining import joined
 from fastinfogan.ranks.place import only_the_first_speaks
@@ -105,7 +105,7 @@ class Training:
     def __init__(self, config: TrainConfig, resumed: bool, ranks: Ranks = ALONE) -> None:
         self.config, self.resumed, self.ranks = config, resumed, ranks
         self.status: Status | None = None  # until it is known where the run stands
-        self.plan = make_plan(config.run, config.optim.iterations, ranks)
+        self.plan = make_plan(config.run, config.optim.iterations, ranks, are_small(config))
         alike.check_batch(config, ranks)
         self.out = config.run.out or Path("runs")  # until the run directory has its name
         if config.run.out and not resumed:

@@ -120,7 +120,9 @@ def dense(
     kinds, slopes = zip(*map(numbered, activations), strict=True)
     if chosen == "native" and TANH in kinds and impl != "auto":
         raise RuntimeError("dense: impl='native' can't run: it has no tanh")
-    if chosen == "reference" or (impl == "auto" and not fits(x.shape[0], weights, kinds)):
+    if chosen == "reference" or (
+        impl == "auto" and not fits(x.shape[0], [w.shape for w in weights], kinds)
+    ):
         return _layers(x, weights, biases, activations, impl if impl == "auto" else "reference")
     parameters = [None if p is None else p.contiguous() for p in (*weights, *biases)]
     return DenseFunction.apply((kinds, slopes, chosen), x.contiguous(), *parameters)

@@ -45,10 +45,9 @@ class Prepared:
         slopes: Sequence[float],
         y: Tensor | None = None,
     ) -> None:
-        if not fits(rows, weights, kinds):
-            raise ValueError(
-                f"dense: {rows} rows of these layers are too many for it to be prepared"
-            )
+        shapes = [tuple(weight.shape) for weight in weights]
+        if not fits(rows, shapes, kinds):
+            raise ValueError(f"dense: rows={rows}, weights {shapes}: rule.fits says which work")
         x = weights[0].new_empty((rows, weights[0].shape[1]))
         biased = [bias is not None for bias in biases]
         with torch.no_grad():

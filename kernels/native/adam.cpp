@@ -107,15 +107,13 @@ void adam(Dtype dtype, void* params, void* exp_avg, void* exp_avg_sq, void* copy
           const void* dtypes, const void* starts, const void* sizes, int64_t segments,
           int64_t total, int64_t align, double inverse_scale, double beta1, double beta2,
           double eps, double rate, double root) {
-  with_type(dtype, [&](auto type) {
+  with_wide_type(dtype, [&](auto type) {
     using A = typename Pointee<decltype(type)>::Type;
-    if constexpr (sizeof(A) >= 4) {
-      const Factors<A> f = {A(inverse_scale), A(beta2), A(1 - beta1), A(1 - beta2),
-                            A(eps),           A(rate),  A(root)};
-      adam_of<A>(out<A>(params), out<A>(exp_avg), out<A>(exp_avg_sq), out<bfloat16>(copy),
-                 in<int64_t>(grads), in<int64_t>(dtypes), in<int64_t>(starts), in<int64_t>(sizes),
-                 segments, total, align, f);
-    }
+    const Factors<A> f = {A(inverse_scale), A(beta2), A(1 - beta1), A(1 - beta2),
+                          A(eps),           A(rate),  A(root)};
+    adam_of<A>(out<A>(params), out<A>(exp_avg), out<A>(exp_avg_sq), out<bfloat16>(copy),
+               in<int64_t>(grads), in<int64_t>(dtypes), in<int64_t>(starts), in<int64_t>(sizes),
+               segments, total, align, f);
   });
 }
 

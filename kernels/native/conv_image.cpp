@@ -11,8 +11,6 @@ namespace fastinfogan {
 namespace FASTINFOGAN_ISA {
 namespace {
 
-constexpr int kMostChannels = 4;
-
 // Row y of an image of N channels: sums over the patches that hold its pixels.
 template <int N, int kStride, class T, class A>
 INLINE void fold_row(const ConvShape& s, const A* patches, int64_t lines, const T* bias, int64_t y,
@@ -98,7 +96,7 @@ void up_image(const ConvShape& s, const T* small, const T* weight, const T* bias
   }
 }
 
-template <class T, int N = kMostChannels>
+template <class T, int N = kImageChannels>
 void with_channels(const ConvShape& s, const T* small, const T* weight, const T* bias, T* large) {
   if constexpr (N > 1) {
     if (s.channels < N) return with_channels<T, N - 1>(s, small, weight, bias, large);

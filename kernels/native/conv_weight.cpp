@@ -6,10 +6,7 @@
 // run to their end in the accumulator type, in an order that the shape decides.
 
 #include "product.h"
-
-#ifdef _OPENMP
-#include <omp.h>
-#endif
+#include "threads.h"
 
 namespace fastinfogan {
 namespace FASTINFOGAN_ISA {
@@ -65,14 +62,6 @@ INLINE void pack(const Factor<T>& factor, int64_t image, int64_t count, int64_t 
       }
     }
   }
-}
-
-INLINE int64_t threads() {
-#ifdef _OPENMP
-  return omp_get_max_threads();
-#else
-  return 1;
-#endif
 }
 
 template <class T>

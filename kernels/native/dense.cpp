@@ -5,9 +5,8 @@
 // vectors: all three products of a layer are then sums of a broadcast number times a vector, and no
 // sum runs across one. Each number is summed in an order of its own, whatever the threads.
 
-#include "buffer.h"
 #include "elementary.h"
-#include "kernels.h"
+#include "product.h"
 
 namespace fastinfogan {
 namespace FASTINFOGAN_ISA {
@@ -20,10 +19,10 @@ constexpr int kTileRows = 12;
 constexpr int kTileRows = 6;
 #endif
 constexpr int kTileVectors = 2;
-constexpr int64_t kChunk = 128;  // terms of a sum at a time: what they read stays in the first cache
+constexpr int64_t kChunk = 128;  // terms at a time: what they read stays in the first cache
 
-enum Activation : int64_t { kLinear, kSlope, kSigmoid };  // as in kernels/activation.py, which has one more
-
+// As in kernels/activation.py, which has one more.
+enum Activation : int64_t { kLinear, kSlope, kSigmoid };
 
 template <class T>
 INLINE VectorOf<T> activated(VectorOf<T> u, int64_t kind, T slope) {
@@ -52,33 +51,25 @@ struct Product {
   int64_t rows, columns, terms;
 };
 
-// M rows and N vectors of it, of whose last one `lanes` are there, terms from k to `end`.
+// M rows and N vectors of it, where `columns` are there, terms from k to `end`.
 template <int M, int N, class T, class Finish>
-INLINE void tile(const Product<T>& p, int64_t m, int64_t n, int lanes, int64_t k, int64_t end,
+INLINE void tile(const Product<T>& p, int64_t m, int64_t n, int64_t columns, int64_t k, int64_t end,
                  Finish finish) {
-  using V = VectorOf<T>;
   const T *a = p.a + m * p.row + k * p.term, *b = p.b + k * p.b_step + n;
   T* c = p.c + m * p.c_step + n;
-  V sums[M][N] = {};
   const bool first = k == 0, last = end == p.terms;
+  const int lanes = int(columns - (N - 1) * kLanes<T>);  // of the last vector
+  Tile<T, M, N> tile = {};
   for (; k < end; ++k, a += p.term, b += p.b_step) {
-    V vectors[N];
-    for (int j = 0; j < N; ++j) vectors[j] = load(b + j * kLanes<T>, j + 1 < N ? kLanes<T> : lanes);
-    for (int i = 0; i < M; ++i) {
-      const V factor = a[i * p.row] - V{};  // in all lanes
-      for (int j = 0; j < N; ++j) sums[i][j] += factor * vectors[j];
-    }
+    VectorOf<T> line[N];
+    for (int j = 0; j < N; ++j) line[j] = load(b + j * kLanes<T>, j + 1 < N ? kLanes<T> : lanes);
+    add_place<T>(tile, a, p.row, line);
   }
-  for (int i = 0; i < M; ++i) {
-    for (int j = 0; j < N; ++j) {
-      T* at = c + i * p.c_step + j * kLanes<T>;
-      const int here = j + 1 < N ? kLanes<T> : lanes;
-      V sum = sums[i][j];
-      if (!first) sum += load(at, here);
-      if (last) sum = finish(sum, m + i, n + j * kLanes<T>);
-      store(at, sum, here);
-    }
+  if (!first) add_tile(tile, c, p.c_step, columns);
+  for (int i = 0; i < M && last; ++i) {
+    for (int j = 0; j < N; ++j) tile.sum[i][j] = finish(tile.sum[i][j], m + i, n + j * kLanes<T>);
   }
+  write_tile(tile, c, p.c_step, columns);
 }
 
 template <int M, class T, class Finish>
@@ -86,10 +77,10 @@ INLINE void tiles(const Product<T>& p, int64_t m, int64_t k, int64_t end, Finish
   constexpr int kWide = kTileVectors * kLanes<T>;
   int64_t n = 0;
   for (; n + kWide <= p.columns; n += kWide) {
-    tile<M, kTileVectors>(p, m, n, kLanes<T>, k, end, finish);
+    tile<M, kTileVectors>(p, m, n, kWide, k, end, finish);
   }
   for (; n + kLanes<T> <= p.columns; n += kLanes<T>) tile<M, 1>(p, m, n, kLanes<T>, k, end, finish);
-  if (n < p.columns) tile<M, 1>(p, m, n, int(p.columns - n), k, end, finish);
+  if (n < p.columns) tile<M, 1>(p, m, n, p.columns - n, k, end, finish);
 }
 
 // To be called by all threads of a team; `finish` gets each number of the result with its place.
@@ -286,25 +277,21 @@ void backward(DenseShape s, const int64_t* sizes, const int64_t* kinds, const do
 void dense_forward(DenseShape s, const void* sizes, const void* kinds, const void* slopes,
                    const void* x, const void* weights, const void* biases, const void* hidden,
                    void* y) {
-  with_type(s.dtype, [&](auto type) {
+  with_wide_type(s.dtype, [&](auto type) {
     using T = typename Pointee<decltype(type)>::Type;
-    if constexpr (sizeof(T) >= 4) {
-      forward<T>(s, in<int64_t>(sizes), in<int64_t>(kinds), in<double>(slopes), in<T>(x),
-                 in<int64_t>(weights), in<int64_t>(biases), in<int64_t>(hidden), out<T>(y));
-    }
+    forward<T>(s, in<int64_t>(sizes), in<int64_t>(kinds), in<double>(slopes), in<T>(x),
+               in<int64_t>(weights), in<int64_t>(biases), in<int64_t>(hidden), out<T>(y));
   });
 }
 
 void dense_backward(DenseShape s, const void* sizes, const void* kinds, const void* slopes,
                     const void* dy, const void* x, const void* y, const void* weights,
                     const void* hidden, void* dx, const void* dweights, const void* dbiases) {
-  with_type(s.dtype, [&](auto type) {
+  with_wide_type(s.dtype, [&](auto type) {
     using T = typename Pointee<decltype(type)>::Type;
-    if constexpr (sizeof(T) >= 4) {
-      backward<T>(s, in<int64_t>(sizes), in<int64_t>(kinds), in<double>(slopes), in<T>(dy),
-                  in<T>(x), in<T>(y), in<int64_t>(weights), in<int64_t>(hidden), out<T>(dx),
-                  in<int64_t>(dweights), in<int64_t>(dbiases));
-    }
+    backward<T>(s, in<int64_t>(sizes), in<int64_t>(kinds), in<double>(slopes), in<T>(dy), in<T>(x),
+                in<T>(y), in<int64_t>(weights), in<int64_t>(hidden), out<T>(dx),
+                in<int64_t>(dweights), in<int64_t>(dbiases));
   });
 }
 

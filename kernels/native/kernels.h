@@ -35,7 +35,7 @@ struct MiLossShape {
 
 // Shapes as in kernels/conv/__init__.py: large (images, height, width, channels); small (images,
 // rows, columns, maps); weight (maps, kTaps, kTaps, channels); stride 1 or 2.
-constexpr int kTaps = 4;
+constexpr int kTaps = 4, kImageChannels = 4;  // TAPS and IMAGE_CHANNELS of kernels/conv/layout.py
 struct ConvShape {
   Dtype dtype;
   int64_t images, height, width, channels, rows, columns, maps, stride;

@@ -60,32 +60,6 @@ void forward(const Layer& l, const T* x, const T* weight, const T* bias, T* y) {
   }
 }
 
-// Adds rows of a matrix to a tile's sums, or writes these there; `columns` of them are there.
-template <class T, int R>
-INLINE void add_tile(Tile<T, R>& tile, const T* from, int64_t step, int64_t columns) {
-  for (int side = 0; side < 2; ++side) {
-    const int64_t left = columns - side * kLanes<T>;
-    for (int r = 0; r < R && left > 0; ++r) {
-      const T* at = from + r * step + side * kLanes<T>;
-      tile.sum[r][side] += left >= kLanes<T> ? load(at) : load(at, int(left));
-    }
-  }
-}
-template <class T, int R>
-INLINE void write_tile(const Tile<T, R>& tile, T* to, int64_t step, int64_t columns) {
-  for (int side = 0; side < 2; ++side) {
-    const int64_t left = columns - side * kLanes<T>;
-    for (int r = 0; r < R && left > 0; ++r) {
-      T* at = to + r * step + side * kLanes<T>;
-      if (left >= kLanes<T>) {
-        store(at, tile.sum[r][side]);
-      } else {
-        store(at, tile.sum[r][side], int(left));
-      }
-    }
-  }
-}
-
 // dx = dy weight.
 template <class T>
 void backward(const Layer& l, const T* dy, const T* weight, T* dx) {
@@ -155,13 +129,6 @@ void gradient(const Layer& l, const T* dy, const T* x, T* dweight) {
       }
     }
   }
-}
-
-// Calls f with a null pointer to float or double: in half precision libraries have no rival.
-template <class F>
-INLINE void with_wide_type(Dtype dtype, F f) {
-  if (dtype == Dtype::float64) return f(static_cast<double*>(nullptr));
-  f(static_cast<float*>(nullptr));
 }
 
 }  // namespace

@@ -15,10 +15,7 @@
 #include "codes.h"
 #include "kernels.h"
 #endif
-
-#ifdef _OPENMP
-#include <omp.h>
-#endif
+#include "threads.h"
 
 #ifdef __x86_64__
 #include <cpuid.h>
@@ -124,14 +121,6 @@ std::string cpu_vendor() {
   return "";
 }
 
-int threads() {
-#ifdef _OPENMP
-  return omp_get_max_threads();
-#else
-  return 1;
-#endif
-}
-
 #ifdef FASTINFOGAN_KERNELS
 
 // A kernel of the widest instruction set that the CPU has.
@@ -157,40 +146,67 @@ bool half_products(const CpuFeatures&) { return false; }
 // An array's address as torch's data_ptr() gives it; 0 for None.
 using Address = uintptr_t;
 
+using fastinfogan::Dtype;
+
+// What a kernel computes in: one that isn't named here, or isn't among its own, is refused.
+struct Types {
+  const char* names;  // for the message
+  unsigned bits;      // 1 << each
+
+  Dtype operator()(int dtype) const {
+    if (dtype >= 0 && dtype < 32 && bits >> dtype & 1) return Dtype(dtype);
+    const std::string text = "dtype " + std::to_string(dtype) + "; " + names + " work";
+    throw nb::value_error(text.c_str());
+  }
+};
+constexpr unsigned kWideBits = 1u << int(Dtype::float32) | 1u << int(Dtype::float64);
+constexpr Types kWide = {"float32 (0) and float64 (2)", kWideBits};
+constexpr Types kAll = {"float32 (0), bfloat16 (1) and float64 (2)",
+                        kWideBits | 1u << int(Dtype::bfloat16)};
+
+// An argument as the kernel takes it.
+template <class A, class P>
+A given(P value, const Types& types) {
+  if constexpr (std::is_enum_v<A>) return types(value);
+  else return (A)value;
+}
+
 template <class A>
 using Python = std::conditional_t<std::is_pointer_v<A>, Address,
                                   std::conditional_t<std::is_enum_v<A>, int, A>>;
 
 // Turns a kernel into a function of addresses and numbers: nanobind knows no void*, nor Dtype.
 template <class Result, class... Args>
-void bind(nb::module_& module, const char* name, Result (*kernel)(Args...)) {
+void bind(nb::module_& module, const char* name, Types types, Result (*kernel)(Args...)) {
   module.def(
-      name, [kernel](Python<Args>... args) { return kernel((Args)args...); },
+      name, [kernel, types](Python<Args>... args) { return kernel(given<Args>(args, types)...); },
       nb::call_guard<nb::gil_scoped_release>());
 }
 
 // The same for one that takes its sizes in a BnActShape.
 template <class... Args>
-void bind(nb::module_& module, const char* name, void (*kernel)(fastinfogan::BnActShape, Args...)) {
+void bind(nb::module_& module, const char* name, Types types,
+          void (*kernel)(fastinfogan::BnActShape, Args...)) {
   module.def(
       name,
-      [kernel](int dtype, int64_t rows, int64_t channels, int64_t groups, Python<Args>... args) {
-        kernel({fastinfogan::Dtype(dtype), rows, channels, groups}, (Args)args...);
+      [kernel, types](int dtype, int64_t rows, int64_t channels, int64_t groups,
+                      Python<Args>... args) {
+        kernel({types(dtype), rows, channels, groups}, (Args)args...);
       },
       nb::call_guard<nb::gil_scoped_release>());
 }
 
 // mi_loss, which takes its sizes in a MiLossShape, and gives where in values a category isn't one.
 template <class... Args>
-void bind(nb::module_& module, const char* name,
+void bind(nb::module_& module, const char* name, Types types,
           int64_t (*kernel)(fastinfogan::MiLossShape, Args...)) {
   module.def(
       name,
-      [kernel](int dtype, int64_t rows, int64_t columns, int64_t logits, int64_t terms,
-               int64_t parts, double log_sigma_bound, double half_log_two_pi,
-               Python<Args>... args) {
-        return kernel({fastinfogan::Dtype(dtype), rows, columns, logits, terms, parts,
-                       log_sigma_bound, half_log_two_pi},
+      [kernel, types](int dtype, int64_t rows, int64_t columns, int64_t logits, int64_t terms,
+                      int64_t parts, double log_sigma_bound, double half_log_two_pi,
+                      Python<Args>... args) {
+        return kernel({types(dtype), rows, columns, logits, terms, parts, log_sigma_bound,
+                       half_log_two_pi},
                       (Args)args...);
       },
       nb::call_guard<nb::gil_scoped_release>());
@@ -198,14 +214,14 @@ void bind(nb::module_& module, const char* name,
 
 // The same for one that takes them in a ConvShape.
 template <class... Args>
-void bind(nb::module_& module, const char* name, void (*kernel)(fastinfogan::ConvShape, Args...)) {
+void bind(nb::module_& module, const char* name, Types types,
+          void (*kernel)(fastinfogan::ConvShape, Args...)) {
   module.def(
       name,
-      [kernel](int dtype, int64_t images, int64_t height, int64_t width, int64_t channels,
-               int64_t rows, int64_t columns, int64_t maps, int64_t stride,
-               Python<Args>... args) {
-        kernel({fastinfogan::Dtype(dtype), images, height, width, channels, rows, columns, maps,
-                stride},
+      [kernel, types](int dtype, int64_t images, int64_t height, int64_t width, int64_t channels,
+                      int64_t rows, int64_t columns, int64_t maps, int64_t stride,
+                      Python<Args>... args) {
+        kernel({types(dtype), images, height, width, channels, rows, columns, maps, stride},
                (Args)args...);
       },
       nb::call_guard<nb::gil_scoped_release>());
@@ -213,54 +229,56 @@ void bind(nb::module_& module, const char* name, void (*kernel)(fastinfogan::Con
 
 // The same for one that takes them in a WarpShape.
 template <class... Args>
-void bind(nb::module_& module, const char* name, void (*kernel)(fastinfogan::WarpShape, Args...)) {
+void bind(nb::module_& module, const char* name, Types types,
+          void (*kernel)(fastinfogan::WarpShape, Args...)) {
   module.def(
       name,
-      [kernel](int dtype, int64_t images, int64_t height, int64_t width, int64_t channels,
-               int64_t parts, Python<Args>... args) {
-        kernel({fastinfogan::Dtype(dtype), images, height, width, channels, parts},
-               (Args)args...);
+      [kernel, types](int dtype, int64_t images, int64_t height, int64_t width, int64_t channels,
+                      int64_t parts, Python<Args>... args) {
+        kernel({types(dtype), images, height, width, channels, parts}, (Args)args...);
       },
       nb::call_guard<nb::gil_scoped_release>());
 }
 
 // The same for one that takes them in a DenseShape.
 template <class... Args>
-void bind(nb::module_& module, const char* name, void (*kernel)(fastinfogan::DenseShape, Args...)) {
+void bind(nb::module_& module, const char* name, Types types,
+          void (*kernel)(fastinfogan::DenseShape, Args...)) {
   module.def(
       name,
-      [kernel](int dtype, int64_t rows, int64_t padded, int64_t layers, bool threads,
-               Python<Args>... args) {
-        kernel({fastinfogan::Dtype(dtype), rows, padded, layers, threads}, (Args)args...);
+      [kernel, types](int dtype, int64_t rows, int64_t padded, int64_t layers, bool threads,
+                      Python<Args>... args) {
+        kernel({types(dtype), rows, padded, layers, threads}, (Args)args...);
       },
       nb::call_guard<nb::gil_scoped_release>());
 }
 
 void bind_kernels(nb::module_& module) {
-  [[maybe_unused]] const CpuFeatures features = detect();
-  bind(module, "adam", FASTINFOGAN_BEST(adam));
-  bind(module, "bn_act_partials", FASTINFOGAN_BEST(bn_act_partials));
-  bind(module, "bn_act_forward", FASTINFOGAN_BEST(bn_act_forward));
-  bind(module, "bn_act_backward_partials", FASTINFOGAN_BEST(bn_act_backward_partials));
-  bind(module, "bn_act_backward", FASTINFOGAN_BEST(bn_act_backward));
-  bind(module, "dense_forward", FASTINFOGAN_BEST(dense_forward));
-  bind(module, "dense_backward", FASTINFOGAN_BEST(dense_backward));
-  bind(module, "mi_loss", FASTINFOGAN_BEST(mi_loss));
-  bind(module, "consistency", FASTINFOGAN_BEST(consistency));
-  bind(module, "latents", FASTINFOGAN_BEST(latents));
-  bind(module, "conv_down", FASTINFOGAN_BEST_PRODUCT(conv_down));
-  bind(module, "conv_up", FASTINFOGAN_BEST_PRODUCT(conv_up));
-  bind(module, "conv_up_image", FASTINFOGAN_BEST_PRODUCT(conv_up_image));
-  bind(module, "conv_weight", FASTINFOGAN_BEST_PRODUCT(conv_weight));
-  bind(module, "linear_forward", FASTINFOGAN_BEST(linear_forward));
-  bind(module, "linear_backward", FASTINFOGAN_BEST(linear_backward));
-  bind(module, "linear_weight", FASTINFOGAN_BEST(linear_weight));
-  bind(module, "gather", FASTINFOGAN_BEST(gather));
-  bind(module, "draw", FASTINFOGAN_BEST(draw));
-  bind(module, "order", FASTINFOGAN_BEST(order));
-  bind(module, "draw_maps", FASTINFOGAN_BEST(draw_maps));
-  bind(module, "warp", FASTINFOGAN_BEST(warp));
-  bind(module, "warp_backward", FASTINFOGAN_BEST(warp_backward));
+  const CpuFeatures features = detect();
+  const Types products = half_products(features) ? kAll : kWide;
+  bind(module, "adam", kWide, FASTINFOGAN_BEST(adam));
+  bind(module, "bn_act_partials", kAll, FASTINFOGAN_BEST(bn_act_partials));
+  bind(module, "bn_act_forward", kAll, FASTINFOGAN_BEST(bn_act_forward));
+  bind(module, "bn_act_backward_partials", kAll, FASTINFOGAN_BEST(bn_act_backward_partials));
+  bind(module, "bn_act_backward", kAll, FASTINFOGAN_BEST(bn_act_backward));
+  bind(module, "dense_forward", kWide, FASTINFOGAN_BEST(dense_forward));
+  bind(module, "dense_backward", kWide, FASTINFOGAN_BEST(dense_backward));
+  bind(module, "mi_loss", kAll, FASTINFOGAN_BEST(mi_loss));
+  bind(module, "consistency", kAll, FASTINFOGAN_BEST(consistency));
+  bind(module, "latents", kAll, FASTINFOGAN_BEST(latents));
+  bind(module, "conv_down", products, FASTINFOGAN_BEST_PRODUCT(conv_down));
+  bind(module, "conv_up", products, FASTINFOGAN_BEST_PRODUCT(conv_up));
+  bind(module, "conv_up_image", products, FASTINFOGAN_BEST_PRODUCT(conv_up_image));
+  bind(module, "conv_weight", products, FASTINFOGAN_BEST_PRODUCT(conv_weight));
+  bind(module, "linear_forward", kWide, FASTINFOGAN_BEST(linear_forward));
+  bind(module, "linear_backward", kWide, FASTINFOGAN_BEST(linear_backward));
+  bind(module, "linear_weight", kWide, FASTINFOGAN_BEST(linear_weight));
+  bind(module, "gather", kAll, FASTINFOGAN_BEST(gather));
+  bind(module, "draw", kAll, FASTINFOGAN_BEST(draw));
+  bind(module, "order", kAll, FASTINFOGAN_BEST(order));
+  bind(module, "draw_maps", kAll, FASTINFOGAN_BEST(draw_maps));
+  bind(module, "warp", kAll, FASTINFOGAN_BEST(warp));
+  bind(module, "warp_backward", kAll, FASTINFOGAN_BEST(warp_backward));
 }
 
 nb::dict code_kinds() {
@@ -294,6 +312,8 @@ NB_MODULE(_native, module) {
   module.attr("KERNELS") = true;
   module.attr("HALF_PRODUCTS") = half_products(detect());  // else bfloat16 isn't for conv_*
   module.attr("CODE_KINDS") = code_kinds();
+  module.attr("TAPS") = fastinfogan::kTaps;
+  module.attr("IMAGE_CHANNELS") = fastinfogan::kImageChannels;
   module.attr("MAX_NOISE") = fastinfogan::kMaxNoise;
   module.attr("MAX_CODES") = fastinfogan::kMaxCodes;
   bind_kernels(module);

@@ -96,11 +96,51 @@ INLINE VectorOf<float> plus_product(VectorOf<float> sum, Words x, Words y) {
 }
 #endif
 
-// The sums of R rows.
-template <class T, int R>
+// The sums of R rows by N vectors of columns.
+template <class T, int R, int N = 2>
 struct Tile {
-  VectorOf<T> sum[R][2];
+  VectorOf<T> sum[R][N];
 };
+
+// Adds a place of the sum: a word of each row, `step` from one to the next, times N vectors.
+template <class T, int R, int N>
+INLINE void add_place(Tile<T, R, N>& tile, const WordOf<T>* rows, int64_t step,
+                      const WordsOf<T> (&columns)[N]) {
+#pragma GCC unroll 16
+  for (int r = 0; r < R; ++r) {
+    const auto x = everywhere(rows[r * step]);
+#pragma GCC unroll 2
+    for (int j = 0; j < N; ++j) tile.sum[r][j] = plus_product(tile.sum[r][j], x, columns[j]);
+  }
+}
+
+// Adds rows of a matrix to a tile's sums; `columns` of them are there.
+template <class T, int R, int N>
+INLINE void add_tile(Tile<T, R, N>& tile, const T* from, int64_t step, int64_t columns) {
+  for (int j = 0; j < N; ++j) {
+    const int64_t left = columns - j * kLanes<T>;
+    for (int r = 0; r < R && left > 0; ++r) {
+      const T* at = from + r * step + j * kLanes<T>;
+      tile.sum[r][j] += left >= kLanes<T> ? load(at) : load(at, int(left));
+    }
+  }
+}
+
+// Writes them there.
+template <class T, int R, int N>
+INLINE void write_tile(const Tile<T, R, N>& tile, T* to, int64_t step, int64_t columns) {
+  for (int j = 0; j < N; ++j) {
+    const int64_t left = columns - j * kLanes<T>;
+    for (int r = 0; r < R && left > 0; ++r) {
+      T* at = to + r * step + j * kLanes<T>;
+      if (left >= kLanes<T>) {
+        store(at, tile.sum[r][j]);
+      } else {
+        store(at, tile.sum[r][j], int(left));
+      }
+    }
+  }
+}
 
 constexpr bool kLines = false, kAcross = true;
 
@@ -110,14 +150,10 @@ INLINE void add_products(Tile<T, R>& tile, const WordOf<T>* rows, const WordOf<T
   for (; blocks > 0; --blocks) {
 #pragma GCC unroll 4
     for (int k = 0; k < kBlock; ++k) {
-      const auto left = words_at<WordsOf<T>>(columns + k * kColumns<T>);
-      const auto right = words_at<WordsOf<T>>(columns + k * kColumns<T> + kLanes<T>);
-#pragma GCC unroll 16
-      for (int r = 0; r < R; ++r) {
-        const auto x = everywhere(rows[kHow == kAcross ? k * kBlock + r : r * kBlock + k]);
-        tile.sum[r][0] = plus_product(tile.sum[r][0], x, left);
-        tile.sum[r][1] = plus_product(tile.sum[r][1], x, right);
-      }
+      const WordsOf<T> line[] = {words_at<WordsOf<T>>(columns + k * kColumns<T>),
+                                 words_at<WordsOf<T>>(columns + k * kColumns<T> + kLanes<T>)};
+      add_place<T>(tile, rows + (kHow == kAcross ? k * kBlock : k), kHow == kAcross ? 1 : kBlock,
+                   line);
     }
     rows += kBlock * kBlock;
     columns += kBlock * kColumns<T>;
@@ -127,11 +163,11 @@ INLINE void add_products(Tile<T, R>& tile, const WordOf<T>* rows, const WordOf<T
 // As with_type, for the types that there is a product of: bfloat16 where the processor has one.
 template <class F>
 INLINE void with_product_type(fastinfogan::Dtype dtype, F f) {
-  if (dtype == fastinfogan::Dtype::float64) return f(static_cast<double*>(nullptr));
 #ifdef FASTINFOGAN_PAIRS
-  if (dtype == fastinfogan::Dtype::bfloat16) return f(static_cast<bfloat16*>(nullptr));
+  with_type(dtype, f);
+#else
+  with_wide_type(dtype, f);
 #endif
-  f(static_cast<float*>(nullptr));
 }
 
 // Calls f with the number of rows, 1 ... kRows, as a constant.

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <stdint.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "kernels.h"
@@ -115,17 +116,19 @@ INLINE void store(bfloat16* p, VectorOf<bfloat16> v, int lanes) {
   memcpy(p, &half, lanes * sizeof(bfloat16));
 }
 
-// Calls f with a null pointer to the storage type that `dtype` names.
+// Calls f with a null pointer to float or double, as `dtype` says. module.cpp has refused others.
+template <class F>
+INLINE void with_wide_type(fastinfogan::Dtype dtype, F f) {
+  if (dtype == fastinfogan::Dtype::float32) return f(static_cast<float*>(nullptr));
+  if (dtype == fastinfogan::Dtype::float64) return f(static_cast<double*>(nullptr));
+  abort();
+}
+
+// The same with bfloat16 among them.
 template <class F>
 INLINE void with_type(fastinfogan::Dtype dtype, F f) {
-  switch (dtype) {
-    case fastinfogan::Dtype::float32:
-      return f(static_cast<float*>(nullptr));
-    case fastinfogan::Dtype::bfloat16:
-      return f(static_cast<bfloat16*>(nullptr));
-    case fastinfogan::Dtype::float64:
-      return f(static_cast<double*>(nullptr));
-  }
+  if (dtype == fastinfogan::Dtype::bfloat16) return f(static_cast<bfloat16*>(nullptr));
+  with_wide_type(dtype, f);
 }
 
 template <class T>

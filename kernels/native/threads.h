@@ -1,0 +1,20 @@
+// How many threads a parallel region gets.
+
+#pragma once
+
+#ifdef _OPENMP
+#include <omp.h>
+#endif
+
+namespace {
+
+// Torch's own number, or 1 where this is compiled without OpenMP.
+inline int threads() {
+#ifdef _OPENMP
+  return omp_get_max_threads();
+#else
+  return 1;
+#endif
+}
+
+}  // namespace
