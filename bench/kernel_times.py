@@ -23,8 +23,8 @@ import torch
 from rich.table import Table
 
 from bench import harness, machine
+from bench.asked import bn_act_shapes
 from bench.harness import DEVICE, FUSED
-from bench.launches import bn_act_shapes
 from bench.runner import config_of
 from fastinfogan.engine.flat import FlatAdam
 from fastinfogan.kernels.bn_act import bn_act

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from bench import launches
+from bench import asked, launches
 from bench.compile_gate import SHARED_LIMIT, Usage
 from fastinfogan.kernels import triton_module, triton_needs
 from fastinfogan.model.latent_spec import parse_codes
@@ -84,7 +84,7 @@ def test_what_fails_the_gate(spilled, shared, fault):
 
 def test_every_normalised_layer_at_batch_128():
     """Of every preset, and of folders of any size: (rows x pixels of one group, channels)."""
-    assert launches.bn_act_shapes() == [
+    assert asked.bn_act_shapes() == [
         (128, 128), (128, 1024), (128, 1792), (128, 2048), (128, 4096),
         (128, 6272), (128, 8192), (128, 16384), (2048, 64), (2048, 128),
         (2048, 256), (2048, 512), (6272, 128), (8192, 64), (8192, 128),
@@ -96,7 +96,7 @@ def test_every_normalised_layer_at_batch_128():
 
 def test_adam_s_sizes_are_those_of_the_network_with_the_most_parameters():
     """D and Q of the chairs: convolutions with batchnorm, a fully connected layer, the heads."""
-    assert launches.adam_sizes() == (
+    assert asked.adam_sizes() == (
         1024, 64, 131_072, 128, 128, 524_288, 256, 256, 1_048_576, 256, 256, 1_048_576, 256, 256,
         16_777_216, 1024, 1024, 1024, 1, 63_488, 62,
     )  # fmt: skip
@@ -104,7 +104,7 @@ def test_adam_s_sizes_are_those_of_the_network_with_the_most_parameters():
 
 def test_heads_are_those_of_the_presets():
     """(outputs, inputs): D's, on its features, and Q's last layer; of sprites two more layers."""
-    assert launches.linear_shapes() == [
+    assert asked.linear_shapes() == [
         (1, 128), (1, 1024), (1, 4096), (8, 128), (10, 128), (10, 1024), (12, 128), (14, 128),
         (48, 128), (62, 1024), (100, 128), (128, 8), (128, 128),
     ]  # fmt: skip
@@ -112,14 +112,14 @@ def test_heads_are_those_of_the_presets():
 
 def test_first_layers_are_those_of_generators_with_unaligned_inputs():
     """(outputs, inputs)."""
-    assert launches.first_layers() == [
+    assert asked.first_layers() == [
         (256, 26), (1024, 74), (1024, 133), (1024, 189), (1792, 228), (4096, 142),
     ]  # fmt: skip
 
 
 def test_normalised_layers_are_those_of_the_presets():
     """(outputs, inputs), and the stack: Q's hidden one, G's, and D's on maps."""
-    assert launches.normalised_layers() == [
+    assert asked.normalised_layers() == [
         (128, 1024, "q_head"), (128, 4096, "q_head"), (1024, 74, "generator"),
         (1024, 133, "generator"), (1024, 189, "generator"), (1024, 6272, "trunk"),
         (1024, 8192, "trunk"), (1024, 16384, "trunk"), (1792, 168, "generator"),
@@ -132,13 +132,13 @@ def test_the_codes_are_those_of_the_presets_and_the_most_there_can_be():
     presets = ("cat10,2xuni", "4xcat10,4xuni:learned", "10xcat10", "5xuni:learned",
                "3xcat20,uni:learned", "cat10", "cat10,4xuni", "cat3,5xuni")  # fmt: skip
     expected = {parse_codes(text) for text in (*presets, "64xcat1024")}
-    assert set(launches.loss_codes()) == expected
-    assert len(launches.loss_codes()) == len(expected)
+    assert set(asked.loss_codes()) == expected
+    assert len(asked.loss_codes()) == len(expected)
 
 
 def test_latents_are_drawn_for_every_preset():
     """Noise and codes of each; what is compiled depends on no more than these."""
-    drawn = {(spec.noise, str(spec)) for spec in launches.latent_specs()}
+    drawn = {(spec.noise, str(spec)) for spec in asked.latent_specs()}
     assert drawn == {
         (16, "cat10"), (62, "cat10,2xuni"), (124, "4xcat10,4xuni:learned"), (128, "10xcat10"),
         (128, "5xuni:learned"), (128, "cat10,4xuni"), (128, "3xcat20,uni:learned"),
@@ -148,11 +148,11 @@ def test_latents_are_drawn_for_every_preset():
 
 def test_images_are_those_of_the_datasets_and_of_folders_of_any_size():
     """In numbers that are, and are not, a multiple of 16: Triton compiles these apart."""
-    assert launches.image_shapes() == [
+    assert asked.image_shapes() == [
         (16, 16, 1), (16, 16, 3), (28, 28, 1), (32, 32, 1), (32, 32, 3), (64, 64, 1), (64, 64, 3),
         (128, 128, 1), (128, 128, 3),
     ]  # fmt: skip
-    assert sorted(count % 16 == 0 for count in launches.IMAGE_COUNTS) == [False, True]
+    assert sorted(count % 16 == 0 for count in asked.IMAGE_COUNTS) == [False, True]
 
 
 def test_launches_are_recorded_once_per_thing_to_compile():
