@@ -52,9 +52,17 @@ def bn_act_shapes() -> list[tuple[int, int]]:
     return sorted(found)
 
 
-def conv_layers() -> list[tuple[Shape, Layer]]:
-    """Every convolution of the presets, with the shape of its input without the batch."""
-    found = {(before, layer) for layer, before, _ in _layers(()) if layer.kind != "fc"}
+def conv_layers() -> list[tuple[Shape, Layer, float]]:
+    """Every convolution of the presets, with the shape of its input without the batch.
+
+    And with the slope that lies between it and a convolution before it, 1 if none does.
+    """
+    found, last = set(), None
+    for layer, before, _ in _layers(()):
+        if layer.kind != "fc":
+            behind = last is not None and last.kind != "fc" and not last.norm
+            found.add((before, layer, SLOPES.get(last.activation, 1.0) if behind else 1.0))
+        last = layer
     return sorted(found, key=str)
 
 
@@ -153,7 +161,7 @@ def _of_two_ranks(sums: torch.Tensor) -> torch.Tensor:
 def _run_conv(dtype: torch.dtype) -> None:
     if dtype not in tiles.DTYPES:
         return
-    for before, layer in conv_layers():
+    for before, layer, x_slope in conv_layers():
         up = layer.kind == "upconv"
         ends = (before[0], layer.features) if up else (layer.features, before[0])
         follows = 1.0 if layer.norm else SLOPES.get(layer.activation, layer.activation)
@@ -169,7 +177,9 @@ def _run_conv(dtype: torch.dtype) -> None:
                 leaves = x.requires_grad_(wants_x), weight.requires_grad_(), bias
                 summed = groups if layer.norm else 0  # by ranks not even then
                 for wanted in {0, summed}:
-                    y, _ = conv_and_sums(*leaves, layer.stride, up, follows, wanted, impl="triton")
+                    y, _ = conv_and_sums(
+                        *leaves, layer.stride, up, follows, wanted, "triton", x_slope=x_slope
+                    )
                     y.backward(torch.empty_like(y))
 
 
