@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import torch
 
-from fastinfogan.config import PRESETS, Layer, Preset, Shape, folder_architecture
+from fastinfogan.config import PRESETS, SLOPES, Layer, Preset, Shape, folder_architecture
 from fastinfogan.data import DATASETS
 from fastinfogan.engine.pairs import codes_of_pairs
 from fastinfogan.kernels.codes import MAX_CATEGORIES, MAX_CODES, Code
@@ -32,9 +32,17 @@ def bn_act_shapes() -> list[tuple[int, int]]:
     return sorted(found)
 
 
-def conv_layers() -> list[tuple[Shape, Layer]]:
-    """Every convolution of the presets, with the shape of its input without the batch."""
-    found = {(before, layer) for layer, before, _ in _layers(()) if layer.kind != "fc"}
+def conv_layers() -> list[tuple[Shape, Layer, float]]:
+    """Every convolution of the presets, with the shape of its input without the batch.
+
+    And with the slope that lies between it and a convolution before it, 1 if none does.
+    """
+    found, last = set(), None
+    for layer, before, _ in _layers(()):
+        if layer.kind != "fc":
+            behind = last is not None and last.kind != "fc" and not last.norm
+            found.add((before, layer, SLOPES.get(last.activation, 1.0) if behind else 1.0))
+        last = layer
     return sorted(found, key=str)
 
 

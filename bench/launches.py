@@ -66,7 +66,7 @@ def _of_two_ranks(sums: torch.Tensor) -> torch.Tensor:
 def _run_conv(dtype: torch.dtype) -> None:
     if dtype not in tiles.DTYPES:
         return
-    for before, layer in conv_layers():
+    for before, layer, x_slope in conv_layers():
         up = layer.kind == "upconv"
         ends = (before[0], layer.features) if up else (layer.features, before[0])
         follows = 1.0 if layer.norm else SLOPES.get(layer.activation, layer.activation)
@@ -82,7 +82,9 @@ def _run_conv(dtype: torch.dtype) -> None:
                 leaves = x.requires_grad_(wants_x), weight.requires_grad_(), bias
                 summed = groups if layer.norm else 0  # by ranks not even then
                 for wanted in {0, summed}:
-                    y, _ = conv_and_sums(*leaves, layer.stride, up, follows, wanted, impl="triton")
+                    y, _ = conv_and_sums(
+                        *leaves, layer.stride, up, follows, wanted, "triton", x_slope=x_slope
+                    )
                     y.backward(torch.empty_like(y))
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from fastinfogan.kernels.bn_act.layout import empty_partials
 from fastinfogan.kernels.conv.layout import IMAGE_CHANNELS
-from fastinfogan.kernels.conv.tiles import LEAST_ROWS, MOST_TILES, map_tile, tiles, up_tile
+from fastinfogan.kernels.conv.tiles import LEAST_ROWS, MOST_TILES, summed_tile, tiles, up_tile
 from fastinfogan.kernels.triton_needs import power_of_two
 
 FEW_PARTS, MOST_JOINED = 32, 32  # parts of a group's sums; tiles of each
@@ -44,7 +44,7 @@ class Summed(NamedTuple):
 
 def down_sums(pixels: int, features: int, k: int, groups: int) -> Summed:
     """Of what ``down`` makes: (pixels, features), from patches of k numbers."""
-    return _summed(tiles(pixels // groups, 1, map_tile(pixels, features, k).rows, 1))
+    return _summed(tiles(pixels // groups, 1, summed_tile(pixels, features, k).rows, 1))
 
 
 def up_sums(places: int, stride: int, channels: int, features: int, groups: int) -> Summed:

@@ -71,6 +71,11 @@ def up_tile(places: int, stride: int, channels: int, features: int) -> Tile:
     return map_tile(places * stride**2, channels, features, widest=128)
 
 
+def summed_tile(pixels: int, features: int, k: int) -> Tile:
+    """Of ``down``'s product where sums are found as well: they, too, spill in wider ones."""
+    return map_tile(pixels, features, k, widest=128)
+
+
 class ImageTile(NamedTuple):
     """Of a program that makes images: places of 2x2 pixels.
 

@@ -30,6 +30,7 @@ from fastinfogan.kernels.conv.tiles import (
     multiplies,
     pixels_of,
     sizes_of,
+    summed_tile,
     up_tile,
 )
 from fastinfogan.kernels.conv.triton_maps import (
@@ -106,7 +107,7 @@ def conv_down_sums(
         return small, empty_partials(small, groups, 0)
     small = empty_small(large, weight, stride)
     pixels, features, k = pixels_of(small), weight.shape[0], TAPS**2 * large.shape[1]
-    tile, summed = map_tile(pixels, features, k), down_sums(pixels, features, k, groups)
+    tile, summed = summed_tile(pixels, features, k), down_sums(pixels, features, k, groups)
     sums = sums_of(small, groups, summed, tile.columns)
     _down(large, weight, bias, small, stride, _Follows(activation, slope), tile, sums)
     return small, sums.partials
