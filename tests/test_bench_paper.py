@@ -49,9 +49,9 @@ def test_renders_name_the_code_that_follows_the_factor() -> None:
         "codes": [{"name": "c4_uni", "mi": 0.1}], "clusterings": [],
         "disentanglement": {"correlations": found},
     }  # fmt: skip
-    follows = paper._follower(experiment, evaluation)
-    assert follows["code"] == "c4_uni"
-    assert paper._numbers(evaluation, follows).endswith("correlation of c4_uni with lighting -0.50")
+    follow = paper._followers(experiment, evaluation)
+    assert [found["code"] for found in follow] == ["c4_uni"]
+    assert paper._numbers(evaluation, follow).endswith("correlation of c4_uni with lighting -0.50")
 
 
 def test_every_experiment_trains_a_preset_of_the_paper(tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ _SHAPE = {
         "disentanglement?": (  # older runs haven't measured it
             {
                 "scores": {str: (float, None)},
-                "correlations": [{"factor": str, "value": float}],
+                "correlations": [{"factor": str, "code": str, "value": float}],
             },
             None,
         ),
