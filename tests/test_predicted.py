@@ -59,7 +59,7 @@ def test_kernels_are_compiled_a_few_times_each(preset):
     a slope), and a head's backward pass one for a layer, frozen or not.
     """
     kinds = Counter(key[0] for key in {key_of(launch) for launch in count(preset).ours})
-    assert sum(kinds.values()) <= 57
+    assert sum(kinds.values()) <= 59
     for kernel, forms in kinds.items():
         by_layer = kernel.startswith(("conv_", "_linear_backward"))
         assert forms <= (10 if by_layer else 3), kinds
@@ -311,7 +311,7 @@ def test_the_largest_launches_of_mnist_are_within_what_is_committed():
     done = run("-c", code)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == [
-        "adam bn_act_backward bn_act_backward_partials bn_act_forward bn_act_partials "
+        "adam bn_act_backward bn_act_backward_partials bn_act_forward "
         "bn_act_whole_backward conv_down conv_sum conv_up conv_up_image "
         "conv_weight draw latents linear_backward linear_bn_act_backward linear_bn_act_forward "
         "linear_bn_act_parts linear_bn_act_sum linear_bn_act_weight linear_forward mi_loss",
