@@ -80,12 +80,13 @@ class Trio:
             *zip(q.parameters, self._q.gradients, strict=True),
         ]
         self._gradients_g = list(zip(g.parameters, self._g.gradients, strict=True))
+        self._adams = adam_g, adam_d
         self._update_d = _update(adam_d, self._gradients_d)
         self._update_g = _update(adam_g, self._gradients_g)
 
     def runs(self) -> bool:
         """Whether the kernels run here, and would be chosen."""
-        return _chosen(self._weight)
+        return _chosen(self._weight) and all(adam.whole for adam in self._adams)
 
     @torch.no_grad()
     def step_d(self, real: Tensor, inputs: Inputs) -> Tensor:

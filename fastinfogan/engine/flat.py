@@ -199,6 +199,11 @@ class FlatAdam:
             found_inf=None if loss_scale is None else loss_scale.found_inf,
         )
 
+    @property
+    def whole(self) -> bool:
+        """Whether one launch updates all, and not a part of it early."""
+        return len(self._parts) == 1
+
     def prepared(self, gradients: Sequence[Tensor]) -> Prepared:
         """``step`` on a CPU, alone, with gradients that lie in the same memory each time.
 
