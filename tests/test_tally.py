@@ -16,11 +16,15 @@ pytestmark = pytest.mark.usefixtures("narrow_presets")
 
 
 @pytest.mark.parametrize("update", ["alternating", "simultaneous"])
-@pytest.mark.parametrize("consistency", [0.0, 1.0])
-def test_the_sums_are_those_of_the_losses_reported(update, consistency, monkeypatch):
-    config = tiny("mnist", update=update, consistency=consistency)
+@pytest.mark.parametrize(
+    "extra", [{}, {"consistency": 1.0}, {"consistency": 1.0, "contrastive": 0.5}]
+)
+def test_the_sums_are_those_of_the_losses_reported(update, extra):
+    config = tiny("mnist", update=update, **extra)
     engine = build(FastEngine, config, torch.float32)
-    tallied, window = (Window(config.spec, torch.device("cpu"), consistency > 0) for _ in range(2))
+    window, tallied = (
+        Window(config.spec, torch.device("cpu"), config.optim.extra_losses) for _ in range(2)
+    )
     tallied.beside(engine)
     assert engine.tally is None  # on a CPU there is no launch to spare
     engine.tally, tallied._tallied = tallied.sums[: 2 + len(config.spec.codes)], True
