@@ -1,12 +1,12 @@
 """The paper's experiments that need no download, one after the other, and what came of each.
 
-    python -m bench.paper --budget minutes                  # sketches: does every command work?
-    python -m bench.paper --budget hours --out runs/paper -- --amp
+    python -m bench.paper --budget minutes -- --amp         # sketches: does every command work?
+    python -m bench.paper --budget hours -- --amp
 
 What follows ``--`` is given to every ``train``. Each experiment is an ordinary run in a folder of
-its own below ``--out``; given again, the command goes on where it stopped, so a sketch also grows
-into the long form. It leaves ``paper.md``: for each figure the command, its pictures, its numbers.
-docs/paper.md says what agrees with the paper and what doesn't.
+its own below ``--out``; given again with the same options, the command goes on where it stopped,
+and a sketch grows into the long form. It leaves ``paper.md``: for each figure the command, its
+pictures, its numbers. docs/paper.md says what agrees with the paper and what doesn't.
 """
 
 from __future__ import annotations
@@ -136,14 +136,14 @@ def page(budget: str, out: Path, more: Sequence[str]) -> str:
     lines = ["# The paper's experiments", ""]
     for experiment in EXPERIMENTS:
         folder = out / experiment.name
-        if not (folder / "summary.json").exists():
-            lines += [f"## {experiment.figure}", "", f"`{experiment.name}` isn't trained yet.", ""]
-            continue
-        config = read_config(folder)
-        done = read_metrics(folder / METRICS)[-1]["iteration"]
-        summary = read_summary(folder, config, done)
+        rows = read_metrics(folder / METRICS)
+        done = rows[-1]["iteration"] if rows else 0
+        finished = (folder / "summary.json").exists()
+        summary = read_summary(folder, read_config(folder), done) if finished else None
         if summary is None:
-            raise UserError(f"{folder}: its summary.json is not of iteration {done}")
+            stands = f"`{experiment.name}` stands at iteration {done:,} and isn't finished."
+            lines += [f"## {experiment.figure}", "", stands, ""]
+            continue
         evaluation = summary["evaluation"]
         follow = _followers(experiment, evaluation)
         lines += [f"## {experiment.figure}", "", f"The paper: {experiment.shows}.", ""]

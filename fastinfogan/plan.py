@@ -102,10 +102,8 @@ def make_plan(run: RunConfig, iterations: int, ranks: Ranks = ALONE, small: bool
         raise UserError(f"--cuda-graphs: it needs a GPU, and this run is on {device}")
     if run.engine == "reference":
         return Plan(device)
-    half = half_type(device, run.amp_dtype) if run.amp else None
     small = small and not on_gpu and run.amp_dtype == "auto"
-    in_float32 = small and half is not None
-    half = None if small else half
+    half = half_type(device, run.amp_dtype) if run.amp and not small else None
     lacks, uncompiled = compiling.missing(device), ""
     if run.compile and lacks:
         raise UserError(f"--compile: {lacks}; --no-compile works without")
@@ -120,7 +118,7 @@ def make_plan(run: RunConfig, iterations: int, ranks: Ranks = ALONE, small: bool
         # Plain ops wait for the device where they draw images, which can't be recorded.
         graphs=on_gpu and not lacks if run.cuda_graphs is None else run.cuda_graphs,
         advice="" if run.amp or small else _advice(device),
-        small=in_float32,
+        small=run.amp and small,
         ranks=ranks,
         sync_batchnorm=run.sync_batchnorm,
         sent_in=None if run.reduce_dtype == "float32" else torch.bfloat16,
@@ -133,7 +131,8 @@ def are_small(config: TrainConfig) -> bool:
     Args:
         config: resolved; only the preset's rows are looked at, whatever the images.
     """
-    rows = PRESETS[config.model.preset].architecture.rows(config.spec)
+    contrastive = config.optim.contrastive > 0
+    rows = PRESETS[config.model.preset].architecture.rows(config.spec, contrastive)
     layers = [layer for stack in rows.values() for layer in stack]
     if not all(
         row.kind == "fc" and not row.norm and row.activation != "tanh" for row, *_ in layers

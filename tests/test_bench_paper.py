@@ -28,7 +28,7 @@ def test_a_page_of_two_runs(short: None, tmp_path: Path, capfd: pytest.CaptureFi
     page = (tmp_path / "paper.md").read_text()
     assert "--preset mnist-mlp --objective gan --iterations 2 --device cpu" in page
     assert page.count("2 iterations, the CPU") == 2
-    assert "`chairs-width` isn't trained yet" in page
+    assert "`chairs-width` stands at iteration 0 and isn't finished" in page
     for picture in ("mnist/traversal_c1_cat10.png", "mnist-gan/traversal_c1_cat10.png"):
         assert f"({picture})" in page
         assert (tmp_path / picture).stat().st_size

@@ -77,7 +77,7 @@ MISTAKES = [
     (("--codes", "64xuni", "--contrastive", "1"), ("--contrastive 1", "64xuni", "63 work")),
     (
         ("--contrastive", "1", "--batch-size", "33"),
-        ("--batch-size 33", "--contrastive 1", "32 and 34 work"),
+        ("--batch-size 33", "--contrastive 1", "34 works"),
     ),
     (("--jitter", "rotation=3.14"), ("--jitter 'rotation=3.14'", "0 to 0.8")),
     (("--jitter", "shift=1"), ("--jitter 'shift=1'", "0 to 0.5")),

@@ -58,6 +58,19 @@ def test_the_first_iteration_is_left_out_of_the_pace(clock, capsys):
     assert capsys.readouterr().out.endswith("  1:29 left\n")
 
 
+def test_a_first_stretch_is_all_there_is_to_go_by_at_its_end(clock, capsys):
+    """As on a GPU, which is asked for many iterations at once."""
+    status = Status(200, 0)
+    clock.now = 30.0
+    status.advance(50)
+    status.metrics(row(50))
+    clock.now = 40.0
+    status.advance(100)
+    status.metrics(row(100))
+    first, second = capsys.readouterr().out.splitlines()
+    assert first.endswith("  1:30 left") and second.endswith("  0:20 left")
+
+
 def test_plain_lines_come_at_most_every_ten_seconds_and_the_last_always(clock, capsys):
     status = Status(1000, 0)
     for iteration, clock.now in ((100, 9.9), (200, 10.0), (300, 19.9), (400, 20.0), (1000, 20.1)):

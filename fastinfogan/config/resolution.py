@@ -184,9 +184,7 @@ def _check_contrastive(config: TrainConfig) -> None:
         )
     size = optim.batch_size
     if size % 2:
-        raise UserError(
-            f"--batch-size {size}: {asked} makes pairs of a batch; {size - 1} and {size + 1} work"
-        )
+        raise UserError(f"--batch-size {size}: {asked} makes pairs of a batch; {size + 1} works")
 
 
 def _fitting(shape: Shape) -> str:

@@ -110,7 +110,8 @@ def check_alike(
                 to_evaluate = " to evaluate on" * (name == _TEST)
                 raise UserError(
                     f"rank {rank} has other images{to_evaluate} than rank 0: their "
-                    f"{data.told_apart_by} differ; every rank needs the same"
+                    f"{(test if name == _TEST else data).told_apart_by} differ; every rank needs "
+                    "the same"
                 )
             if name == _FACTORS:
                 raise UserError(

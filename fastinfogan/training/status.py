@@ -38,9 +38,9 @@ class Status:
     """
 
     def __init__(self, total: int, done: int) -> None:
-        self._total, self._first = total, done
-        self._started = self._shown = time.monotonic()
-        self._warm = False
+        self._total, self._shown = total, time.monotonic()
+        self._begun = (done, self._shown)
+        self._warm: tuple[int, float] | None = None  # the same after the first stretch
 
     def __enter__(self) -> Status:
         return self
@@ -53,12 +53,13 @@ class Status:
         print(printable(text), flush=True)
 
     def advance(self, iteration: int) -> None:
-        """One more iteration is done, or a recording of several is replayed.
+        """One more iteration is done, or on a GPU several in a row.
 
-        The first is left out of the pace: it is also when memory is found and kernels compile.
+        The first stretch is left out of the pace as soon as there is another: in it memory is
+        found, and kernels compile.
         """
-        if not self._warm:
-            self._warm, self._first, self._started = True, iteration, time.monotonic()
+        if self._warm is None:
+            self._warm = (iteration, time.monotonic())
 
     def metrics(self, row: dict[str, Any]) -> None:
         """New means; the last ones are always shown."""
@@ -66,7 +67,9 @@ class Status:
         if now - self._shown < PLAIN_EVERY and iteration < self._total:
             return
         self._shown = now
-        pace = (now - self._started) / max(1, iteration - self._first)
+        warm = self._warm is not None and iteration > self._warm[0]
+        first, since = self._warm if warm else self._begun
+        pace = (now - since) / max(1, iteration - first)
         left = _duration(pace * (self._total - iteration))
         print(f"{iteration:>7}/{self._total}  {describe(row)}  {left} left", flush=True)
 
