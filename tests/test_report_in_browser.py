@@ -145,8 +145,11 @@ def test_a_run_without_rows_or_with_one_has_a_page(tmp_path, rows):
     path = tmp_path / "report.html"
     path.write_bytes(report_page(made))
     with Page(path, tmp_path / "profile") as page:
-        dots = page.run("document.querySelectorAll('.chart > svg > g > circle').length")
-        assert dots == 8 * rows  # 2 discrete, 1 continuous, 2 losses, 2 beliefs, 1 speed
+        page.until("document.readyState === 'complete'")
+        dots = "document.querySelectorAll('.chart > svg > g > circle').length"
+        page.until(
+            f"{dots} === {8 * rows}"
+        )  # 2 discrete, 1 continuous, 2 losses, 2 beliefs, 1 speed
         assert page.run("document.querySelectorAll('article').length") == 4
         assert page.complaints == []
 
