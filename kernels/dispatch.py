@@ -183,3 +183,9 @@ def op(name: str, impl: Impl, tensor: Tensor) -> Callable[..., Any]:
     if torch.compiler.is_compiling() or type(tensor) not in (Tensor, torch.nn.Parameter):
         return getattr(torch.ops.fastinfogan, f"{name}_{impl}")
     return _launchers[f"{name}_{impl}"]
+
+
+@functools.cache
+def multiplies(device: torch.device) -> bool:
+    """Whether Triton uses the device's tensor cores."""
+    return device.type != "cuda" or torch.cuda.get_device_capability(device) >= (8, 0)

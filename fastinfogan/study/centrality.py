@@ -106,6 +106,6 @@ def _score(run: Run, images: np.ndarray, factors: list[Shared]) -> float:
     with in_eval_mode(run.discriminator):
         codes = read_codes(
             run.discriminator, spec, images, range(len(images)),
-            run.config.architecture.output_range, _BATCH, lambda count: None,
+            run.config.architecture.output_range, _BATCH,
         )  # fmt: skip
     return factor_vae(codes, factors, np.random.default_rng(0), VOTES)

@@ -98,7 +98,7 @@ def _collected(study: Study, tell: Tell) -> tuple[dict[str, Any], int]:
     if by is CENTRALITY:
         _compare_all(study, seeds, tell)
     numbers = {seed: row["numbers"] for seed, row in seeds.items()}
-    scores, known = (
+    scores, checked = (
         {seed: own[name] for seed, own in numbers.items() if by is not None and name in own}
         for name in (by or CENTRALITY)[:2]
     )
@@ -108,7 +108,7 @@ def _collected(study: Study, tell: Tell) -> tuple[dict[str, Any], int]:
         "collapsed": [seed for seed, row in seeds.items() if row["collapsed"]],
         "chosen": choose(scores),
         "chosen_by": None if by is None else by.score,
-        "rank_correlation": rank_correlation(scores, known),
+        "rank_correlation": rank_correlation(scores, checked),
     }
     return found, new
 

@@ -20,9 +20,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from fastinfogan.data import ImageData
-from fastinfogan.kernels.gather import to_float
 from fastinfogan.model.latent_spec import LatentSpec
-from fastinfogan.results.eval_mode import eval_device
+from fastinfogan.results.factors.codes import read_codes
 
 NEIGHBOURS = 10
 MOST_IMAGES = 10_000
@@ -74,7 +73,6 @@ def kappa(categories: np.ndarray, neighbours: np.ndarray) -> float:
     return 0.0 if by_chance == 1.0 else (same - by_chance) / (1.0 - by_chance)
 
 
-@torch.no_grad()
 def neighbourhood(
     discriminator: nn.Module,
     spec: LatentSpec,
@@ -94,10 +92,11 @@ def neighbourhood(
     Returns:
         kappa; with several categorical codes, their mean.
     """
-    device = eval_device(discriminator)
-    codes = [i for i in spec.regularized if spec.codes[i].has_categories]
-    seen = []
-    for part in torch.from_numpy(data.images[: len(neighbours)]).split(_BLOCK):
-        split = spec.split_q(discriminator(to_float(part.to(device), output_range))[1])
-        seen.append(torch.stack([split[i].argmax(1) for i in codes]).cpu())
-    return float(np.mean([kappa(c, neighbours) for c in torch.cat(seen, 1).numpy()]))
+    rows = range(len(neighbours))
+    codes = read_codes(discriminator, spec, data.images, rows, output_range, _BLOCK)
+    found = [
+        kappa(codes.values[:, column].astype(np.int64), neighbours)
+        for column, i in enumerate(spec.regularized)
+        if spec.codes[i].has_categories
+    ]
+    return float(np.mean(found))

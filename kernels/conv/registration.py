@@ -14,8 +14,7 @@ from fastinfogan.kernels.conv.layout import (
     empty_weight,
 )
 from fastinfogan.kernels.conv.sums import Summed, down_sums, up_sums
-from fastinfogan.kernels.conv.tiles import multiplies
-from fastinfogan.kernels.dispatch import later, register
+from fastinfogan.kernels.dispatch import later, multiplies, register
 
 triton = later(f"{__package__}.triton")
 triton_weight = later(f"{__package__}.triton_weight")

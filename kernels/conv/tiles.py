@@ -7,7 +7,6 @@ keep all SMs busy where there is little to do.
 
 from __future__ import annotations
 
-import functools
 from typing import NamedTuple
 
 import torch
@@ -21,12 +20,6 @@ WAVE = 8  # SMs that may stay idle
 LEAST_ROWS = 64  # of a product's tile
 MOST_TILES = 65_535  # programs that a GPU takes along a grid's second axis
 IMAGE_ROWS = 256  # places of a program that makes images
-
-
-@functools.cache
-def multiplies(device: torch.device) -> bool:
-    """Whether Triton uses the device's tensor cores."""
-    return device.type != "cuda" or torch.cuda.get_device_capability(device) >= (8, 0)
 
 
 class Tile(NamedTuple):

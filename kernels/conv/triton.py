@@ -27,7 +27,6 @@ from fastinfogan.kernels.conv.tiles import (
     compiled,
     image_tile,
     map_tile,
-    multiplies,
     pixels_of,
     sizes_of,
     summed_tile,
@@ -38,6 +37,7 @@ from fastinfogan.kernels.conv.triton_maps import (
     conv_up_image_kernel,
     conv_up_kernel,
 )
+from fastinfogan.kernels.dispatch import multiplies
 from fastinfogan.kernels.triton_module import launch
 from fastinfogan.kernels.triton_needs import power_of_two
 

@@ -13,7 +13,6 @@ from fastinfogan.kernels.conv import library
 from fastinfogan.kernels.conv.layout import TAPS, empty_bias, empty_weight
 from fastinfogan.kernels.conv.tiles import (
     compiled,
-    multiplies,
     parts_of,
     pixels_of,
     sizes_of,
@@ -22,6 +21,7 @@ from fastinfogan.kernels.conv.tiles import (
     whole_loads,
 )
 from fastinfogan.kernels.conv.triton_patches import patches, place
+from fastinfogan.kernels.dispatch import multiplies
 from fastinfogan.kernels.triton_math import multiply
 from fastinfogan.kernels.triton_module import jit, launch, tl
 from fastinfogan.kernels.triton_needs import power_of_two

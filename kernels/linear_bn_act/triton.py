@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from fastinfogan.kernels.bn_act.triton import bn_act_backward, bn_act_forward
+from fastinfogan.kernels.dispatch import multiplies
 from fastinfogan.kernels.linear_bn_act.layout import (
     MOST_ROWS,
     Gradients,
@@ -33,11 +34,6 @@ _MOST_PARTS = 8
 _SUM_OUTPUTS = 16  # of a program that adds up: a sector of memory, twice
 _FEW_OUTPUTS = 128  # whose gradient every program of a strip of inputs finds by itself
 _PROGRAMS = 64  # which are enough
-
-
-def _multiplies(device: torch.device) -> bool:
-    """Whether Triton uses the device's tensor cores."""
-    return device.type != "cuda" or torch.cuda.get_device_capability(device) >= (8, 0)
 
 
 def forward_blocks_of(rows: int, outputs: int, groups: int) -> dict[str, int]:
@@ -67,7 +63,7 @@ def linear_bn_act_forward(
     keeps: bool,
 ) -> Results:
     """y, z unless nobody keeps it, and (mean, 1 / sigma) per group and output."""
-    if not _multiplies(x.device):
+    if not multiplies(x.device):
         z = F.linear(x, weight)
         statistics = running_mean, running_var
         y, stats = bn_act_forward(
@@ -168,12 +164,12 @@ def linear_bn_act_backward(
 ) -> Gradients:
     """dx, if wanted; and those of the parameters, if there is an x."""
     gradients = empty_backward(x, weight, scale, dy, wants_x)
-    multiplies = _multiplies(dy.device)
-    if multiplies and wants_x and groups == 1 and weight.shape[0] <= _FEW_OUTPUTS:
+    ours = multiplies(dy.device)
+    if ours and wants_x and groups == 1 and weight.shape[0] <= _FEW_OUTPUTS:
         _everything(gradients, dy, x, weight, scale, shift, z, stats, slope)
         return gradients
     dx, dweight, dscale, dshift = gradients
-    if multiplies and x is not None:
+    if ours and x is not None:
         dz = torch.empty_like(z) if wants_x else None
         _of_weight(gradients[1:], dz, dy, x, scale, shift, z, stats, slope, groups)
     else:
