@@ -195,7 +195,7 @@ def test_the_higher_the_camera_the_more_hair():
     dark = [n for n, solids in heads.items() if len(solids) > bald and solids[-1].grey < 0.25]
     assert len(dark) > 4
     for identity in dark[:4]:
-        levels = [face(identity, elevation=angle)[:, 8:24].mean() for angle in range(-24, 25, 12)]
+        levels = [face(identity, elevation=angle)[:, 8:24].mean() for angle in range(-40, 41, 20)]
         assert levels == sorted(levels, reverse=True)
 
 

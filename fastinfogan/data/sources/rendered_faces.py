@@ -18,7 +18,7 @@ from fastinfogan.data.render.head import head
 from fastinfogan.data.render.solids import lamps_by, orbit, scenes_of
 from fastinfogan.data.render.source import rendered_source
 
-VERSION = 1  # of the images
+VERSION = 2  # of the images
 SIDE, BLACK, AMBIENT = 32, 0.0, 0.25
 IDENTITIES, VIEWS = 500, 80
 DISTANCE, REACH = 6.0, 0.215  # of the camera; what a picture shows of a plane at distance 1
@@ -32,7 +32,7 @@ FACTORS = (
 )
 # Degrees of the camera to the face's left and upwards, degrees of the lamp to the picture's right,
 # and per cent of an identity's own width: few values, so that each is met often.
-VALUES = (range(-60, 61, 4), range(-24, 25, 2), range(-80, 81, 5), range(80, 121, 2))
+VALUES = (range(-60, 61, 4), range(-40, 41, 4), range(-80, 81, 5), range(80, 121, 2))
 
 
 def rendered_faces_source(request: LoadRequest) -> Source:
