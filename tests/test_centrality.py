@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from dataclasses import replace
+from itertools import combinations
 from types import SimpleNamespace
 
 import numpy as np
@@ -70,41 +71,39 @@ def test_the_runs_that_found_the_same_factors_are_the_central_ones():
         4: run_of(TWO),
         7: run_of(np.eye(4)[[2, 0, 3, 1]]),
     }
-    told = []
-    found = centrality.similarities(runs, {}, runs.__getitem__, told.append)
-    assert sum(told) == 5 * 4
-    for a in (1, 2, 7):
-        for b in {1, 2, 7} - {a}:
-            assert found[a][b] == 1.0
-        assert all(found[a][b] == found[b][a] < 0.9 for b in (0, 4))
-    scores = centrality.centralities(found)
+    found = dict(centrality.similarities(combinations(runs, 2), runs.__getitem__))
+    assert list(found) == sorted(combinations(runs, 2), key=lambda pair: pair[::-1])
+    for (a, b), similarity in found.items():
+        alike = {a, b} <= {1, 2, 7}
+        assert similarity == 1.0 if alike else similarity < 0.9 or {a, b} == {0, 4}
+    scores = centrality.centralities([*runs], found)
     assert min(scores[seed] for seed in (1, 2, 7)) > max(scores[seed] for seed in (0, 4))
-    assert scores[0] == pytest.approx(np.mean(list(found[0].values())))
+    assert scores[0] == pytest.approx(np.mean([found[0, seed] for seed in (1, 2, 4, 7)]))
 
 
-def test_only_new_pairs_are_compared():
-    runs = dict(enumerate(map(run_of, (np.eye(4), TWO, FOUR))))
-    loaded, told = [], []
+def test_each_run_is_loaded_once_and_only_what_is_asked_for_is_compared():
+    runs = dict(enumerate(map(run_of, (np.eye(4), TWO, FOUR, FOUR.T))))
+    loaded = []
 
     def load(seed):
         loaded.append(seed)
         return runs[seed]
 
-    whole = centrality.similarities(runs, {}, load, lambda count: None)
-    known = {(0, 1): whole[0][1], (0, 2): whole[0][2]}
+    whole = dict(centrality.similarities(combinations(runs, 2), load))
+    assert loaded == [0, 1, 2, 3] and whole.keys() == {*combinations(runs, 2)}
     loaded.clear()
-    assert centrality.similarities(runs, known, load, told.append) == whole
-    assert sorted(loaded) == [1, 1, 2, 2] and sum(told) == 2
-    loaded.clear()
-    known[1, 2] = whole[1][2]
-    assert centrality.similarities(runs, known, load, told.append) == whole and not loaded
+    assert dict(centrality.similarities([(1, 3), (1, 2)], load)) == {
+        pair: whole[pair] for pair in ((1, 2), (1, 3))
+    }
+    assert loaded == [1, 2, 3]
+    assert not dict(centrality.similarities([], load)) and loaded == [1, 2, 3]
+    without = dict(centrality.similarities(whole, lambda seed: None if seed == 1 else runs[seed]))
+    assert without == {pair: whole[pair] for pair in whole if 1 not in pair}
 
 
 @pytest.mark.parametrize("count", [0, 1, 2])
 def test_of_fewer_than_three_none_is_central(count):
-    runs = {seed: run_of(np.eye(4)) for seed in range(count)}
-    found = centrality.similarities(runs, {}, runs.__getitem__, lambda count: None)
-    assert centrality.centralities(found) == {}
+    assert centrality.centralities(range(count), {(0, 1): 1.0}) == {}
 
 
 def test_continuous_codes_have_ten_values_each_as_probable():
