@@ -202,6 +202,7 @@ class Run:
             What was measured.
         """
         self.collapse = tuple(collapse)
+        ranks.first(self.export)  # scores take long: who is killed meanwhile has it, without labels
         evaluation = self.evaluation = self.evaluate(data, ranks=ranks)
         self.code_to_label = evaluation.code_to_label
 
