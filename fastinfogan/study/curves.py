@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
 Studies = Mapping[str, Mapping[str, Any]]
 _PANEL = (3.4, 2.4)  # inches
-_THICK = "thick: chosen without labels"
 
 
 def plot_errors(studies: Studies, path: Path) -> bool:
@@ -44,7 +43,7 @@ def plot_errors(studies: Studies, path: Path) -> bool:
     ticks = [t for t in (1, 2, 3, 5, 10, 20, 50, 100) if axes.get_ylim()[0] <= t]
     axes.set_yticks(ticks, [str(t) for t in ticks])
     axes.minorticks_off()
-    axes.legend(edgecolor="none", title=_THICK)
+    axes.legend(edgecolor="none", title=_says(studies))
     _save(figure, path)
     return True
 
@@ -83,7 +82,7 @@ def plot_scores(studies: Studies, path: Path) -> bool:
         axes.tick_params(labelbottom=lowest)
     figure.legend(
         *figure.axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=2,
-        edgecolor="none", title=_THICK,
+        edgecolor="none", title=_says(studies),
     )  # fmt: skip
     _save(figure, path)
     return True
@@ -118,6 +117,12 @@ def _draw(
         )
     axes.grid(alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
+
+
+def _says(studies: Studies) -> str | None:
+    """What the legend says of thick lines, if there are any."""
+    chosen = any(found["chosen"] is not None for found in studies.values())
+    return "thick: chosen without labels" if chosen else None
 
 
 def _save(figure: Figure, path: Path) -> None:
