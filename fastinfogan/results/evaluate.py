@@ -24,7 +24,7 @@ from fastinfogan.results.factors.codes import Codes, read_codes
 from fastinfogan.results.factors.measure import Disentanglement, measure, read_factors
 from fastinfogan.results.shares import in_batches
 
-SEED = 1  # of latents and of the choice of images: another one than training's
+SEED = 1  # of latents, and of the choice of real images where factors are known
 AT_A_TIME = 500  # images; by how many, rounding in a library may differ
 
 
