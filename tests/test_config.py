@@ -234,19 +234,6 @@ def test_what_isn_t_the_papers_is_off_in_its_presets():
     assert PRESETS["rendered-faces"].architecture is PRESETS["faces-azimuth"].architecture
 
 
-def test_a_presets_gap_goes_with_its_regulariser(monkeypatch):
-    monkeypatch.setitem(PRESETS, "sprites", replace(PRESETS["sprites"], gap_until=7))
-
-    def gap(**optim):
-        return resolve(
-            TrainConfig(DataConfig("sprites"), optim=OptimConfig(**optim))
-        ).optim.gap_until
-
-    assert gap() == gap(contrastive=0.5) == 7
-    assert gap(contrastive=0.0) == gap(objective="gan") == 0
-    assert gap(gap_until=9) == 9
-
-
 def test_what_is_given_beats_the_preset():
     config = resolve(
         TrainConfig(model=ModelConfig(codes="cat5,uni,uni", noise=0), optim=OptimConfig(lr_g=5e-4))
