@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fastinfogan.files import atomic_write
+from fastinfogan.sizes import counted
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -36,7 +37,7 @@ def plot_errors(studies: Studies, path: Path) -> bool:
             seed: [(iteration, 100 * error) for iteration, error in curve]
             for seed, curve in curves.items()
         }
-        _draw(axes, in_percent, found["chosen"], number, f"{name} ({len(curves)} seeds)")
+        _draw(axes, in_percent, found["chosen"], number, _label(name, curves))
     if not axes.lines:
         return False
     axes.set(xlabel="iteration", ylabel="error, Hungarian (%)", yscale="log")
@@ -76,7 +77,7 @@ def plot_scores(studies: Studies, path: Path) -> bool:
                 for seed, row in found["seeds"].items()
                 if name in row.get("curves", {})
             }
-            _draw(axes, curves, found["chosen"], number, f"{study} ({len(curves)} seeds)")
+            _draw(axes, curves, found["chosen"], number, _label(study, curves))
         lowest = place + wide >= len(names)  # of its column
         axes.set(title=name, ylim=(0, 1), xlabel="iteration" if lowest else "")
         axes.tick_params(labelbottom=lowest)
@@ -111,12 +112,17 @@ def _draw(
             [iteration for iteration, _ in curve],
             [value for _, value in curve],
             color=f"C{number}",
+            marker="o" if len(curve) == 1 else "",  # a line of one point can't be seen
             linewidth=2.0 if is_chosen else 1.0,
             alpha=1.0 if is_chosen else 0.5,
             label="_" if n else label,  # matplotlib's legends leave out "_"
         )
     axes.grid(alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
+
+
+def _label(name: str, curves: Mapping[str, Any]) -> str:
+    return f"{name} ({counted(len(curves), 'seed')})"
 
 
 def _says(studies: Studies) -> str | None:
