@@ -67,11 +67,12 @@ def compare_all(
 
 def _known(rows: Mapping[int, dict[str, Any]]) -> dict[Pair, float]:
     """What the rows say of pairs whose runs both have one."""
+    seeds = {str(seed): seed for seed in rows}
     return {
-        (min(seed, int(other)), max(seed, int(other))): similarity
+        (min(seed, seeds[other]), max(seed, seeds[other])): similarity
         for seed, row in rows.items()
         for other, similarity in row.get("similarity", {}).items()
-        if other.isdecimal() and int(other) in rows.keys() - {seed}
+        if other in seeds and seeds[other] != seed
     }
 
 
