@@ -51,7 +51,13 @@ def main():
     parser.add_argument("--out", default="samples.png", help="PNG of 8 x 8 images")
     options = parser.parse_args()
 
-    session, said = read(options.file)
+    try:
+        session, said = read(options.file)
+    except Exception as error:  # onnxruntime's have nothing else in common; or none of our metadata
+        reason = " ".join(str(error).split())
+        parser.error(f"{options.file}: not read as a generator.onnx ({reason})")
+    if [item["name"] for item in said["inputs"]] == ["latents"]:
+        parser.error(f"{options.file}: it takes whole vectors; what --format onnx writes works")
     described = {item["name"]: item for item in said["inputs"] if "code" in item}
     chosen = {}
     for text in options.set:

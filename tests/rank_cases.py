@@ -32,7 +32,7 @@ from fastinfogan.engine.draws import Draws, fill_of
 from fastinfogan.plan import make_plan
 from fastinfogan.ranks.alone import Ranks
 from fastinfogan.ranks.joining import joined
-from fastinfogan.results.evaluate import evaluate, matches
+from fastinfogan.results.evaluate import evaluate, evaluate_briefly
 from fastinfogan.training.alike import share_statistics
 from fastinfogan.training.average import EVERY, Average
 from fastinfogan.training.checkpoint import engine_state
@@ -131,7 +131,7 @@ def evaluated(ranks: Ranks) -> dict[str, object]:
         *networks, config.spec, data, output_range=output_range, samples=50, batch_size=16,
         ranks=ranks,
     )  # fmt: skip
-    row = matches(networks[1], config.spec, data, output_range, ranks)
+    row = evaluate_briefly(networks[1], config.spec, data, output_range, ranks)
     return {"found": json.loads(json.dumps(found.to_dict())), "row": row, "seen": seen}
 
 

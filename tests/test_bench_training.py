@@ -246,6 +246,19 @@ def test_weights_are_averaged_where_a_preset_does(narrow, monkeypatch, average, 
     assert updates == at
 
 
+def test_each_addition_is_in_what_is_measured(narrow):
+    """Of the same images and latents the losses are others, but for averaging's."""
+    sums = {}
+    for name, optim in ADDITIONS.items():
+        runner = Runner(
+            subject_of("ours"), replace(narrow, optim=replace(narrow.optim, **optim)), CPU
+        )
+        runner.run(2)
+        sums[name] = runner.sums[:2].tolist()
+    assert sums.pop("average") == sums["paper"]
+    assert len({tuple(one) for one in sums.values()}) == len(ADDITIONS) - 1
+
+
 def test_additions_are_measured_beside_the_paper_s_objective(capsys, monkeypatch):
     """Float32, and half precision where the machine has it; each with its ratio."""
     begun = []
@@ -261,7 +274,7 @@ def test_additions_are_measured_beside_the_paper_s_objective(capsys, monkeypatch
     monkeypatch.setattr(additions, "Apart", StandIn)
     assert additions.main(["--tiny"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    names = ["paper", "consistency", "augment", "average", "all"]
-    assert [line.split()[1] for line in lines[:5]] == names
+    names = ["paper", "consistency", "augment", "average", "contrastive", "all"]
+    assert [line.split()[1] for line in lines[:6]] == names
     assert "1.00 x" in lines[0]
     assert [optim for subject, optim in begun if subject == "ours"] == [*ADDITIONS.values()]

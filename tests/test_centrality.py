@@ -5,22 +5,29 @@ from __future__ import annotations
 import json
 import shutil
 from dataclasses import replace
+from itertools import combinations
+from threading import Event, Thread
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from narrow import narrow_presets
-from training_runs import few_digits, small
+from training_runs import Killed, few_digits, small
 
 from fastinfogan.config import DataConfig, ModelConfig, OptimConfig, TrainConfig, resolve
+from fastinfogan.data import progress
 from fastinfogan.kernels.codes import Code
+from fastinfogan.lock import holder
 from fastinfogan.model.latent_spec import make_spec
-from fastinfogan.study import centrality
+from fastinfogan.results.run import load_run
+from fastinfogan.study import centrality, comparing
+from fastinfogan.study import row as rows_of_runs
 from fastinfogan.study.choice import CENTRALITY, NEIGHBOURHOOD, choice_of
-from fastinfogan.study.collect import collect
+from fastinfogan.study.collect import collect, looked_at
 from fastinfogan.study.folder import open_study, read_study
 from fastinfogan.study.report import table
+from fastinfogan.training.directory import LOCK
 from fastinfogan.training.trainer import train
 
 SPEC = make_spec(1, "3xuni,gauss")
@@ -70,41 +77,39 @@ def test_the_runs_that_found_the_same_factors_are_the_central_ones():
         4: run_of(TWO),
         7: run_of(np.eye(4)[[2, 0, 3, 1]]),
     }
-    told = []
-    found = centrality.similarities(runs, {}, runs.__getitem__, told.append)
-    assert sum(told) == 5 * 4
-    for a in (1, 2, 7):
-        for b in {1, 2, 7} - {a}:
-            assert found[a][b] == 1.0
-        assert all(found[a][b] == found[b][a] < 0.9 for b in (0, 4))
-    scores = centrality.centralities(found)
+    found = dict(centrality.similarities(combinations(runs, 2), runs.__getitem__))
+    assert list(found) == sorted(combinations(runs, 2), key=lambda pair: pair[::-1])
+    for (a, b), similarity in found.items():
+        alike = {a, b} <= {1, 2, 7}
+        assert similarity == 1.0 if alike else similarity < 0.9 or {a, b} == {0, 4}
+    scores = centrality.centralities([*runs], found)
     assert min(scores[seed] for seed in (1, 2, 7)) > max(scores[seed] for seed in (0, 4))
-    assert scores[0] == pytest.approx(np.mean(list(found[0].values())))
+    assert scores[0] == pytest.approx(np.mean([found[0, seed] for seed in (1, 2, 4, 7)]))
 
 
-def test_only_new_pairs_are_compared():
-    runs = dict(enumerate(map(run_of, (np.eye(4), TWO, FOUR))))
-    loaded, told = [], []
+def test_each_run_is_loaded_once_and_only_what_is_asked_for_is_compared():
+    runs = dict(enumerate(map(run_of, (np.eye(4), TWO, FOUR, FOUR.T))))
+    loaded = []
 
     def load(seed):
         loaded.append(seed)
         return runs[seed]
 
-    whole = centrality.similarities(runs, {}, load, lambda count: None)
-    known = {(0, 1): whole[0][1], (0, 2): whole[0][2]}
+    whole = dict(centrality.similarities(combinations(runs, 2), load))
+    assert loaded == [0, 1, 2, 3] and whole.keys() == {*combinations(runs, 2)}
     loaded.clear()
-    assert centrality.similarities(runs, known, load, told.append) == whole
-    assert sorted(loaded) == [1, 1, 2, 2] and sum(told) == 2
-    loaded.clear()
-    known[1, 2] = whole[1][2]
-    assert centrality.similarities(runs, known, load, told.append) == whole and not loaded
+    assert dict(centrality.similarities([(1, 3), (1, 2)], load)) == {
+        pair: whole[pair] for pair in ((1, 2), (1, 3))
+    }
+    assert loaded == [1, 2, 3]
+    assert not dict(centrality.similarities([], load)) and loaded == [1, 2, 3]
+    without = dict(centrality.similarities(whole, lambda seed: None if seed == 1 else runs[seed]))
+    assert without == {pair: whole[pair] for pair in whole if 1 not in pair}
 
 
 @pytest.mark.parametrize("count", [0, 1, 2])
 def test_of_fewer_than_three_none_is_central(count):
-    runs = {seed: run_of(np.eye(4)) for seed in range(count)}
-    found = centrality.similarities(runs, {}, runs.__getitem__, lambda count: None)
-    assert centrality.centralities(found) == {}
+    assert centrality.centralities(range(count), {(0, 1): 1.0}) == {}
 
 
 def test_continuous_codes_have_ten_values_each_as_probable():
@@ -176,3 +181,125 @@ def test_a_run_that_has_gone_is_left_out_of_the_comparison_with_a_word(finished,
     assert [line.split(":")[0] for line in told] == ["seed 1 isn't compared"]
     assert found["seeds"]["0"]["similarity"].keys() == {"2"}
     assert found["chosen"] is None  # of two there is no medoid
+
+
+# -- How a study compares -----------------------------------------------------------------------
+
+
+@pytest.fixture
+def forgetful(finished, tmp_path):
+    """The study, of which study.json knows its configuration and seeds."""
+    folder = shutil.copytree(finished, tmp_path / "forgetful")
+    path = folder / "study.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "found": {}}))
+    return folder
+
+
+@pytest.fixture
+def scored(monkeypatch):
+    """How many comparisons were made; a test may have more happen at each."""
+    made = SimpleNamespace(count=0, then=lambda: None)
+    score = centrality._score
+
+    def counted(reader, source):
+        made.count += 1
+        made.then()
+        return score(reader, source)
+
+    monkeypatch.setattr(centrality, "_score", counted)
+    return made
+
+
+def pairs_in(folder):
+    rows = json.loads((folder / "study.json").read_text())["found"].get("seeds", {})
+    return {seed: {*row["similarity"]} for seed, row in rows.items()}
+
+
+def test_each_run_is_loaded_once_and_none_of_those_that_are_known(forgetful, scored, monkeypatch):
+    loaded = []
+
+    def load(folder, tell):
+        loaded.append(folder.name)
+        return load_run(folder, tell=tell)
+
+    monkeypatch.setattr(comparing, "load_run", load)
+    monkeypatch.setattr(rows_of_runs, "load_run", None)
+    found = json.loads(json.dumps(collect(read_study(forgetful))))
+    assert loaded == ["seed-0", "seed-1", "seed-2"] and scored.count == 6
+    told = []
+    assert looked_at(read_study(forgetful), told.append) == found
+    path = forgetful / "study.json"
+    content = json.loads(path.read_text())
+    del content["found"]["seeds"]["0"]["similarity"]  # the others' rows have it as well
+    path.write_text(json.dumps(content))
+    assert json.loads(json.dumps(collect(read_study(forgetful), told.append))) == found
+    assert len(loaded) == 3 and scored.count == 6 and not told
+
+
+def test_seeds_join_and_others_read_while_runs_are_compared(forgetful, scored):
+    study = read_study(forgetful)
+    there = []
+
+    def join():
+        there.append(holder(forgetful / LOCK))
+        with narrow_presets():
+            open_study(forgetful, study.config, (5,))
+
+    scored.then = join
+    collect(study)
+    assert there == [None] * 6 and read_study(forgetful).seeds == (0, 1, 2, 5)
+    assert pairs_in(forgetful) == {"0": {"1", "2"}, "1": {"0", "2"}, "2": {"0", "1"}}
+
+
+def test_of_two_who_look_at_once_one_waits_for_what_the_other_finds(forgetful, scored):
+    study, begun, told, found = read_study(forgetful), Event(), [], []
+    waits = Event()
+
+    def tell(line):
+        told.append(line)
+        waits.set()
+
+    def pause():
+        begun.set()
+        waits.wait(30)
+
+    scored.then = pause
+    threads = [Thread(target=lambda: found.append(collect(study)))]
+    threads[0].start()
+    assert begun.wait(30)
+    threads.append(Thread(target=lambda: found.append(collect(study, tell))))
+    threads[1].start()
+    for thread in threads:
+        thread.join(60)
+    assert json.loads(json.dumps(found[0])) == json.loads(json.dumps(found[1]))
+    assert scored.count == 6
+    assert told == [f"another process looks at the runs in {forgetful}; waiting for what it finds"]
+
+
+def test_what_is_compared_is_kept_on_the_way(forgetful, scored, monkeypatch):
+    monkeypatch.setattr(comparing, "KEPT_EVERY", 0.0)
+
+    def end():
+        if scored.count == 5:
+            raise Killed
+
+    scored.then = end
+    with pytest.raises(Killed):
+        collect(read_study(forgetful))
+    assert pairs_in(forgetful) == {"0": {"1", "2"}, "1": {"0"}, "2": {"0"}}
+    content = json.loads((forgetful / "study.json").read_text())["found"]
+    assert content["chosen"] is None and "centrality" not in content["seeds"]["0"]["numbers"]
+    scored.count, scored.then = 0, lambda: None
+    assert collect(read_study(forgetful))["chosen"] is not None and scored.count == 2
+
+
+def test_who_only_looks_is_shown_what_is_compared_for_it(forgetful, capsys, monkeypatch):
+    monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", 0.0)
+    before, told = (forgetful / "study.json").read_bytes(), []
+    looked_at(read_study(forgetful), told.append)
+    assert (forgetful / "study.json").read_bytes() == before
+    assert told == [
+        f"{forgetful}: 3 runs looked at, 3 pairs of runs compared now, which study.json doesn't "
+        "have; it stays as it is"
+    ]
+    assert "comparing pairs of runs: 1 of 3" in capsys.readouterr().err

@@ -66,6 +66,11 @@ MISTAKES = [
     ),
     (("--contrastive", "-1"), ("--contrastive -1", "0 or more")),
     (("--contrastive", "1", "--gap-until", "-1"), ("--gap-until -1", "0 or more")),
+    (("--gap-until", "5"), ("--gap-until 5: without --contrastive", "--gap-until 0 works")),
+    (
+        ("--dataset", "sprites", "--gap-until", "5", "--objective", "gan"),
+        ("--gap-until 5: without --contrastive", "--contrastive 1"),
+    ),
     (
         ("--codes", "cat10,uni,gauss:free", "--contrastive", "1"),
         ("--contrastive 1", "--codes cat10,uni,gauss:free", "2xuni"),

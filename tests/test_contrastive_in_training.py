@@ -10,7 +10,14 @@ import pytest
 import torch
 from engine_cases import batch_of, build, gradients, state, tiny
 
-from fastinfogan.config import DataConfig, ModelConfig, OptimConfig, TrainConfig, resolve
+from fastinfogan.config import (
+    PRESETS,
+    DataConfig,
+    ModelConfig,
+    OptimConfig,
+    TrainConfig,
+    resolve,
+)
 from fastinfogan.engine.step import FastEngine
 from fastinfogan.errors import UserError
 from fastinfogan.model.reference import ReferenceEngine
@@ -145,3 +152,16 @@ def test_its_network_is_the_trunk_on_two_images_with_batchnorm_but_next_to_them(
     assert "contrast" not in with_weight(config, 0.0).rows
     mlp = tiny("mnist-mlp", codes="2xuni", contrastive=1.0).rows["contrast"]
     assert [row.norm for row, _, _ in mlp] == [False, False]
+
+
+def test_a_presets_gap_goes_with_its_regulariser(monkeypatch):
+    monkeypatch.setitem(PRESETS, "sprites", replace(PRESETS["sprites"], gap_until=7))
+
+    def gap(**optim):
+        return resolve(
+            TrainConfig(DataConfig("sprites"), optim=OptimConfig(**optim))
+        ).optim.gap_until
+
+    assert gap() == gap(contrastive=0.5) == 7
+    assert gap(contrastive=0.0) == gap(objective="gan") == 0
+    assert gap(gap_until=9) == 9

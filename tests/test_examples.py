@@ -214,6 +214,23 @@ def test_loaders_refuse_what_is_no_generator_in_a_line(loader, what):
     assert f"error: {what}: not read as a generator.safetensors (" in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("what", "says"),
+    [
+        (".", "not read as a generator.onnx ("),
+        ("nowhere.onnx", "not read as a generator.onnx ("),
+        ("README.md", "not read as a generator.onnx ("),
+        ("golden/generator_latents.onnx", "it takes whole vectors; what --format onnx writes"),
+    ],
+)
+def test_the_loader_for_onnxruntime_refuses_what_it_can_not_use_in_a_line(what, says):
+    pytest.importorskip("onnxruntime", reason="pip install 'fastinfogan[onnx]'")
+    command = [sys.executable, EXAMPLES / "load_generator_onnx.py", what]
+    done = subprocess.run(command, cwd=EXAMPLES, capture_output=True, text=True)
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert f"error: {what}: {says}" in done.stderr.splitlines()[-1]
+
+
 def test_javascript_draws_a_category(tmp_path):
     (tmp_path / "chance.js").write_text("Math.random = () => 0.25;")
     words = (NODE, "-r", "./chance.js", EXAMPLES / "load_generator.js", FILE, "--category")

@@ -233,7 +233,8 @@ def test_an_export_takes_the_place_of_an_earlier_one(small_run, tmp_path, capsys
         else:
             code, out, err = export(small_run, folder, capsys)
             assert (code, out) == (0, f"{folder}\n")
-            assert f"licence; then: hf upload USER/NAME '{folder}'\n" in err
+            says = f"then, with huggingface_hub installed: hf upload USER/NAME '{folder}'\n"
+            assert f"give its README.md a licence; {says}" in err
     assert (folder / "images" / "traversal_c2_uni.png").exists()
     assert [*tmp_path.iterdir()] == [folder]
 

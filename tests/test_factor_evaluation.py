@@ -24,9 +24,10 @@ from fastinfogan.results.factors.measure import SCORES
 from fastinfogan.results.factors.picture import plot_factors
 from fastinfogan.results.run import load_run
 from fastinfogan.results.summary import read_summary
-from fastinfogan.study.collect import row_of, statistics_of
+from fastinfogan.study.collect import statistics_of
 from fastinfogan.study.folder import Study
 from fastinfogan.study.report import table
+from fastinfogan.study.row import row_of
 from fastinfogan.training.trainer import train
 
 # -- What Q reads ---------------------------------------------------------------------------

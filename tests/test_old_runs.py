@@ -67,6 +67,17 @@ def test_the_fingerprint_counts_them_where_one_is_on():
     assert from_dict({**tree, "optim": {**tree["optim"], **off}}).fingerprint() == FINGERPRINT
 
 
+def test_a_gap_without_pairs_was_taken_and_is_none(tmp_path):
+    tree = json.loads(OLD)
+    tree["optim"] |= {"contrastive": 0.0, "gap_until": 5}
+    (tmp_path / "config.json").write_text(json.dumps(tree))
+    config = read_config(tmp_path)
+    assert config.optim.gap_until == 0 and config.fingerprint() == FINGERPRINT
+    tree["optim"]["gap_until"] = "5"
+    with pytest.raises(UserError, match="gap_until is '5'"):
+        from_dict(tree)
+
+
 def test_the_jitter_is_the_preset_s():
     tree = json.loads(OLD)
     tree["model"]["preset"] = "svhn"

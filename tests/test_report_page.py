@@ -20,7 +20,8 @@ from fastinfogan.cli import main
 from fastinfogan.config import DataConfig, ModelConfig, OptimConfig, RunConfig, TrainConfig, resolve
 from fastinfogan.results import environment
 from fastinfogan.results.clustering import cluster
-from fastinfogan.results.factors.measure import SCORES, Disentanglement, FactorCorrelation
+from fastinfogan.results.factors.correlation import FactorCorrelation
+from fastinfogan.results.factors.measure import SCORES, Disentanglement
 from fastinfogan.results.report.charts import MOST_POINTS, charts
 from fastinfogan.results.report.matrix import MOST, matrix, sorted_by_match
 from fastinfogan.results.report.page import report_page

@@ -10,7 +10,7 @@ import pytest
 from test_study import SMALL, finished  # noqa: F401  a fixture
 
 from fastinfogan.cli import main
-from fastinfogan.study import collect, folder, report
+from fastinfogan.study import collect, curves, folder
 from fastinfogan.study.folder import open_study, read_study
 from fastinfogan.study.report import table
 
@@ -27,7 +27,7 @@ def read_only(monkeypatch):
         raise OSError(errno.EROFS, "Read-only file system", str(path))
 
     monkeypatch.setattr(folder, "exclusive", refuse)
-    for module in (folder, report):
+    for module in (folder, curves):
         monkeypatch.setattr(module, "atomic_write", refuse)
 
 

@@ -207,5 +207,8 @@ class Export:
             path = run.export(self.output, self.format)
         print(path)
         if self.format == "hub":
-            on_stderr(f"give its README.md a licence; then: hf upload USER/NAME {quoted(path)}")
+            on_stderr(
+                "give its README.md a licence; then, with huggingface_hub installed: hf upload "
+                f"USER/NAME {quoted(path)}"
+            )
         return 0

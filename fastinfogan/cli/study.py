@@ -101,8 +101,9 @@ class Study(TrainConfig):
                 )
             found = collect(study)
             print(table(read_study(folder), found))
-            if _drawn({study.config.data.dataset: found}, folder / "errors.png"):
-                print(f"every seed's error over the iterations: {folder / 'errors.png'}")
+            pictures = folder / "errors.png", folder / "scores.png"
+            for picture in _drawn({study.config.data.dataset: found}, *pictures):
+                print(f"every seed's {picture.stem} over the iterations: {picture}")
             if stopped is not None:
                 print(
                     f"stopped by {stopped.name}; go on with: fastinfogan study --out "
@@ -132,24 +133,26 @@ def _compare(a: Path, b: Path) -> int:
     for name, one in found.items():
         print(f"{name}: {table(studies[name], one)}")
     print(comparison((str(a), str(b)), compare(*found.values())))
-    picture = a / "compared.png"
-    if _drawn(found, picture):
+    for picture in _drawn(found, a / "compared.png", a / "compared-scores.png"):
         print(picture)
     return 0
 
 
-def _drawn(studies: Mapping[str, Mapping[str, Any]], picture: Path) -> bool:
-    """Draw the studies' errors, where there is something to draw and the folder takes it."""
+def _drawn(studies: Mapping[str, Mapping[str, Any]], errors: Path, scores: Path) -> list[Path]:
+    """Draw what there is to draw of the studies, where the folder takes it."""
+    from fastinfogan.study.curves import plot_errors, plot_scores
     from fastinfogan.study.folder import is_unwritable
-    from fastinfogan.study.report import plot_errors
 
-    try:
-        return plot_errors(studies, picture)
-    except OSError as error:
-        if not is_unwritable(error):
-            raise
-        on_stderr(f"{picture} isn't drawn: {why(error)}")
-        return False
+    drawn = []
+    for plot, picture in ((plot_errors, errors), (plot_scores, scores)):
+        try:
+            if plot(studies, picture):
+                drawn.append(picture)
+        except OSError as error:
+            if not is_unwritable(error):
+                raise
+            on_stderr(f"{picture} isn't drawn: {why(error)}")
+    return drawn
 
 
 def _on_gpu(name: str) -> bool:

@@ -126,7 +126,17 @@ def folder_architecture(size: int, channels: int) -> Architecture:
 
 @dataclass(frozen=True)
 class Preset:
-    """A named experiment: networks, codes and the settings it was published with."""
+    """A named experiment: networks, codes and settings.
+
+    Where ``source`` is one of the paper's tables, or a repository, they are as published there, but
+    for what that doesn't say; presets of our own have a comment that says so in ``PRESETS``.
+
+    Attributes:
+        source: where the networks are from, and what is ours about them.
+        architecture: their rows.
+        codes: as ``--codes`` takes them.
+        noise: numbers beside the codes.
+    """
 
     source: str
     architecture: Architecture
@@ -209,6 +219,8 @@ PRESETS: dict[str, Preset] = {
         batch_size=32,
         separate_q=True,
     ),
+    # Ours: InfoGAN-CR's settings for dSprites but for codes, noise and spectral norm
+    # (docs/disentanglement.md).
     "sprites": Preset(
         "InfoGAN-CR's networks for dSprites, with its contrastive regulariser",
         DSPRITES,
@@ -221,6 +233,7 @@ PRESETS: dict[str, Preset] = {
         iterations=5_000,
         contrastive=1.0,
     ),
+    # Ours.
     "folder": Preset(
         "Table 2's family", folder_architecture(32, 3), "cat10,4xuni", 128, jitter=COLOUR
     ),  # rebuilt for --image-size and --channels

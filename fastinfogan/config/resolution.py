@@ -62,6 +62,9 @@ def resolve(config: TrainConfig) -> TrainConfig:
         optim = _filled(optim, consistency=0.0)
     if optim.objective == "gan" or len(spec.continuous) < 2:  # nor has its contrastive regulariser
         optim = _filled(optim, contrastive=0.0)
+    weight = own.optim.contrastive if optim.contrastive is None else optim.contrastive
+    if not weight:  # nor a preset's gap
+        optim = _filled(optim, gap_until=0)
     optim = _filled(optim, **vars(own.optim))
     # One spelling of each, so that runs compare.
     model = replace(model, codes=str(spec))
@@ -153,6 +156,11 @@ def _check_ranges(config: TrainConfig) -> None:
             )
     if optim.contrastive > 0:
         _check_contrastive(config)
+    elif optim.gap_until:
+        raise UserError(
+            f"--gap-until {optim.gap_until}: without --contrastive there are no pairs to hold "
+            "apart; --gap-until 0 works, or --contrastive 1"
+        )
     if optim.changes_images and not optim.jitter:
         raise UserError("--jitter '': nothing changes, and --consistency and --augment need it to")
     if run.engine == "reference":

@@ -70,6 +70,9 @@ def _brought_up(tree: Any) -> Any:
         ):
             if not new.keys() & tree[part].keys():
                 tree = {**tree, part: {**tree[part], **new}}
+        optim = tree["optim"]
+        if optim["contrastive"] == 0 and misfit(optim["gap_until"], int) is None:
+            tree = {**tree, "optim": {**optim, "gap_until": 0}}  # was taken, and had no effect
         if "resident" in tree["run"]:
             run = dict(tree["run"])
             feed = {"auto": "auto", "yes": "resident", "no": "streamed"}[run.pop("resident")]

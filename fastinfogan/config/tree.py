@@ -161,7 +161,8 @@ class RunConfig:
     """Iterations between pictures; 0 leaves only the ones at the end. By time as for
     --checkpoint-every."""
     evaluate_every: int = 0
-    """Iterations between evaluations against labels, for metrics.jsonl; 0 leaves only the end's."""
+    """Iterations between evaluations against labels or known factors, for metrics.jsonl; 0 leaves
+    only the end's."""
     checkpoint_every: Annotated[int | None, unset_as("COUNT", "by time")] = None
     """Iterations between checkpoints; the two newest are kept. By time: after a minute, or fifty
     times as long as saving takes."""

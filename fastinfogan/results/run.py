@@ -13,6 +13,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,7 +28,7 @@ from fastinfogan.model.weights import restore_weights
 from fastinfogan.paths import expanded, quoted
 from fastinfogan.ranks.alone import ALONE, Ranks
 from fastinfogan.results.eval_mode import in_eval_mode
-from fastinfogan.results.evaluate import Evaluation, evaluate, matches
+from fastinfogan.results.evaluate import Evaluation, evaluate, evaluate_briefly
 from fastinfogan.results.export.formats import Format, default_name, write_for_others
 from fastinfogan.results.generator import TrainedGenerator
 from fastinfogan.results.generator_file import export_generator, generator_content, load_generator
@@ -103,16 +104,16 @@ class Run:
                 ranks=ranks,
             )
 
-    def matches(self, data: ImageData, ranks: Ranks) -> dict[str, dict[str, float]]:
-        """How the categories of each code match the labels, for a row of metrics.
+    def evaluate_briefly(self, data: ImageData, ranks: Ranks) -> dict[str, Any]:
+        """How codes match the labels or factors of real images, for a row of metrics.
 
         Args:
-            data: real images with labels.
+            data: real images.
             ranks: who look at them together; all of them call this.
         """
         with in_eval_mode(self.discriminator):
             output_range = self.config.architecture.output_range
-            return matches(self.discriminator, self.config.spec, data, output_range, ranks)
+            return evaluate_briefly(self.discriminator, self.config.spec, data, output_range, ranks)
 
     def export(self, path: Path | str | None = None, format: Format = "safetensors") -> Path:
         """Write the generator in a form that other programs load (docs/generator-format.md).
@@ -201,6 +202,7 @@ class Run:
             What was measured.
         """
         self.collapse = tuple(collapse)
+        ranks.first(self.export)  # scores take long: who is killed meanwhile has it, without labels
         evaluation = self.evaluation = self.evaluate(data, ranks=ranks)
         self.code_to_label = evaluation.code_to_label
 

@@ -13,6 +13,11 @@ from fastinfogan.model.latent_spec import LatentSpec
 from fastinfogan.paths import quoted
 from fastinfogan.tell import Tell, on_stderr
 
+# What is read again of codes that were compared with known factors.
+DISENTANGLEMENT = {
+    "scores": {str: (float, None)},
+    "correlations": [{"factor": str, "code": str, "value": float}],
+}
 # What of a summary.json is read again.
 _SHAPE = {
     "iterations": int,
@@ -25,13 +30,7 @@ _SHAPE = {
         ],
         "totals": {"mi": float},
         "code_to_label": {str: [(str, None)]},
-        "disentanglement?": (  # older runs haven't measured it
-            {
-                "scores": {str: (float, None)},
-                "correlations": [{"factor": str, "code": str, "value": float}],
-            },
-            None,
-        ),
+        "disentanglement?": (DISENTANGLEMENT, None),  # older runs haven't measured it
     },
     "device": str,
     "versions": {str: str},

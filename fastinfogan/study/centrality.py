@@ -14,21 +14,23 @@ the score asks for, a continuous code has one of ten values here, each as probab
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from itertools import combinations
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from fastinfogan.config import TrainConfig
 from fastinfogan.kernels.codes import Code
-from fastinfogan.model.latent_spec import Latents, LatentSpec
+from fastinfogan.model.latent_spec import Latents
 from fastinfogan.results.eval_mode import in_eval_mode
 from fastinfogan.results.factors.codes import read_codes
 from fastinfogan.results.factors.fixed import Shared, factor_vae
 from fastinfogan.results.pictures import generate
 from fastinfogan.results.run import Run
 
+Pair = tuple[int, int]  # two seeds, the smaller first
 FEWEST = 3  # runs: two are as central as each other
 IMAGES = 2_000  # of each run
 VALUES = 10  # of a continuous code
@@ -36,47 +38,59 @@ VOTES = (2_000, 1_000)  # to learn from, and to test
 _BATCH = 250
 
 
-def centralities(similarity: Mapping[int, Mapping[int, float]]) -> dict[int, float]:
+def centralities(seeds: Sequence[int], similarity: Mapping[Pair, float]) -> dict[int, float]:
     """The mean similarity of each run to all others; of fewer than three runs nothing.
 
     Args:
-        similarity: seed -> other seed -> s_ij, of all pairs.
+        seeds: of the runs.
+        similarity: s_ij of all their pairs.
     """
-    if len(similarity) < FEWEST:
+    if len(seeds) < FEWEST:
         return {}
-    return {seed: float(np.mean(list(others.values()))) for seed, others in similarity.items()}
+    found = {}
+    for seed in seeds:
+        others = ((min(seed, o), max(seed, o)) for o in seeds if o != seed)
+        found[seed] = float(np.mean([similarity[pair] for pair in others]))
+    return found
 
 
 def similarities(
-    seeds: Iterable[int],
-    known: Mapping[tuple[int, int], float],
-    load: Callable[[int], Run],
-    done: Callable[[int], None],
-) -> dict[int, dict[int, float]]:
-    """Seed -> other seed -> s_ij, of all pairs of runs.
+    pairs: Iterable[Pair], load: Callable[[int], Run | None]
+) -> Iterator[tuple[Pair, float]]:
+    """Each pair of runs and its s_ij, as it is found.
+
+    A run is loaded once; its D and its images stay in memory as long as there is a pair to come.
 
     Args:
-        seeds: of the runs, ascending.
-        known: s_ij of pairs (i, j), i < j, that were compared before.
-        load: the run of a seed.
-        done: told after each comparison of Q with images: 1.
+        pairs: of seeds, the smaller first.
+        load: the run of a seed; None: it isn't there, and its pairs are left out.
     """
-    seeds = list(seeds)
-    wanted = [pair for pair in combinations(seeds, 2) if pair not in known]
-    scores: dict[tuple[int, int], float] = {}
-    for source in seeds:
-        readers = [a if b == source else b for a, b in wanted if source in (a, b)]
-        if not readers:
+    missing = set(pairs)
+    ready: dict[int, _Ready] = {}
+    for seed in sorted({seed for pair in missing for seed in pair}):
+        if (run := load(seed)) is None:
             continue
-        images, factors = _generated(load(source))
-        for reader in readers:
-            scores[reader, source] = _score(load(reader), images, factors)
-            done(1)
-    found: dict[int, dict[int, float]] = {seed: {} for seed in seeds}
-    for a, b in combinations(seeds, 2):
-        one = known[a, b] if (a, b) in known else (scores[a, b] + scores[b, a]) / 2
-        found[a][b] = found[b][a] = one
-    return found
+        new = _Ready(run.config, run.discriminator, *_generated(run))
+        for other, its in ready.items():
+            if (other, seed) in missing:
+                yield (other, seed), (_score(new, its) + _score(its, new)) / 2
+        ready[seed] = new
+
+
+class _Ready(NamedTuple):
+    """What of a run its comparisons take.
+
+    Attributes:
+        config: of the run.
+        discriminator: whose Q reads others' images.
+        images: uint8 (N, H, W, C), its own.
+        factors: of its regularised codes the images that share a value.
+    """
+
+    config: TrainConfig
+    discriminator: nn.Module
+    images: np.ndarray
+    factors: list[Shared]
 
 
 @torch.no_grad()
@@ -100,12 +114,12 @@ def on_grid(values: Tensor, code: Code) -> Tensor:
     return 2 * u - 1 if uniform else torch.special.ndtri(u)
 
 
-def _score(run: Run, images: np.ndarray, factors: list[Shared]) -> float:
+def _score(reader: _Ready, source: _Ready) -> float:
     """A_ij: of a run's Q on another one's images."""
-    spec: LatentSpec = run.config.spec
-    with in_eval_mode(run.discriminator):
+    config, images = reader.config, source.images
+    with in_eval_mode(reader.discriminator):
         codes = read_codes(
-            run.discriminator, spec, images, range(len(images)),
-            run.config.architecture.output_range, _BATCH,
+            reader.discriminator, config.spec, images, range(len(images)),
+            config.architecture.output_range, _BATCH,
         )  # fmt: skip
-    return factor_vae(codes, factors, np.random.default_rng(0), VOTES)
+    return factor_vae(codes, source.factors, np.random.default_rng(0), VOTES)

@@ -2,7 +2,8 @@
 
 study.json             the configuration and the seeds; then what was found (collect.py)
 seed-0/, seed-1/, …    ordinary run directories, with what each printed in log.txt
-errors.png             every seed's error over the iterations
+errors.png             every seed's error over the iterations, where labels are known
+scores.png             every seed's correlations and scores, where factors are known
 """
 
 from __future__ import annotations
@@ -36,10 +37,11 @@ from fastinfogan.tell import Tell, on_stderr
 from fastinfogan.training.directory import LOCK, is_unbegun
 
 FILE = "study.json"
+COLLECTING = ".collecting"  # locked by the process that looks at runs
 # What study.json keeps of a finished run.
 ROW = {
     "numbers": {str: float}, "collapsed": bool, "curve": [[float]], "device": str,
-    "versions": {str: str}, "similarity?": {str: float},
+    "curves?": {str: [[float]]}, "versions": {str: str}, "similarity?": {str: float},
 }  # fmt: skip
 MOST_SEEDS = 10_000
 SEEDS = (0, 1, 2, 3, 4)  # of a study that isn't told
@@ -206,6 +208,19 @@ def locked(folder: Path, tell: Tell) -> Iterator[None]:
     """
     waiting = f"another process writes {folder / FILE}; waiting for it"
     with exclusive(folder / LOCK, tell, waiting):
+        yield
+
+
+@contextlib.contextmanager
+def collecting(folder: Path, tell: Tell) -> Iterator[None]:
+    """Be the only one to look at a study's runs for study.json, which others may still write.
+
+    Args:
+        folder: the study's.
+        tell: gets a line if another process has to be waited for.
+    """
+    waiting = f"another process looks at the runs in {folder}; waiting for what it finds"
+    with exclusive(folder / COLLECTING, tell, waiting):
         yield
 
 

@@ -1,13 +1,10 @@
-"""A study for people: a table, a comparison of two, and a picture of every seed's error."""
+"""A study for people: a table, and a comparison of two."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from io import BytesIO
-from pathlib import Path
 from typing import Any
 
-from fastinfogan.files import atomic_write
 from fastinfogan.sizes import counted
 from fastinfogan.study.choice import CHOICES
 from fastinfogan.study.folder import Study
@@ -57,49 +54,6 @@ def comparison(names: tuple[str, str], compared: Mapping[str, Mapping[str, float
         a, b = _shown(name, row["mean_a"]), _shown(name, row["mean_b"])
         lines.append(f"  {name:<22}{a:>18}{b:>18}{row['p']:>10.2g}")
     return "\n".join(lines)
-
-
-def plot_errors(studies: Mapping[str, Mapping[str, Any]], path: Path) -> bool:
-    """Draw every seed's error over the iterations, as PNG.
-
-    Args:
-        studies: a name -> what was found, one or two.
-        path: the file; it is there whole or not at all.
-
-    Returns:
-        Whether there was anything to draw: runs that were evaluated on the way.
-    """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(7, 4.5), dpi=100, layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.subplots()
-    for number, (name, found) in enumerate(studies.items()):
-        curves = {seed: row["curve"] for seed, row in found["seeds"].items() if row["curve"]}
-        for n, (seed, curve) in enumerate(curves.items()):
-            chosen = seed == str(found["chosen"])
-            axes.plot(
-                [iteration for iteration, _ in curve],
-                [100 * error for _, error in curve],
-                color=f"C{number}",
-                linewidth=2.0 if chosen else 1.0,
-                alpha=1.0 if chosen else 0.5,
-                label=f"{name} ({len(curves)} seeds)" if n == 0 else "_",
-            )
-    if not axes.lines:
-        return False
-    axes.set(xlabel="iteration", ylabel="error, Hungarian (%)", yscale="log")
-    ticks = [t for t in (1, 2, 3, 5, 10, 20, 50, 100) if axes.get_ylim()[0] <= t]
-    axes.set_yticks(ticks, [str(t) for t in ticks])
-    axes.minorticks_off()
-    axes.grid(alpha=0.3)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(edgecolor="none", title="thick: chosen without labels")
-    buffer = BytesIO()
-    figure.savefig(buffer, format="png")
-    atomic_write(path, buffer.getvalue())
-    return True
 
 
 def _shown(name: str, value: float) -> str:

@@ -17,7 +17,8 @@ def read_images(config: TrainConfig) -> tuple[ImageData, ImageData]:
         config: resolved.
 
     Raises:
-        UserError: they can't be had, are fewer than a batch, or lack labels that are asked for.
+        UserError: they can't be had, are fewer than a batch, or nothing is known of them
+            that they could be evaluated against.
     """
     dataset, size, every = config.data.dataset, config.optim.batch_size, config.run.evaluate_every
     train = images_of(config, "train")
@@ -30,9 +31,10 @@ def read_images(config: TrainConfig) -> tuple[ImageData, ImageData]:
             f"--batch-size {size}: {dataset} has only {train.total} images; "
             f"{range_works(2, train.total)}"
         )
-    if every and test.labels is None:
+    if every and test.labels is None and test.factors is None:
         raise UserError(
-            f"--evaluate-every {every}: {dataset} has no labels to evaluate against; leave it out"
+            f"--evaluate-every {every}: {dataset} has neither labels nor known factors to evaluate "
+            "against; leave it out"
         )
     return train, test
 

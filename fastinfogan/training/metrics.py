@@ -26,6 +26,7 @@ from fastinfogan.model.latent_spec import LatentSpec
 from fastinfogan.model.reference import Losses, ReferenceEngine
 from fastinfogan.ranks.alone import ALONE, Ranks
 from fastinfogan.results.grid import to_pillow
+from fastinfogan.results.summary import DISENTANGLEMENT
 from fastinfogan.tell import Tell, on_stderr
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 # A row of metrics.jsonl, in what of it is read again.
 ROW = {
     "iteration": int, "d_loss": float, "g_loss": float, "mi": float, "mi_per_code": {str: float},
-    "evaluation?": {str: {"error_hungarian": float}},
+    "evaluation?": {str: {"error_hungarian": float}}, "disentanglement?": DISENTANGLEMENT,
 }  # fmt: skip
 
 # TensorBoard's files stay small, whatever is drawn: a picture is left out until the run is so many
@@ -280,6 +281,12 @@ def _scalars(row: dict[str, Any]) -> Iterator[tuple[str, float]]:
     for code, numbers in row.get("evaluation", {}).items():
         for name, value in numbers.items():
             yield f"evaluation/{code}/{name}", value
+    if (factors := row.get("disentanglement")) is not None:
+        for name, value in factors["scores"].items():
+            if value is not None:
+                yield f"disentanglement/{name}", value
+        for one in factors["correlations"]:
+            yield f"disentanglement/correlation/{one['factor']}", one["value"]
     for name, value in row["mi_per_code"].items():
         yield f"mi/{name}", value
 

@@ -196,7 +196,7 @@ class Training:
                     self.window.reset()
                     if evaluate:
                         alike.share_statistics(self.average, self.ranks)
-                        row["evaluation"] = run.matches(self.test, self.ranks)
+                        row |= run.evaluate_briefly(self.test, self.ranks)
                     row |= clock.lap(self.iteration, self._batch_size)
                     record.row(row)
                     status.metrics(row)

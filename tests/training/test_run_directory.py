@@ -13,10 +13,11 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 from tolerances import FORMULA_64
-from training_runs import NARROW, small
+from training_runs import NARROW, Killed, small
 
-from fastinfogan import cli
+from fastinfogan import cli, load_generator
 from fastinfogan.config import DataConfig, from_dict
+from fastinfogan.results import run as results_of_runs
 from fastinfogan.results.run import load_run
 from fastinfogan.training.checkpoint import list_checkpoints
 from fastinfogan.training.metrics import read_metrics
@@ -54,6 +55,24 @@ def test_a_run_leaves_behind_what_it_should(finished):
     # Ten digits, 500 of each: one category for all would match one digit, 0.9.
     assert 0 < summary["evaluation"]["clusterings"][0]["error_hungarian"] <= 0.9
     assert list((folder / "tensorboard").iterdir())
+
+
+def test_who_is_killed_while_scoring_has_the_generator(tmp_path, monkeypatch):
+    def killed(*args, **kwargs):
+        raise Killed
+
+    config = small(tmp_path / "run", 4)
+    config = replace(config, optim=replace(config.optim, average=20))
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(results_of_runs, "evaluate", killed)
+        train(config)
+    path = tmp_path / "run" / "generator.safetensors"
+    kept, run = load_generator(path), load_run(path.parent)
+    assert not (path.parent / "summary.json").exists() and not kept.code_to_label
+    weights = run.generator.state_dict()
+    assert all(torch.equal(w, weights[name]) for name, w in kept.generator.state_dict().items())
+    train(resume=path.parent)
+    assert load_generator(path).code_to_label.keys() == {"c1_cat10"}
 
 
 def test_two_checkpoints_are_kept_and_hold_no_pickle(finished):

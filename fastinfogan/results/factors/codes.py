@@ -34,7 +34,7 @@ class Codes:
     def __len__(self) -> int:
         return len(self.values)
 
-    def part(self, rows: slice) -> Codes:
+    def part(self, rows: slice | np.ndarray) -> Codes:
         """The codes of some of the images."""
         return Codes(self.names, self.categories, self.values[rows])
 

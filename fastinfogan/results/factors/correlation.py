@@ -1,8 +1,32 @@
-"""Correlations of a continuous code with a factor whose values have an order, or go round."""
+"""Correlations of continuous codes with factors whose values have an order, or go round."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import numpy as np
+
+from fastinfogan.data.factors import Factor
+from fastinfogan.results.factors.codes import Codes
+
+
+@dataclass(frozen=True)
+class FactorCorrelation:
+    """The continuous code that goes best with a factor, of all that are regularised.
+
+    Attributes:
+        factor: its name.
+        code: its name.
+        form: "ordered": Pearson's correlation with an ordered factor; with a cyclic one whichever
+            is larger of "angle" (the ends of the code's range meet) and "line" (they don't).
+        value: -1 to 1; as a line 0 to 1.
+    """
+
+    factor: str
+    code: str
+    form: str
+    value: float
 
 
 def linear(a: np.ndarray, b: np.ndarray) -> float:
@@ -65,3 +89,36 @@ def as_angle(code: np.ndarray, angle: np.ndarray) -> float:
     if min(of_code, of_angle) < 1e-9:  # angles that are equal or opposite go nowhere round
         return 0.0
     return float(pairs(turn, angle) / np.sqrt(of_code * of_angle))
+
+
+def best_correlations(
+    codes: Codes, factors: np.ndarray, rows: Sequence[Factor]
+) -> tuple[FactorCorrelation, ...]:
+    """Of each factor that has an order or goes round, the continuous code with the largest.
+
+    Args:
+        codes: of N images.
+        factors: int64 (N, F), of the same images.
+        rows: (F,), what they are.
+    """
+    numbers = {
+        name: codes.values[:, i]
+        for i, (name, count) in enumerate(zip(codes.names, codes.categories, strict=True))
+        if not count
+    }
+    found = []
+    for values, row in zip(factors.T, rows, strict=True):
+        if row.kind == "categorical":
+            continue
+        forms = {"ordered": (linear, values)}
+        if row.period is not None:
+            angle = 2 * np.pi * values / row.period
+            forms = {"angle": (as_angle, angle), "line": (as_line, angle)}
+        every = [
+            FactorCorrelation(row.name, name, form, formula(code, known))
+            for name, code in numbers.items()
+            for form, (formula, known) in forms.items()
+        ]
+        if every:
+            found.append(max(every, key=lambda one: abs(one.value)))
+    return tuple(found)

@@ -14,8 +14,9 @@ from fastinfogan.data.factors import Factor
 from fastinfogan.data.progress import ProgressReport
 from fastinfogan.model.latent_spec import LatentSpec
 from fastinfogan.ranks.alone import Ranks
-from fastinfogan.results.factors import correlation, dci, information, protocol, sap
+from fastinfogan.results.factors import dci, information, protocol, sap
 from fastinfogan.results.factors.codes import Codes, read_codes
+from fastinfogan.results.factors.correlation import FactorCorrelation, best_correlations
 from fastinfogan.results.factors.explicitness import explicitness
 from fastinfogan.results.factors.fixed import Shared, beta_vae, factor_vae, variances, voters
 from fastinfogan.results.factors.protocol import LEAST_STD
@@ -35,24 +36,6 @@ SCORES = {
 }
 _OF_TWO_CODES = ("mig", "dci_completeness", "sap")
 _OF_TWO_FACTORS = ("dci_disentanglement", "factor_vae", "beta_vae", "modularity")
-
-
-@dataclass(frozen=True)
-class FactorCorrelation:
-    """The continuous code that goes best with a factor, of all that are regularised.
-
-    Attributes:
-        factor: its name.
-        code: its name.
-        form: "ordered": Pearson's correlation with an ordered factor; with a cyclic one whichever
-            is larger of "angle" (the ends of the code's range meet) and "line" (they don't).
-        value: -1 to 1; as a line 0 to 1.
-    """
-
-    factor: str
-    code: str
-    form: str
-    value: float
 
 
 @dataclass(frozen=True)
@@ -112,7 +95,7 @@ def read_factors(
     """
     if data.factors is None or not spec.regularized:
         return None
-    rows = np.random.default_rng(seed).permutation(len(data))[: sum(protocol.split(len(data)))]
+    rows = protocol.drawn(len(data), seed)
     with ProgressReport("reading images", len(rows), True, on_stderr) as progress:
         codes = read_codes(
             discriminator, spec, data.images, rows, output_range, batch_size, progress.update,
@@ -161,7 +144,7 @@ def measure(
         notes.append(f"all scores are 0: no {'code' if len(rows) else 'factor'} varies")
     else:
         scores = _scores(codes, factors, rows, table, entropy, seed, notes)
-        correlations = _correlations(codes.part(train), factors[train], rows)
+        correlations = best_correlations(codes.part(train), factors[train], rows)
     return Disentanglement(
         points=learned,
         test_points=tested,
@@ -244,34 +227,6 @@ def _votes(
         "factor_vae": factor_vae(codes, usable, np.random.default_rng(seed)),
         "beta_vae": beta_vae(codes, usable, np.random.default_rng(seed)),
     }
-
-
-def _correlations(
-    codes: Codes, factors: np.ndarray, rows: Sequence[Factor]
-) -> tuple[FactorCorrelation, ...]:
-    numbers = {
-        name: codes.values[:, i]
-        for i, (name, count) in enumerate(zip(codes.names, codes.categories, strict=True))
-        if not count
-    }
-    found = []
-    for values, row in zip(factors.T, rows, strict=True):
-        if row.kind == "categorical":
-            continue
-        forms = {"ordered": (correlation.linear, values)}
-        if row.period is not None:
-            angle = 2 * np.pi * values / row.period
-            forms = {
-                "angle": (correlation.as_angle, angle), "line": (correlation.as_line, angle),
-            }  # fmt: skip
-        every = [
-            FactorCorrelation(row.name, name, form, formula(code, known))
-            for name, code in numbers.items()
-            for form, (formula, known) in forms.items()
-        ]
-        if every:
-            found.append(max(every, key=lambda one: abs(one.value)))
-    return tuple(found)
 
 
 def _listed(rows: Sequence[Factor], which: np.ndarray) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 POINTS, TEST_POINTS = 10_000, 5_000  # images to learn from, and to test on
 FEWEST = 100  # images: of fewer, no score means anything
 BINS = 20  # of a continuous code, between its smallest and its largest value
@@ -15,6 +17,11 @@ DESCRIPTION = (
     "DCI by gradient boosted trees, SAP by linear SVMs (C = 0.01), explicitness by logistic "
     f"regressions; FactorVAE and beta-VAE scores by {VOTES:,} + {TEST_VOTES:,} votes of {BATCH}"
 )
+
+
+def drawn(images: int, seed: int) -> np.ndarray:
+    """Which of so many images are looked at: int64, those to learn from, then those to test on."""
+    return np.random.default_rng(seed).permutation(images)[: sum(split(images))]
 
 
 def split(images: int) -> tuple[int, int]:

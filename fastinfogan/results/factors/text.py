@@ -5,7 +5,8 @@ from __future__ import annotations
 import textwrap
 
 from fastinfogan.printable import printable
-from fastinfogan.results.factors.measure import SCORES, Disentanglement, FactorCorrelation
+from fastinfogan.results.factors.correlation import FactorCorrelation
+from fastinfogan.results.factors.measure import SCORES, Disentanglement
 
 _WIDTH = 80
 _FORMS = {"ordered": "", "angle": " as an angle", "line": " as a line"}

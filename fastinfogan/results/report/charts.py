@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from fastinfogan.model.latent_spec import LatentSpec
+from fastinfogan.results.factors.measure import SCORES
 
 Row = Mapping[str, Any]
 MOST_POINTS = 1000  # of a curve; of more rows, so many in a row become their mean
@@ -68,6 +69,21 @@ def _all(rows: Sequence[Row], spec: LatentSpec) -> Iterator[dict[str, Any]]:
             if measured and all(name in row["evaluation"] for row in measured)
         },
     )  # fmt: skip
+    compared = [row for row in rows if row.get("disentanglement")]
+    for title, numbers in (
+        ("Best |correlation| of a code with a factor", _correlations),
+        ("Scores of disentanglement", _scores),
+    ):
+        found = [numbers(row) for row in compared]
+        yield _chart(
+            title, "", compared,
+            {
+                name: _of_numbers(name, numbers)
+                for name in (found[-1] if found else ())
+                if all(name in one for one in found)
+            },
+            limits=(0.0, 1.0),
+        )  # fmt: skip
     for title, unit, key in (
         ("Consistency, L_cons", "nats", "consistency"),
         ("Which code a pair shares, L_contr", "nats", "contrastive"),
@@ -83,6 +99,19 @@ def _of_code(name: str) -> Callable[[Row], float]:
 
 def _error_of(name: str) -> Callable[[Row], float]:
     return lambda row: 100 * row["evaluation"][name]["error_hungarian"]
+
+
+def _correlations(row: Row) -> dict[str, float]:
+    return {one["factor"]: abs(one["value"]) for one in row["disentanglement"]["correlations"]}
+
+
+def _scores(row: Row) -> dict[str, float]:
+    scores = row["disentanglement"]["scores"]
+    return {SCORES.get(name, name): value for name, value in scores.items() if value is not None}
+
+
+def _of_numbers(name: str, numbers: Callable[[Row], Mapping[str, float]]) -> Callable[[Row], float]:
+    return lambda row: numbers(row)[name]
 
 
 def _number(key: str) -> Callable[[Row], float]:
