@@ -195,6 +195,7 @@ PRESETS: dict[str, Preset] = {
         lr_d=2e-3,
         iterations=3_000,
         augment=True,
+        jitter="rotation=0.3,shear=0.2",  # to shift a face is too like raising the camera
         average=100,
     ),
     "chairs-rotation": Preset(
