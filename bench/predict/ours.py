@@ -78,7 +78,9 @@ def _up_image(a: Arguments) -> tuple[int, int, int]:
 
 
 def _weight(a: Arguments) -> tuple[int, int, int]:
-    return a["BLOCK_FEATURES"], a["BLOCK_N"], a["per_part"]
+    """With the row of ones that a bias takes: sixteen rows of a product."""
+    rows = a["BLOCK_FEATURES"] + 16 * (a["biases"] is not None)
+    return rows, a["BLOCK_N"], a["per_part"]
 
 
 def _conv(
