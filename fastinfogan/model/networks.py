@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from itertools import pairwise
-from typing import Any
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +20,7 @@ from fastinfogan.config import (
     Layer,
     Shape,
 )
-from fastinfogan.kernels.bn_act import bn_act
+from fastinfogan.kernels.bn_act import Normalising, bn_act
 from fastinfogan.kernels.bn_act.arguments import Exchange
 from fastinfogan.kernels.conv import conv_and_sums
 from fastinfogan.kernels.dense import dense
@@ -31,8 +31,19 @@ from fastinfogan.model.latent_spec import LatentSpec
 _SLOPES = {**SLOPES, "linear": 1.0}
 
 
+class Unnormalised(NamedTuple):
+    """What a convolution hands to the next one, which begins with the batchnorm in between."""
+
+    maps: Tensor
+    norm: Normalising
+
+
 class Block(nn.Module):
-    """One row: linear map, batchnorm, activation. Parameters: op.weight, op.bias, norm.*."""
+    """One row: linear map, batchnorm, activation. Parameters: op.weight, op.bias, norm.*.
+
+    Between two convolutions batchnorm is the second one's affair: see ``front`` of
+    ``conv_and_sums``.
+    """
 
     def __init__(self, row: Layer, inputs: Shape) -> None:
         super().__init__()
@@ -50,12 +61,16 @@ class Block(nn.Module):
             self.norm = kind(row.features, eps=NORM_EPS, momentum=NORM_MOMENTUM)
         self.exchange: Exchange | None = None
         self.x_slope, self.derived_behind = 1.0, False  # see `conv_and_sums`
+        self.normalised_behind = False
 
-    def forward(self, x: Tensor, groups: int = 1, statistics: bool = True) -> Tensor:
+    def forward(
+        self, x: Tensor | Unnormalised, groups: int = 1, statistics: bool = True
+    ) -> Tensor | Unnormalised:
         """``statistics``: let the running ones learn from the batch, if the network is learning."""
         row = self.row
         if row.kind == "fc" and row.norm:
-            x = linear_bn_act(flattened(x), self.op.weight, *self._norm(groups, statistics))
+            norm = self._norm(groups, statistics)[:-1]
+            x = linear_bn_act(flattened(x), self.op.weight, *norm)
         elif row.kind == "fc":
             x = self._activate(linear(flattened(x), self.op.weight, self.op.bias))
         else:
@@ -65,20 +80,24 @@ class Block(nn.Module):
             # Ranks exchange sums that batchnorm has gathered.
             summed = groups if row.norm and self.training and self.exchange is None else 0
             weight, bias = self.op.weight, self.op.bias
+            x, front = x if isinstance(x, Unnormalised) else (x, None)
             x, sums = conv_and_sums(
                 x, weight, bias, row.stride, up, follows, summed,
-                x_slope=self.x_slope, derived_behind=self.derived_behind,
+                x_slope=self.x_slope, derived_behind=self.derived_behind, front=front,
             )  # fmt: skip
             if row.norm:
-                x = bn_act(x, *self._norm(groups, statistics), sums)
+                norm = self._norm(groups, statistics)._replace(sums=sums)
+                if self.normalised_behind:
+                    return Unnormalised(x, norm)
+                x = bn_act(x, *norm)
         return _shaped(x, row)
 
-    def _norm(self, groups: int, statistics: bool) -> tuple[Any, ...]:
+    def _norm(self, groups: int, statistics: bool) -> Normalising:
         """Batchnorm and activation, as the arguments of an op that ends with them."""
         n = self.norm
         # A frozen network (see `frozen`) leaves its running statistics alone.
         update = (statistics and n.track_running_stats) or not self.training
-        return (
+        return Normalising(
             n.weight,
             n.bias,
             n.running_mean if update else None,
@@ -170,6 +189,7 @@ def _stack(rows: list[tuple[Layer, Shape, Shape]]) -> nn.ModuleList:
     for block, behind in pairwise(blocks):
         row = block.row
         convolutions = row.kind != "fc" and behind.row.kind != "fc"
+        block.normalised_behind = convolutions and row.norm
         if convolutions and not row.norm and row.activation in SLOPES:
             block.derived_behind, behind.x_slope = True, SLOPES[row.activation]
     return nn.ModuleList(blocks)

@@ -49,12 +49,15 @@ class _Follows(NamedTuple):
         activation, slope: see ``activation.numbered``.
         before: a map like the result, that a slope made: the slope's derivative is multiplied with.
         before_slope: that slope.
+        normalised: scale, shift and statistics of a batchnorm before that slope, whose input
+            ``before`` is then: only the sums of its backward pass are found.
     """
 
     activation: int
     slope: float
     before: Tensor | None = None
     before_slope: float = 1.0
+    normalised: tuple[Tensor | None, Tensor | None, Tensor | None] = (None, None, None)
 
 
 def conv_down(
@@ -105,11 +108,41 @@ def conv_down_sums(
     if not multiplies(large.device):
         small = library.conv_down(large, weight, bias, stride, activation, slope)
         return small, empty_partials(small, groups, 0)
+    return _summed_down(large, weight, bias, stride, _Follows(activation, slope), groups)
+
+
+def conv_down_back(
+    large: Tensor,
+    weight: Tensor,
+    stride: int,
+    x: Tensor,
+    scale: Tensor,
+    shift: Tensor,
+    stats: Tensor,
+    slope: float,
+    groups: int,
+) -> tuple[Tensor, Tensor]:
+    """The gradient of what a batchnorm and a slope made of x, and the sums that it asks for."""
+    if not multiplies(large.device):
+        small = library.conv_down(large, weight, None, stride, LINEAR, 1.0)
+        return small, empty_partials(small, groups, 0)
+    follows = _Follows(LINEAR, 1.0, x, slope, (scale, shift, stats))
+    return _summed_down(large, weight, None, stride, follows, groups)
+
+
+def _summed_down(
+    large: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    stride: int,
+    follows: _Follows,
+    groups: int,
+) -> tuple[Tensor, Tensor]:
     small = empty_small(large, weight, stride)
     pixels, features, k = pixels_of(small), weight.shape[0], TAPS**2 * large.shape[1]
     tile, summed = summed_tile(pixels, features, k), down_sums(pixels, features, k, groups)
     sums = sums_of(small, groups, summed, tile.columns)
-    _down(large, weight, bias, small, stride, _Follows(activation, slope), tile, sums)
+    _down(large, weight, bias, small, stride, follows, tile, sums)
     return small, sums.partials
 
 
@@ -132,6 +165,7 @@ def _down(
         bias,
         small,
         follows.before,
+        *follows.normalised,
         *sums.memory,
         pixels,
         *sums.numbers,
@@ -231,12 +265,42 @@ def conv_up_sums(
     if not multiplies(small.device):
         large = library.conv_up(small, weight, bias, stride, height, width, activation, slope)
         return large, empty_partials(large, groups, 0)
-    large = empty_large(small, weight, height, width)
+    return _summed_up(small, weight, bias, stride, _Follows(activation, slope), groups)
+
+
+def conv_up_back(
+    small: Tensor,
+    weight: Tensor,
+    stride: int,
+    x: Tensor,
+    scale: Tensor,
+    shift: Tensor,
+    stats: Tensor,
+    slope: float,
+    groups: int,
+) -> tuple[Tensor, Tensor]:
+    """As ``conv_down_back``; x is ``stride`` times as high and wide as the small map."""
+    if not multiplies(small.device):
+        large = library.conv_up(small, weight, None, stride, *x.shape[2:], LINEAR, 1.0)
+        return large, empty_partials(large, groups, 0)
+    follows = _Follows(LINEAR, 1.0, x, slope, (scale, shift, stats))
+    return _summed_up(small, weight, None, stride, follows, groups)
+
+
+def _summed_up(
+    small: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    stride: int,
+    follows: _Follows,
+    groups: int,
+) -> tuple[Tensor, Tensor]:
+    large = empty_large(small, weight, small.shape[2] * stride, small.shape[3] * stride)
     features, channels = weight.shape[:2]
     size = pixels_of(small), stride, channels, features
     tile, summed = up_tile(*size), up_sums(*size, groups)
     sums = sums_of(large, groups, summed, tile.columns)
-    _up(small, weight, bias, large, stride, _Follows(activation, slope), tile, sums)
+    _up(small, weight, bias, large, stride, follows, tile, sums)
     return large, sums.partials
 
 
@@ -260,6 +324,7 @@ def _up(
         bias,
         large,
         follows.before,
+        *follows.normalised,
         *sums.memory,
         places,
         *sums.numbers,
