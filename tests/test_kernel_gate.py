@@ -187,6 +187,7 @@ def test_launches_are_recorded_once_per_thing_to_compile():
         "linear_bn_act_sum_kernel",
         "linear_bn_act_backward_kernel",
         "linear_bn_act_weight_kernel",
+        "linear_bn_act_back_kernel",
         "_consistency_kernel",
         "_draw_maps_kernel",
         "_warp_forward_kernel",

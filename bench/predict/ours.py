@@ -198,6 +198,13 @@ KERNELS = {
         _gradients_flop,
         _normalised_backward,
     ),
+    "linear_bn_act_back": Kernel(
+        "dz weight x scale shift stats",
+        "dx partials",
+        lambda a, loops: [math.ceil(a["outputs"] / a["BLOCK_OUTPUTS"])] * loops,
+        lambda a: 2 * a["dz"].numel() * a["inputs"],
+        lambda a: (a["BLOCK_ROWS"], a["BLOCK_INPUTS"], a["outputs"]),
+    ),
     "linear_bn_act_parts": Kernel(
         "x weight", "parts", _of_part, _normalised_flop, _normalised_part
     ),

@@ -32,7 +32,7 @@ _SLOPES = {**SLOPES, "linear": 1.0}
 
 
 class Unnormalised(NamedTuple):
-    """What a convolution hands to the next one, which begins with the batchnorm in between."""
+    """What a convolution hands to the next layer, which begins with the batchnorm in between."""
 
     maps: Tensor
     norm: Normalising
@@ -41,8 +41,8 @@ class Unnormalised(NamedTuple):
 class Block(nn.Module):
     """One row: linear map, batchnorm, activation. Parameters: op.weight, op.bias, norm.*.
 
-    Between two convolutions batchnorm is the second one's affair: see ``front`` of
-    ``conv_and_sums``.
+    A batchnorm behind a convolution is the next layer's affair, where that takes it: see ``front``
+    of ``conv_and_sums`` and ``linear_bn_act``.
     """
 
     def __init__(self, row: Layer, inputs: Shape) -> None:
@@ -70,7 +70,8 @@ class Block(nn.Module):
         row = self.row
         if row.kind == "fc" and row.norm:
             norm = self._norm(groups, statistics)[:-1]
-            x = linear_bn_act(flattened(x), self.op.weight, *norm)
+            x, front = x if isinstance(x, Unnormalised) else (flattened(x), None)
+            x = linear_bn_act(x, self.op.weight, *norm, front=front)
         elif row.kind == "fc":
             x = self._activate(linear(flattened(x), self.op.weight, self.op.bias))
         else:
@@ -189,7 +190,8 @@ def _stack(rows: list[tuple[Layer, Shape, Shape]]) -> nn.ModuleList:
     for block, behind in pairwise(blocks):
         row = block.row
         convolutions = row.kind != "fc" and behind.row.kind != "fc"
-        block.normalised_behind = convolutions and row.norm
+        takes = behind.row.kind != "fc" or behind.row.norm
+        block.normalised_behind = row.kind != "fc" and row.norm and takes
         if convolutions and not row.norm and row.activation in SLOPES:
             block.derived_behind, behind.x_slope = True, SLOPES[row.activation]
     return nn.ModuleList(blocks)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from fastinfogan.kernels.bn_act.triton_tiles import backward_sums
 from fastinfogan.kernels.conv.triton_patches import activate, patches, place
-from fastinfogan.kernels.conv.triton_sums import backward_sums, forward_sums, write_sums
+from fastinfogan.kernels.conv.triton_sums import forward_sums, write_sums
 from fastinfogan.kernels.triton_math import multiply
 from fastinfogan.kernels.triton_module import jit, tl
 
@@ -88,7 +89,7 @@ def conv_down_kernel(
         else:
             first, second = backward_sums(
                 y, before, scale_ptr, shift_ptr, stats_ptr, group, plane // FEATURES, n, there,
-                before_slope, FEATURES,
+                FEATURES, before_slope,
             )  # fmt: skip
         write_sums(
             first, second, count, n, there,
@@ -196,7 +197,7 @@ def conv_up_kernel(
         else:
             first, second = backward_sums(
                 result, before, scale_ptr, shift_ptr, stats_ptr, group, plane // CHANNELS, n,
-                there, before_slope, CHANNELS,
+                there, CHANNELS, before_slope,
             )  # fmt: skip
         write_sums(
             first, second, count, n, there,

@@ -9,13 +9,7 @@ in their order: results are the same bits every time.
 
 from __future__ import annotations
 
-from fastinfogan.kernels.bn_act.triton_tiles import (
-    combined,
-    gradient,
-    load_stats,
-    summed,
-    write_three,
-)
+from fastinfogan.kernels.bn_act.triton_tiles import combined, summed, write_three
 from fastinfogan.kernels.triton_module import jit, tl
 
 
@@ -30,28 +24,6 @@ def forward_sums(
     mean = tl.sum(y, 0) * (1.0 / pixels.to(tl.float32))
     d = tl.where(inside[:, None], y - mean[None, :], 0.0)
     return mean, tl.sum(d * d, 0)
-
-
-@jit
-def backward_sums(
-    dy,  # (pixels, channels), rounded; 0 past the last pixel
-    x,  # like dy: what went into the batchnorm
-    scale_ptr,  # (channels,) float32
-    shift_ptr,  # (channels,) float32
-    stats_ptr,  # (2, groups, channels) float32: mean, 1 / sigma
-    group,
-    groups,
-    n,
-    there,
-    slope,
-    CHANNELS: tl.constexpr,
-):
-    """Of a tile's channels the sums of g and of g x_hat; see ``bn_act``."""
-    mean, rstd = load_stats(stats_ptr, group, groups, n, there, CHANNELS)
-    factor = tl.load(scale_ptr + n, there, other=0.0) * rstd
-    shift = tl.load(shift_ptr + n, there, other=0.0)
-    g, d = gradient(dy, x, mean, factor, shift, slope)
-    return tl.sum(g, 0), tl.sum(g * d, 0) * rstd
 
 
 @jit

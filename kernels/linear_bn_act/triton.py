@@ -6,15 +6,19 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from fastinfogan.kernels.bn_act.layout import empty_partials
 from fastinfogan.kernels.bn_act.triton import bn_act_backward, bn_act_forward
+from fastinfogan.kernels.channels_last import in_rows
 from fastinfogan.kernels.dispatch import multiplies
 from fastinfogan.kernels.linear_bn_act.layout import (
+    FEW_OUTPUTS,
     MOST_ROWS,
     Gradients,
     Results,
     empty_backward,
     empty_forward,
 )
+from fastinfogan.kernels.linear_bn_act.triton_back import input_gradient
 from fastinfogan.kernels.linear_bn_act.triton_backward import (
     linear_bn_act_backward_kernel,
     linear_bn_act_weight_kernel,
@@ -32,7 +36,6 @@ from fastinfogan.kernels.triton_needs import power_of_two
 _MOST_INPUTS = 1024
 _MOST_PARTS = 8
 _SUM_OUTPUTS = 16  # of a program that adds up: a sector of memory, twice
-_FEW_OUTPUTS = 128  # whose gradient every program of a strip of inputs finds by itself
 _PROGRAMS = 64  # which are enough
 
 
@@ -116,16 +119,20 @@ def linear_bn_act_forward(
     return results
 
 
-def parts_blocks_of(inputs: int, outputs: int) -> tuple[int, dict[str, int]]:
-    """Inputs of a part, in whole blocks, and constants."""
-    wide = 64 if outputs >= 64 * _MOST_PARTS else 16
+def parts_blocks_of(rows: int, inputs: int, outputs: int) -> tuple[int, dict[str, int]]:
+    """Inputs of a part, in whole blocks, and constants.
+
+    Narrow strips, and of both groups all rows: few parts, which are written and read again.
+    """
+    wide = 32 if outputs >= 32 * _PROGRAMS // 2 else 16
     parts = min(_MOST_PARTS, max(1, 2 * _PROGRAMS // -(-outputs // wide)))
+    tall = rows > MOST_ROWS
     return -(-inputs // (parts * 64)) * 64, {
-        "BLOCK_ROWS": MOST_ROWS,
+        "BLOCK_ROWS": 2 * MOST_ROWS if tall else MOST_ROWS,
         "BLOCK_OUTPUTS": wide,
-        "BLOCK_INPUTS": 64,
+        "BLOCK_INPUTS": 32 if tall else 64,
         "num_warps": 8,
-        "num_stages": 3,
+        "num_stages": 4 if tall else 3,
         "maxnreg": 168,  # left alone, ptxas aims at 64 on Blackwell: hardly enough
     }
 
@@ -133,11 +140,15 @@ def parts_blocks_of(inputs: int, outputs: int) -> tuple[int, dict[str, int]]:
 def _parts(x: Tensor, weight: Tensor) -> Tensor:
     """The product in parts of its sum: (parts, rows of all groups, outputs), float32."""
     (outputs, inputs), rows = weight.shape, x.shape[0]
-    each, blocks = parts_blocks_of(inputs, outputs)
+    each, blocks = parts_blocks_of(rows, inputs, outputs)
     parts = x.new_empty((-(-inputs // each), rows, outputs), dtype=torch.float32)
     launch(
         linear_bn_act_parts_kernel,
-        (-(-rows // MOST_ROWS), -(-outputs // blocks["BLOCK_OUTPUTS"]), len(parts)),
+        (
+            -(-rows // blocks["BLOCK_ROWS"]),
+            -(-outputs // blocks["BLOCK_OUTPUTS"]),
+            len(parts),
+        ),
         x,
         weight,
         parts,
@@ -163,24 +174,65 @@ def linear_bn_act_backward(
     wants_x: bool,
 ) -> Gradients:
     """dx, if wanted; and those of the parameters, if there is an x."""
-    gradients = empty_backward(x, weight, scale, dy, wants_x)
-    ours = multiplies(dy.device)
-    if ours and wants_x and groups == 1 and weight.shape[0] <= _FEW_OUTPUTS:
+    if wants_x and groups == 1 and weight.shape[0] <= FEW_OUTPUTS and multiplies(dy.device):
+        gradients = empty_backward(x, weight, scale, dy, wants_x)
         _everything(gradients, dy, x, weight, scale, shift, z, stats, slope)
         return gradients
-    dx, dweight, dscale, dshift = gradients
-    if ours and x is not None:
+    dz, *found = _product_and_parameters(
+        dy, x, weight, scale, shift, z, stats, slope, groups, wants_x
+    )
+    return torch.mm(dz, weight) if wants_x else dy.new_empty((0, weight.shape[1])), *found
+
+
+def linear_bn_act_back(
+    dy: Tensor,
+    x: Tensor | None,
+    weight: Tensor,
+    scale: Tensor,
+    shift: Tensor,
+    z: Tensor,
+    stats: Tensor,
+    slope: float,
+    groups: int,
+    maps: Tensor,
+    maps_scale: Tensor,
+    maps_shift: Tensor,
+    maps_stats: Tensor,
+    maps_slope: float,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """The gradient of what a batchnorm made of the maps, those of the parameters, and the sums."""
+    dz, *found = _product_and_parameters(dy, x, weight, scale, shift, z, stats, slope, groups, True)
+    normalised = maps, maps_scale, maps_shift, maps_stats, maps_slope
+    if not multiplies(dy.device):
+        dx = torch.empty_like(maps)
+        torch.mm(dz, weight, out=in_rows(dx))
+        return dx, *found, empty_partials(maps, groups, 0)
+    dx, sums = input_gradient(dz, weight, *normalised, groups)
+    return dx, *found, sums
+
+
+def _product_and_parameters(
+    dy: Tensor,
+    x: Tensor | None,
+    weight: Tensor,
+    scale: Tensor,
+    shift: Tensor,
+    z: Tensor,
+    stats: Tensor,
+    slope: float,
+    groups: int,
+    wants_x: bool,
+) -> tuple[Tensor | None, Tensor, Tensor, Tensor]:
+    """The product's gradient, unless nobody wants it, and those of the parameters."""
+    _, dweight, dscale, dshift = gradients = empty_backward(x, weight, scale, dy, False)
+    if x is not None and multiplies(dy.device):
         dz = torch.empty_like(z) if wants_x else None
         _of_weight(gradients[1:], dz, dy, x, scale, shift, z, stats, slope, groups)
-    else:
-        dz, dscale, dshift = bn_act_backward(
-            dy, z, scale, shift, stats, None, None, slope, groups, True
-        )
-        if x is None:
-            dscale, dshift = gradients[2:]
-        else:
-            dweight = torch.mm(dz.t(), x)
-    return torch.mm(dz, weight) if wants_x else dx, dweight, dscale, dshift
+        return dz, *gradients[1:]
+    dz, *found = bn_act_backward(dy, z, scale, shift, stats, None, None, slope, groups, True)
+    if x is None:
+        return dz, dweight, dscale, dshift
+    return dz, torch.mm(dz.t(), x), *found
 
 
 def backward_blocks_of(rows: int) -> dict[str, int]:

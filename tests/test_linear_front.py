@@ -1,0 +1,115 @@
+"""A batchnorm in front of a fully connected layer: its sums come with the gradient of its maps."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from kernel_cases import need
+from tolerances import EPS
+
+from bench.predict.iteration import count
+from bench.predict.ours import name_of
+from fastinfogan.kernels.bn_act import Normalising, bn_act
+from fastinfogan.kernels.channels_last import channels_last, in_rows
+from fastinfogan.kernels.linear_bn_act import linear_bn_act, triton
+
+# Maps, outputs, groups: why each is here.
+CASES = {
+    "a strip is a pixel": ((6, 64, 2, 3), 130, 1),
+    "several strips of a pixel, and several blocks of outputs": ((10, 192, 1, 2), 150, 2),
+}
+PLACES = ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)]
+HALF = torch.float16
+
+
+def leaves_of(why, device="cpu", dtype=HALF):
+    """Maps, weight, and twice scale and shift: of the batchnorm in front, and of the layer."""
+    shape, features, _ = CASES[why]
+    random = torch.Generator().manual_seed(4)
+
+    def draw(*size, dtype=torch.float32):
+        return torch.randn(*size, generator=random).to(device, dtype)
+
+    channels, inputs = shape[1], shape[1] * shape[2] * shape[3]
+    leaves = [channels_last(draw(*shape, dtype=dtype)), draw(features, inputs, dtype=dtype)]
+    leaves += [draw(size) for size in (channels, channels, features, features)]
+    return [t.requires_grad_() for t in leaves], draw(shape[0], features, dtype=dtype)
+
+
+def outputs(leaves, dy, groups, front=True, impl="triton", wanted=None):
+    """The result, the running statistics in front, and the gradients of ``wanted``, or all."""
+    x, weight, *numbers = leaves
+    running = [torch.full_like(numbers[0], n).detach() for n in (0.0, 1.0)]
+    norm = Normalising(*numbers[:2], *running, 0.1, groups)
+    if not front:
+        x, norm = in_rows(bn_act(x, *norm, impl=impl)), None
+    y = linear_bn_act(x, weight, *numbers[2:], None, None, 0.2, groups, impl=impl, front=norm)
+    return [y.detach(), *running, *torch.autograd.grad(y, wanted or leaves, dy)]
+
+
+@pytest.mark.parametrize("device", PLACES)
+@pytest.mark.parametrize("why", CASES)
+def test_it_is_a_batchnorm_and_the_layer(why, device):
+    need("triton", device)
+    leaves, dy = leaves_of(why, device)
+    groups = CASES[why][2]
+    found = outputs(leaves, dy, groups)
+    for got, right in zip(found, outputs(leaves, dy, groups, front=False), strict=True):
+        size = right.float().abs().max().clamp(min=1.0)
+        # A number of the gradient in between may be rounded otherwise.
+        single = right.dtype == torch.float32
+        allowed = 64 * EPS[right.dtype] * size + 8 * EPS[HALF] if single else 2 * EPS[HALF] * size
+        assert (got.float() - right.float()).abs().max() <= allowed
+    frozen = [leaf.detach() for leaf in leaves[1:]]
+    found = outputs([leaves[0], *frozen], dy, groups, wanted=leaves[:1])
+    assert (found[3] - outputs(leaves, dy, groups)[3]).abs().max() <= 2 * EPS[HALF] * size
+
+
+def test_it_gathers_no_sums_by_itself(monkeypatch):
+    """D's last convolution in both updates; what else goes back makes the sums on the way, too."""
+    names = [name_of(launch) for launch in count("mnist").ours]
+    assert "bn_act_backward_partials" not in names
+    assert names.count("linear_bn_act_back") == 2
+
+
+def test_older_gpus_let_batchnorm_gather_them(monkeypatch):
+    need("triton", "cpu")
+    monkeypatch.setattr(triton, "multiplies", lambda device: False)
+    leaves, dy = leaves_of("a strip is a pixel")
+    found = [outputs(leaves, dy, 1, front) for front in (True, False)]
+    assert all(map(torch.equal, *found))
+
+
+def test_on_a_cpu_it_is_two_operations():
+    need("native", "cpu")
+    leaves, dy = leaves_of("a strip is a pixel", dtype=torch.float32)
+    found = [outputs(leaves, dy, 1, front, "auto") for front in (True, False)]
+    assert all(map(torch.equal, *found))
+
+
+@pytest.mark.parametrize("device", PLACES)
+def test_opcheck(device):
+    need("triton", device)
+    (maps, weight, *numbers), dy = leaves_of("a strip is a pixel", device)
+    maps, weight, *numbers = (t.detach() for t in (maps, weight, *numbers))
+    stats, maps_stats = (torch.ones(2, 1, len(n), device=device) for n in numbers[::2][::-1])
+    of_layer = in_rows(maps), weight, *numbers[2:], dy.clone(), stats, 0.2, 1
+    of_maps = maps, *numbers[:2], maps_stats, 0.1
+    back = torch.ops.fastinfogan.linear_bn_act_back_triton.default
+    torch.library.opcheck(back, (dy, *of_layer, *of_maps))
+
+
+@pytest.mark.parametrize("device", PLACES)
+def test_compiles_into_one_graph(device):
+    need("triton", device)
+    leaves, dy = leaves_of("a strip is a pixel", device)
+
+    def call(x, weight, *numbers):
+        norm = Normalising(*numbers[:2], None, None, 0.1)
+        return linear_bn_act(x, weight, *numbers[2:], None, None, 0.2, impl="triton", front=norm)
+
+    found = []
+    for function in (call, torch.compile(call, fullgraph=True)):
+        found.append(torch.autograd.grad(function(*leaves), leaves, dy))
+    for eager, compiled in zip(*found, strict=True):
+        torch.testing.assert_close(compiled, eager)
