@@ -129,6 +129,13 @@ def test_normalised_layers_are_those_of_the_presets():
     ]  # fmt: skip
 
 
+def test_layers_of_maps_are_the_trunks():
+    """Outputs, and (C, H, W) of the convolution before each."""
+    assert asked.layers_of_maps() == [
+        (1024, (128, 7, 7)), (1024, (128, 8, 8)), (1024, (256, 8, 8)),
+    ]  # fmt: skip
+
+
 def test_the_codes_are_those_of_the_presets_and_the_most_there_can_be():
     presets = ("cat10,2xuni", "4xcat10,4xuni:learned", "10xcat10", "5xuni:learned",
                "3xcat20,uni:learned", "cat10", "cat10,4xuni", "cat3,5xuni", "5xuni")  # fmt: skip

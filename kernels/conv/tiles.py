@@ -127,8 +127,11 @@ def whole_loads(pixels: int, parts: int, k: int) -> int:
 
 
 def sum_blocks(parts: int) -> dict[str, int]:
-    """Tiles of 2,048 numbers, 16 in each of 128 threads, for adding parts up."""
-    block_parts = min(64, power_of_two(parts))
+    """Tiles of 2,048 numbers, 16 in each of 128 threads, for adding parts up.
+
+    Of many parts, too, all are on their way at once, a sector of memory of each.
+    """
+    block_parts = min(256, power_of_two(parts))
     return {"BLOCK_PARTS": block_parts, "BLOCK": 2048 // block_parts, "num_warps": 4}
 
 
