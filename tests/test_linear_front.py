@@ -1,4 +1,4 @@
-"""A batchnorm in front of a fully connected layer: its sums come with the gradient of its maps."""
+"""A batchnorm in front of fully connected layers: its sums come with the gradient of its maps."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from bench.predict.iteration import count
 from bench.predict.ours import name_of
 from fastinfogan.kernels.bn_act import Normalising, bn_act
 from fastinfogan.kernels.channels_last import channels_last, in_rows
+from fastinfogan.kernels.linear import linear_and_tail
 from fastinfogan.kernels.linear_bn_act import linear_bn_act, triton
 
 # Maps, outputs, groups: why each is here.
@@ -113,3 +114,70 @@ def test_compiles_into_one_graph(device):
         found.append(torch.autograd.grad(function(*leaves), leaves, dy))
     for eager, compiled in zip(*found, strict=True):
         torch.testing.assert_close(compiled, eager)
+
+
+def heads(why="a head"):
+    """Maps, D's head, batchnorm's scale and shift; the gradients of logits and of Q's features."""
+    shape = {"a head": (32, 64, 1, 2), "several blocks of rows": (256, 32, 2, 1)}[why]
+    random = torch.Generator().manual_seed(5)
+
+    def draw(*size, dtype=HALF):
+        return torch.randn(*size, generator=random).to(dtype)
+
+    inputs = shape[1] * shape[2] * shape[3]
+    leaves = [channels_last(draw(*shape)), draw(1, inputs), draw(1)]
+    leaves += [draw(shape[1], dtype=torch.float32) for _ in range(2)]
+    grads = draw(shape[0], 1), draw(shape[0] // 2, inputs)
+    return [t.requires_grad_() for t in leaves], grads
+
+
+def judged(leaves, grads, front, impl="triton", groups=2, wanted=None):
+    """Logits, features for Q, and the gradients of ``wanted`` or all leaves."""
+    x, weight, bias, *numbers = leaves
+    norm = Normalising(*numbers, None, None, 0.1, groups)
+    if not front:
+        x, norm = in_rows(bn_act(x, *norm, impl=impl)), None
+    found = linear_and_tail(x, weight, bias, len(x) // 2, impl, front=norm)
+    return [*(t.detach() for t in found), *torch.autograd.grad(found, wanted or leaves, grads)]
+
+
+@pytest.mark.parametrize("device", PLACES)
+@pytest.mark.parametrize("why", ["a head", "several blocks of rows"])
+def test_a_head_finds_them_with_the_gradient_that_two_readers_give(why, device):
+    need("triton", device)
+    leaves, grads = heads(why)
+    leaves = [leaf.detach().to(device).requires_grad_() for leaf in leaves]
+    grads = [grad.to(device) for grad in grads]
+    found = judged(leaves, grads, True)
+    for got, right in zip(found, judged(leaves, grads, False), strict=True):
+        roundings = 64 if right.dtype == torch.float32 else 1
+        size = right.float().abs().max().clamp(min=1.0)
+        assert (got.float() - right.float()).abs().max() <= roundings * EPS[right.dtype] * size
+    frozen = [leaves[0], *(leaf.detach() for leaf in leaves[1:])]
+    found_x = judged(frozen, grads, True, wanted=leaves[:1])[2]
+    assert (found_x - found[2]).abs().max() <= EPS[HALF] * found[2].abs().max()
+
+
+def test_celeba_s_heads_find_them():
+    names = [name_of(launch) for launch in count("celeba").ours]
+    assert "bn_act_backward_partials" not in names
+
+
+def test_rows_that_no_blocks_fill_take_two_operations():
+    need("triton", "cpu")
+    leaves, grads = heads()
+    leaves = [leaves[0].detach()[:12].requires_grad_(), *leaves[1:]]
+    grads = grads[0][:12], grads[1][:6]
+    found = [judged(leaves, grads, front) for front in (True, False)]
+    assert all(map(torch.equal, *found))
+
+
+@pytest.mark.parametrize("device", PLACES)
+def test_opcheck_of_a_head(device):
+    need("triton", device)
+    (maps, weight, _, scale, shift), (dy, dtail) = heads()
+    maps, weight, scale, shift = (t.detach().to(device) for t in (maps, weight, scale, shift))
+    stats = torch.ones(2, 2, len(scale), device=device)
+    of_layer = dy.to(device), in_rows(maps), weight, dtail.to(device)
+    back = torch.ops.fastinfogan.linear_back_triton.default
+    torch.library.opcheck(back, (*of_layer, maps, scale, shift, stats, 0.1, 2))

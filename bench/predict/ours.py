@@ -182,7 +182,10 @@ KERNELS = {
     "latents": Kernel("seed offset table", "inputs values"),
     "linear_forward": Kernel("x weight bias", "y", _linear_forward, flop=_product_flop),
     "linear_backward": Kernel(
-        "dy x weight dtail", "dx dweight dbias", _linear_backward, flop=_gradients_flop
+        "dy x weight dtail maps",
+        "dx dweight dbias partials",
+        _linear_backward,
+        flop=_gradients_flop,
     ),
     "linear_bn_act_forward": Kernel(
         "x weight scale shift running_mean running_var",

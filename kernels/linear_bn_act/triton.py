@@ -12,7 +12,6 @@ from fastinfogan.kernels.channels_last import in_rows
 from fastinfogan.kernels.dispatch import multiplies
 from fastinfogan.kernels.linear_bn_act.layout import (
     FEW_OUTPUTS,
-    MOST_ROWS,
     Gradients,
     Results,
     empty_backward,
@@ -25,23 +24,23 @@ from fastinfogan.kernels.linear_bn_act.triton_backward import (
 )
 from fastinfogan.kernels.linear_bn_act.triton_forward import (
     linear_bn_act_forward_kernel,
-    linear_bn_act_parts_kernel,
     linear_bn_act_sum_kernel,
+)
+from fastinfogan.kernels.linear_bn_act.triton_parts import (
+    MOST_INPUTS,
+    PROGRAMS,
+    input_of,
+    parts_of,
 )
 from fastinfogan.kernels.triton_module import launch
 from fastinfogan.kernels.triton_needs import power_of_two
 
-# Of a sum that one program makes. Longer ones are those of layers on maps, which have few outputs:
-# programs would be few, too. They are cut into parts, and who adds these up normalises.
-_MOST_INPUTS = 1024
-_MOST_PARTS = 8
 _SUM_OUTPUTS = 16  # of a program that adds up: a sector of memory, twice
-_PROGRAMS = 64  # which are enough
 
 
 def forward_blocks_of(rows: int, outputs: int, groups: int) -> dict[str, int]:
     """The widest strip that makes programs enough: each loads all of x."""
-    wide = next((w for w in (64, 32) if outputs >= w * _PROGRAMS), 16)
+    wide = next((w for w in (64, 32) if outputs >= w * PROGRAMS), 16)
     return {
         "GROUPS": groups,
         "BLOCK_ROWS": max(16, power_of_two(rows)),
@@ -80,8 +79,8 @@ def linear_bn_act_forward(
         momentum = 0.0
     behind = scale, shift, running_mean, running_var, y, z, stats
     kept = rows if keeps else 0
-    if inputs > _MOST_INPUTS:
-        parts = _parts(x, weight)
+    if inputs > MOST_INPUTS:
+        parts = parts_of(x, weight)
         launch(
             linear_bn_act_sum_kernel,
             (-(-outputs // _SUM_OUTPUTS),),
@@ -119,48 +118,6 @@ def linear_bn_act_forward(
     return results
 
 
-def parts_blocks_of(rows: int, inputs: int, outputs: int) -> tuple[int, dict[str, int]]:
-    """Inputs of a part, in whole blocks, and constants.
-
-    Narrow strips, and of both groups all rows: few parts, which are written and read again.
-    """
-    wide = 32 if outputs >= 32 * _PROGRAMS // 2 else 16
-    parts = min(_MOST_PARTS, max(1, 2 * _PROGRAMS // -(-outputs // wide)))
-    tall = rows > MOST_ROWS
-    return -(-inputs // (parts * 64)) * 64, {
-        "BLOCK_ROWS": 2 * MOST_ROWS if tall else MOST_ROWS,
-        "BLOCK_OUTPUTS": wide,
-        "BLOCK_INPUTS": 32 if tall else 64,
-        "num_warps": 8,
-        "num_stages": 4 if tall else 3,
-        "maxnreg": 168,  # left alone, ptxas aims at 64 on Blackwell: hardly enough
-    }
-
-
-def _parts(x: Tensor, weight: Tensor) -> Tensor:
-    """The product in parts of its sum: (parts, rows of all groups, outputs), float32."""
-    (outputs, inputs), rows = weight.shape, x.shape[0]
-    each, blocks = parts_blocks_of(rows, inputs, outputs)
-    parts = x.new_empty((-(-inputs // each), rows, outputs), dtype=torch.float32)
-    launch(
-        linear_bn_act_parts_kernel,
-        (
-            -(-rows // blocks["BLOCK_ROWS"]),
-            -(-outputs // blocks["BLOCK_OUTPUTS"]),
-            len(parts),
-        ),
-        x,
-        weight,
-        parts,
-        rows,
-        inputs,
-        outputs,
-        each,
-        **blocks,
-    )
-    return parts
-
-
 def linear_bn_act_backward(
     dy: Tensor,
     x: Tensor | None,
@@ -181,7 +138,7 @@ def linear_bn_act_backward(
     dz, *found = _product_and_parameters(
         dy, x, weight, scale, shift, z, stats, slope, groups, wants_x
     )
-    return torch.mm(dz, weight) if wants_x else dy.new_empty((0, weight.shape[1])), *found
+    return input_of(dz, weight) if wants_x else dy.new_empty((0, weight.shape[1])), *found
 
 
 def linear_bn_act_back(
@@ -290,9 +247,9 @@ def weight_blocks_of(
     Rows that aren't aligned are loaded number by number, which large tiles have too many of.
     """
     aligned = inputs % 16 == 0
-    wide = 64 if aligned and (outputs >= 64 * _PROGRAMS or inputs > _MOST_INPUTS) else 16
+    wide = 64 if aligned and (outputs >= 64 * PROGRAMS or inputs > MOST_INPUTS) else 16
     block = min(128 if aligned else 64, max(16, power_of_two(inputs)))
-    parts = max(1, 2 * _PROGRAMS // -(-outputs // wide))
+    parts = max(1, 2 * PROGRAMS // -(-outputs // wide))
     each = -(-inputs // (parts * block)) * block
     return each, {
         "GROUPS": groups,
