@@ -47,12 +47,12 @@ def conv_layers() -> list[tuple[Shape, Layer, Layer | None]]:
 
 def layers_of_maps() -> list[tuple[int, Shape]]:
     """Outputs and (C, H, W) of every fully connected layer with batchnorm that follows another."""
-    found, last = set(), None
-    for layer, before, _ in _layers(()):
-        if layer.kind == "fc" and layer.norm and last is not None:
-            if last.kind != "fc" and last.norm and len(before) == 3:
+    found, last, handed = set(), None, None
+    for layer, before, after in _layers(()):
+        if layer.kind == "fc" and layer.norm and before == handed:
+            if last is not None and last.kind != "fc" and last.norm:
                 found.add((layer.features, before))
-        last = layer
+        last, handed = layer, after
     return sorted(found)
 
 

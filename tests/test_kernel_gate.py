@@ -130,9 +130,9 @@ def test_normalised_layers_are_those_of_the_presets():
 
 
 def test_layers_of_maps_are_the_trunks():
-    """Outputs, and (C, H, W) of the convolution before each."""
+    """Outputs, and (C, H, W) of the convolution before each; the first compares, in sprites."""
     assert asked.layers_of_maps() == [
-        (1024, (128, 7, 7)), (1024, (128, 8, 8)), (1024, (256, 8, 8)),
+        (128, (64, 4, 4)), (1024, (128, 7, 7)), (1024, (128, 8, 8)), (1024, (256, 8, 8)),
     ]  # fmt: skip
 
 

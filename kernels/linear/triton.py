@@ -203,12 +203,13 @@ def forward_blocks_of(outputs: int, inputs: int) -> dict[str, int]:
 def backward_blocks_of(outputs: int, inputs: int, learning: bool) -> dict[str, int]:
     """Narrow strips, since programs are few: 8 for 128 inputs, 32 for 1,024.
 
-    With one output, or gradients of the parameters, a program has a batch's rows in flight at once.
+    With one output, or gradients of a few outputs' parameters, a program has a batch's rows in
+    flight at once. (With more outputs that spills registers where there are no tensor cores.)
     """
     block_outputs, columns = block_outputs_of(outputs), 32 if inputs >= 1024 else 16
     if outputs == 1:
         rows, warps = (256, 8) if learning else (64, 4)
-    elif learning:
+    elif learning and block_outputs <= 16:
         rows, warps = 128, 8
     else:
         rows = 64 if block_outputs <= 32 else 32

@@ -38,14 +38,17 @@ from fastinfogan.kernels.triton_needs import power_of_two
 _SUM_OUTPUTS = 16  # of a program that adds up: a sector of memory, twice
 
 
-def forward_blocks_of(rows: int, outputs: int, groups: int) -> dict[str, int]:
-    """The widest strip that makes programs enough: each loads all of x."""
+def forward_blocks_of(rows: int, inputs: int, outputs: int, groups: int) -> dict[str, int]:
+    """The widest strip that makes programs enough: each loads all of x.
+
+    Loads of rows that aren't aligned wait for each other: twice as much at a time.
+    """
     wide = next((w for w in (64, 32) if outputs >= w * PROGRAMS), 16)
     return {
         "GROUPS": groups,
         "BLOCK_ROWS": max(16, power_of_two(rows)),
         "BLOCK_OUTPUTS": wide,
-        "BLOCK_INPUTS": 64,
+        "BLOCK_INPUTS": 64 if inputs % 16 == 0 or inputs <= 64 else 128,
         "num_warps": 8,
         "num_stages": 3 if groups == 1 else 2,
     }
@@ -99,7 +102,7 @@ def linear_bn_act_forward(
             num_warps=8,
         )
         return results
-    blocks = forward_blocks_of(rows, outputs, groups)
+    blocks = forward_blocks_of(rows, inputs, outputs, groups)
     launch(
         linear_bn_act_forward_kernel,
         (-(-outputs // blocks["BLOCK_OUTPUTS"]),),

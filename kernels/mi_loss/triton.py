@@ -138,7 +138,7 @@ def _mi_loss_kernel(
 
 
 def blocks_of(kinds: Sequence[int], widths: Sequence[int]) -> dict[str, int]:
-    """Tiles of 256 numbers, 2 in each of 128 threads: little work, which waits for itself.
+    """Tiles of 128 numbers, one in each of 128 threads: little work, which waits for itself.
 
     A row of logits is never cut.
     """
@@ -147,7 +147,7 @@ def blocks_of(kinds: Sequence[int], widths: Sequence[int]) -> dict[str, int]:
     block_columns = power_of_two(max([16, *categories]))
     block_terms = power_of_two(1 + len(kinds))
     return {
-        "BLOCK_ROWS": max(1, 256 // block_columns),
+        "BLOCK_ROWS": max(1, 128 // block_columns),
         "BLOCK_COLUMNS": block_columns,
         "BLOCK_PARTS": max(1, 1024 // block_terms),
         "BLOCK_TERMS": block_terms,
