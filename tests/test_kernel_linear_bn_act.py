@@ -107,7 +107,8 @@ def test_long_sums_are_made_in_parts_and_give_the_same(impl, device, groups, mon
     for module in (triton, triton_parts):
         monkeypatch.setattr(module, "MOST_INPUTS", 1)
     for a, b in zip(outputs(tensors, groups, impl, device), whole, strict=True):
-        torch.testing.assert_close(a, b)
+        size = b.abs().max().item()
+        torch.testing.assert_close(a, b, rtol=0, atol=KERNEL_ROUNDINGS * EPS[b.dtype] * size)
 
 
 @pytest.mark.parametrize(("impl", "device"), PLACES)
