@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import torch
 
-from fastinfogan.config import PRESETS, SLOPES, Layer, Preset, Shape, folder_architecture
+from fastinfogan.config import PRESETS, Layer, Preset, Shape, folder_architecture
 from fastinfogan.data import DATASETS
 from fastinfogan.engine.pairs import codes_of_pairs
 from fastinfogan.kernels.codes import MAX_CATEGORIES, MAX_CODES, Code
@@ -32,18 +32,28 @@ def bn_act_shapes() -> list[tuple[int, int]]:
     return sorted(found)
 
 
-def conv_layers() -> list[tuple[Shape, Layer, float]]:
+def conv_layers() -> list[tuple[Shape, Layer, Layer | None]]:
     """Every convolution of the presets, with the shape of its input without the batch.
 
-    And with the slope that lies between it and a convolution before it, 1 if none does.
+    And with the convolution before it, whose batchnorm or slope it looks after, if there is one.
     """
     found, last = set(), None
     for layer, before, _ in _layers(()):
         if layer.kind != "fc":
-            behind = last is not None and last.kind != "fc" and not last.norm
-            found.add((before, layer, SLOPES.get(last.activation, 1.0) if behind else 1.0))
+            found.add((before, layer, last if last is not None and last.kind != "fc" else None))
         last = layer
     return sorted(found, key=str)
+
+
+def layers_of_maps() -> list[tuple[int, Shape]]:
+    """Outputs and (C, H, W) of every fully connected layer with batchnorm that follows another."""
+    found, last, handed = set(), None, None
+    for layer, before, after in _layers(()):
+        if layer.kind == "fc" and layer.norm and before == handed:
+            if last is not None and last.kind != "fc" and last.norm:
+                found.add((layer.features, before))
+        last, handed = layer, after
+    return sorted(found)
 
 
 def _layers(folder_sizes: tuple[int, ...]) -> Iterator[tuple[Layer, Shape, Shape]]:

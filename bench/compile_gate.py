@@ -30,7 +30,7 @@ LEAST_FOR_PRODUCTS = 80
 PRODUCTS = {
     "conv_down", "conv_up", "conv_up_image", "conv_weight",
     "linear_bn_act_forward", "linear_bn_act_backward", "linear_bn_act_parts",
-    "linear_bn_act_weight",
+    "linear_bn_act_weight", "linear_bn_act_back",
 }  # fmt: skip
 
 

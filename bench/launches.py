@@ -6,6 +6,7 @@ that what is recorded is what a GPU would be asked for: the same arguments, bloc
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -19,6 +20,7 @@ from bench.asked import (
     first_layers,
     image_shapes,
     latent_specs,
+    layers_of_maps,
     linear_shapes,
     loss_codes,
     normalised_layers,
@@ -26,7 +28,7 @@ from bench.asked import (
 from fastinfogan.config import KERNEL, SLOPES
 from fastinfogan.kernels import triton_module
 from fastinfogan.kernels.adam import adam, offsets
-from fastinfogan.kernels.bn_act import bn_act
+from fastinfogan.kernels.bn_act import Normalising, bn_act
 from fastinfogan.kernels.consistency import consistency
 from fastinfogan.kernels.conv import conv_and_sums, tiles
 from fastinfogan.kernels.gather import draw, gather, order
@@ -66,7 +68,9 @@ def _of_two_ranks(sums: torch.Tensor) -> torch.Tensor:
 def _run_conv(dtype: torch.dtype) -> None:
     if dtype not in tiles.DTYPES:
         return
-    for before, layer, x_slope in conv_layers():
+    for before, layer, last in conv_layers():
+        slope = 1.0 if last is None else SLOPES.get(last.activation, 1.0)
+        normalised = last is not None and last.norm
         up = layer.kind == "upconv"
         ends = (before[0], layer.features) if up else (layer.features, before[0])
         follows = 1.0 if layer.norm else SLOPES.get(layer.activation, layer.activation)
@@ -83,9 +87,17 @@ def _run_conv(dtype: torch.dtype) -> None:
                 summed = groups if layer.norm else 0  # by ranks not even then
                 for wanted in {0, summed}:
                     y, _ = conv_and_sums(
-                        *leaves, layer.stride, up, follows, wanted, "triton", x_slope=x_slope
-                    )
+                        *leaves, layer.stride, up, follows, wanted, "triton",
+                        x_slope=1.0 if normalised else slope,
+                        front=_front(before[0], slope, groups) if normalised else None,
+                    )  # fmt: skip
                     y.backward(torch.empty_like(y))
+
+
+def _front(channels: int, slope: float, groups: int) -> Normalising:
+    """A batchnorm that a layer begins with, which learns."""
+    scale, shift, mean, var = (_empty(channels) for _ in range(4))
+    return Normalising(scale.requires_grad_(), shift.requires_grad_(), mean, var, slope, groups)
 
 
 def _run_adam(dtype: torch.dtype) -> None:
@@ -164,6 +176,18 @@ def _run_linear_bn_act(dtype: torch.dtype) -> None:
             y.backward(torch.empty_like(y))
 
 
+def _run_layers_of_maps(dtype: torch.dtype) -> None:
+    """With the batchnorm before them, in D's own update and in G's."""
+    for outputs, maps in layers_of_maps() if dtype in HALF else ():
+        for groups in (1, 2):
+            x = _empty(groups * BATCH, *maps, dtype=dtype).requires_grad_()
+            weight = _empty(outputs, math.prod(maps), dtype=dtype)
+            numbers = [_empty(outputs) for _ in range(4)]
+            front = _front(maps[0], 0.1, groups)
+            y = linear_bn_act(x, weight, *numbers, 0.1, groups, impl="triton", front=front)
+            y.backward(torch.empty_like(y))
+
+
 def _run_consistency(dtype: torch.dtype) -> None:
     for codes in loss_codes():
         if any(code.is_discrete for code in codes):
@@ -197,6 +221,7 @@ RUNS = (
     _run_mi_loss,
     _run_linear,
     _run_linear_bn_act,
+    _run_layers_of_maps,
     _run_consistency,
     _run_warp,
 )

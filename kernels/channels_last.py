@@ -28,3 +28,8 @@ def empty_maps(like: Tensor, batch: int, channels: int, height: int, width: int)
 def pixel_matrix(maps: Tensor) -> Tensor:
     """(B, C, H, W), channels-last, as (B H W, C), without a copy."""
     return maps.permute(0, 2, 3, 1).view(-1, maps.shape[1])
+
+
+def in_rows(maps: Tensor) -> Tensor:
+    """(B, C, H, W) as a row for each image, in the order of channels-last memory: (B, H W C)."""
+    return maps.permute(0, 2, 3, 1).flatten(1)

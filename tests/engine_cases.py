@@ -13,7 +13,7 @@ from fastinfogan.engine.step import FastEngine
 from fastinfogan.kernels.latents import latents_reference
 from fastinfogan.kernels.philox import STREAM_COPY, STREAM_FAKE, STREAM_REAL
 from fastinfogan.kernels.warp import draw_maps_reference, warp_reference
-from fastinfogan.model.networks import initialize
+from fastinfogan.model.initial import initialize
 from fastinfogan.model.reference import Batch, Inputs
 from fastinfogan.plan import make_plan
 

@@ -75,6 +75,22 @@ def test_every_image_comes_once_an_epoch_in_another_order(data):
     assert len({tuple(epoch) for epoch in epochs}) == 8
 
 
+def test_who_counts_for_a_feed_moves_it(data):
+    """As the draws of an iteration do, which have one launch for all counters."""
+    alone, counted = ResidentFeed(data, batches()), ResidentFeed(data, batches())
+    for feed in (alone, counted):
+        feed.seek(3)
+    counter = torch.zeros(1, dtype=torch.int64)
+    step = counted.counted_by(counter)
+    wanted = [take(alone) for _ in range(3)]
+    assert torch.equal(take(counted), wanted[0])
+    assert torch.equal(take(counted), wanted[0])
+    counter += 2 * step
+    assert torch.equal(take(counted), wanted[2])
+    counted.seek(4)
+    assert torch.equal(take(counted), wanted[1])
+
+
 @pytest.mark.parametrize("kind", [ResidentFeed, ahead])
 def test_a_feed_may_be_sought_to_any_iteration(data, kind):
     straight, jumping = kind(data, batches()), kind(data, batches())

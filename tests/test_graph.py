@@ -14,6 +14,7 @@ import torch
 from engine_cases import CASES, batch_of, tiny
 from safetensors.torch import load_file
 
+from bench.predict.iteration import count
 from bench.runner import draws_of
 from fastinfogan.config import ModelConfig, OptimConfig, RunConfig, TrainConfig, preset_config
 from fastinfogan.data import ImageData
@@ -211,6 +212,9 @@ def test_drawing_ahead_takes_a_gpu_images_that_are_there_and_the_fast_engine():
         prepare: Any = None
         device: torch.device = torch.device("meta")
 
+        def counted_by(self, counter):
+            return 0
+
     config = preset_config("mnist")
     plan = Plan(torch.device("meta"))
     reference = build_engine(replace(config, run=replace(config.run, engine="reference")), plan)
@@ -222,6 +226,11 @@ def test_drawing_ahead_takes_a_gpu_images_that_are_there_and_the_fast_engine():
     ):
         Draws(config, feed, torch.float32).beside(engine)
         assert (getattr(engine, "meanwhile", None) is not None) == goes
+
+
+def test_one_launch_moves_both_counters():
+    """The latents' and the images', of what was drawn ahead."""
+    assert [work.kernel for work in count("mnist").library].count("add") == 1
 
 
 def test_eager_prepares_before_it_iterates():

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from fastinfogan.config import preset_config
-from fastinfogan.model.networks import Generator, initialize
+from fastinfogan.model.initial import initialize
+from fastinfogan.model.networks import Generator
 
 
 def test_with_fan_in_a_layer_s_outputs_keep_the_size_of_its_inputs():

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from tolerances import SUMMATION_64
 from torch.nn import functional as F
 
-from fastinfogan.kernels import conv as module
 from fastinfogan.kernels.activation import LINEAR, SIGMOID
-from fastinfogan.kernels.conv import conv, conv_reference, native, ours_is_faster, rule
+from fastinfogan.kernels.conv import chosen, conv, conv_reference, native, rule
+from fastinfogan.kernels.conv.rule import ours_is_faster
 
 HALF = pytest.mark.skipif(not native.HALF, reason="this CPU has no products of bfloat16")
 TARGETS = [
@@ -36,7 +36,7 @@ def test_parity(why, impl, dtype):
 def test_parity_in_float64(why, impl, monkeypatch):
     """The three operations of the library as well, which the rule takes for some shapes only."""
     if impl == "library":
-        monkeypatch.setattr(module, "ours_is_faster", lambda *shape: False)
+        monkeypatch.setattr(chosen, "ours_is_faster", lambda *shape: False)
         impl = "auto"
     tensors = inputs(CASES[why], torch.float64)
     expected = results(tensors, CASES[why], "reference")

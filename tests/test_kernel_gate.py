@@ -129,6 +129,13 @@ def test_normalised_layers_are_those_of_the_presets():
     ]  # fmt: skip
 
 
+def test_layers_of_maps_are_the_trunks():
+    """Outputs, and (C, H, W) of the convolution before each; the first compares, in sprites."""
+    assert asked.layers_of_maps() == [
+        (128, (64, 4, 4)), (1024, (128, 7, 7)), (1024, (128, 8, 8)), (1024, (256, 8, 8)),
+    ]  # fmt: skip
+
+
 def test_the_codes_are_those_of_the_presets_and_the_most_there_can_be():
     presets = ("cat10,2xuni", "4xcat10,4xuni:learned", "10xcat10", "5xuni:learned",
                "3xcat20,uni:learned", "cat10", "cat10,4xuni", "cat3,5xuni", "5xuni")  # fmt: skip
@@ -187,6 +194,7 @@ def test_launches_are_recorded_once_per_thing_to_compile():
         "linear_bn_act_sum_kernel",
         "linear_bn_act_backward_kernel",
         "linear_bn_act_weight_kernel",
+        "linear_bn_act_back_kernel",
         "_consistency_kernel",
         "_draw_maps_kernel",
         "_warp_forward_kernel",

@@ -55,14 +55,17 @@ def test_kernels_are_compiled_a_few_times_each(preset):
     """For a preset in half precision: each time delays the first iteration.
 
     Three forms do for most. A convolution's sizes and tiles are compiled into it, so that it has
-    one for a layer and for what else its launch does there (sums for a batchnorm, the derivative of
-    a slope), and a head's backward pass one for a layer, frozen or not.
+    one for a layer and for what else its launch does there (sums for a batchnorm, those of its
+    backward pass, the derivative of a slope), and a head's backward pass one for a layer, frozen or
+    not. A batchnorm's backward pass has two for the sums of a fully connected layer's launch, which
+    are more.
     """
     kinds = Counter(key[0] for key in {key_of(launch) for launch in count(preset).ours})
-    assert sum(kinds.values()) <= 59
+    assert sum(kinds.values()) <= 64
     for kernel, forms in kinds.items():
         by_layer = kernel.startswith(("conv_", "_linear_backward"))
-        assert forms <= (10 if by_layer else 3), kinds
+        most = 11 if by_layer else 4 if kernel == "bn_act_backward_kernel" else 3
+        assert forms <= most, kinds
 
 
 def test_what_is_counted_differs_with_the_precision_and_the_update():
@@ -311,10 +314,11 @@ def test_the_largest_launches_of_mnist_are_within_what_is_committed():
     done = run("-c", code)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == [
-        "adam bn_act_backward bn_act_backward_partials bn_act_forward "
+        "adam bn_act_backward bn_act_forward "
         "bn_act_whole_backward conv_down conv_sum conv_up conv_up_image "
-        "conv_weight draw latents linear_backward linear_bn_act_backward linear_bn_act_forward "
-        "linear_bn_act_parts linear_bn_act_sum linear_bn_act_weight linear_forward mi_loss",
+        "conv_weight draw latents linear_backward linear_bn_act_back linear_bn_act_backward "
+        "linear_bn_act_forward linear_bn_act_parts linear_bn_act_sum linear_bn_act_weight "
+        "linear_forward mi_loss",
         "[]",
     ]
 

@@ -78,7 +78,9 @@ def _up_image(a: Arguments) -> tuple[int, int, int]:
 
 
 def _weight(a: Arguments) -> tuple[int, int, int]:
-    return a["BLOCK_FEATURES"], a["BLOCK_N"], a["per_part"]
+    """With the row of ones that a bias takes: sixteen rows of a product."""
+    rows = a["BLOCK_FEATURES"] + 16 * (a["biases"] is not None)
+    return rows, a["BLOCK_N"], a["per_part"]
 
 
 def _conv(
@@ -180,7 +182,10 @@ KERNELS = {
     "latents": Kernel("seed offset table", "inputs values"),
     "linear_forward": Kernel("x weight bias", "y", _linear_forward, flop=_product_flop),
     "linear_backward": Kernel(
-        "dy x weight dtail", "dx dweight dbias", _linear_backward, flop=_gradients_flop
+        "dy x weight dtail maps",
+        "dx dweight dbias partials",
+        _linear_backward,
+        flop=_gradients_flop,
     ),
     "linear_bn_act_forward": Kernel(
         "x weight scale shift running_mean running_var",
@@ -195,6 +200,13 @@ KERNELS = {
         lambda a, loops: [math.ceil(a["outputs"] / a["BLOCK_OUTPUTS"])] * loops,
         _gradients_flop,
         _normalised_backward,
+    ),
+    "linear_bn_act_back": Kernel(
+        "dz weight x scale shift stats",
+        "dx partials",
+        lambda a, loops: [math.ceil(a["outputs"] / a["BLOCK_OUTPUTS"])] * loops,
+        lambda a: 2 * a["dz"].numel() * a["inputs"],
+        lambda a: (a["BLOCK_ROWS"], a["BLOCK_INPUTS"], a["outputs"]),
     ),
     "linear_bn_act_parts": Kernel(
         "x weight", "parts", _of_part, _normalised_flop, _normalised_part

@@ -8,7 +8,7 @@ import torch
 
 from fastinfogan.config import TrainConfig
 from fastinfogan.engine.step import FastEngine
-from fastinfogan.model.networks import initialize
+from fastinfogan.model.initial import initialize
 from fastinfogan.model.reference import ReferenceEngine
 from fastinfogan.plan import Plan
 

@@ -79,7 +79,12 @@ class Draws:
             self._pairs = Pairs(config.spec, samples, feed.device)
             self._codes = self._pairs.codes
         self._seed = torch.tensor([config.run.seed], device=feed.device)
-        self._offset = torch.zeros(1, dtype=torch.int64, device=feed.device)
+        # One launch moves both: the latents' counter and, if it has one on the device, the feed's,
+        # each at an address that kernels know for aligned.
+        self._counters = torch.zeros((2, 2), dtype=torch.int64, device=feed.device)
+        self._offset, position = self._counters[0, :1], self._counters[1, :1]
+        moves = self.latent_offset(1), feed.counted_by(position)
+        self._moves = torch.tensor([[move, 0] for move in moves], device=feed.device)
         self._ahead: Batch | None = None  # what the next iteration consumes, if drawn already
 
     def seek(self, iteration: int) -> None:
@@ -117,7 +122,7 @@ class Draws:
             copy = self._changed(real, self._maps(self._copy, STREAM_COPY, *own))
         if self._augment is not None:
             real = self._changed(real, self._maps(self._augment, STREAM_REAL, *own))
-        self._offset += self.latent_offset(1)
+        self._counters += self._moves
         return Batch(real, inputs[0], inputs[1] if inputs[1:] else None, copy, self._fill)
 
     def latent_offset(self, iteration: int) -> int:

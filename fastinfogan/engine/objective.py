@@ -130,7 +130,8 @@ def judge(
     """
     fake = images.chunk(groups)[-1]
     if d.q_trunk is None:
-        features = d.features(images, groups)
+        whole = d.features if look_at_real else d.features_for_heads
+        features = whole(images, groups)
         logits, features_fake = d.logits_and_tail(features, len(fake))
     else:  # Q reads the images, and nobody but D its trunk's output
         features, features_fake = images, fake

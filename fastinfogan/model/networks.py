@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import math
 from itertools import pairwise
-from typing import Any
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fastinfogan.config import (
-    INIT_STD,
     KERNEL,
     NORM_EPS,
     NORM_MOMENTUM,
@@ -20,7 +19,7 @@ from fastinfogan.config import (
     Layer,
     Shape,
 )
-from fastinfogan.kernels.bn_act import bn_act
+from fastinfogan.kernels.bn_act import Normalising, bn_act
 from fastinfogan.kernels.bn_act.arguments import Exchange
 from fastinfogan.kernels.conv import conv_and_sums
 from fastinfogan.kernels.dense import dense
@@ -31,8 +30,19 @@ from fastinfogan.model.latent_spec import LatentSpec
 _SLOPES = {**SLOPES, "linear": 1.0}
 
 
+class Unnormalised(NamedTuple):
+    """What a convolution hands to the next layer, which begins with the batchnorm in between."""
+
+    maps: Tensor
+    norm: Normalising
+
+
 class Block(nn.Module):
-    """One row: linear map, batchnorm, activation. Parameters: op.weight, op.bias, norm.*."""
+    """One row: linear map, batchnorm, activation. Parameters: op.weight, op.bias, norm.*.
+
+    A batchnorm behind a convolution is the next layer's affair, where that takes it: see ``front``
+    of ``conv_and_sums`` and ``linear_bn_act``.
+    """
 
     def __init__(self, row: Layer, inputs: Shape) -> None:
         super().__init__()
@@ -50,14 +60,20 @@ class Block(nn.Module):
             self.norm = kind(row.features, eps=NORM_EPS, momentum=NORM_MOMENTUM)
         self.exchange: Exchange | None = None
         self.x_slope, self.derived_behind = 1.0, False  # see `conv_and_sums`
+        self.normalised_behind = False
 
-    def forward(self, x: Tensor, groups: int = 1, statistics: bool = True) -> Tensor:
+    def forward(
+        self, x: Tensor | Unnormalised, groups: int = 1, statistics: bool = True
+    ) -> Tensor | Unnormalised:
         """``statistics``: let the running ones learn from the batch, if the network is learning."""
         row = self.row
         if row.kind == "fc" and row.norm:
-            x = linear_bn_act(flattened(x), self.op.weight, *self._norm(groups, statistics))
+            norm = self._norm(groups, statistics)[:-1]
+            x, front = x if isinstance(x, Unnormalised) else (flattened(x), None)
+            x = linear_bn_act(x, self.op.weight, *norm, front=front)
         elif row.kind == "fc":
-            x = self._activate(linear(flattened(x), self.op.weight, self.op.bias))
+            x = linear(flattened(normalised(x)), self.op.weight, self.op.bias)
+            x = self._activate(x)
         else:
             # What has no batchnorm behind it leaves the convolution with its activation.
             follows = 1.0 if row.norm else _SLOPES.get(row.activation, row.activation)
@@ -65,20 +81,24 @@ class Block(nn.Module):
             # Ranks exchange sums that batchnorm has gathered.
             summed = groups if row.norm and self.training and self.exchange is None else 0
             weight, bias = self.op.weight, self.op.bias
+            x, front = x if isinstance(x, Unnormalised) else (x, None)
             x, sums = conv_and_sums(
                 x, weight, bias, row.stride, up, follows, summed,
-                x_slope=self.x_slope, derived_behind=self.derived_behind,
+                x_slope=self.x_slope, derived_behind=self.derived_behind, front=front,
             )  # fmt: skip
             if row.norm:
-                x = bn_act(x, *self._norm(groups, statistics), sums)
+                norm = self._norm(groups, statistics)._replace(sums=sums)
+                if self.normalised_behind:
+                    return Unnormalised(x, norm)
+                x = bn_act(x, *norm)
         return _shaped(x, row)
 
-    def _norm(self, groups: int, statistics: bool) -> tuple[Any, ...]:
+    def _norm(self, groups: int, statistics: bool) -> Normalising:
         """Batchnorm and activation, as the arguments of an op that ends with them."""
         n = self.norm
         # A frozen network (see `frozen`) leaves its running statistics alone.
         update = (statistics and n.track_running_stats) or not self.training
-        return (
+        return Normalising(
             n.weight,
             n.bias,
             n.running_mean if update else None,
@@ -105,6 +125,11 @@ def flattened(x: Tensor) -> Tensor:
     return x if x.dim() == 2 else x.permute(0, 2, 3, 1).flatten(1)
 
 
+def normalised(x: Tensor | Unnormalised) -> Tensor:
+    """What a layer hands on, for who doesn't look after its batchnorm."""
+    return bn_act(x.maps, *x.norm) if isinstance(x, Unnormalised) else x
+
+
 class Dense:
     """Blocks of fully connected layers without batchnorm, one after the other, in one call.
 
@@ -119,7 +144,7 @@ class Dense:
     def __call__(self, x: Tensor, groups: int = 1, statistics: bool = True) -> Tensor:
         maps = [block.op for block in self.blocks]
         weights, biases = [m.weight for m in maps], [m.bias for m in maps]
-        return self.shaped(dense(flattened(x), weights, biases, self.activations))
+        return self.shaped(dense(flattened(normalised(x)), weights, biases, self.activations))
 
     def shaped(self, x: Tensor) -> Tensor:
         """Rows of features as the last block hands them on."""
@@ -170,6 +195,8 @@ def _stack(rows: list[tuple[Layer, Shape, Shape]]) -> nn.ModuleList:
     for block, behind in pairwise(blocks):
         row = block.row
         convolutions = row.kind != "fc" and behind.row.kind != "fc"
+        takes = behind.row.kind != "fc" or behind.row.norm
+        block.normalised_behind = row.kind != "fc" and row.norm and takes
         if convolutions and not row.norm and row.activation in SLOPES:
             block.derived_behind, behind.x_slope = True, SLOPES[row.activation]
     return nn.ModuleList(blocks)
@@ -211,6 +238,8 @@ class Discriminator(nn.Module):
         self.contrast = _stack(rows["contrast"]) if contrastive else None
         self._contrast = _parts(self.contrast) if contrastive else []
         self._trunk = _parts(self.trunk)
+        last = self.trunk[-1]
+        last.normalised_behind = last.row.kind != "fc" and last.row.norm
         self.d_parts = _parts(self.trunk, self.d_head)
         self.q_parts = _parts(self.q_head) if not separate_q else _parts(self.q_trunk, self.q_head)
         self.to(memory_format=torch.channels_last)
@@ -227,7 +256,11 @@ class Discriminator(nn.Module):
             groups: 2 normalises the halves of the batch apart.
             statistics: False leaves no trace of the images in the running statistics.
         """
-        return _through(self._trunk, images, groups, statistics)
+        return normalised(_through(self._trunk, images, groups, statistics))
+
+    def features_for_heads(self, images: Tensor, groups: int = 1) -> Tensor | Unnormalised:
+        """The same for ``logits_and_tail`` alone, which looks after a batchnorm at its end."""
+        return _through(self._trunk, images, groups, True)
 
     def judged(self, images: Tensor, groups: int = 1) -> Tensor:
         """D's logit per image, (B,), where nobody else reads the trunk's output.
@@ -241,15 +274,20 @@ class Discriminator(nn.Module):
         """D's logit per image, (B,): positive means real."""
         return self.d_head[0](features).squeeze(1)
 
-    def logits_and_tail(self, features: Tensor, rows: int) -> tuple[Tensor, Tensor]:
+    def logits_and_tail(self, features: Tensor | Unnormalised, rows: int) -> tuple[Tensor, Tensor]:
         """The same, and the features of the last ``rows`` images for Q to read.
 
         Read from here, what goes back to the features costs no launch beside the head's own.
         """
-        head = self.d_head[0].op
-        logits, tail = linear_and_tail(flattened(features), head.weight, head.bias, rows)
-        if features.dim() == 4:
-            _, channels, height, width = features.shape
+        head, front = self.d_head[0].op, None
+        shape = (features.maps if isinstance(features, Unnormalised) else features).shape
+        if isinstance(features, Unnormalised):
+            features, front = features
+        else:
+            features = flattened(features)
+        logits, tail = linear_and_tail(features, head.weight, head.bias, rows, front=front)
+        if len(shape) == 4:
+            _, channels, height, width = shape
             tail = tail.view(rows, height, width, channels).permute(0, 3, 1, 2)
         return logits.squeeze(1), tail
 
@@ -298,28 +336,3 @@ class frozen:
             parameter.requires_grad_(learning)
         for norm in self._norms:
             norm.track_running_stats = learning
-
-
-@torch.no_grad()
-def initialize(network: nn.Module, architecture: Architecture, generator: torch.Generator) -> None:
-    """Weights N(0, architecture.init_std), batchnorm scales N(1, 0.02), biases and shifts 0.
-
-    The draws depend on the order of the modules and on ``generator`` (a CPU one) alone.
-    """
-    for module in network.modules():
-        if isinstance(module, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
-            draw = torch.randn(module.weight.shape, generator=generator)
-            module.weight.copy_(draw * architecture.init_std(_fan_in(module)))
-            if module.bias is not None:
-                module.bias.zero_()
-        elif isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
-            draw = torch.randn(module.weight.shape, generator=generator)
-            module.weight.copy_(1.0 + draw * INIT_STD)
-            module.bias.zero_()
-
-
-def _fan_in(module: nn.Linear | nn.Conv2d | nn.ConvTranspose2d) -> int:
-    """How many numbers an output is a sum of."""
-    if isinstance(module, nn.ConvTranspose2d):  # of its taps only some meet an input
-        return module.weight[:, 0].numel() // math.prod(module.stride)
-    return module.weight[0].numel()

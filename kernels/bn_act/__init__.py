@@ -25,6 +25,8 @@ code.)
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
@@ -75,6 +77,25 @@ def bn_act_reference(
         for part in x.chunk(groups)
     ]
     return F.leaky_relu(parts[0] if groups == 1 else torch.cat(parts), slope)
+
+
+class Normalising(NamedTuple):
+    """What ``bn_act`` is asked for beside its input, for who calls it on the way to something else.
+
+    Attributes: as the arguments of the same names.
+    """
+
+    weight: Tensor
+    bias: Tensor
+    running_mean: Tensor | None
+    running_var: Tensor | None
+    slope: float
+    groups: int = 1
+    momentum: float = 0.1
+    eps: float = 1e-5
+    training: bool = True
+    exchange: Exchange | None = None
+    sums: Tensor | None = None
 
 
 class BnActFunction(torch.autograd.Function):

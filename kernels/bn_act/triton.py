@@ -258,6 +258,8 @@ def bn_act_backward(
     """dx, dweight, dbias; ``own`` are this rank's sums (None: gathers them), ``partials`` all's."""
     rows, channels = sizes_of(x, groups)
     dx, dweight, dbias = empty_gradients(x, weight, bias)
+    if own is not None and len(own) == 0:
+        own = None
     if own is None and rows <= _WHOLE_ROWS:
         launch(
             bn_act_whole_backward_kernel,

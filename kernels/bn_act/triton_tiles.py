@@ -251,3 +251,25 @@ def load_stats(
     at = stats_ptr + group * channels + columns
     mean = tl.load(at, mask=inside, other=0.0)
     return mean, tl.load(at + groups * channels, mask=inside, other=0.0)
+
+
+@jit
+def backward_sums(
+    dy,  # (rows, channels), rounded; 0 past the last row
+    x,  # like dy: what went into the batchnorm
+    scale_ptr,  # (channels,) float32
+    shift_ptr,  # (channels,) float32
+    stats_ptr,  # (2, groups, channels) float32: mean, 1 / sigma
+    group,
+    groups,
+    columns,
+    inside,
+    channels,
+    slope,
+):
+    """Sums of g and of g x_hat of a tile that whoever made dy has in registers."""
+    mean, rstd = load_stats(stats_ptr, group, groups, columns, inside, channels)
+    factor = tl.load(scale_ptr + columns, mask=inside, other=0.0) * rstd
+    shift = tl.load(shift_ptr + columns, mask=inside, other=0.0)
+    g, d = gradient(dy, x, mean, factor, shift, slope)
+    return tl.sum(g, 0), tl.sum(g * d, 0) * rstd

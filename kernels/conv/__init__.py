@@ -21,9 +21,6 @@ to matrix products: Chellapilla, Puri and Simard 2006.)
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
-
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
@@ -38,13 +35,23 @@ from fastinfogan.kernels.activation import (
     derived,
     numbered,
 )
+from fastinfogan.kernels.bn_act import Normalising, bn_act
 from fastinfogan.kernels.channels_last import channels_last
 from fastinfogan.kernels.conv import native, tiles
 from fastinfogan.kernels.conv.arguments import check
+from fastinfogan.kernels.conv.chosen import (
+    LINEARLY,
+    Chosen,
+    back_too,
+    down_by,
+    input_gradient_by,
+    normalised_input_by,
+    sums_too,
+    up_by,
+    weight_by,
+)
 from fastinfogan.kernels.conv.layout import bias_gradient
-from fastinfogan.kernels.conv.library import conv_down, conv_up, conv_weight, padded
-from fastinfogan.kernels.conv.rule import ours_is_faster
-from fastinfogan.kernels.conv.sums import summable
+from fastinfogan.kernels.conv.library import padded
 from fastinfogan.kernels.dispatch import Impl, choose, op
 
 
@@ -77,17 +84,11 @@ def conv_reference(
     return activate_(y, *numbered(activation))
 
 
-_LIBRARY = {"down": conv_down, "up": conv_up, "weight": conv_weight}
-
-# Whose operations run, "native" or "triton", and whether always: else where they are faster.
-Chosen = tuple[Impl, bool]
-LINEARLY = LINEAR, 1.0  # an activation that is none
-
-
 class ConvFunction(torch.autograd.Function):
     """Keeps x only for a gradient of the weight, and the weight only for one of x.
 
-    And x and y only for an activation's derivative.
+    And x and y only for an activation's derivative. With a batchnorm in front it is as if x were
+    what that makes, and what goes into it is kept besides, as ``bn_act`` does.
     """
 
     @staticmethod
@@ -96,16 +97,23 @@ class ConvFunction(torch.autograd.Function):
         x: Tensor,
         weight: Tensor,
         bias: Tensor | None,
-        stride: int,
-        transposed: bool,
-        activation: tuple[int, float],
-        chosen: Chosen,
-        groups: int,  # whose sums are wanted; 0: none are
-        x_slope: float,
-        derived_behind: bool,
+        scale: Tensor | None,  # of a batchnorm in front, and what follows; or None
+        shift: Tensor | None,
+        running_mean: Tensor | None,
+        running_var: Tensor | None,
+        x_sums: Tensor | None,
+        front: tuple[float, int, float, float],  # its slope, groups, momentum, eps
+        settings: tuple[int, bool, tuple[int, float], Chosen, int, float, bool],
     ) -> Tensor | tuple[Tensor, Tensor]:
+        stride, transposed, activation, chosen, groups, x_slope, derived_behind = settings
         x, weight = channels_last(x), channels_last(weight)
-        wants_x, wants_weight, _ = ctx.needs_input_grad[:3]
+        normalised = None, None, None, None
+        if scale is not None:
+            raw, numbers = x, (scale, shift, running_mean, running_var)
+            x, stats = op("bn_act_forward", "triton", x)(raw, x_sums, *numbers, *front, True)
+            normalised = raw, scale, shift, stats
+        wants_x, wants_weight, _, wants_scale = ctx.needs_input_grad[:4]
+        wants_x |= wants_scale
         sums = None
         if groups:
             run = op(f"conv_{'up' if transposed else 'down'}_sums", chosen[0], x)
@@ -114,128 +122,50 @@ class ConvFunction(torch.autograd.Function):
             ctx.set_materialize_grads(False)  # zeros for them would be a launch
         elif transposed:
             size = x.shape[2] * stride, x.shape[3] * stride
-            y = _up(chosen, x, weight, bias, stride, size, activation)
+            y = up_by(chosen, x, weight, bias, stride, size, activation)
         else:
-            y = _down(chosen, x, weight, bias, stride, activation)
+            y = down_by(chosen, x, weight, bias, stride, activation)
         ctx.save_for_backward(
             x if wants_weight or (wants_x and x_slope != 1.0) else None,
             weight if wants_x else None,
             None if activation[0] == LINEAR or derived_behind else y,
+            *(normalised if wants_x else ()),
         )
-        ctx.settings = x.shape[2:], stride, transposed, activation, chosen, x_slope
+        ctx.settings = x.shape[2:], stride, transposed, activation, chosen, x_slope, front[:2]
         return y if sums is None else (y, sums)
 
     @staticmethod
     @once_differentiable
     def backward(ctx, dy: Tensor, _: Tensor | None = None) -> tuple[Tensor | None, ...]:
-        x, weight, y = ctx.saved_tensors
-        size, stride, transposed, activation, chosen, x_slope = ctx.settings
+        x, weight, y, *normalised = ctx.saved_tensors
+        size, stride, transposed, activation, chosen, x_slope, front = ctx.settings
         dy = channels_last(dy)  # .sum() hands down strides of 0
         wants_x, wants_weight, wants_bias = ctx.needs_input_grad[:3]
+        wants_x = weight is not None
         # Where the weight's gradient is all, as in D's first layer, its launch derives the slope.
         inside = wants_weight and not (wants_x or transposed) and activation[0] == SLOPE
         if y is not None and not inside:
             dy, y = channels_last(derived(dy, y, *activation)), None
-        dx = dweight = dbias = None
-        if wants_x and x_slope != 1.0:
-            dx = _derived_input(chosen, dy, weight, stride, transposed, x, x_slope)
+        dx = dweight = dbias = dscale = dshift = None
+        if wants_x and normalised[0] is not None:
+            dx, dscale, dshift = normalised_input_by(
+                dy, weight, stride, transposed, normalised, *front
+            )
+        elif wants_x and x_slope != 1.0:
+            dx = input_gradient_by(chosen, dy, weight, stride, transposed, x, x_slope)
         elif wants_x and transposed:
-            dx = _down(chosen, dy, weight, None, stride, LINEARLY)
+            dx = down_by(chosen, dy, weight, None, stride, LINEARLY)
         elif wants_x:
-            dx = _up(chosen, dy, weight, None, stride, size, LINEARLY)
+            dx = up_by(chosen, dy, weight, None, stride, size, LINEARLY)
         if wants_weight:
             large, small = (dy, x) if transposed else (x, dy)
             more = y, activation[1], stride, transposed, wants_bias
-            dweight, dbias = _weight(chosen, large, small, *more)
+            dweight, dbias = weight_by(chosen, large, small, *more)
         elif wants_bias:
             dbias = bias_gradient(dy, True)
-        return dx, dweight, dbias if wants_bias else None, *[None] * 7
-
-
-def _down(
-    chosen: Chosen,
-    large: Tensor,
-    weight: Tensor,
-    bias: Tensor | None,
-    stride: int,
-    activation: tuple[int, float],
-) -> Tensor:
-    run = _implementation("down", chosen, large, large.shape, weight.shape[0], stride)
-    return run(large, weight, bias, stride, *activation)
-
-
-def _up(
-    chosen: Chosen,
-    small: Tensor,
-    weight: Tensor,
-    bias: Tensor | None,
-    stride: int,
-    size: Sequence[int],
-    activation: tuple[int, float],
-) -> Tensor:
-    shape = small.shape[0], weight.shape[1], *size
-    run = _implementation("up", chosen, small, shape, weight.shape[0], stride)
-    return run(small, weight, bias, stride, *size, *activation)
-
-
-def _derived_input(
-    chosen: Chosen,
-    dy: Tensor,
-    weight: Tensor,
-    stride: int,
-    transposed: bool,
-    x: Tensor,
-    slope: float,
-) -> Tensor:
-    """The gradient of what a slope made x of: on a GPU in the launch of x's own."""
-    operation = "down" if transposed else "up"
-    large = dy.shape if transposed else x.shape
-    if chosen[0] == "triton" and _ours(operation, chosen, dy, large, weight.shape[0], stride):
-        return op(f"conv_{operation}_derived", "triton", dy)(dy, weight, stride, x, slope)
-    if transposed:
-        dx = _down(chosen, dy, weight, None, stride, LINEARLY)
-    else:
-        dx = _up(chosen, dy, weight, None, stride, x.shape[2:], LINEARLY)
-    return channels_last(derived(dx, x, SLOPE, slope))
-
-
-def _weight(
-    chosen: Chosen,
-    large: Tensor,
-    small: Tensor,
-    y: Tensor | None,
-    slope: float,
-    stride: int,
-    dy_is_large: bool,
-    with_bias: bool,
-) -> tuple[Tensor, Tensor]:
-    run = _implementation("weight", chosen, large, large.shape, small.shape[1], stride)
-    return run(large, small, y, slope, stride, dy_is_large, with_bias)
-
-
-def _implementation(
-    operation: str,
-    chosen: Chosen,
-    tensor: Tensor,
-    large: Sequence[int],
-    channels: int,
-    stride: int,
-) -> Callable[..., Any]:
-    if _ours(operation, chosen, tensor, large, channels, stride):
-        return op(f"conv_{operation}", chosen[0], tensor)
-    return _LIBRARY[operation]
-
-
-def _ours(
-    operation: str,
-    chosen: Chosen,
-    tensor: Tensor,
-    large: Sequence[int],
-    channels: int,
-    stride: int,
-) -> bool:
-    impl, always = chosen
-    return always or ours_is_faster(impl, operation, tensor.dtype, large, channels, stride)
+        found = dx, dweight, dbias, dscale, dshift
+        wanted = zip(found, ctx.needs_input_grad[:5], strict=True)
+        return *(gradient if wants else None for gradient, wants in wanted), *[None] * 5
 
 
 def conv(
@@ -285,6 +215,7 @@ def conv_and_sums(
     *,
     x_slope: float = 1.0,
     derived_behind: bool = False,
+    front: Normalising | None = None,
 ) -> tuple[Tensor, Tensor | None]:
     """A 4x4 convolution between other layers: some of their work is done in its launches.
 
@@ -299,6 +230,9 @@ def conv_and_sums(
         x_slope: of the slope that x came out of, 0 to 1: the gradient that x gets is that of what
             went into it. 1 changes nothing.
         derived_behind: the gradient that comes back has this one's slope in it already.
+        front: a batchnorm and its slope that x goes through first, as ``bn_act`` would put it. What
+            its backward pass has to gather is then found by the launch that makes its gradient,
+            where ``back_too`` says so.
 
     Returns:
         As ``conv``; and the result's sums, (parts, 3, groups, O) float32, for ``bn_act``'s
@@ -309,26 +243,23 @@ def conv_and_sums(
     """
     check(x, weight, bias, stride, transposed, activation, groups, x_slope, derived_behind)
     runs = choose("conv", impl, x, native=native.DTYPES, triton=tiles.DTYPES)
+    chosen = runs, impl != "auto"
+    together = (
+        front is not None and front.training and front.exchange is None
+        and torch.is_grad_enabled() and back_too(chosen, x, weight, stride, transposed)
+    )  # fmt: skip
+    if front is not None and not together:
+        x, front = bn_act(x, *front, impl=impl), None
     if runs == "reference":
         y = conv_reference(x, weight, bias, stride, transposed, activation)
         return channels_last(y), None  # autograd derives every slope where it is
-    chosen = runs, impl != "auto"
-    if not _sums_too(chosen, x, weight, stride, transposed):
+    if not sums_too(chosen, x, weight, stride, transposed):
         groups = 0
+    numbers, how = (None,) * 5, (1.0, 1, 0.0, 0.0)
+    if front is not None:
+        numbers, how = (*front[:4], front.sums), front[4:8]
     result = ConvFunction.apply(
-        x, weight, bias, stride, transposed, numbered(activation), chosen, groups,
-        x_slope, derived_behind,
+        x, weight, bias, *numbers, how,
+        (stride, transposed, numbered(activation), chosen, groups, x_slope, derived_behind),
     )  # fmt: skip
     return result if groups else (result, None)
-
-
-def _sums_too(chosen: Chosen, x: Tensor, weight: Tensor, stride: int, transposed: bool) -> bool:
-    """Whether sums can come with the map: from the general kernels of Triton, in one launch."""
-    if chosen[0] != "triton":
-        return False
-    features, channels = weight.shape[:2]
-    scale = stride if transposed else 1
-    large = x.shape[0], channels, x.shape[2] * scale, x.shape[3] * scale
-    operation = "up" if transposed else "down"
-    ours = _ours(operation, chosen, x, large, features, stride)
-    return ours and summable(large, stride, transposed)

@@ -50,6 +50,14 @@ def _fake_up_derived(small, weight, stride, x, slope):
     return empty_large(small, weight, *x.shape[2:])
 
 
+def _fake_down_back(large, weight, stride, x, scale, shift, stats, slope, groups):
+    return _fake_down_sums(large, weight, None, stride, None, slope, groups)
+
+
+def _fake_up_back(small, weight, stride, x, scale, shift, stats, slope, groups):
+    return _fake_up_sums(small, weight, None, stride, None, slope, groups)
+
+
 def _fake_partials(maps: Tensor, groups: int, summed: Summed) -> Tensor:
     return empty_partials(maps, groups, summed.parts if multiplies(maps.device) else 0)
 
@@ -93,6 +101,18 @@ register(
     "conv_up_derived(Tensor small, Tensor weight, int stride, Tensor x, float slope) -> Tensor",
     triton=triton.conv_up_derived,
     fake=lambda impl: _fake_up_derived,
+)
+register(
+    "conv_down_back(Tensor large, Tensor weight, int stride, Tensor x, Tensor scale, Tensor shift, "
+    "Tensor stats, float slope, int groups) -> (Tensor, Tensor)",
+    triton=triton.conv_down_back,
+    fake=lambda impl: _fake_down_back,
+)
+register(
+    "conv_up_back(Tensor small, Tensor weight, int stride, Tensor x, Tensor scale, Tensor shift, "
+    "Tensor stats, float slope, int groups) -> (Tensor, Tensor)",
+    triton=triton.conv_up_back,
+    fake=lambda impl: _fake_up_back,
 )
 register(
     "conv_weight(Tensor large, Tensor small, Tensor? y, float slope, int stride, bool dy_is_large, "

@@ -103,7 +103,7 @@ def image_tile(places: int, height: int, width: int, features: int) -> ImageTile
 def weight_tile(rows: int, columns: int, pixels: int) -> Tile:
     """Of a weight's gradient, (rows, pixels) (pixels, columns)."""
     if columns <= 64:  # beside images
-        return Tile(64, max(16, power_of_two(columns)), 128, 4, 2)
+        return Tile(64, max(16, power_of_two(columns)), 128, 8, 2)
     work = rows * columns * pixels
     if columns >= 2048 and work >= 8 << 30:
         return Tile(128, 256, 64, 8, 3)
@@ -114,7 +114,7 @@ def weight_tile(rows: int, columns: int, pixels: int) -> Tile:
 
 def parts_of(tile: Tile, rows: int, columns: int, pixels: int) -> tuple[int, int]:
     """Parts of the pixels whose products are made apart and then added up; pixels of a part."""
-    programs = SMS if tile.warps == 8 else 2 * SMS  # an SM has room for one, or for two
+    programs = SMS if tile.rows == 128 else 2 * SMS  # an SM has room for one, or for two
     each = programs / tiles(rows, columns, tile.rows, tile.columns)
     most = max(1, min(round(each), -(-pixels // (2 * tile.k))))
     length = whole_loads(pixels, most, tile.k)
@@ -127,8 +127,11 @@ def whole_loads(pixels: int, parts: int, k: int) -> int:
 
 
 def sum_blocks(parts: int) -> dict[str, int]:
-    """Tiles of 2,048 numbers, 16 in each of 128 threads, for adding parts up."""
-    block_parts = min(64, power_of_two(parts))
+    """Tiles of 2,048 numbers, 16 in each of 128 threads, for adding parts up.
+
+    Of many parts, too, all are on their way at once, a sector of memory of each.
+    """
+    block_parts = min(256, power_of_two(parts))
     return {"BLOCK_PARTS": block_parts, "BLOCK": 2048 // block_parts, "num_warps": 4}
 
 

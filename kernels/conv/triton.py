@@ -7,19 +7,14 @@ convolutions do the same.
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from torch import Tensor
 
 from fastinfogan.kernels.activation import LINEAR, SLOPE, derived
 from fastinfogan.kernels.bn_act.layout import empty_partials
 from fastinfogan.kernels.channels_last import channels_last
 from fastinfogan.kernels.conv import library
-from fastinfogan.kernels.conv.layout import (
-    TAPS,
-    empty_large,
-    empty_small,
-)
+from fastinfogan.kernels.conv.follows import Follows
+from fastinfogan.kernels.conv.layout import TAPS, empty_large, empty_small
 from fastinfogan.kernels.conv.sums import NO_SUMS, Sums, down_sums, sums_of, up_sums
 from fastinfogan.kernels.conv.tiles import (
     MOST_TILES,
@@ -42,28 +37,13 @@ from fastinfogan.kernels.triton_module import launch
 from fastinfogan.kernels.triton_needs import power_of_two
 
 
-class _Follows(NamedTuple):
-    """What is done with a product's numbers before they are rounded.
-
-    Attributes:
-        activation, slope: see ``activation.numbered``.
-        before: a map like the result, that a slope made: the slope's derivative is multiplied with.
-        before_slope: that slope.
-    """
-
-    activation: int
-    slope: float
-    before: Tensor | None = None
-    before_slope: float = 1.0
-
-
 def conv_down(
     large: Tensor, weight: Tensor, bias: Tensor | None, stride: int, activation: int, slope: float
 ) -> Tensor:
     """The small map of a large one."""
     if not multiplies(large.device):
         return library.conv_down(large, weight, bias, stride, activation, slope)
-    return _whole_down(large, weight, bias, stride, _Follows(activation, slope))
+    return _whole_down(large, weight, bias, stride, Follows(activation, slope))
 
 
 def conv_down_derived(
@@ -73,7 +53,7 @@ def conv_down_derived(
     if not multiplies(large.device):
         dx = library.conv_down(large, weight, None, stride, LINEAR, 1.0)
         return channels_last(derived(dx, x, SLOPE, slope))
-    return _whole_down(large, weight, None, stride, _Follows(LINEAR, 1.0, x, slope))
+    return _whole_down(large, weight, None, stride, Follows(LINEAR, 1.0, x, slope))
 
 
 def _whole_down(
@@ -81,7 +61,7 @@ def _whole_down(
     weight: Tensor,
     bias: Tensor | None,
     stride: int,
-    follows: _Follows,
+    follows: Follows,
 ) -> Tensor:
     """In several launches where one doesn't take as many images."""
     small = empty_small(large, weight, stride)
@@ -105,11 +85,41 @@ def conv_down_sums(
     if not multiplies(large.device):
         small = library.conv_down(large, weight, bias, stride, activation, slope)
         return small, empty_partials(small, groups, 0)
+    return _summed_down(large, weight, bias, stride, Follows(activation, slope), groups)
+
+
+def conv_down_back(
+    large: Tensor,
+    weight: Tensor,
+    stride: int,
+    x: Tensor,
+    scale: Tensor,
+    shift: Tensor,
+    stats: Tensor,
+    slope: float,
+    groups: int,
+) -> tuple[Tensor, Tensor]:
+    """The gradient of what a batchnorm and a slope made of x, and the sums that it asks for."""
+    if not multiplies(large.device):
+        small = library.conv_down(large, weight, None, stride, LINEAR, 1.0)
+        return small, empty_partials(small, groups, 0)
+    follows = Follows(LINEAR, 1.0, x, slope, (scale, shift, stats))
+    return _summed_down(large, weight, None, stride, follows, groups)
+
+
+def _summed_down(
+    large: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    stride: int,
+    follows: Follows,
+    groups: int,
+) -> tuple[Tensor, Tensor]:
     small = empty_small(large, weight, stride)
     pixels, features, k = pixels_of(small), weight.shape[0], TAPS**2 * large.shape[1]
     tile, summed = summed_tile(pixels, features, k), down_sums(pixels, features, k, groups)
     sums = sums_of(small, groups, summed, tile.columns)
-    _down(large, weight, bias, small, stride, _Follows(activation, slope), tile, sums)
+    _down(large, weight, bias, small, stride, follows, tile, sums)
     return small, sums.partials
 
 
@@ -119,7 +129,7 @@ def _down(
     bias: Tensor | None,
     small: Tensor,
     stride: int,
-    follows: _Follows,
+    follows: Follows,
     tile: Tile,
     sums: Sums,
 ) -> None:
@@ -132,6 +142,7 @@ def _down(
         bias,
         small,
         follows.before,
+        *follows.normalised,
         *sums.memory,
         pixels,
         *sums.numbers,
@@ -188,7 +199,7 @@ def conv_up(
             num_stages=2,
         )
         return large
-    return _whole_up(small, weight, bias, large, stride, _Follows(activation, slope))
+    return _whole_up(small, weight, bias, large, stride, Follows(activation, slope))
 
 
 def conv_up_derived(small: Tensor, weight: Tensor, stride: int, x: Tensor, slope: float) -> Tensor:
@@ -197,7 +208,7 @@ def conv_up_derived(small: Tensor, weight: Tensor, stride: int, x: Tensor, slope
         dx = library.conv_up(small, weight, None, stride, *x.shape[2:], LINEAR, 1.0)
         return channels_last(derived(dx, x, SLOPE, slope))
     large = empty_large(small, weight, *x.shape[2:])
-    return _whole_up(small, weight, None, large, stride, _Follows(LINEAR, 1.0, x, slope))
+    return _whole_up(small, weight, None, large, stride, Follows(LINEAR, 1.0, x, slope))
 
 
 def _whole_up(
@@ -206,7 +217,7 @@ def _whole_up(
     bias: Tensor | None,
     large: Tensor,
     stride: int,
-    follows: _Follows,
+    follows: Follows,
 ) -> Tensor:
     """In several launches where one doesn't take as many images."""
     features, channels = weight.shape[:2]
@@ -231,12 +242,42 @@ def conv_up_sums(
     if not multiplies(small.device):
         large = library.conv_up(small, weight, bias, stride, height, width, activation, slope)
         return large, empty_partials(large, groups, 0)
-    large = empty_large(small, weight, height, width)
+    return _summed_up(small, weight, bias, stride, Follows(activation, slope), groups)
+
+
+def conv_up_back(
+    small: Tensor,
+    weight: Tensor,
+    stride: int,
+    x: Tensor,
+    scale: Tensor,
+    shift: Tensor,
+    stats: Tensor,
+    slope: float,
+    groups: int,
+) -> tuple[Tensor, Tensor]:
+    """As ``conv_down_back``; x is ``stride`` times as high and wide as the small map."""
+    if not multiplies(small.device):
+        large = library.conv_up(small, weight, None, stride, *x.shape[2:], LINEAR, 1.0)
+        return large, empty_partials(large, groups, 0)
+    follows = Follows(LINEAR, 1.0, x, slope, (scale, shift, stats))
+    return _summed_up(small, weight, None, stride, follows, groups)
+
+
+def _summed_up(
+    small: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    stride: int,
+    follows: Follows,
+    groups: int,
+) -> tuple[Tensor, Tensor]:
+    large = empty_large(small, weight, small.shape[2] * stride, small.shape[3] * stride)
     features, channels = weight.shape[:2]
     size = pixels_of(small), stride, channels, features
     tile, summed = up_tile(*size), up_sums(*size, groups)
     sums = sums_of(large, groups, summed, tile.columns)
-    _up(small, weight, bias, large, stride, _Follows(activation, slope), tile, sums)
+    _up(small, weight, bias, large, stride, follows, tile, sums)
     return large, sums.partials
 
 
@@ -246,7 +287,7 @@ def _up(
     bias: Tensor | None,
     large: Tensor,
     stride: int,
-    follows: _Follows,
+    follows: Follows,
     tile: Tile,
     sums: Sums,
 ) -> None:
@@ -260,6 +301,7 @@ def _up(
         bias,
         large,
         follows.before,
+        *follows.normalised,
         *sums.memory,
         places,
         *sums.numbers,
@@ -277,8 +319,8 @@ def _up(
 
 
 def _launches(
-    read: Tensor, written: Tensor, follows: _Follows, of_image: int, tile: Tile
-) -> list[tuple[Tensor, Tensor, _Follows]]:
+    read: Tensor, written: Tensor, follows: Follows, of_image: int, tile: Tile
+) -> list[tuple[Tensor, Tensor, Follows]]:
     """All maps; some images at a time where all their rows are more tiles than a launch takes."""
     images = MOST_TILES * tile.rows // of_image
     if images >= read.shape[0]:

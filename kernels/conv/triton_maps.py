@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from fastinfogan.kernels.bn_act.triton_tiles import backward_sums
 from fastinfogan.kernels.conv.triton_patches import activate, patches, place
-from fastinfogan.kernels.conv.triton_sums import write_sums
+from fastinfogan.kernels.conv.triton_sums import forward_sums, write_sums
 from fastinfogan.kernels.triton_math import multiply
 from fastinfogan.kernels.triton_module import jit, tl
 
@@ -15,6 +16,9 @@ def conv_down_kernel(
     bias_ptr,  # or None
     small_ptr,
     before_ptr,  # like small, what a slope made, whose derivative is multiplied with; or None
+    scale_ptr,  # see backward_sums, whose x is before; or None
+    shift_ptr,
+    stats_ptr,
     partials_ptr,  # see write_sums; None: nobody wants sums
     scratch_ptr,
     counters_ptr,
@@ -74,14 +78,23 @@ def conv_down_kernel(
     if before_ptr is not None:
         before_ptr += begin.to(tl.int64) * FEATURES
         before = tl.load(before_ptr + at, mask, other=0.0)
-        total = tl.where(before > 0.0, total, total * before_slope)
+        if stats_ptr is None:
+            total = tl.where(before > 0.0, total, total * before_slope)
     y = total.to(small_ptr.dtype.element_ty)
     tl.store(small_ptr + at, y, mask)
     if partials_ptr is not None:
+        count = tl.minimum(BLOCK_PIXELS, end - begin)
+        if stats_ptr is None:
+            first, second = forward_sums(y, inside, count)
+        else:
+            first, second = backward_sums(
+                y, before, scale_ptr, shift_ptr, stats_ptr, group, plane // FEATURES, n, there,
+                FEATURES, before_slope,
+            )  # fmt: skip
         write_sums(
-            y, inside, tl.minimum(BLOCK_PIXELS, end - begin), n, there,
+            first, second, count, n, there,
             tile, group, tl.program_id(0), partials_ptr, scratch_ptr, counters_ptr,
-            tiles, each, plane, FEATURES, BLOCK_TILES,
+            tiles, each, plane, FEATURES, BLOCK_TILES, stats_ptr is None,
         )  # fmt: skip
 
 
@@ -92,6 +105,9 @@ def conv_up_kernel(
     bias_ptr,  # or None
     large_ptr,
     before_ptr,  # like large, what a slope made, whose derivative is multiplied with; or None
+    scale_ptr,  # see backward_sums, whose x is before; or None
+    shift_ptr,
+    stats_ptr,
     partials_ptr,  # see write_sums; None: nobody wants sums
     scratch_ptr,
     counters_ptr,
@@ -170,14 +186,23 @@ def conv_up_kernel(
     if before_ptr is not None:
         before_ptr += first_image.to(tl.int64) * (HEIGHT * WIDTH * CHANNELS)
         before = tl.load(before_ptr + at, mask, other=0.0)
-        total = tl.where(before > 0.0, total, total * before_slope)
+        if stats_ptr is None:
+            total = tl.where(before > 0.0, total, total * before_slope)
     result = total.to(large_ptr.dtype.element_ty)
     tl.store(large_ptr + at, result, mask)
     if partials_ptr is not None:  # then every parity has as many pixels
+        count = tl.minimum(BLOCK_PIXELS, end - begin)
+        if stats_ptr is None:
+            first, second = forward_sums(result, inside, count)
+        else:
+            first, second = backward_sums(
+                result, before, scale_ptr, shift_ptr, stats_ptr, group, plane // CHANNELS, n,
+                there, CHANNELS, before_slope,
+            )  # fmt: skip
         write_sums(
-            result, inside, tl.minimum(BLOCK_PIXELS, end - begin), n, there,
+            first, second, count, n, there,
             tile * (STRIDE * STRIDE) + parity, group, strip, partials_ptr, scratch_ptr,
-            counters_ptr, tiles, each, plane, CHANNELS, BLOCK_TILES,
+            counters_ptr, tiles, each, plane, CHANNELS, BLOCK_TILES, stats_ptr is None,
         )  # fmt: skip
 
 

@@ -17,49 +17,62 @@ from fastinfogan.kernels.conv.tiles import (
     pixels_of,
     sizes_of,
     sum_blocks,
+    tiles,
     weight_tile,
-    whole_loads,
 )
 from fastinfogan.kernels.conv.triton_patches import patches, place
 from fastinfogan.kernels.dispatch import multiplies
 from fastinfogan.kernels.triton_math import multiply
 from fastinfogan.kernels.triton_module import jit, launch, tl
-from fastinfogan.kernels.triton_needs import power_of_two
 
 
 @jit
-def _derived(dy, y_ptr, at, mask, slope):
-    """The gradient before a slope, from that behind it; the same where none is given."""
-    if y_ptr is not None:
-        y = tl.load(y_ptr + at, mask, other=0.0)
-        dy = tl.where(y > 0.0, dy, (dy.to(tl.float32) * slope).to(dy.dtype))
-    return dy
+def _store_of_taps(
+    biases_ptr,  # (STRIDE, STRIDE, CHANNELS)
+    bias,  # (columns,): sums of the patches' columns n
+    n,
+    CHANNELS: tl.constexpr,
+    STRIDE: tl.constexpr,
+):
+    """Store the sums of the taps that show each pixel once: the second of a row, and the third."""
+    tap = n // CHANNELS
+    ky, kx = tap // 4 - 1, tap % 4 - 1
+    once = (ky >= 0) & (ky < STRIDE) & (kx >= 0) & (kx < STRIDE)
+    at = (ky * STRIDE + kx) * CHANNELS + (n - tap * CHANNELS)
+    tl.store(biases_ptr + at, bias, once)
 
 
 @jit
-def _weight_tile(
+def conv_weight_kernel(
     large_ptr,
     small_ptr,
-    y_ptr,
-    out_ptr,
-    tile,
-    begin,
-    end,
+    y_ptr,  # like small, the result of a slope whose derivative dy, small, lacks; or None
+    weights_ptr,  # (parts, FEATURES, 16 CHANNELS): float32, or the result itself
+    biases_ptr,  # (parts, dy's channels), likewise, or see BIAS_TAPS; None: nobody wants it
+    pixels,  # of the small maps of all images
     per_part,
     slope,
-    HEIGHT: tl.constexpr,
+    HEIGHT: tl.constexpr,  # of the large map
     WIDTH: tl.constexpr,
     CHANNELS: tl.constexpr,
-    ROWS: tl.constexpr,
+    ROWS: tl.constexpr,  # of the small map
     COLUMNS: tl.constexpr,
     FEATURES: tl.constexpr,
     STRIDE: tl.constexpr,
+    BIAS_TAPS: tl.constexpr,  # 0: dy is small; else large: that many sums for each part
     BLOCK_FEATURES: tl.constexpr,
     BLOCK_N: tl.constexpr,
     BLOCK_PIXELS: tl.constexpr,
 ):
-    """A tile of the product of the small map, transposed, and the patches, over a part's pixels."""
+    """The product of the small map, transposed, and the patches: a program has a tile and a part.
+
+    A row of ones beside a factor, the one that is dy, gives its sums over the pixels: the bias's
+    gradient. Of the patches' taps STRIDE x STRIDE together show every pixel of the large map once.
+    """
     TILES_N: tl.constexpr = (16 * CHANNELS + BLOCK_N - 1) // BLOCK_N
+    tile, part = tl.program_id(0), tl.program_id(1)
+    begin = part * per_part
+    end = tl.minimum(begin + per_part, pixels)
     m = tile // TILES_N * BLOCK_FEATURES + tl.arange(0, BLOCK_FEATURES)
     there = m < FEATURES
     first = tile % TILES_N * BLOCK_N
@@ -69,6 +82,11 @@ def _weight_tile(
     if y_ptr is not None:
         y_ptr += begin.to(tl.int64) * FEATURES
     total = tl.zeros((BLOCK_FEATURES, BLOCK_N), tl.float32)
+    # A product's smallest side; all rows but the first are zeros.
+    ones = ((tl.arange(0, 16) == 0)[:, None] & (tl.arange(0, BLOCK_PIXELS) >= 0)[None, :]).to(
+        small_ptr.dtype.element_ty
+    )
+    sums = tl.zeros((16, BLOCK_N if BIAS_TAPS > 0 else BLOCK_FEATURES), tl.float32)
     for start in range(0, per_part, BLOCK_PIXELS):
         here = start + tl.arange(0, BLOCK_PIXELS)
         image, row, column, inside = place(begin + here, end, ROWS, COLUMNS)
@@ -78,98 +96,37 @@ def _weight_tile(
         )  # fmt: skip
         at = here[:, None] * FEATURES + m[None, :]
         mask = inside[:, None] & there[None, :]
-        a = _derived(tl.load(small_ptr + at, mask, other=0.0), y_ptr, at, mask, slope)
+        a = tl.load(small_ptr + at, mask, other=0.0)
+        if y_ptr is not None:
+            y = tl.load(y_ptr + at, mask, other=0.0)
+            a = tl.where(y > 0.0, a, (a.to(tl.float32) * slope).to(a.dtype))
         total = multiply(tl.trans(a), b, total)
+        if biases_ptr is not None:
+            sums = multiply(ones, b if BIAS_TAPS > 0 else a, sums)
     n = first + tl.arange(0, BLOCK_N)
+    out_ptr = weights_ptr + part.to(tl.int64) * (FEATURES * 16 * CHANNELS)
     at = m[:, None] * (16 * CHANNELS) + n[None, :]
     mask = there[:, None] & (n < 16 * CHANNELS)[None, :]
     tl.store(out_ptr + at, total.to(out_ptr.dtype.element_ty), mask)
-
-
-@jit
-def _bias_strip(
-    dy_ptr,
-    y_ptr,
-    out_ptr,
-    strip,
-    begin,
-    end,
-    slope,
-    OUTPUTS: tl.constexpr,
-    BLOCK_OUTPUTS: tl.constexpr,
-):
-    """Sums over a part's pixels of a strip of channels."""
-    BLOCK_PIXELS: tl.constexpr = 4096 // BLOCK_OUTPUTS  # 32 numbers in each of 128 threads
-    n = strip * BLOCK_OUTPUTS + tl.arange(0, BLOCK_OUTPUTS)
-    there = n < OUTPUTS
-    dy_ptr += begin.to(tl.int64) * OUTPUTS
-    if y_ptr is not None:
-        y_ptr += begin.to(tl.int64) * OUTPUTS
-    sums = tl.zeros((BLOCK_PIXELS, BLOCK_OUTPUTS), tl.float32)
-    for start in range(0, end - begin, BLOCK_PIXELS):
-        here = start + tl.arange(0, BLOCK_PIXELS)
-        mask = (here < end - begin)[:, None] & there[None, :]
-        at = here[:, None] * OUTPUTS + n[None, :]
-        dy = _derived(tl.load(dy_ptr + at, mask, other=0.0), y_ptr, at, mask, slope)
-        sums += dy.to(tl.float32)
-    tl.store(out_ptr + n, tl.sum(sums, 0).to(out_ptr.dtype.element_ty), there)
-
-
-@jit
-def conv_weight_kernel(
-    large_ptr,
-    small_ptr,
-    y_ptr,  # like small, the result of a slope whose derivative dy, small, lacks; or None
-    weights_ptr,  # (parts, FEATURES, 16 CHANNELS): float32, or the result itself
-    dy_ptr,  # the map, small or large, whose pixels the bias's gradient adds up; or None
-    biases_ptr,  # (parts, OUTPUTS), likewise
-    pixels,  # of the small maps of all images
-    per_part,
-    dy_pixels,
-    dy_per_part,
-    slope,
-    HEIGHT: tl.constexpr,  # of the large map
-    WIDTH: tl.constexpr,
-    CHANNELS: tl.constexpr,
-    ROWS: tl.constexpr,  # of the small map
-    COLUMNS: tl.constexpr,
-    FEATURES: tl.constexpr,
-    STRIDE: tl.constexpr,
-    OUTPUTS: tl.constexpr,  # channels of dy
-    BLOCK_FEATURES: tl.constexpr,
-    BLOCK_N: tl.constexpr,
-    BLOCK_PIXELS: tl.constexpr,
-    BLOCK_OUTPUTS: tl.constexpr,
-):
-    """A program has a part and a tile of the weight's gradient, or a strip of the bias's."""
-    TILES_N: tl.constexpr = (16 * CHANNELS + BLOCK_N - 1) // BLOCK_N
-    TILES: tl.constexpr = (FEATURES + BLOCK_FEATURES - 1) // BLOCK_FEATURES * TILES_N
-    tile, part = tl.program_id(0), tl.program_id(1)
-    if tile < TILES:
-        begin = part * per_part
-        end = tl.minimum(begin + per_part, pixels)
-        out_ptr = weights_ptr + part.to(tl.int64) * (FEATURES * 16 * CHANNELS)
-        _weight_tile(
-            large_ptr, small_ptr, y_ptr, out_ptr, tile, begin, end, per_part, slope,
-            HEIGHT, WIDTH, CHANNELS, ROWS, COLUMNS, FEATURES, STRIDE,
-            BLOCK_FEATURES, BLOCK_N, BLOCK_PIXELS,
-        )  # fmt: skip
-    elif dy_ptr is not None:
-        begin = part * dy_per_part
-        end = tl.minimum(begin + dy_per_part, dy_pixels)
-        out_ptr = biases_ptr + part * OUTPUTS
-        strip = tile - TILES
-        _bias_strip(dy_ptr, y_ptr, out_ptr, strip, begin, end, slope, OUTPUTS, BLOCK_OUTPUTS)
+    if biases_ptr is not None:
+        bias = tl.sum(sums, 0).to(biases_ptr.dtype.element_ty)
+        if BIAS_TAPS == 0:
+            if first == 0:
+                tl.store(biases_ptr + part * FEATURES + m, bias, there)
+        elif tile < TILES_N:
+            biases_ptr += part * (BIAS_TAPS * CHANNELS)
+            _store_of_taps(biases_ptr, bias, n, CHANNELS, STRIDE)
 
 
 @jit
 def conv_sum_kernel(
     weights_ptr,  # (parts, size) float32
-    biases_ptr,  # (parts, outputs) float32; or None
+    biases_ptr,  # (bias_parts, outputs) float32; or None
     weight_ptr,  # (size,)
     bias_ptr,  # (outputs,)
     parts,
     size,
+    bias_parts,
     outputs,
     BLOCK_PARTS: tl.constexpr,
     BLOCK: tl.constexpr,
@@ -180,7 +137,7 @@ def conv_sum_kernel(
     if biases_ptr is not None:
         if block >= blocks:
             block -= blocks
-            size = outputs
+            size, parts = outputs, bias_parts
             weights_ptr = biases_ptr
             weight_ptr = bias_ptr
     n = block * BLOCK + tl.arange(0, BLOCK)
@@ -206,43 +163,38 @@ def conv_weight(
     """The gradients of weight and bias; the latter is empty if it isn't wanted."""
     if not multiplies(large.device):
         return library.conv_weight(large, small, y, slope, stride, dy_is_large, with_bias)
-    dy = large if dy_is_large else small
-    weight, bias = empty_weight(large, small), empty_bias(dy, with_bias)
+    weight = empty_weight(large, small)
+    bias = empty_bias(large if dy_is_large else small, with_bias)
     features, columns, pixels = weight.shape[0], TAPS**2 * large.shape[1], pixels_of(small)
     tile = weight_tile(features, columns, pixels)
     parts, per_part = parts_of(tile, features, columns, pixels)
+    bias_taps = stride**2 if dy_is_large and with_bias else 0
     weights, biases = weight, bias
-    if parts > 1:
-        weights, biases = (
-            result.new_empty((parts, result.numel()), dtype=torch.float32)
-            for result in (weight, bias)
-        )
-    strip = min(64, max(16, power_of_two(dy.shape[1])))
-    strips = -(-bias.numel() // strip)
+    bias_parts = parts * max(1, bias_taps)
+    summed = max(parts, bias_parts) > 1
+    if summed:
+        weights = weight.new_empty((parts, weight.numel()), dtype=torch.float32)
+        biases = bias.new_empty((bias_parts, bias.numel()), dtype=torch.float32)
     launch(
         conv_weight_kernel,
-        (-(-features // tile.rows) * -(-columns // tile.columns) + strips, parts),
+        (tiles(features, columns, tile.rows, tile.columns), parts),
         large,
         small,
         y,
         weights,
-        dy if with_bias else None,
         biases if with_bias else None,
         pixels,
         per_part,
-        pixels_of(dy),
-        whole_loads(pixels_of(dy), parts, tile.k),
         slope,
         **sizes_of(large, small),
         STRIDE=stride,
-        OUTPUTS=dy.shape[1],
+        BIAS_TAPS=bias_taps,
         BLOCK_FEATURES=tile.rows,
         BLOCK_N=tile.columns,
         BLOCK_PIXELS=tile.k,
-        BLOCK_OUTPUTS=strip,
         **compiled(tile),
     )
-    if parts > 1:
+    if summed:
         blocks = sum_blocks(parts)
         launch(
             conv_sum_kernel,
@@ -253,6 +205,7 @@ def conv_weight(
             bias,
             parts,
             weight.numel(),
+            bias_parts,
             bias.numel(),
             **blocks,
         )

@@ -14,6 +14,8 @@ from fastinfogan.kernels.triton_math import philox
 from fastinfogan.kernels.triton_module import constexpr, jit, launch, tl
 from fastinfogan.kernels.triton_needs import power_of_two
 
+_FEW = 66  # programs: half as many as an H100 has SMs
+
 _CATEGORICAL = constexpr(KINDS["categorical"].number)
 _UNIFORM = constexpr(KINDS["uniform"].number)
 _GAUSSIAN = constexpr(KINDS["gaussian"].number)
@@ -149,12 +151,14 @@ def latents(
     """``latents`` as the registered op, on a GPU or interpreted; see ``layout.Layout``."""
     inputs, values = empty_results(seed, table, batch, width, dtype)
     codes = values.shape[1]
-    # 256 counters, two in each of 128 threads: 1,024 numbers.
+    # 256 counters, two in each of 128 threads: 1,024 numbers. One in each where programs are few.
     counters = max(4, min(32, power_of_two(-(-noise // 4))))
-    rows = 256 // counters
+    parts, rows = codes + -(-noise // (4 * counters)), 256 // counters
+    if parts * -(-batch // rows) <= _FEW:
+        rows //= 2
     launch(
         _latents_kernel,
-        (-(-batch // rows), codes + -(-noise // (4 * counters))),
+        (-(-batch // rows), parts),
         inputs,
         values,
         seed,

@@ -25,10 +25,12 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 import fastinfogan.kernels.linear.registration  # noqa: F401  (registers what op() gives)
+from fastinfogan.kernels.bn_act import Normalising, bn_act
+from fastinfogan.kernels.channels_last import channels_last, in_rows
 from fastinfogan.kernels.dispatch import TRITON_DTYPES, Impl, choose, op
 from fastinfogan.kernels.linear import native
 from fastinfogan.kernels.linear.arguments import check
-from fastinfogan.kernels.linear.layout import MOST_OUTPUTS, is_odd, is_small
+from fastinfogan.kernels.linear.layout import MOST_OUTPUTS, gathers, is_odd, is_small
 from fastinfogan.kernels.linear.rule import native_is_faster
 
 
@@ -38,15 +40,34 @@ def linear_reference(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 
 class LinearFunction(torch.autograd.Function):
-    """Keeps x only for gradients of the weight; y and the last ``tail`` rows of x come out."""
+    """Keeps x only for gradients of the weight; y and the last ``tail`` rows of x come out.
+
+    With a batchnorm in front, x are the maps that go into it, and are kept as well.
+    """
 
     @staticmethod
     def forward(
-        ctx, x: Tensor, weight: Tensor, bias: Tensor | None, tail: int, impl: Impl
+        ctx,
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        scale: Tensor | None,  # of a batchnorm in front, and what follows; or None
+        shift: Tensor | None,
+        running_mean: Tensor | None,
+        running_var: Tensor | None,
+        sums: Tensor | None,
+        front: tuple[float, int, float, float] | None,  # its slope, groups, momentum, eps
+        tail: int,
+        impl: Impl,
     ) -> tuple[Tensor, Tensor]:
+        normalised = ()
+        if front is not None:
+            maps, numbers = channels_last(x), (scale, shift, running_mean, running_var)
+            x, stats = op("bn_act_forward", impl, x)(maps, sums, *numbers, *front, True)
+            normalised, x = (maps, scale, shift, stats), in_rows(x)
         wants_parameters = any(ctx.needs_input_grad[1:3])
-        ctx.save_for_backward(x if wants_parameters else None, weight)
-        ctx.rows, ctx.impl = x.shape[0], impl
+        ctx.save_for_backward(x if wants_parameters else None, weight, *normalised)
+        ctx.rows, ctx.impl, ctx.front = x.shape[0], impl, front
         ctx.set_materialize_grads(False)
         y = op("linear_forward", impl, x)(x, weight, bias)
         return y, x[x.shape[0] - tail :]
@@ -54,13 +75,23 @@ class LinearFunction(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx, dy: Tensor | None, dtail: Tensor | None) -> tuple[Tensor | None, ...]:
-        x, weight = ctx.saved_tensors
-        wants = ctx.needs_input_grad[:3]
+        x, weight, *normalised = ctx.saved_tensors
+        wants = ctx.needs_input_grad[:5]
         outputs = weight.shape[0]
         if dy is None:  # only the tail was of use
             dy = weight.new_zeros((ctx.rows, outputs))
         dy = dy.contiguous()
-        if ctx.impl == "native" or outputs > MOST_OUTPUTS:
+        dtail = None if dtail is None else dtail.contiguous()
+        if normalised:
+            slope, groups = ctx.front[:2]
+            dx, *found, sums = op("linear_back", ctx.impl, dy)(
+                dy, x, weight, dtail, *normalised, slope, groups
+            )
+            dx, *of_front = op("bn_act_backward", ctx.impl, dy)(
+                dx, *normalised, sums, None, slope, groups, True
+            )
+            gradients = dx, *found, *of_front
+        elif ctx.impl == "native" or outputs > MOST_OUTPUTS:
             dx = dweight = dbias = None
             if wants[0]:
                 dx = _input(ctx.impl, dy, weight)
@@ -68,12 +99,12 @@ class LinearFunction(torch.autograd.Function):
                     dx[ctx.rows - len(dtail) :] += dtail
             if x is not None:
                 dweight, dbias = op("linear_weight", ctx.impl, dy)(dy, x)
-            gradients = dx, dweight, dbias
+            gradients = dx, dweight, dbias, None, None
         else:
-            dtail = None if dtail is None else dtail.contiguous()
-            gradients = op("linear_backward", ctx.impl, dy)(dy, x, weight, dtail)
+            found = op("linear_backward", ctx.impl, dy)(dy, x, weight, dtail)
+            gradients = *found, None, None
         given = [g if wanted else None for g, wanted in zip(gradients, wants, strict=True)]
-        return *given, None, None
+        return *given, *[None] * 6
 
 
 def _input(impl: Impl, dy: Tensor, weight: Tensor) -> Tensor:
@@ -104,22 +135,37 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None, impl: Impl = "auto") 
 
 
 def linear_and_tail(
-    x: Tensor, weight: Tensor, bias: Tensor | None, tail: int, impl: Impl = "auto"
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    tail: int,
+    impl: Impl = "auto",
+    *,
+    front: Normalising | None = None,
 ) -> tuple[Tensor, Tensor]:
     """A fully connected layer, and the last rows of its input for another reader.
 
     Args:
         x, weight, bias, impl: see ``linear``.
         tail: rows, 0 to B.
+        front: a batchnorm and its slope that x, maps (B, C, H, W) then, goes through first, as
+            ``linear_bn_act`` has it.
 
     Returns:
-        As ``linear``; and a view of x, (tail, I).
+        As ``linear``; and a view of x, (tail, I), or of what the batchnorm made of it.
 
     Raises:
         ValueError, RuntimeError: as ``linear``.
     """
-    check(x, weight, bias, tail)
+    check(x if front is None else in_rows(channels_last(x)), weight, bias, tail)
     chosen = choose("linear", impl, x, native=native.DTYPES, triton=TRITON_DTYPES)
+    together = (
+        front is not None and chosen == "triton" and is_small(weight.shape) and front.training
+        and front.exchange is None and torch.is_grad_enabled()
+        and gathers(x.shape, weight.shape[0], front.groups)
+    )  # fmt: skip
+    if front is not None and not together:
+        x = in_rows(bn_act(x, *front, impl=impl))
     if chosen == "native":
         ours = native_is_faster(x.dtype, x.shape[0], weight.shape)
     else:
@@ -127,4 +173,8 @@ def linear_and_tail(
     if chosen == "reference" or (impl == "auto" and not ours):
         return linear_reference(x, weight, bias), x[x.shape[0] - tail :]
     bias = None if bias is None else bias.contiguous()
-    return LinearFunction.apply(x.contiguous(), weight.contiguous(), bias, tail, chosen)
+    of_front = (None,) * 6
+    if together:
+        of_front = *front[:4], front.sums, front[4:8]
+    x = x if together else x.contiguous()
+    return LinearFunction.apply(x, weight.contiguous(), bias, *of_front, tail, chosen)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fastinfogan.kernels.dispatch import later, register
 from fastinfogan.kernels.linear import native
-from fastinfogan.kernels.linear.layout import empty_gradients, empty_weight
+from fastinfogan.kernels.linear.layout import empty_back, empty_gradients, empty_weight
 
 triton = later(f"{__package__}.triton")
 
@@ -35,6 +35,18 @@ register(
     "-> (Tensor, Tensor, Tensor)",
     triton=triton.linear_backward,
     fake=lambda impl: empty_gradients,
+)
+
+
+def _fake_back(dy, x, weight, dtail, maps, scale, shift, stats, slope, groups):
+    return empty_back(dy, x, weight, dtail, maps, groups)
+
+
+register(
+    "linear_back(Tensor dy, Tensor? x, Tensor weight, Tensor? dtail, Tensor maps, Tensor scale, "
+    "Tensor shift, Tensor stats, float slope, int groups) -> (Tensor, Tensor, Tensor, Tensor)",
+    triton=triton.linear_back,
+    fake=lambda impl: _fake_back,
 )
 register(
     "linear_weight(Tensor dy, Tensor x) -> (Tensor, Tensor)",

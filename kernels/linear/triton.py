@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from fastinfogan.kernels.bn_act.triton_tiles import backward_sums, write_three
+from fastinfogan.kernels.channels_last import pixel_matrix
 from fastinfogan.kernels.linear.layout import (
     MOST_OUTPUTS,
     Gradients,
+    block_of,
+    empty_back,
     empty_gradients,
     empty_weight,
 )
@@ -59,11 +63,19 @@ def _linear_backward_kernel(
     x_ptr,  # (rows, inputs), like dx, or None
     weight_ptr,  # (outputs, inputs), like dx
     dtail_ptr,  # (rows - before, inputs), like dx: added to the last rows of dx; or None
+    maps_ptr,  # (rows, inputs), like dx: see backward_sums, whose x it is; or None
+    scale_ptr,
+    shift_ptr,
+    stats_ptr,
+    partials_ptr,  # (pixels * blocks of a group's rows, 3, groups, CHANNELS) float32
     rows,
     outputs,
     inputs,
     before,
     rows_per_program,
+    rows_per_group,
+    slope,
+    CHANNELS: tl.constexpr,  # of the maps: inputs are pixels of so many each
     BLOCK_ROWS: tl.constexpr,
     BLOCK_OUTPUTS: tl.constexpr,
     BLOCK_INPUTS: tl.constexpr,
@@ -98,7 +110,23 @@ def _linear_backward_kernel(
             behind = here & inside & (row >= before)[:, None]
             tail_ptrs = dtail_ptr + (far - before) * inputs + column[None, :]
             dx += tl.load(tail_ptrs, mask=behind, other=0.0).to(tl.float32)
-        tl.store(dx_ptr + at, dx.to(dtype), mask=here & inside)
+        dx = dx.to(dtype)
+        tl.store(dx_ptr + at, dx, mask=here & inside)
+        if maps_ptr is not None:  # then a block is within a group, and a strip within a pixel
+            maps = tl.load(maps_ptr + at, mask=here & inside, other=0.0)
+            blocks = rows_per_group // BLOCK_ROWS
+            group, block = start // rows_per_group, start % rows_per_group // BLOCK_ROWS
+            groups = rows // rows_per_group
+            pixel = tl.program_id(0) * BLOCK_INPUTS // CHANNELS
+            channel = column - pixel * CHANNELS
+            first_sum, second_sum = backward_sums(
+                dx, maps, scale_ptr, shift_ptr, stats_ptr, group, groups, channel,
+                column < inputs, CHANNELS, slope,
+            )  # fmt: skip
+            write_three(
+                partials_ptr, pixel * blocks + block, group, groups, channel, column < inputs,
+                CHANNELS, BLOCK_ROWS, first_sum, second_sum,
+            )  # fmt: skip
         if dweight_ptr is not None:
             x = tl.load(x_ptr + at, mask=here & inside, other=0.0)
             if BLOCK_OUTPUTS == 1:
@@ -175,11 +203,14 @@ def forward_blocks_of(outputs: int, inputs: int) -> dict[str, int]:
 def backward_blocks_of(outputs: int, inputs: int, learning: bool) -> dict[str, int]:
     """Narrow strips, since programs are few: 8 for 128 inputs, 32 for 1,024.
 
-    With one output a program has all rows of its strip in flight at once.
+    With one output, or gradients of a few outputs' parameters, a program has a batch's rows in
+    flight at once. (With more outputs that spills registers where there are no tensor cores.)
     """
     block_outputs, columns = block_outputs_of(outputs), 32 if inputs >= 1024 else 16
     if outputs == 1:
         rows, warps = (256, 8) if learning else (64, 4)
+    elif learning and block_outputs <= 16:
+        rows, warps = 128, 8
     else:
         rows = 64 if block_outputs <= 32 else 32
         warps = 4 if block_outputs <= 32 and columns == 16 else 8
@@ -219,9 +250,48 @@ def linear_backward(
     dy: Tensor, x: Tensor | None, weight: Tensor, dtail: Tensor | None
 ) -> Gradients:
     """Its gradients as a registered op; without x that of x alone."""
+    gradients = empty_gradients(dy, x, weight, dtail)
+    blocks = backward_blocks_of(*weight.shape, learning=x is not None)
+    _backward(gradients, dy, x, weight, dtail, (None,) * 5, 1, 1.0, 1, blocks)
+    return gradients
+
+
+def linear_back(
+    dy: Tensor,
+    x: Tensor | None,
+    weight: Tensor,
+    dtail: Tensor | None,
+    maps: Tensor,
+    scale: Tensor,
+    shift: Tensor,
+    stats: Tensor,
+    slope: float,
+    groups: int,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The same, x being what a batchnorm and a slope made of the maps; and sums that go back."""
+    dx, dweight, dbias, sums = empty_back(dy, x, weight, dtail, maps, groups)
+    blocks = backward_blocks_of(*weight.shape, learning=x is not None)
+    blocks["BLOCK_ROWS"] = block_of(len(dy) // groups, x is not None)
+    normalised = pixel_matrix(maps), scale, shift, stats, sums
+    gradients = pixel_matrix(dx), dweight, dbias
+    _backward(gradients, dy, x, weight, dtail, normalised, groups, slope, maps.shape[1], blocks)
+    return dx, dweight, dbias, sums
+
+
+def _backward(
+    gradients: Gradients,
+    dy: Tensor,
+    x: Tensor | None,
+    weight: Tensor,
+    dtail: Tensor | None,
+    normalised: tuple[Tensor | None, ...],
+    groups: int,
+    slope: float,
+    channels: int,
+    blocks: dict[str, int],
+) -> None:
     (outputs, inputs), rows = weight.shape, dy.shape[0]
-    dx, dweight, dbias = gradients = empty_gradients(dy, x, weight, dtail)
-    blocks = backward_blocks_of(outputs, inputs, learning=x is not None)
+    dx, dweight, dbias = gradients
     rows_per_program = blocks["BLOCK_ROWS"] if x is None else rows
     launch(
         _linear_backward_kernel,
@@ -233,14 +303,17 @@ def linear_backward(
         x,
         weight,
         dtail,
+        *normalised,
         rows,
         outputs,
         inputs,
         rows if dtail is None else rows - dtail.shape[0],
         rows_per_program,
+        rows // groups,
+        slope,
+        CHANNELS=channels,
         **blocks,
     )
-    return gradients
 
 
 def linear_weight(dy: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:

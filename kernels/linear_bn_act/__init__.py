@@ -23,12 +23,13 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 import fastinfogan.kernels.linear_bn_act.registration  # noqa: F401  (registers what op() gives)
-from fastinfogan.kernels.bn_act import bn_act, bn_act_reference
+from fastinfogan.kernels.bn_act import Normalising, bn_act, bn_act_reference
 from fastinfogan.kernels.bn_act.arguments import Exchange
+from fastinfogan.kernels.channels_last import channels_last, in_rows
 from fastinfogan.kernels.dispatch import TRITON_DTYPES, Impl, choose, op
 from fastinfogan.kernels.linear import linear, linear_reference
 from fastinfogan.kernels.linear_bn_act.arguments import check
-from fastinfogan.kernels.linear_bn_act.layout import HALF, MOST_ROWS
+from fastinfogan.kernels.linear_bn_act.layout import FEW_OUTPUTS, HALF, MOST_ROWS, gathers
 
 
 def linear_bn_act_reference(
@@ -51,7 +52,10 @@ def linear_bn_act_reference(
 
 
 class LinearBnActFunction(torch.autograd.Function):
-    """Keeps z and (mean, 1 / sigma) per output, and x only for gradients of the parameters."""
+    """Keeps z and (mean, 1 / sigma) per output, and x only for gradients of the parameters.
+
+    With a batchnorm in front, x are the maps that go into it, and are kept as well.
+    """
 
     @staticmethod
     def forward(
@@ -60,30 +64,49 @@ class LinearBnActFunction(torch.autograd.Function):
         weight: Tensor,
         scale: Tensor,
         shift: Tensor,
+        maps_scale: Tensor | None,  # of a batchnorm in front, and what follows; or None
+        maps_shift: Tensor | None,
         running_mean: Tensor | None,
         running_var: Tensor | None,
+        maps_mean: Tensor | None,
+        maps_var: Tensor | None,
+        maps_sums: Tensor | None,
+        front: tuple[float, int, float, float] | None,  # its slope, groups, momentum, eps
         settings: tuple[float, int, float, float, bool, Impl],
     ) -> Tensor:
         slope, groups, momentum, eps, keeps, impl = settings
+        normalised = ()
+        if front is not None:
+            maps, numbers = channels_last(x), (maps_scale, maps_shift, maps_mean, maps_var)
+            x, stats = op("bn_act_forward", impl, x)(maps, maps_sums, *numbers, *front, True)
+            normalised, x = (maps, maps_scale, maps_shift, stats), in_rows(x)
         y, z, stats = op("linear_bn_act_forward", impl, x)(
             x, weight, scale, shift, running_mean, running_var, slope, groups, momentum, eps, keeps
         )
         learns = any(ctx.needs_input_grad[1:4])
-        ctx.save_for_backward(x if learns else None, weight, scale, shift, z, stats)
-        ctx.settings = slope, groups, impl
+        kept = x if learns else None
+        ctx.save_for_backward(kept, weight, scale, shift, z, stats, *normalised)
+        ctx.settings = slope, groups, impl, front
         return y
 
     @staticmethod
     @once_differentiable
     def backward(ctx, dy: Tensor) -> tuple[Tensor | None, ...]:
-        x, weight, scale, shift, z, stats = ctx.saved_tensors
-        slope, groups, impl = ctx.settings
-        wants = ctx.needs_input_grad[:4]
-        gradients = op("linear_bn_act_backward", impl, dy)(
-            dy.contiguous(), x, weight, scale, shift, z, stats, slope, groups, wants[0]
-        )
+        x, weight, scale, shift, z, stats, *normalised = ctx.saved_tensors
+        slope, groups, impl, front = ctx.settings
+        wants = ctx.needs_input_grad[:6]
+        arguments = dy.contiguous(), x, weight, scale, shift, z, stats, slope, groups
+        if not normalised:
+            found = op("linear_bn_act_backward", impl, dy)(*arguments, wants[0])
+            gradients = *found, None, None
+        else:
+            dx, *found, sums = op("linear_bn_act_back", impl, dy)(*arguments, *normalised, front[0])
+            dx, *of_front = op("bn_act_backward", impl, dy)(
+                dx, *normalised, sums, None, front[0], groups, True
+            )
+            gradients = dx, *found, *of_front
         given = [g if wanted else None for g, wanted in zip(gradients, wants, strict=True)]
-        return *given, None, None, None
+        return *given, *[None] * 7
 
 
 def linear_bn_act(
@@ -100,6 +123,8 @@ def linear_bn_act(
     training: bool = True,
     exchange: Exchange | None = None,
     impl: Impl = "auto",
+    *,
+    front: Normalising | None = None,
 ) -> Tensor:
     """A fully connected layer without a bias, batchnorm and (leaky) ReLU.
 
@@ -113,6 +138,10 @@ def linear_bn_act(
         impl: see ``dispatch.choose``. "auto" on a GPU takes "triton" in half precision, for up to
             ``layout.MOST_ROWS`` rows a group that are normalised with their own statistics, which
             nobody exchanges; everywhere else ``linear`` and then ``bn_act``, as these choose.
+        front: a batchnorm and its slope that x, maps (B, C, H, W) then, goes through first, as
+            ``bn_act`` would put it; behind it come its numbers in the order of memory, I = H W C.
+            What its backward pass has to gather is then found by the launch that makes its
+            gradient, where one of ours does.
 
     Returns:
         (B, O), like ``x``.
@@ -121,17 +150,17 @@ def linear_bn_act(
         ValueError: an argument is off: the message names it.
         RuntimeError: ``impl`` can't run here.
     """
-    check(x, weight, scale, shift, running_mean, running_var, slope, groups, training, exchange)
+    rows = x if front is None else in_rows(channels_last(x))
+    check(rows, weight, scale, shift, running_mean, running_var, slope, groups, training, exchange)
     chosen = choose("linear_bn_act", impl, x, native=(), triton=TRITON_DTYPES)
-    rows = x.shape[0] // groups
-    obstacle = (
-        "it has no exchange" if exchange is not None
-        else "it has no running statistics to go by: training=True works" if not training
-        else f"it takes up to {MOST_ROWS} rows a group, and these are {rows}" if rows > MOST_ROWS
-        else ""
-    )  # fmt: skip
+    obstacle = _obstacle(x.shape[0] // groups, training, exchange)
+    ours = chosen == "triton" and not obstacle and (impl != "auto" or x.dtype in HALF)
+    leaves = rows, weight, scale, shift
+    keeps = torch.is_grad_enabled() and any(t.requires_grad for t in leaves)
+    if front is not None and not (ours and keeps and _together(x, weight, groups, front)):
+        x, front = in_rows(bn_act(x, *front, impl=impl)), None
     behind = scale, shift, running_mean, running_var, slope, groups, momentum, eps, training
-    if impl == "auto" and (chosen != "triton" or obstacle or x.dtype not in HALF):
+    if impl == "auto" and not ours:
         return bn_act(linear(x, weight, None), *behind, exchange)
     if chosen == "reference":
         if exchange is not None:
@@ -139,14 +168,37 @@ def linear_bn_act(
         return linear_bn_act_reference(x, weight, *behind)
     if obstacle:
         raise RuntimeError(f"linear_bn_act: impl={impl!r} can't run: {obstacle}")
-    leaves = x, weight, scale, shift
-    keeps = torch.is_grad_enabled() and any(t.requires_grad for t in leaves)
+    numbers, how = (None,) * 5, None
+    if front is not None:
+        numbers, how = (*front[:4], front.sums), front[4:8]
+    maps_scale, maps_shift, *of_maps = numbers
     return LinearBnActFunction.apply(
-        x.contiguous(),
+        x.contiguous() if front is None else x,
         weight.contiguous(),
         scale,
         shift,
+        maps_scale,
+        maps_shift,
         running_mean,
         running_var,
+        *of_maps,
+        how,
         (slope, groups, momentum, eps, keeps, chosen),
     )
+
+
+def _obstacle(rows: int, training: bool, exchange: Exchange | None) -> str:
+    """Why our kernels can't take a layer; "" if they can."""
+    if exchange is not None:
+        return "it has no exchange"
+    if not training:
+        return "it has no running statistics to go by: training=True works"
+    if rows > MOST_ROWS:
+        return f"it takes up to {MOST_ROWS} rows a group, and these are {rows}"
+    return ""
+
+
+def _together(maps: Tensor, weight: Tensor, groups: int, front: Normalising) -> bool:
+    """Whether the sums of the batchnorm in front come with the gradient of what it makes."""
+    alike = front.training and front.exchange is None and front.groups == groups
+    return alike and weight.shape[0] > FEW_OUTPUTS and gathers(maps.shape)

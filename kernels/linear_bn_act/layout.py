@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
 from fastinfogan.kernels.bn_act.layout import empty_results
 
 MOST_ROWS = 128  # of a group: a program has them all
+FEW_OUTPUTS = 128  # whose gradient every program of a strip of inputs finds by itself
+STRIP, MOST_PIXELS = 64, 64  # inputs of a program that gathers a batchnorm's sums; its parts
 HALF = (torch.bfloat16, torch.float16)  # float32's products are the library's
 
 
@@ -31,3 +35,8 @@ def empty_backward(
         weight.new_empty((none * weight.shape[0], weight.shape[1])),
         *(scale.new_empty((none * weight.shape[0],)) for _ in range(2)),
     )
+
+
+def gathers(maps: Sequence[int]) -> bool:
+    """Whether sums come with the gradient of maps (B, C, H, W): a strip lies in one pixel."""
+    return maps[1] % STRIP == 0 and maps[2] * maps[3] <= MOST_PIXELS

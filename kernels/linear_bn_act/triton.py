@@ -6,44 +6,49 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from fastinfogan.kernels.bn_act.layout import empty_partials
 from fastinfogan.kernels.bn_act.triton import bn_act_backward, bn_act_forward
+from fastinfogan.kernels.channels_last import in_rows
 from fastinfogan.kernels.dispatch import multiplies
 from fastinfogan.kernels.linear_bn_act.layout import (
-    MOST_ROWS,
+    FEW_OUTPUTS,
     Gradients,
     Results,
     empty_backward,
     empty_forward,
 )
+from fastinfogan.kernels.linear_bn_act.triton_back import input_gradient
 from fastinfogan.kernels.linear_bn_act.triton_backward import (
     linear_bn_act_backward_kernel,
     linear_bn_act_weight_kernel,
 )
 from fastinfogan.kernels.linear_bn_act.triton_forward import (
     linear_bn_act_forward_kernel,
-    linear_bn_act_parts_kernel,
     linear_bn_act_sum_kernel,
+)
+from fastinfogan.kernels.linear_bn_act.triton_parts import (
+    MOST_INPUTS,
+    PROGRAMS,
+    input_of,
+    parts_of,
 )
 from fastinfogan.kernels.triton_module import launch
 from fastinfogan.kernels.triton_needs import power_of_two
 
-# Of a sum that one program makes. Longer ones are those of layers on maps, which have few outputs:
-# programs would be few, too. They are cut into parts, and who adds these up normalises.
-_MOST_INPUTS = 1024
-_MOST_PARTS = 8
 _SUM_OUTPUTS = 16  # of a program that adds up: a sector of memory, twice
-_FEW_OUTPUTS = 128  # whose gradient every program of a strip of inputs finds by itself
-_PROGRAMS = 64  # which are enough
 
 
-def forward_blocks_of(rows: int, outputs: int, groups: int) -> dict[str, int]:
-    """The widest strip that makes programs enough: each loads all of x."""
-    wide = next((w for w in (64, 32) if outputs >= w * _PROGRAMS), 16)
+def forward_blocks_of(rows: int, inputs: int, outputs: int, groups: int) -> dict[str, int]:
+    """The widest strip that makes programs enough: each loads all of x.
+
+    Loads of rows that aren't aligned wait for each other: twice as much at a time.
+    """
+    wide = next((w for w in (64, 32) if outputs >= w * PROGRAMS), 16)
     return {
         "GROUPS": groups,
         "BLOCK_ROWS": max(16, power_of_two(rows)),
         "BLOCK_OUTPUTS": wide,
-        "BLOCK_INPUTS": 64,
+        "BLOCK_INPUTS": 64 if inputs % 16 == 0 or inputs <= 64 else 128,
         "num_warps": 8,
         "num_stages": 3 if groups == 1 else 2,
     }
@@ -77,8 +82,8 @@ def linear_bn_act_forward(
         momentum = 0.0
     behind = scale, shift, running_mean, running_var, y, z, stats
     kept = rows if keeps else 0
-    if inputs > _MOST_INPUTS:
-        parts = _parts(x, weight)
+    if inputs > MOST_INPUTS:
+        parts = parts_of(x, weight)
         launch(
             linear_bn_act_sum_kernel,
             (-(-outputs // _SUM_OUTPUTS),),
@@ -97,7 +102,7 @@ def linear_bn_act_forward(
             num_warps=8,
         )
         return results
-    blocks = forward_blocks_of(rows, outputs, groups)
+    blocks = forward_blocks_of(rows, inputs, outputs, groups)
     launch(
         linear_bn_act_forward_kernel,
         (-(-outputs // blocks["BLOCK_OUTPUTS"]),),
@@ -116,40 +121,6 @@ def linear_bn_act_forward(
     return results
 
 
-def parts_blocks_of(inputs: int, outputs: int) -> tuple[int, dict[str, int]]:
-    """Inputs of a part, in whole blocks, and constants."""
-    wide = 64 if outputs >= 64 * _MOST_PARTS else 16
-    parts = min(_MOST_PARTS, max(1, 2 * _PROGRAMS // -(-outputs // wide)))
-    return -(-inputs // (parts * 64)) * 64, {
-        "BLOCK_ROWS": MOST_ROWS,
-        "BLOCK_OUTPUTS": wide,
-        "BLOCK_INPUTS": 64,
-        "num_warps": 8,
-        "num_stages": 3,
-        "maxnreg": 168,  # left alone, ptxas aims at 64 on Blackwell: hardly enough
-    }
-
-
-def _parts(x: Tensor, weight: Tensor) -> Tensor:
-    """The product in parts of its sum: (parts, rows of all groups, outputs), float32."""
-    (outputs, inputs), rows = weight.shape, x.shape[0]
-    each, blocks = parts_blocks_of(inputs, outputs)
-    parts = x.new_empty((-(-inputs // each), rows, outputs), dtype=torch.float32)
-    launch(
-        linear_bn_act_parts_kernel,
-        (-(-rows // MOST_ROWS), -(-outputs // blocks["BLOCK_OUTPUTS"]), len(parts)),
-        x,
-        weight,
-        parts,
-        rows,
-        inputs,
-        outputs,
-        each,
-        **blocks,
-    )
-    return parts
-
-
 def linear_bn_act_backward(
     dy: Tensor,
     x: Tensor | None,
@@ -163,24 +134,65 @@ def linear_bn_act_backward(
     wants_x: bool,
 ) -> Gradients:
     """dx, if wanted; and those of the parameters, if there is an x."""
-    gradients = empty_backward(x, weight, scale, dy, wants_x)
-    ours = multiplies(dy.device)
-    if ours and wants_x and groups == 1 and weight.shape[0] <= _FEW_OUTPUTS:
+    if wants_x and groups == 1 and weight.shape[0] <= FEW_OUTPUTS and multiplies(dy.device):
+        gradients = empty_backward(x, weight, scale, dy, wants_x)
         _everything(gradients, dy, x, weight, scale, shift, z, stats, slope)
         return gradients
-    dx, dweight, dscale, dshift = gradients
-    if ours and x is not None:
+    dz, *found = _product_and_parameters(
+        dy, x, weight, scale, shift, z, stats, slope, groups, wants_x
+    )
+    return input_of(dz, weight) if wants_x else dy.new_empty((0, weight.shape[1])), *found
+
+
+def linear_bn_act_back(
+    dy: Tensor,
+    x: Tensor | None,
+    weight: Tensor,
+    scale: Tensor,
+    shift: Tensor,
+    z: Tensor,
+    stats: Tensor,
+    slope: float,
+    groups: int,
+    maps: Tensor,
+    maps_scale: Tensor,
+    maps_shift: Tensor,
+    maps_stats: Tensor,
+    maps_slope: float,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """The gradient of what a batchnorm made of the maps, those of the parameters, and the sums."""
+    dz, *found = _product_and_parameters(dy, x, weight, scale, shift, z, stats, slope, groups, True)
+    normalised = maps, maps_scale, maps_shift, maps_stats, maps_slope
+    if not multiplies(dy.device):
+        dx = torch.empty_like(maps)
+        torch.mm(dz, weight, out=in_rows(dx))
+        return dx, *found, empty_partials(maps, groups, 0)
+    dx, sums = input_gradient(dz, weight, *normalised, groups)
+    return dx, *found, sums
+
+
+def _product_and_parameters(
+    dy: Tensor,
+    x: Tensor | None,
+    weight: Tensor,
+    scale: Tensor,
+    shift: Tensor,
+    z: Tensor,
+    stats: Tensor,
+    slope: float,
+    groups: int,
+    wants_x: bool,
+) -> tuple[Tensor | None, Tensor, Tensor, Tensor]:
+    """The product's gradient, unless nobody wants it, and those of the parameters."""
+    _, dweight, dscale, dshift = gradients = empty_backward(x, weight, scale, dy, False)
+    if x is not None and multiplies(dy.device):
         dz = torch.empty_like(z) if wants_x else None
         _of_weight(gradients[1:], dz, dy, x, scale, shift, z, stats, slope, groups)
-    else:
-        dz, dscale, dshift = bn_act_backward(
-            dy, z, scale, shift, stats, None, None, slope, groups, True
-        )
-        if x is None:
-            dscale, dshift = gradients[2:]
-        else:
-            dweight = torch.mm(dz.t(), x)
-    return torch.mm(dz, weight) if wants_x else dx, dweight, dscale, dshift
+        return dz, *gradients[1:]
+    dz, *found = bn_act_backward(dy, z, scale, shift, stats, None, None, slope, groups, True)
+    if x is None:
+        return dz, dweight, dscale, dshift
+    return dz, torch.mm(dz.t(), x), *found
 
 
 def backward_blocks_of(rows: int) -> dict[str, int]:
@@ -238,9 +250,9 @@ def weight_blocks_of(
     Rows that aren't aligned are loaded number by number, which large tiles have too many of.
     """
     aligned = inputs % 16 == 0
-    wide = 64 if aligned and (outputs >= 64 * _PROGRAMS or inputs > _MOST_INPUTS) else 16
+    wide = 64 if aligned and (outputs >= 64 * PROGRAMS or inputs > MOST_INPUTS) else 16
     block = min(128 if aligned else 64, max(16, power_of_two(inputs)))
-    parts = max(1, 2 * _PROGRAMS // -(-outputs // wide))
+    parts = max(1, 2 * PROGRAMS // -(-outputs // wide))
     each = -(-inputs // (parts * block)) * block
     return each, {
         "GROUPS": groups,

@@ -70,37 +70,43 @@ def linear_bn_act_forward_kernel(
 @jit
 def linear_bn_act_parts_kernel(
     x_ptr,  # (rows, inputs), any float
-    weight_ptr,  # (outputs, inputs), like x
+    weight_ptr,  # (outputs, inputs), like x; BACK: (inputs, outputs)
     parts_ptr,  # (parts, rows, outputs) float32
     rows,
     inputs,
     outputs,
     inputs_per_part,
+    BACK: tl.constexpr,
     BLOCK_ROWS: tl.constexpr,
     BLOCK_OUTPUTS: tl.constexpr,
     BLOCK_INPUTS: tl.constexpr,
 ):
     """Programs (i, j, k): block i of the rows and strip j of the outputs, for part k of the inputs.
 
-    What has a strip of the weight in common runs side by side.
+    What has a strip of the weight in common runs side by side. Going back, inputs and outputs are
+    those of this product: the layer's outputs and inputs.
     """
     columns, inside = columns_of(tl.program_id(1), outputs, BLOCK_OUTPUTS)
     part = tl.program_id(2)
     row = tl.program_id(0) * BLOCK_ROWS + tl.arange(0, BLOCK_ROWS)
     here = (row < rows)[:, None]
     x_ptrs = x_ptr + row[:, None] * inputs
-    weight_ptrs = weight_ptr + columns[None, :].to(tl.int64) * inputs
+    if BACK:
+        weight_ptrs = weight_ptr + columns[None, :]
+    else:
+        weight_ptrs = weight_ptr + columns[None, :].to(tl.int64) * inputs
     z = tl.zeros((BLOCK_ROWS, BLOCK_OUTPUTS), tl.float32)
     first = part * inputs_per_part
     for start in range(first, tl.minimum(first + inputs_per_part, inputs), BLOCK_INPUTS):
         k = start + tl.arange(0, BLOCK_INPUTS)
         there = k < inputs
-        w = tl.load(weight_ptrs + k[:, None], mask=there[:, None] & inside[None, :], other=0.0)
+        at = k[:, None].to(tl.int64) * outputs if BACK else k[:, None]
+        w = tl.load(weight_ptrs + at, mask=there[:, None] & inside[None, :], other=0.0)
         x = tl.load(x_ptrs + k[None, :], mask=here & there[None, :], other=0.0)
         z = multiply(x, w, z)
     parts_ptr += tl.cast(part, tl.int64) * rows * outputs
-    at = row[:, None] * outputs + columns[None, :]
-    tl.store(parts_ptr + at, z, mask=here & inside[None, :])
+    out = row[:, None] * outputs + columns[None, :]
+    tl.store(parts_ptr + out, z, mask=here & inside[None, :])
 
 
 @jit

@@ -138,13 +138,16 @@ def _mi_loss_kernel(
 
 
 def blocks_of(kinds: Sequence[int], widths: Sequence[int]) -> dict[str, int]:
-    """Tiles of 1,024 numbers, 8 in each of 128 threads; a row of logits is never cut."""
+    """Tiles of 128 numbers, one in each of 128 threads: little work, which waits for itself.
+
+    A row of logits is never cut.
+    """
     categorical = KINDS["categorical"].number
     categories = [w for k, w in zip(kinds, widths, strict=True) if k == categorical]
     block_columns = power_of_two(max([16, *categories]))
     block_terms = power_of_two(1 + len(kinds))
     return {
-        "BLOCK_ROWS": max(1, 1024 // block_columns),
+        "BLOCK_ROWS": max(1, 128 // block_columns),
         "BLOCK_COLUMNS": block_columns,
         "BLOCK_PARTS": max(1, 1024 // block_terms),
         "BLOCK_TERMS": block_terms,

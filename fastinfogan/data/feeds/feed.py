@@ -59,6 +59,16 @@ class Feed(Protocol):
     def begin(self) -> None:
         """Read what the next batch needs, which on a cold disk may take long."""
 
+    def counted_by(self, counter: Tensor) -> int:
+        """From now on let who draws with the feed move what it counts on the device.
+
+        Args:
+            counter: (1,) int64, where the next batch begins from now on.
+
+        Returns:
+            By how much it has to be moved after each batch; 0 if the feed counts elsewhere.
+        """
+
     def next(self) -> Tensor:
         """Real images of the next iteration: (B, C, H, W), channels-last, in output range."""
 

@@ -28,6 +28,7 @@ class ResidentFeed:
         self._images = images.clone() if mapped else images.to(self.device)
         self._seed = torch.tensor([batches.seed], device=self.device)
         self._position = torch.zeros(1, dtype=torch.int64, device=self.device)
+        self._moves = True  # the position by itself
         self.summary = f"images resident on {self.device} ({in_bytes(data.images.nbytes)})"
 
     def seek(self, iteration: int) -> None:
@@ -36,6 +37,12 @@ class ResidentFeed:
 
     def begin(self) -> None:
         """See ``feed.Feed``: all is read."""
+
+    def counted_by(self, counter: Tensor) -> int:
+        """See ``feed.Feed``."""
+        counter.copy_(self._position)
+        self._position, self._moves = counter, False
+        return self._batches.size
 
     def next(self) -> Tensor:
         """See ``feed.Feed``."""
@@ -49,7 +56,8 @@ class ResidentFeed:
             output_range=self._batches.output_range,
             dtype=self._batches.dtype,
         )
-        self._position += self._batches.size
+        if self._moves:
+            self._position += self._batches.size
         return images
 
     def close(self) -> None:

@@ -1,0 +1,35 @@
+"""The weights that networks begin with."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import nn
+
+from fastinfogan.config import INIT_STD, Architecture
+
+
+@torch.no_grad()
+def initialize(network: nn.Module, architecture: Architecture, generator: torch.Generator) -> None:
+    """Weights N(0, architecture.init_std), batchnorm scales N(1, 0.02), biases and shifts 0.
+
+    The draws depend on the order of the modules and on ``generator`` (a CPU one) alone.
+    """
+    for module in network.modules():
+        if isinstance(module, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
+            draw = torch.randn(module.weight.shape, generator=generator)
+            module.weight.copy_(draw * architecture.init_std(_fan_in(module)))
+            if module.bias is not None:
+                module.bias.zero_()
+        elif isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
+            draw = torch.randn(module.weight.shape, generator=generator)
+            module.weight.copy_(1.0 + draw * INIT_STD)
+            module.bias.zero_()
+
+
+def _fan_in(module: nn.Linear | nn.Conv2d | nn.ConvTranspose2d) -> int:
+    """How many numbers an output is a sum of."""
+    if isinstance(module, nn.ConvTranspose2d):  # of its taps only some meet an input
+        return module.weight[:, 0].numel() // math.prod(module.stride)
+    return module.weight[0].numel()

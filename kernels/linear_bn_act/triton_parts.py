@@ -1,0 +1,88 @@
+"""Long sums of linear_bn_act on a GPU, in parts: the layer's own, and those of its gradient."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from fastinfogan.kernels.conv.tiles import sum_blocks
+from fastinfogan.kernels.conv.triton_weight import conv_sum_kernel
+from fastinfogan.kernels.dispatch import multiplies
+from fastinfogan.kernels.linear_bn_act.layout import MOST_ROWS
+from fastinfogan.kernels.linear_bn_act.triton_forward import linear_bn_act_parts_kernel
+from fastinfogan.kernels.triton_module import launch
+
+# Of a sum that one program makes. Longer ones are those of layers on maps, which have few outputs:
+# programs would be few, too. They are cut into parts, and who adds these up normalises.
+MOST_INPUTS = 1024
+_MOST_PARTS = 8
+PROGRAMS = 64  # which are enough
+
+
+def parts_blocks_of(rows: int, inputs: int, outputs: int) -> tuple[int, dict[str, int]]:
+    """Inputs of a part, in whole blocks, and constants.
+
+    Narrow strips, and of both groups all rows: few parts, which are written and read again.
+    """
+    wide = 32 if outputs >= 32 * PROGRAMS // 2 else 16
+    parts = min(_MOST_PARTS, max(1, 2 * PROGRAMS // -(-outputs // wide)))
+    tall = rows > MOST_ROWS
+    return -(-inputs // (parts * 64)) * 64, {
+        "BLOCK_ROWS": 2 * MOST_ROWS if tall else MOST_ROWS,
+        "BLOCK_OUTPUTS": wide,
+        "BLOCK_INPUTS": 32 if tall else 64,
+        "num_warps": 8,
+        "num_stages": 4 if tall else 3,
+        "maxnreg": 168,  # left alone, ptxas aims at 64 on Blackwell: hardly enough
+    }
+
+
+def parts_of(x: Tensor, weight: Tensor, back: bool = False) -> Tensor:
+    """The product in parts of its sum: (parts, rows of all groups, outputs), float32.
+
+    Going back x is its gradient, and the outputs are the layer's inputs.
+    """
+    rows, (outputs, inputs) = x.shape[0], weight.shape[::-1] if back else weight.shape
+    each, blocks = parts_blocks_of(rows, inputs, outputs)
+    parts = x.new_empty((-(-inputs // each), rows, outputs), dtype=torch.float32)
+    launch(
+        linear_bn_act_parts_kernel,
+        (
+            -(-rows // blocks["BLOCK_ROWS"]),
+            -(-outputs // blocks["BLOCK_OUTPUTS"]),
+            len(parts),
+        ),
+        x,
+        weight,
+        parts,
+        rows,
+        inputs,
+        outputs,
+        each,
+        BACK=back,
+        **blocks,
+    )
+    return parts
+
+
+def input_of(dz: Tensor, weight: Tensor) -> Tensor:
+    """The gradient of a layer's input: of many outputs, in parts, and in their order their sum."""
+    outputs, inputs = weight.shape
+    if outputs <= MOST_INPUTS or len(dz) > MOST_ROWS or not multiplies(dz.device):
+        return torch.mm(dz, weight)
+    parts, dx = parts_of(dz, weight, back=True), dz.new_empty((len(dz), inputs))
+    blocks = sum_blocks(len(parts))
+    launch(
+        conv_sum_kernel,
+        (-(-dx.numel() // blocks["BLOCK"]),),
+        parts,
+        None,
+        dx,
+        None,
+        len(parts),
+        dx.numel(),
+        0,
+        0,
+        **blocks,
+    )
+    return dx

@@ -1,0 +1,172 @@
+"""A batchnorm in front of a convolution, which finds the sums of its backward pass on the way."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from conv_cases import inputs
+from kernel_cases import need
+from tolerances import EPS
+
+from bench.predict.iteration import count
+from bench.predict.ours import name_of
+from fastinfogan.kernels import triton_module
+from fastinfogan.kernels.bn_act import Normalising, bn_act
+from fastinfogan.kernels.conv import conv_and_sums, sums, triton
+
+# (batch, inputs, height, width), outputs, stride, transposed; groups: why each is here.
+CASES = {
+    "conv, a tile for each parity": (((4, 20, 4, 6), 9, 2, False), 2),
+    "conv, several tiles of each parity": (((2, 6, 18, 16), 5, 2, False), 1),
+    "conv, stride 1": (((4, 7, 6, 5), 6, 1, False), 2),
+    "transposed, fewer pixels than a tile": (((4, 5, 3, 5), 20, 2, True), 2),
+    "transposed, several tiles, the last one short": (((2, 5, 9, 8), 6, 2, True), 1),
+}
+PLACES = ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)]
+HALF = torch.float16
+
+
+@pytest.fixture(params=["a tile a part", "tiles are joined"])
+def joining(request, monkeypatch):
+    if request.param == "tiles are joined":
+        monkeypatch.setattr(sums, "FEW_PARTS", 2)
+
+
+def leaves_of(case, device="cpu"):
+    """x, weight, scale and shift, and the gradient of the result."""
+    x, weight, _, dy = (t if t is None else t.to(device) for t in inputs(case, HALF, bias=False))
+    random = torch.Generator().manual_seed(3)
+    scale, shift = (torch.randn(x.shape[1], generator=random).to(device) for _ in range(2))
+    return [t.requires_grad_() for t in (x, weight, scale, shift)], dy
+
+
+def outputs(leaves, dy, case, groups, front=True, impl="triton", wanted=None):
+    """The result, the running statistics, and the gradients of ``wanted`` or all leaves."""
+    x, weight, scale, shift = leaves
+    running = [torch.full_like(scale, n).detach() for n in (0.0, 1.0)]
+    norm = Normalising(scale, shift, *running, 0.1, groups)
+    if not front:
+        x, norm = bn_act(x, *norm, impl=impl), None
+    y, _ = conv_and_sums(x, weight, None, *case[2:], 1.0, 0, impl, front=norm)
+    return [y.detach(), *running, *torch.autograd.grad(y, wanted or leaves, dy)]
+
+
+def assert_close(found, expected):
+    """The sums are made of the gradient in between, of which a number may be rounded otherwise.
+
+    (The interpreter's products add in another order elsewhere in a tile.)
+    """
+    for got, right in zip(found, expected, strict=True):
+        size = right.float().abs().max().clamp(min=1.0)
+        single = right.dtype == torch.float32
+        allowed = 64 * EPS[right.dtype] * size + 8 * EPS[HALF] if single else 2 * EPS[HALF] * size
+        assert (got.float() - right.float()).abs().max() <= allowed
+
+
+@pytest.mark.parametrize("device", PLACES)
+@pytest.mark.parametrize("why", CASES)
+def test_it_is_a_batchnorm_and_a_convolution(why, device, joining):
+    need("triton", device)
+    case, groups = CASES[why]
+    leaves, dy = leaves_of(case, device)
+    found = outputs(leaves, dy, case, groups)
+    assert_close(found, outputs(leaves, dy, case, groups, front=False))
+    again = outputs(leaves, dy, case, groups)  # counters are as they were
+    assert all(map(torch.equal, found, again))
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+def test_a_frozen_one_gives_the_same_gradient_of_x(transposed):
+    need("triton", "cpu")
+    case, groups = CASES["conv, stride 1" if not transposed else list(CASES)[3]]
+    leaves, dy = leaves_of(case)
+    learning = outputs(leaves, dy, case, groups)
+    for leaf in leaves[1:]:
+        leaf.requires_grad_(False)
+    frozen = outputs(leaves, dy, case, groups, wanted=leaves[:1])
+    assert torch.equal(frozen[-1], learning[3])
+
+
+@pytest.mark.parametrize("impl", ["native", "reference"])
+def test_elsewhere_it_is_two_operations(impl):
+    need(impl, "cpu")
+    case, groups = CASES["conv, stride 1"]
+    leaves, dy = leaves_of(case)
+    leaves, dy = [t.detach().float().requires_grad_() for t in leaves], dy.float()
+    found = [outputs(leaves, dy, case, groups, front, impl) for front in (True, False)]
+    assert all(map(torch.equal, *found))
+
+
+def test_pixels_that_a_convolution_does_not_see_have_a_gradient_all_the_same():
+    need("triton", "cpu")
+    case, groups = ((2, 5, 7, 9), 4, 2, False), 1
+    leaves, dy = leaves_of(case)
+    assert all(
+        map(torch.equal, *(outputs(leaves, dy, case, groups, front) for front in (True, False)))
+    )
+
+
+@pytest.mark.parametrize("why", ["conv, stride 1", "transposed, fewer pixels than a tile"])
+def test_older_gpus_let_batchnorm_gather_them(why, monkeypatch):
+    need("triton", "cpu")
+    monkeypatch.setattr(triton, "multiplies", lambda device: False)
+    case, groups = CASES[why]
+    leaves, dy = leaves_of(case)
+    found = [outputs(leaves, dy, case, groups, front) for front in (True, False)]
+    assert all(map(torch.equal, *found))
+
+
+@pytest.mark.parametrize(("preset", "few"), [("mnist", 2), ("celeba", 2), ("chairs-rotation", 3)])
+def test_batchnorm_gathers_no_sums_between_two_convolutions(preset, few):
+    """What is left gathers them where a fully connected layer made the gradient."""
+    names = [name_of(launch) for launch in count(preset).ours]
+    assert names.count("bn_act_backward_partials") <= few
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+def test_two_launches_come_back(transposed):
+    """The gradients of a frozen pair, on tensors without data, as on a GPU."""
+    case = ((128, 64, 8, 8), 128, 2, transposed)
+    leaves = [t.detach().to("meta") for t in leaves_of(((1, 64, 8, 8), 128, 2, transposed))[0]]
+    x = leaves[0].new_empty(case[0]).requires_grad_()
+    y, _ = conv_and_sums(
+        x, leaves[1], None, 2, transposed, 1.0, 0,
+        front=Normalising(*leaves[2:], None, None, 0.1, 2),
+    )  # fmt: skip
+    triton_module.recorded.clear()
+    y.backward(torch.empty_like(y))
+    names = [launch.kernel.__name__ for launch in triton_module.recorded]
+    triton_module.recorded.clear()
+    assert names == [f"conv_{'down' if transposed else 'up'}_kernel", "bn_act_backward_kernel"]
+
+
+@pytest.mark.parametrize("device", PLACES)
+def test_opcheck(device):
+    need("triton", device)
+    ops = torch.ops.fastinfogan
+    for why, op in (
+        ("conv, several tiles of each parity", ops.conv_up_back_triton),
+        ("transposed, several tiles, the last one short", ops.conv_down_back_triton),
+    ):
+        case, groups = CASES[why]
+        (x, weight, scale, shift), dy = leaves_of(case, device)
+        tensors = [t.detach() for t in (dy, weight, x, scale, shift)]
+        stats = torch.ones(2, groups, len(scale), device=device)
+        torch.library.opcheck(op.default, (*tensors[:2], 2, *tensors[2:], stats, 0.1, groups))
+
+
+@pytest.mark.parametrize("device", PLACES)
+def test_compiles_into_one_graph(device):
+    need("triton", device)
+    case, groups = CASES["conv, a tile for each parity"]
+    leaves, dy = leaves_of(case, device)
+
+    def call(x, weight, scale, shift):
+        norm = Normalising(scale, shift, None, None, 0.1, groups)
+        return conv_and_sums(x, weight, None, *case[2:], 1.0, 0, "triton", front=norm)[0]
+
+    found = []
+    for function in (call, torch.compile(call, fullgraph=True)):
+        found.append(torch.autograd.grad(function(*leaves), leaves, dy))
+    for eager, compiled in zip(*found, strict=True):
+        torch.testing.assert_close(compiled, eager)
