@@ -85,6 +85,11 @@ def test_gradients_are_not_copied_because_they_are_counted():
     assert "copy" not in {work.kernel for work in count("mnist").library}
 
 
+def test_one_launch_moves_both_counters():
+    """The latents' and the images', of what was drawn ahead."""
+    assert [work.kernel for work in count("mnist").library].count("add") == 1
+
+
 # -- Our kernels, by hand ------------------------------------------------------------------------
 
 

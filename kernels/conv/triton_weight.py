@@ -83,9 +83,8 @@ def conv_weight_kernel(
         y_ptr += begin.to(tl.int64) * FEATURES
     total = tl.zeros((BLOCK_FEATURES, BLOCK_N), tl.float32)
     # A product's smallest side; all rows but the first are zeros.
-    ones = ((tl.arange(0, 16) == 0)[:, None] & (tl.arange(0, BLOCK_PIXELS) >= 0)[None, :]).to(
-        small_ptr.dtype.element_ty
-    )
+    first_row = (tl.arange(0, 16) == 0)[:, None] & (tl.arange(0, BLOCK_PIXELS) >= 0)[None, :]
+    ones = tl.where(first_row, 1.0, 0.0).to(small_ptr.dtype.element_ty)
     sums = tl.zeros((16, BLOCK_N if BIAS_TAPS > 0 else BLOCK_FEATURES), tl.float32)
     for start in range(0, per_part, BLOCK_PIXELS):
         here = start + tl.arange(0, BLOCK_PIXELS)
@@ -167,6 +166,8 @@ def conv_weight(
     bias = empty_bias(large if dy_is_large else small, with_bias)
     features, columns, pixels = weight.shape[0], TAPS**2 * large.shape[1], pixels_of(small)
     tile = weight_tile(features, columns, pixels)
+    if y is not None:  # with three maps on their way registers would spill
+        tile = tile._replace(stages=1)
     parts, per_part = parts_of(tile, features, columns, pixels)
     bias_taps = stride**2 if dy_is_large and with_bias else 0
     weights, biases = weight, bias
