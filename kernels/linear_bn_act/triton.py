@@ -41,14 +41,16 @@ _SUM_OUTPUTS = 16  # of a program that adds up: a sector of memory, twice
 def forward_blocks_of(rows: int, inputs: int, outputs: int, groups: int) -> dict[str, int]:
     """The widest strip that makes programs enough: each loads all of x.
 
-    Loads of rows that aren't aligned wait for each other: twice as much at a time.
+    Loads of rows that aren't aligned wait for each other: twice as much at a time, where a strip is
+    narrow. (Wider ones spill registers.)
     """
     wide = next((w for w in (64, 32) if outputs >= w * PROGRAMS), 16)
+    unaligned = inputs % 16 != 0 and inputs > 64
     return {
         "GROUPS": groups,
         "BLOCK_ROWS": max(16, power_of_two(rows)),
         "BLOCK_OUTPUTS": wide,
-        "BLOCK_INPUTS": 64 if inputs % 16 == 0 or inputs <= 64 else 128,
+        "BLOCK_INPUTS": 128 if unaligned and wide == 16 else 64,
         "num_warps": 8,
         "num_stages": 3 if groups == 1 else 2,
     }
