@@ -87,6 +87,33 @@ def test_a_frozen_one_gives_the_same_gradient_of_x(transposed):
     assert torch.equal(frozen[-1], learning[3])
 
 
+@pytest.mark.parametrize("one", [2, 3], ids=["scale", "shift"])
+def test_one_number_in_front_may_learn_alone(one):
+    need("triton", "cpu")
+    case, groups = CASES["conv, stride 1"]
+    leaves, dy = leaves_of(case)
+    learning = outputs(leaves, dy, case, groups)
+    for leaf in leaves:
+        leaf.requires_grad_(leaf is leaves[one])
+    assert torch.equal(
+        outputs(leaves, dy, case, groups, wanted=[leaves[one]])[-1], learning[3 + one]
+    )
+
+
+def test_what_is_in_front_is_checked():
+    need("triton", "cpu")
+    case, _ = CASES["conv, several tiles of each parity"]
+    (x, weight, scale, shift), dy = leaves_of(case)
+    odd = torch.cat([x.detach(), x.detach()[:1]])
+    with pytest.raises(ValueError, match="groups=2 with a batch of 3"):
+        outputs([odd, weight, scale, shift], dy, case, 2)
+    with pytest.raises(ValueError, match="weight is"):
+        outputs([x, weight, scale[1:], shift], dy, case, 1)
+    norm = Normalising(scale, shift, None, None, 0.1)
+    with pytest.raises(ValueError, match="x_slope=0.1 with front"):
+        conv_and_sums(x, weight, None, 2, False, 1.0, 0, "triton", x_slope=0.1, front=norm)
+
+
 @pytest.mark.parametrize("impl", ["native", "reference"])
 def test_elsewhere_it_is_two_operations(impl):
     need(impl, "cpu")

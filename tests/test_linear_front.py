@@ -66,6 +66,26 @@ def test_it_is_a_batchnorm_and_the_layer(why, device):
     assert (found[3] - outputs(leaves, dy, groups)[3]).abs().max() <= 2 * EPS[HALF] * size
 
 
+@pytest.mark.parametrize("one", [2, 3], ids=["scale", "shift"])
+def test_one_number_in_front_may_learn_alone(one):
+    need("triton", "cpu")
+    leaves, dy = leaves_of("a strip is a pixel")
+    learning = outputs(leaves, dy, 1)
+    for leaf in leaves:
+        leaf.requires_grad_(leaf is leaves[one])
+    assert torch.equal(outputs(leaves, dy, 1, wanted=[leaves[one]])[-1], learning[3 + one])
+
+
+def test_what_is_in_front_is_checked():
+    need("triton", "cpu")
+    (x, weight, *numbers), dy = leaves_of("a strip is a pixel")
+    with pytest.raises(ValueError, match="groups=2 with a batch of 5"):
+        outputs([x[:5].detach(), weight, *numbers], dy, 2)
+    norm = Normalising(*numbers[:2], None, None, 0.1, 2)
+    with pytest.raises(ValueError, match="groups=2 with a batch of 5"):
+        linear_and_tail(x[:5].detach(), weight, None, 0, "triton", front=norm)
+
+
 def test_it_gathers_no_sums_by_itself(monkeypatch):
     """D's last convolution in both updates; what else goes back makes the sums on the way, too."""
     names = [name_of(launch) for launch in count("mnist").ours]

@@ -59,13 +59,16 @@ def similarities(
 ) -> Iterator[tuple[Pair, float]]:
     """Each pair of runs and its s_ij, as it is found.
 
-    A run is loaded once; its D and its images stay in memory as long as there is a pair to come.
+    A run is loaded once; its D and its images stay in memory while one of its pairs is to come.
 
     Args:
         pairs: of seeds, the smaller first.
         load: the run of a seed; None: it isn't there, and its pairs are left out.
     """
     missing = set(pairs)
+    last: dict[int, int] = {}  # of each run, the last one that it is compared with
+    for low, high in missing:
+        last[low] = max(high, last.get(low, high))
     ready: dict[int, _Ready] = {}
     for seed in sorted({seed for pair in missing for seed in pair}):
         if (run := load(seed)) is None:
@@ -75,6 +78,7 @@ def similarities(
             if (other, seed) in missing:
                 yield (other, seed), (_score(new, its) + _score(its, new)) / 2
         ready[seed] = new
+        ready = {one: its for one, its in ready.items() if last.get(one, seed) > seed}
 
 
 class _Ready(NamedTuple):

@@ -23,7 +23,8 @@ def compare_all(
 ) -> int:
     """Put into each run's row its ``similarity`` to the others, and how central it is.
 
-    A run that can't be loaded stays as similar as it is known to be, and isn't central.
+    A run all of whose pairs are known isn't loaded. One that is needed and can't be loaded stays as
+    similar as it is known to be, and isn't central.
 
     Args:
         study: whose runs.

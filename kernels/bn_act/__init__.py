@@ -97,6 +97,15 @@ class Normalising(NamedTuple):
     exchange: Exchange | None = None
     sums: Tensor | None = None
 
+    def check(self, x: Tensor) -> None:
+        """As ``bn_act`` would, given this and x.
+
+        Raises:
+            ValueError: an argument is off.
+        """
+        numbers, (slope, groups, _, _) = self[:4], self[4:8]
+        check(x, *numbers, slope, groups, *self[8:])
+
 
 class BnActFunction(torch.autograd.Function):
     """Keeps x, the affine parameters and (mean, 1 / sigma) per channel; recomputes the rest."""

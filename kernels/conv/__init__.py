@@ -112,8 +112,8 @@ class ConvFunction(torch.autograd.Function):
             raw, numbers = x, (scale, shift, running_mean, running_var)
             x, stats = op("bn_act_forward", "triton", x)(raw, x_sums, *numbers, *front, True)
             normalised = raw, scale, shift, stats
-        wants_x, wants_weight, _, wants_scale = ctx.needs_input_grad[:4]
-        wants_x |= wants_scale
+        wants_x, wants_weight, _, *wants_front = ctx.needs_input_grad[:5]
+        wants_x |= any(wants_front)
         sums = None
         if groups:
             run = op(f"conv_{'up' if transposed else 'down'}_sums", chosen[0], x)
@@ -241,7 +241,7 @@ def conv_and_sums(
     Raises:
         ValueError, RuntimeError: as ``conv``.
     """
-    check(x, weight, bias, stride, transposed, activation, groups, x_slope, derived_behind)
+    check(x, weight, bias, stride, transposed, activation, groups, x_slope, derived_behind, front)
     runs = choose("conv", impl, x, native=native.DTYPES, triton=tiles.DTYPES)
     chosen = runs, impl != "auto"
     together = (

@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from fastinfogan.kernels.activation import NAMED, Activation
+from fastinfogan.kernels.bn_act import Normalising
 from fastinfogan.kernels.checks import (
     check_between,
     check_float,
@@ -24,6 +25,7 @@ def check(
     groups: int,
     x_slope: float,
     derived_behind: bool,
+    front: Normalising | None,
 ) -> None:
     """The arguments of ``conv_and_sums``.
 
@@ -49,6 +51,10 @@ def check(
     else:
         check_between("conv", "activation", activation, 0, 1)
     check_between("conv", "x_slope", x_slope, 0, 1)
+    if front is not None:
+        if x_slope != 1:
+            raise ValueError(f"conv: x_slope={x_slope} with front, which has its own; 1 works")
+        front.check(x)
     if derived_behind and isinstance(activation, str):
         raise ValueError(f"conv: derived_behind with activation={activation!r}; a slope works")
     if weight.dim() != 4 or ends[2:] != (TAPS, TAPS) or weight.numel() == 0:

@@ -1,4 +1,4 @@
-"""Where the sums go that conv finds, on a GPU, for a batchnorm behind it: parts, and memory."""
+"""Where the sums go that conv finds, on a GPU, for a batchnorm before or behind it: parts, memory."""
 
 from __future__ import annotations
 

@@ -157,6 +157,8 @@ def linear_and_tail(
     Raises:
         ValueError, RuntimeError: as ``linear``.
     """
+    if front is not None:
+        front.check(x)
     check(x if front is None else in_rows(channels_last(x)), weight, bias, tail)
     chosen = choose("linear", impl, x, native=native.DTYPES, triton=TRITON_DTYPES)
     together = (

@@ -150,12 +150,14 @@ def linear_bn_act(
         ValueError: an argument is off: the message names it.
         RuntimeError: ``impl`` can't run here.
     """
+    if front is not None:
+        front.check(x)
     rows = x if front is None else in_rows(channels_last(x))
     check(rows, weight, scale, shift, running_mean, running_var, slope, groups, training, exchange)
     chosen = choose("linear_bn_act", impl, x, native=(), triton=TRITON_DTYPES)
     obstacle = _obstacle(x.shape[0] // groups, training, exchange)
     ours = chosen == "triton" and not obstacle and (impl != "auto" or x.dtype in HALF)
-    leaves = rows, weight, scale, shift
+    leaves = rows, weight, scale, shift, *(front[:2] if front is not None else ())
     keeps = torch.is_grad_enabled() and any(t.requires_grad for t in leaves)
     if front is not None and not (ours and keeps and _together(x, weight, groups, front)):
         x, front = in_rows(bn_act(x, *front, impl=impl)), None

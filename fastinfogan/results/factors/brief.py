@@ -33,7 +33,7 @@ def measure_briefly(
         JSON values with the names that ``Disentanglement`` has: ``points``, N; ``scores``, those of
         ``BRIEF``; ``correlations``. On the images that ``measure`` learns from, MIG and the
         correlations are its own; the FactorVAE score, for which it also votes on those that it
-        tests on, comes close.
+        tests on, comes close. (``measure`` counts both where it has no scores of too few images.)
     """
     varies = (factors != factors[:1]).any(axis=0)
     factors, rows = factors[:, varies], list(compress(rows, varies))
