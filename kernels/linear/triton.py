@@ -200,16 +200,16 @@ def forward_blocks_of(outputs: int, inputs: int) -> dict[str, int]:
     }
 
 
-def backward_blocks_of(outputs: int, inputs: int, learning: bool) -> dict[str, int]:
+def backward_blocks_of(outputs: int, inputs: int, learning: bool, half: bool) -> dict[str, int]:
     """Narrow strips, since programs are few: 8 for 128 inputs, 32 for 1,024.
 
     With one output, or gradients of a few outputs' parameters, a program has a batch's rows in
-    flight at once. (With more outputs that spills registers where there are no tensor cores.)
+    flight at once. (Where a strip is wider, outputs are more or in float32, that spills registers.)
     """
     block_outputs, columns = block_outputs_of(outputs), 32 if inputs >= 1024 else 16
     if outputs == 1:
         rows, warps = (256, 8) if learning else (64, 4)
-    elif learning and block_outputs <= 16:
+    elif learning and half and block_outputs <= 16 and columns == 16:
         rows, warps = 128, 8
     else:
         rows = 64 if block_outputs <= 32 else 32
@@ -251,7 +251,7 @@ def linear_backward(
 ) -> Gradients:
     """Its gradients as a registered op; without x that of x alone."""
     gradients = empty_gradients(dy, x, weight, dtail)
-    blocks = backward_blocks_of(*weight.shape, learning=x is not None)
+    blocks = backward_blocks_of(*weight.shape, x is not None, dy.element_size() == 2)
     _backward(gradients, dy, x, weight, dtail, (None,) * 5, 1, 1.0, 1, blocks)
     return gradients
 
@@ -270,7 +270,7 @@ def linear_back(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """The same, x being what a batchnorm and a slope made of the maps; and sums that go back."""
     dx, dweight, dbias, sums = empty_back(dy, x, weight, dtail, maps, groups)
-    blocks = backward_blocks_of(*weight.shape, learning=x is not None)
+    blocks = backward_blocks_of(*weight.shape, x is not None, dy.element_size() == 2)
     blocks["BLOCK_ROWS"] = block_of(len(dy) // groups, x is not None)
     normalised = pixel_matrix(maps), scale, shift, stats, sums
     gradients = pixel_matrix(dx), dweight, dbias
