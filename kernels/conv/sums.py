@@ -1,4 +1,4 @@
-"""Where the sums go that conv finds, on a GPU, for a batchnorm before or behind it: parts, memory."""
+"""Where the sums go that conv finds, on a GPU, for a batchnorm before or behind it."""
 
 from __future__ import annotations
 
