@@ -21,6 +21,7 @@ from fastinfogan.config import (
 )
 from fastinfogan.kernels.bn_act import Normalising, bn_act
 from fastinfogan.kernels.bn_act.arguments import Exchange
+from fastinfogan.kernels.channels_last import in_rows
 from fastinfogan.kernels.conv import conv_and_sums
 from fastinfogan.kernels.dense import dense
 from fastinfogan.kernels.linear import linear, linear_and_tail
@@ -122,7 +123,7 @@ class Block(nn.Module):
 
 def flattened(x: Tensor) -> Tensor:
     """Rows of features; of maps in memory order (height, width, channel): a view, not a copy."""
-    return x if x.dim() == 2 else x.permute(0, 2, 3, 1).flatten(1)
+    return x if x.dim() == 2 else in_rows(x)
 
 
 def normalised(x: Tensor | Unnormalised) -> Tensor:

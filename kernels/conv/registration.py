@@ -1,4 +1,4 @@
-"""Registers conv's three operations with torch, when imported."""
+"""Registers conv's operations with torch, when imported."""
 
 from __future__ import annotations
 
