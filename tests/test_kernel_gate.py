@@ -179,7 +179,7 @@ def test_launches_are_recorded_once_per_thing_to_compile():
         "conv_up_kernel",
         "conv_up_image_kernel",
         "conv_weight_kernel",
-        "conv_sum_kernel",
+        "sum_parts_kernel",
         "_adam_kernel",
         "_latents_kernel",
         "_gather_kernel",

@@ -245,7 +245,7 @@ WHOLE = "bn_act_whole_forward", "bn_act_whole_backward"
     ("case", "way", "names"),
     [
         ((128, 74, 1024, 1), dict(back=False), [FORWARD, WEIGHT]),
-        ((128, 1024, 6272, 1), {}, [FORWARD, WEIGHT, PARTS, "conv_sum"]),
+        ((128, 1024, 6272, 1), {}, [FORWARD, WEIGHT, PARTS, "sum_parts"]),
         ((128, 1024, 128, 1), {}, [FORWARD, BACKWARD]),
         ((128, 1024, 128, 1), dict(learning=False), [FORWARD, BACKWARD]),
         ((128, 4096, 128, 1), {}, [PARTS, SUM, BACKWARD]),

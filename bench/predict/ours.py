@@ -170,11 +170,6 @@ KERNELS = {
     "conv_up": _conv("small weight bias before scratch", "large scratch partials", _up),
     "conv_up_image": _conv("small weight bias", "large", _up_image),
     "conv_weight": _conv("large small y", "weights biases", _weight, "BLOCK_PIXELS"),
-    "conv_sum": Kernel(
-        "weights biases",
-        "weight bias",
-        lambda a, loops: [math.ceil(a["parts"] / a["BLOCK_PARTS"])] * loops,
-    ),
     "consistency": Kernel("q_copy q_image table", "grads loss"),
     "draw": Kernel("images", "result"),
     "draw_maps": Kernel("seed offset", "maps"),
@@ -224,6 +219,11 @@ KERNELS = {
     "linear_weight": Kernel("dy x", "dweight dbias", _all_rows, flop=_product_flop),
     "mi_loss": Kernel("q_params logits values table weights", "grads means total"),
     "order": Kernel("positions seed", "indices"),
+    "sum_parts": Kernel(
+        "parts more_parts",
+        "sums more_sums",
+        lambda a, loops: [math.ceil(a["count"] / a["BLOCK_PARTS"])] * loops,
+    ),
     "warp_forward": Kernel("x maps fill", "y"),
     # A pixel of an image looks at 4 x 4 pixels of the result, if the change is small.
     "warp_backward": Kernel("dy maps", "dx", lambda a, loops: [4] * loops),

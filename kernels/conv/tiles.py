@@ -126,15 +126,6 @@ def whole_loads(pixels: int, parts: int, k: int) -> int:
     return -(-pixels // (parts * k)) * k
 
 
-def sum_blocks(parts: int) -> dict[str, int]:
-    """Tiles of 2,048 numbers, 16 in each of 128 threads, for adding parts up.
-
-    Of many parts, too, all are on their way at once, a sector of memory of each.
-    """
-    block_parts = min(256, power_of_two(parts))
-    return {"BLOCK_PARTS": block_parts, "BLOCK": 2048 // block_parts, "num_warps": 4}
-
-
 def tiles(rows: int, columns: int, tile_rows: int, tile_columns: int) -> int:
     """How many tiles a result is cut into."""
     return -(-rows // tile_rows) * -(-columns // tile_columns)

@@ -1,7 +1,7 @@
 """The gradients of conv's weight and bias in Triton: kernels, and their launcher.
 
 The pixels are cut into parts. What comes of each is kept in float32 and added up in a launch of its
-own, in the order of the parts: results are the same bits every time.
+own (``triton_sum``), in the order of the parts: results are the same bits every time.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from fastinfogan.kernels.conv.tiles import (
     parts_of,
     pixels_of,
     sizes_of,
-    sum_blocks,
     tiles,
     weight_tile,
 )
@@ -24,6 +23,7 @@ from fastinfogan.kernels.conv.triton_patches import patches, place
 from fastinfogan.kernels.dispatch import multiplies
 from fastinfogan.kernels.triton_math import multiply
 from fastinfogan.kernels.triton_module import jit, launch, tl
+from fastinfogan.kernels.triton_sum import sum_parts
 
 
 @jit
@@ -117,39 +117,6 @@ def conv_weight_kernel(
             _store_of_taps(biases_ptr, bias, n, CHANNELS, STRIDE)
 
 
-@jit
-def conv_sum_kernel(
-    weights_ptr,  # (parts, size) float32
-    biases_ptr,  # (bias_parts, outputs) float32; or None
-    weight_ptr,  # (size,)
-    bias_ptr,  # (outputs,)
-    parts,
-    size,
-    bias_parts,
-    outputs,
-    BLOCK_PARTS: tl.constexpr,
-    BLOCK: tl.constexpr,
-):
-    """Adds up the parts; the programs after those of the weight are the bias's."""
-    block = tl.program_id(0)
-    blocks = tl.cdiv(size, BLOCK)
-    if biases_ptr is not None:
-        if block >= blocks:
-            block -= blocks
-            size, parts = outputs, bias_parts
-            weights_ptr = biases_ptr
-            weight_ptr = bias_ptr
-    n = block * BLOCK + tl.arange(0, BLOCK)
-    sums = tl.zeros((BLOCK_PARTS, BLOCK), tl.float32)
-    for start in range(0, parts, BLOCK_PARTS):
-        part = start + tl.arange(0, BLOCK_PARTS)
-        mask = (part < parts)[:, None] & (n < size)[None, :]
-        at = part.to(tl.int64)[:, None] * size + n[None, :]
-        sums += tl.load(weights_ptr + at, mask, other=0.0)
-    total = tl.sum(sums, 0).to(weight_ptr.dtype.element_ty)
-    tl.store(weight_ptr + n, total, n < size)
-
-
 def conv_weight(
     large: Tensor,
     small: Tensor,
@@ -196,18 +163,8 @@ def conv_weight(
         **compiled(tile),
     )
     if summed:
-        blocks = sum_blocks(parts)
-        launch(
-            conv_sum_kernel,
-            (-(-weight.numel() // blocks["BLOCK"]) + -(-bias.numel() // blocks["BLOCK"]),),
-            weights,
-            biases if with_bias else None,
-            weight,
-            bias,
-            parts,
-            weight.numel(),
-            bias_parts,
-            bias.numel(),
-            **blocks,
-        )
+        if with_bias:
+            sum_parts(weights, weight, biases, bias)
+        else:
+            sum_parts(weights, weight)
     return weight, bias

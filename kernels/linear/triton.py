@@ -213,7 +213,8 @@ def backward_blocks_of(outputs: int, inputs: int, learning: bool, half: bool) ->
         rows, warps = 128, 8
     else:
         rows = 64 if block_outputs <= 32 else 32
-        warps = 4 if block_outputs <= 32 and columns == 16 else 8
+        few = 4 if block_outputs <= 32 and columns == 16 else 8
+        warps = few if half or block_outputs <= 64 else 16
     return {
         "BLOCK_ROWS": rows,
         "BLOCK_OUTPUTS": block_outputs,

@@ -5,12 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from fastinfogan.kernels.conv.tiles import sum_blocks
-from fastinfogan.kernels.conv.triton_weight import conv_sum_kernel
 from fastinfogan.kernels.dispatch import multiplies
 from fastinfogan.kernels.linear_bn_act.layout import MOST_ROWS
 from fastinfogan.kernels.linear_bn_act.triton_forward import linear_bn_act_parts_kernel
 from fastinfogan.kernels.triton_module import launch
+from fastinfogan.kernels.triton_sum import sum_parts
 
 # Of a sum that one program makes. Longer ones are those of layers on maps, which have few outputs:
 # programs would be few, too. They are cut into parts, and who adds these up normalises.
@@ -71,18 +70,5 @@ def input_of(dz: Tensor, weight: Tensor) -> Tensor:
     if outputs <= MOST_INPUTS or len(dz) > MOST_ROWS or not multiplies(dz.device):
         return torch.mm(dz, weight)
     parts, dx = parts_of(dz, weight, back=True), dz.new_empty((len(dz), inputs))
-    blocks = sum_blocks(len(parts))
-    launch(
-        conv_sum_kernel,
-        (-(-dx.numel() // blocks["BLOCK"]),),
-        parts,
-        None,
-        dx,
-        None,
-        len(parts),
-        dx.numel(),
-        0,
-        0,
-        **blocks,
-    )
+    sum_parts(parts, dx)
     return dx
