@@ -185,7 +185,9 @@ def _parts(*stacks: nn.ModuleList) -> list[Block | Dense]:
     return parts
 
 
-def _through(parts: list[Block | Dense], x: Tensor, groups: int, statistics: bool) -> Tensor:
+def _through(
+    parts: list[Block | Dense], x: Tensor, groups: int, statistics: bool
+) -> Tensor | Unnormalised:
     for part in parts:
         x = part(x, groups, statistics)
     return x

@@ -106,6 +106,18 @@ class Normalising(NamedTuple):
         numbers, (slope, groups, _, _) = self[:4], self[4:8]
         check(x, *numbers, slope, groups, *self[8:])
 
+    @property
+    def shares_sums(self) -> bool:
+        """Whether what its backward pass gathers first may be found by the op that comes next."""
+        return self.training and self.exchange is None and torch.is_grad_enabled()
+
+    def split(self) -> tuple[tuple[Tensor | None, ...], tuple[float, int, float, float]]:
+        """What an autograd function takes of it that does its work.
+
+        Weight, bias, running mean and variance, and sums; slope, groups, momentum and eps.
+        """
+        return (*self[:4], self.sums), self[4:8]
+
 
 class BnActFunction(torch.autograd.Function):
     """Keeps x, the affine parameters and (mean, 1 / sigma) per channel; recomputes the rest."""

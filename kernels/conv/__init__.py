@@ -244,10 +244,8 @@ def conv_and_sums(
     check(x, weight, bias, stride, transposed, activation, groups, x_slope, derived_behind, front)
     runs = choose("conv", impl, x, native=native.DTYPES, triton=tiles.DTYPES)
     chosen = runs, impl != "auto"
-    together = (
-        front is not None and front.training and front.exchange is None
-        and torch.is_grad_enabled() and back_too(chosen, x, weight, stride, transposed)
-    )  # fmt: skip
+    back = front is not None and front.shares_sums
+    together = back and back_too(chosen, x, weight, stride, transposed)
     if front is not None and not together:
         x, front = bn_act(x, *front, impl=impl), None
     if runs == "reference":
@@ -257,7 +255,7 @@ def conv_and_sums(
         groups = 0
     numbers, how = (None,) * 5, (1.0, 1, 0.0, 0.0)
     if front is not None:
-        numbers, how = (*front[:4], front.sums), front[4:8]
+        numbers, how = front.split()
     result = ConvFunction.apply(
         x, weight, bias, *numbers, how,
         (stride, transposed, numbered(activation), chosen, groups, x_slope, derived_behind),

@@ -29,7 +29,9 @@ def summable(large: Sequence[int], stride: int, transposed: bool) -> bool:
 
 
 class Summed(NamedTuple):
-    """How the pixels of a map are summed up for the batchnorm that follows, group by group.
+    """How the pixels of a map are summed up, group by group, for the batchnorm it goes to.
+
+    That is the one behind the map, or, of a gradient that goes back, the one in front.
 
     Attributes:
         tiles: of a group.
@@ -75,7 +77,7 @@ class Sums(NamedTuple):
 
     @property
     def partials(self) -> Tensor:
-        """(parts, 3, groups, channels) float32: count, mean, M2."""
+        """(parts, 3, groups, channels) float32: count, mean, M2; or ``bn_act``'s backward sums."""
         return self.memory[0]
 
 

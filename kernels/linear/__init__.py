@@ -162,8 +162,7 @@ def linear_and_tail(
     check(x if front is None else in_rows(channels_last(x)), weight, bias, tail)
     chosen = choose("linear", impl, x, native=native.DTYPES, triton=TRITON_DTYPES)
     together = (
-        front is not None and chosen == "triton" and is_small(weight.shape) and front.training
-        and front.exchange is None and torch.is_grad_enabled()
+        front is not None and front.shares_sums and chosen == "triton" and is_small(weight.shape)
         and gathers(x.shape, weight.shape[0], front.groups)
     )  # fmt: skip
     if front is not None and not together:
@@ -175,8 +174,8 @@ def linear_and_tail(
     if chosen == "reference" or (impl == "auto" and not ours):
         return linear_reference(x, weight, bias), x[x.shape[0] - tail :]
     bias = None if bias is None else bias.contiguous()
-    of_front = (None,) * 6
+    numbers, how = (None,) * 5, None
     if together:
-        of_front = *front[:4], front.sums, front[4:8]
+        numbers, how = front.split()
     x = x if together else x.contiguous()
-    return LinearFunction.apply(x, weight.contiguous(), bias, *of_front, tail, chosen)
+    return LinearFunction.apply(x, weight.contiguous(), bias, *numbers, how, tail, chosen)

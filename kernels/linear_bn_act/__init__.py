@@ -172,7 +172,7 @@ def linear_bn_act(
         raise RuntimeError(f"linear_bn_act: impl={impl!r} can't run: {obstacle}")
     numbers, how = (None,) * 5, None
     if front is not None:
-        numbers, how = (*front[:4], front.sums), front[4:8]
+        numbers, how = front.split()
     maps_scale, maps_shift, *of_maps = numbers
     return LinearBnActFunction.apply(
         x.contiguous() if front is None else x,
@@ -202,5 +202,5 @@ def _obstacle(rows: int, training: bool, exchange: Exchange | None) -> str:
 
 def _together(maps: Tensor, weight: Tensor, groups: int, front: Normalising) -> bool:
     """Whether the sums of the batchnorm in front come with the gradient of what it makes."""
-    alike = front.training and front.exchange is None and front.groups == groups
+    alike = front.shares_sums and front.groups == groups
     return alike and weight.shape[0] > FEW_OUTPUTS and gathers(maps.shape)
