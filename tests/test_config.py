@@ -75,10 +75,10 @@ BY_HAND = {
         + 1024 * 1 + 1
         + 1024 * 10 + 10,  # Q shares all but the last layer: 5 means, 5 sigmas
     ),
-    "rendered-faces": (  # as above, but 8 = 4 + 4, and 4 means alone: sigma is fixed
-        8 * 1024 + 2 * 1024 + 1024 * 8192 + 2 * 8192 + 128 * 64 * 16 + 2 * 64 + 64 * 1 * 16 + 1,
+    "rendered-faces": (  # as above, but 9 = 4 + 5, and 5 means alone: sigma is fixed
+        9 * 1024 + 2 * 1024 + 1024 * 8192 + 2 * 8192 + 128 * 64 * 16 + 2 * 64 + 64 * 1 * 16 + 1,
         1 * 64 * 16 + 64 + 64 * 128 * 16 + 2 * 128 + 8192 * 1024 + 2 * 1024
-        + 1024 * 1 + 1 + 1024 * 4 + 4,
+        + 1024 * 1 + 1 + 1024 * 5 + 5,
     ),
     "chairs-rotation": (
         189 * 1024 + 2 * 1024  # 189 = 128 + 3 * 20 + 1

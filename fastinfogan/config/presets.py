@@ -188,10 +188,9 @@ PRESETS: dict[str, Preset] = {
     ),
     # Ours: Table 4 with what has single codes find the factors of rendered-faces (docs/log.md).
     "rendered-faces": Preset(
-        "Table 4, with a code fewer, sigma fixed, less noise, a faster D, augmented judging "
-        "and averaging",
+        "Table 4, with sigma fixed, less noise, a faster D, augmented judging and averaging",
         TABLE_4_FACES,
-        "4xuni",  # as many as there are factors: a fifth mixes identity with elevation
+        "5xuni",
         4,
         lr_d=2e-3,
         iterations=3_000,

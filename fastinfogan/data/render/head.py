@@ -1,6 +1,7 @@
 """Parametric heads: an identity's shape, drawn at random, and the solids that make it.
 
-The head's half height is about 1; it looks towards +z.
+The head's half height is about 1; it looks towards +z. It has no hair, like the Basel Face Model,
+whose renders the paper has: hair would be what differs most between two images.
 """
 
 from __future__ import annotations
@@ -32,8 +33,6 @@ def head(identity: int) -> list[Solid]:
     mouth_wide, lips = between(0.17, 0.27), between(0.04, 0.075)
     brow_high, brow_thick = between(0.17, 0.25), between(0.03, 0.06)
     ear = between(0.16, 0.25)
-    hairline, hair_full, hair_long = between(0.3, 0.62), between(0.03, 0.14), draw() < 0.35
-    bald = draw() < 0.2
 
     skull, face = _Egg(0.25, -0.12, 0.74, 0.76, 0.85), _Egg(-0.28, 0.1, jaw, long, 0.7)
 
@@ -67,11 +66,6 @@ def head(identity: int) -> list[Solid]:
             _egg((x, eyes_high, eyes), (0.062, 0.07, 0.07), 0.05),
             _egg((x * 1.05, brow, brows - 0.06), (0.18, brow_thick, 0.1), hair),
         ]
-    if not bald:
-        full = (0.76 + hair_full, 0.74 + hair_full, 0.84 + hair_full)
-        solids.append(_egg((0, 0.12 + hairline * 0.6, -0.3), full, hair))
-        if hair_long:
-            solids.append(_egg((0, -0.35, -0.5), (0.78 + hair_full, 0.95, 0.5), hair))
     return solids
 
 
