@@ -56,14 +56,14 @@ def test_kernels_are_compiled_a_few_times_each(preset):
 
     Three forms do for most. A convolution's sizes and tiles are compiled into it, so that it has
     one for a layer and for what else its launch does there (sums for a batchnorm, those of its
-    backward pass, the derivative of a slope), and a head's backward pass one for a layer, frozen or
-    not. A batchnorm's backward pass has two for the sums of a fully connected layer's launch, which
-    are more.
+    backward pass, the derivative of a slope), its weight's parts are added up with its bias's or
+    without, and a head's backward pass has one for a layer, frozen or not. A batchnorm's backward
+    pass has two for the sums of a fully connected layer's launch, which are more.
     """
     kinds = Counter(key[0] for key in {key_of(launch) for launch in count(preset).ours})
     assert sum(kinds.values()) <= 64
     for kernel, forms in kinds.items():
-        by_layer = kernel.startswith(("conv_", "_linear_backward"))
+        by_layer = kernel.startswith(("conv_", "sum_parts", "_linear_backward"))
         most = 11 if by_layer else 4 if kernel == "bn_act_backward_kernel" else 3
         assert forms <= most, kinds
 

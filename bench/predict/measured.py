@@ -40,8 +40,8 @@ NAME_LENGTH = 120  # of a kernel, in results files
 CLASSES = (
     (
         "convolution",
-        r"fprop|dgrad|wgrad|ImplicitGemmConv|5x_cudnn|^_?conv_",
-        r"^convolution(?!, memset)|^conv_",
+        r"fprop|dgrad|wgrad|ImplicitGemmConv|5x_cudnn|^_?conv_|^sum_parts",
+        r"^convolution(?!, memset)|^conv_|^sum_parts",
     ),
     ("padding for it", r"nchwToNhwc|nhwcToNchw|AddPadding", r"padding of channels"),
     ("product", r"nvjet|gemm|splitKreduce|gemv|^_?linear_", r"product|^linear_"),
