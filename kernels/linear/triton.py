@@ -211,10 +211,11 @@ def backward_blocks_of(outputs: int, inputs: int, learning: bool, half: bool) ->
         rows, warps = (256, 8) if learning else (64, 4)
     elif learning and half and block_outputs <= 16 and columns == 16:
         rows, warps = 128, 8
+    elif not half and block_outputs > 64:
+        rows, warps = 32, 16  # eight warps spill, too
     else:
         rows = 64 if block_outputs <= 32 else 32
-        few = 4 if block_outputs <= 32 and columns == 16 else 8
-        warps = few if half or block_outputs <= 64 else 16
+        warps = 4 if block_outputs <= 32 and columns == 16 else 8
     return {
         "BLOCK_ROWS": rows,
         "BLOCK_OUTPUTS": block_outputs,

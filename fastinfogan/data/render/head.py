@@ -25,7 +25,7 @@ def head(identity: int) -> list[Solid]:
     def between(low: float, high: float) -> float:
         return low + (high - low) * draw()
 
-    skin, hair = between(0.6, 0.95), between(0.12, 0.55)
+    skin, brow_grey = between(0.6, 0.95), between(0.12, 0.55)
     jaw, chin, cheek = between(0.5, 0.64), between(0.18, 0.3), between(0.18, 0.28)
     long = between(0.66, 0.8)  # of the lower half of the face
     eyes_apart, eyes_high, eye = between(0.25, 0.33), between(0.0, 0.1), between(0.11, 0.15)
@@ -64,7 +64,7 @@ def head(identity: int) -> list[Solid]:
             _egg((side * 0.73, 0.0, -0.12), (0.09, ear, 0.15), 0.9 * skin),
             _egg((x, eyes_high, eyes - 0.07), (eye, eye * 0.62, 0.12), 0.95),
             _egg((x, eyes_high, eyes), (0.062, 0.07, 0.07), 0.05),
-            _egg((x * 1.05, brow, brows - 0.06), (0.18, brow_thick, 0.1), hair),
+            _egg((x * 1.05, brow, brows - 0.06), (0.18, brow_thick, 0.1), brow_grey),
         ]
     return solids
 
