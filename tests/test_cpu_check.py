@@ -67,8 +67,8 @@ def test_half_precision_is_held_against_the_peer_in_half_precision():
 
 def test_in_short_each_cpu_has_a_line():
     assert report.in_short([measured()]) == (
-        "* Some CPU, 2 threads: `mnist` 100 ms, 1.30 × tuned. First iteration 0.5 s after the "
-        "command."
+        "* Some CPU, AVX512, 2 threads: `mnist` 100 ms, 1.30 × tuned. First iteration 0.5 s "
+        "after the\n  command."
     )
 
 
@@ -91,6 +91,12 @@ def test_the_tables_are_written_where_they_belong(tmp_path, monkeypatch):
     assert ROW in text and "old" not in text
     assert text.startswith("before\n") and text.endswith("after\n")
     assert "1.30 × tuned" in short.read_text()
+
+
+def test_processors_of_one_name_have_files_of_their_own():
+    hardware = measured()["presets"]["mnist"]["on"]["hardware"]
+    assert command.file_name(hardware) == "cpu-some-cpu-2-threads-avx512.json"
+    assert command.file_name(hardware | {"cpu_code": "AVX2"}) == "cpu-some-cpu-2-threads-avx2.json"
 
 
 def test_what_is_measured_is_kept(tmp_path, monkeypatch):

@@ -46,8 +46,9 @@ def _lines(found: Found) -> list[str]:
             said.append(f"`{preset}` {'; '.join(times)}")
     first = found["starts"]["first_iteration"]["median"]
     lines = textwrap.wrap(
-        f"{on['cpu']}, {on['threads']} threads: {' · '.join(said)}. First iteration "
-        f"{first:.1f} s after the command.", 98, break_long_words=False, break_on_hyphens=False,
+        f"{on['cpu']}, {on['cpu_code']}, {on['threads']} threads: {' · '.join(said)}. First "
+        f"iteration {first:.1f} s after the command.",
+        98, break_long_words=False, break_on_hyphens=False,
     )  # fmt: skip
     return [f"{'  ' if i else '* '}{line}" for i, line in enumerate(lines)]
 
