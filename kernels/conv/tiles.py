@@ -60,8 +60,14 @@ def map_tile(rows: int, columns: int, k: int, widest: int = 256) -> Tile:
 
 
 def up_tile(places: int, stride: int, channels: int, features: int) -> Tile:
-    """Of ``up``'s product, of places with a pixel of each parity."""
-    return map_tile(places * stride**2, channels, features, widest=128)
+    """Of ``up``'s product, of places with a pixel of each parity.
+
+    It loads features tap by tap, so that few of them make no short product: cut as one, its tiles
+    spilled registers on compute capability 8.0.
+    """
+    taps = (4 // stride) ** 2
+    tile = map_tile(places * stride**2, channels, taps * features, widest=128)
+    return tile._replace(k=min(tile.k, max(16, power_of_two(features))))
 
 
 def summed_tile(pixels: int, features: int, k: int) -> Tile:
