@@ -26,7 +26,7 @@ def bn_act_shapes() -> list[tuple[int, int]]:
     found = set()
     for layer, _, shape in _layers(FOLDER_SIZES):
         # A fully connected layer is normalised before it becomes a map.
-        pixels = 1 if layer.kind == "fc" else shape[1] * shape[2]
+        pixels = layer.positions if layer.kind == "fc" else shape[1] * shape[2]
         if layer.norm:
             found.add((BATCH * pixels, layer.features))
     return sorted(found)
@@ -40,7 +40,8 @@ def conv_layers() -> list[tuple[Shape, Layer, Layer | None]]:
     found, last = set(), None
     for layer, before, _ in _layers(()):
         if layer.kind != "fc":
-            found.add((before, layer, last if last is not None and last.kind != "fc" else None))
+            looked_after = last is not None and last.kind != "fc" and not layer.coordinates
+            found.add((layer.reads(before), layer, last if looked_after else None))
         last = layer
     return sorted(found, key=str)
 
@@ -49,7 +50,7 @@ def layers_of_maps() -> list[tuple[int, Shape]]:
     """Outputs and (C, H, W) of every fully connected layer with batchnorm that follows another."""
     found, last, handed = set(), None, None
     for layer, before, after in _layers(()):
-        if layer.kind == "fc" and layer.norm and before == handed:
+        if layer.kind == "fc" and layer.norm and before == handed and not layer.coordinates:
             if last is not None and last.kind != "fc" and last.norm:
                 found.add((layer.features, before))
         last, handed = layer, after
@@ -82,7 +83,13 @@ def first_layers() -> list[tuple[int, int]]:
 
 def normalised_layers() -> list[tuple[int, int, str]]:
     """(outputs, inputs) of every fully connected layer with batchnorm, and the stack it is of."""
-    return sorted({(*shape, stack) for layer, shape, stack in _fully_connected() if layer.norm})
+    return sorted(
+        {
+            (*shape, stack)
+            for layer, shape, stack in _fully_connected()
+            if layer.norm and not layer.coordinates
+        }
+    )
 
 
 def _fully_connected() -> Iterator[tuple[Layer, tuple[int, int], str]]:

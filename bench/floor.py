@@ -60,7 +60,8 @@ class Rates:
 
 def layer_flop(row: Layer, before: Shape, after: Shape) -> int:
     """FLOP of a layer's forward pass on one image; each of its two gradients takes as many."""
-    if row.kind == "fc":
+    before = row.reads(before)
+    if row.kind == "fc":  # at every position of a map the same but for what coordinates add
         return 2 * math.prod(before) * row.features
     _, height, width = before if row.kind == "upconv" else after  # the small map
     return 2 * KERNEL * KERNEL * before[0] * row.features * height * width
@@ -75,7 +76,7 @@ def work_of(config: TrainConfig) -> Work:
     same without the second forward passes. With consistency, Q's way (its trunk and head) once more
     on the copies with both gradients, and its head forward on the real images. With the contrastive
     regulariser its network on a pair for every two images: with weight gradients for D's update,
-    with input gradients for G's.
+    with input gradients for G's. With the orthogonal one G once more, forward and both gradients.
     """
     rows = config.rows
     flop = {
@@ -99,6 +100,10 @@ def work_of(config: TrainConfig) -> Work:
         h, first = sum(flop["contrast"]), flop["contrast"][0]
         again_h = 2 * h - first if config.optim.update == "alternating" else 0
         looks += (3 * h + again_h) // 2
+    if (
+        config.optim.orthogonal > 0
+    ):  # four images for every fourth, forward, and back to the weights
+        looks += 3 * g - first_g
     stacks = [*rows.values(), *([rows["trunk"]] if separate else [])]
     parameters = sum(row.parameters(before) for stack in stacks for row, before, _ in stack)
     return Work((g + learn_d + learn_g + again + looks) * config.optim.batch_size, parameters)

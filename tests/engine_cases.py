@@ -139,5 +139,8 @@ CASES = {
     "simultaneous-contrastive": tiny("mnist", update="simultaneous", **PAIRS),
     "everything": tiny("celeba", codes="cat3,2xuni,gauss:learned,uni:free", **BOTH, **PAIRS),
     "separate-q-contrastive": tiny("mnist-mlp", codes="cat3,2xgauss,uni", **PAIRS),
-    "sprites": tiny("sprites"),
+    "infogan-cr": tiny("infogan-cr"),
+    "sprites": tiny("sprites"),  # layers that see where they are, scaled weights, two codes nudged
+    "orthogonal": tiny("mnist", codes="cat3,uni,gauss,2xuni:free,uni", orthogonal=0.7),
+    "simultaneous-orthogonal": tiny("mnist", codes="2xuni", orthogonal=2.0, update="simultaneous"),
 }

@@ -68,9 +68,29 @@ MISTAKES = [
     (("--contrastive", "1", "--gap-until", "-1"), ("--gap-until -1", "0 or more")),
     (("--gap-until", "5"), ("--gap-until 5: without --contrastive", "--gap-until 0 works")),
     (
-        ("--dataset", "sprites", "--gap-until", "5", "--objective", "gan"),
+        (
+            "--dataset",
+            "sprites",
+            "--preset",
+            "infogan-cr",
+            "--gap-until",
+            "5",
+            "--objective",
+            "gan",
+        ),
         ("--gap-until 5: without --contrastive", "--contrastive 1"),
     ),
+    (("--orthogonal", "-1"), ("--orthogonal -1", "0 or more")),
+    (
+        ("--codes", "cat10,uni,gauss:free", "--orthogonal", "1"),
+        ("--orthogonal 1", "--codes cat10,uni,gauss:free", "--orthogonal 0", "2xuni"),
+    ),
+    (
+        ("--objective", "gan", "--orthogonal", "1"),
+        ("--orthogonal 1", "--objective gan", "--orthogonal 0"),
+    ),
+    (("--decay", "1.5"), ("--decay 1.5", "0 to 1")),
+    (("--decay", "-0.1"), ("--decay -0.1", "0 to 1")),
     (
         ("--codes", "cat10,uni,gauss:free", "--contrastive", "1"),
         ("--contrastive 1", "--codes cat10,uni,gauss:free", "2xuni"),

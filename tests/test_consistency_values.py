@@ -12,7 +12,7 @@ from tolerances import EPS, SUMMATION_64
 
 from fastinfogan.kernels.consistency import consistency, consistency_reference, triton
 from fastinfogan.model.latent_spec import parse_codes
-from fastinfogan.model.reference import disagreement
+from fastinfogan.model.reference_additions import disagreement
 
 # numpy, in Triton's interpreter, warns of the NaN and infinity that some tests feed it.
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning:triton")

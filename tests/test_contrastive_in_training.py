@@ -126,12 +126,16 @@ def test_ranks_whose_shares_are_odd_are_refused():
 
 @pytest.mark.parametrize(
     "changed",
-    [{"optim": OptimConfig(objective="gan")}, {"model": ModelConfig(codes="cat3,uni,uni:free")}],
+    [
+        {"optim": OptimConfig(objective="gan")},
+        {"model": ModelConfig("infogan-cr", codes="cat3,uni,uni:free")},
+    ],
 )
 def test_the_preset_s_is_off_where_it_has_nothing_to_act_on(changed):
     """Asked for by name it is refused there; from the preset it just isn't."""
-    data = DataConfig("sprites")
-    assert resolve(TrainConfig(data)).optim.contrastive > 0
+    data, own = DataConfig("sprites"), ModelConfig("infogan-cr")
+    assert resolve(TrainConfig(data, own)).optim.contrastive > 0
+    changed = {"model": own} | changed
     assert resolve(TrainConfig(data, **changed)).optim.contrastive == 0
 
 
@@ -155,12 +159,11 @@ def test_its_network_is_the_trunk_on_two_images_with_batchnorm_but_next_to_them(
 
 
 def test_a_presets_gap_goes_with_its_regulariser(monkeypatch):
-    monkeypatch.setitem(PRESETS, "sprites", replace(PRESETS["sprites"], gap_until=7))
+    monkeypatch.setitem(PRESETS, "infogan-cr", replace(PRESETS["infogan-cr"], gap_until=7))
 
     def gap(**optim):
-        return resolve(
-            TrainConfig(DataConfig("sprites"), optim=OptimConfig(**optim))
-        ).optim.gap_until
+        config = TrainConfig(DataConfig("sprites"), ModelConfig("infogan-cr"), OptimConfig(**optim))
+        return resolve(config).optim.gap_until
 
     assert gap() == gap(contrastive=0.5) == 7
     assert gap(contrastive=0.0) == gap(objective="gan") == 0

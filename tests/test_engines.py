@@ -35,7 +35,7 @@ def test_twenty_iterations_in_float64(case, device):
     for iteration in range(20):
         batch = batch_of(config, iteration, torch.float64, device)
         losses = fast.step(batch), reference.step(batch)
-        for name in ("consistency", "contrastive"):
+        for name in ("consistency", "contrastive", "orthogonal"):
             assert (getattr(losses[0], name) is None) == (getattr(config.optim, name) == 0)
         for a, b in zip(*losses, strict=True):
             torch.testing.assert_close(a, b, rtol=TRAJECTORY_64, atol=TRAJECTORY_64)

@@ -85,11 +85,11 @@ def test_what_fails_the_gate(spilled, shared, fault):
 def test_every_normalised_layer_at_batch_128():
     """Of every preset, and of folders of any size: (rows x pixels of one group, channels)."""
     assert asked.bn_act_shapes() == [
-        (128, 128), (128, 1024), (128, 1792), (128, 2048), (128, 4096),
+        (128, 64), (128, 128), (128, 1024), (128, 1792), (128, 2048), (128, 4096),
         (128, 6272), (128, 8192), (128, 16384), (2048, 64), (2048, 128),
         (2048, 256), (2048, 512), (6272, 128), (8192, 64), (8192, 128),
         (8192, 256), (8192, 512), (25088, 64), (32768, 32), (32768, 64),
-        (32768, 128), (32768, 256), (131072, 32), (131072, 64), (131072, 128),
+        (32768, 128), (32768, 256), (131072, 16), (131072, 32), (131072, 64), (131072, 128),
         (524288, 64),
     ]  # fmt: skip
 
@@ -103,24 +103,30 @@ def test_adam_s_sizes_are_those_of_the_network_with_the_most_parameters():
 
 
 def test_heads_are_those_of_the_presets():
-    """(outputs, inputs): D's, on its features, and Q's last layer; of sprites two more layers."""
+    """(outputs, inputs): D's, on its features, and Q's last layer; more of the smallest networks.
+
+    (64, 6), (64, 64) and (128, 8) are in generators.
+    """
     assert asked.linear_shapes() == [
-        (1, 128), (1, 1024), (1, 4096), (5, 1024), (8, 128), (10, 128), (10, 1024), (12, 128),
-        (14, 128), (48, 128), (62, 1024), (100, 128), (128, 8), (128, 128),
+        (1, 128), (1, 256), (1, 1024), (1, 4096), (5, 1024), (6, 256), (8, 128), (10, 128),
+        (10, 1024), (12, 128), (14, 128), (48, 128), (62, 1024), (64, 6), (64, 64), (100, 128),
+        (128, 8), (128, 128),
     ]  # fmt: skip
 
 
 def test_first_layers_are_those_of_generators_with_unaligned_inputs():
     """(outputs, inputs)."""
     assert asked.first_layers() == [
-        (256, 26), (1024, 9), (1024, 74), (1024, 133), (1024, 189), (1792, 228), (4096, 142),
+        (64, 6), (256, 26), (1024, 9), (1024, 74), (1024, 133), (1024, 189), (1792, 228),
+        (4096, 142),
     ]  # fmt: skip
 
 
 def test_normalised_layers_are_those_of_the_presets():
     """(outputs, inputs), and the stack: Q's hidden one, G's, and D's on maps."""
     assert asked.normalised_layers() == [
-        (128, 8, "generator"), (128, 1024, "q_head"), (128, 4096, "q_head"), (1024, 9, "generator"),
+        (64, 6, "generator"), (128, 8, "generator"), (128, 1024, "q_head"),
+        (128, 4096, "q_head"), (1024, 9, "generator"),
         (1024, 74, "generator"), (1024, 128, "generator"), (1024, 133, "generator"),
         (1024, 189, "generator"), (1024, 6272, "trunk"), (1024, 8192, "trunk"),
         (1024, 16384, "trunk"), (1792, 168, "generator"), (1792, 228, "generator"),
@@ -130,7 +136,7 @@ def test_normalised_layers_are_those_of_the_presets():
 
 
 def test_layers_of_maps_are_the_trunks():
-    """Outputs, and (C, H, W) of the convolution before each; the first compares, in sprites."""
+    """Outputs, and (C, H, W) of the convolution before each; the first compares, in infogan-cr."""
     assert asked.layers_of_maps() == [
         (128, (64, 4, 4)), (1024, (128, 7, 7)), (1024, (128, 8, 8)), (1024, (256, 8, 8)),
     ]  # fmt: skip
@@ -138,7 +144,8 @@ def test_layers_of_maps_are_the_trunks():
 
 def test_the_codes_are_those_of_the_presets_and_the_most_there_can_be():
     presets = ("cat10,2xuni", "4xcat10,4xuni:learned", "10xcat10", "5xuni:learned",
-               "3xcat20,uni:learned", "cat10", "cat10,4xuni", "cat3,5xuni", "5xuni")  # fmt: skip
+               "3xcat20,uni:learned", "cat10", "cat10,4xuni", "cat3,5xuni", "5xuni",
+               "6xuni")  # fmt: skip
     expected = {parse_codes(text) for text in (*presets, "64xcat1024")}
     assert set(asked.loss_codes()) == expected
     assert len(asked.loss_codes()) == len(expected)
@@ -150,7 +157,8 @@ def test_latents_are_drawn_for_every_preset():
     assert drawn == {
         (16, "cat10"), (62, "cat10,2xuni"), (124, "4xcat10,4xuni:learned"), (128, "10xcat10"),
         (128, "5xuni:learned"), (128, "cat10,4xuni"), (128, "3xcat20,uni:learned"),
-        (0, "cat3,5xuni"), (4, "5xuni"), (0, "cat3,5xuni,cat5"),  # cat5: which code a pair shares
+        (0, "6xuni"), (4, "5xuni"), (0, "cat3,5xuni"),
+        (0, "cat3,5xuni,cat5"),  # cat5: which code a pair shares
     }  # fmt: skip
 
 

@@ -13,6 +13,7 @@ from fastinfogan.config.layers import (
     Layer,
     Shape,
     conv,
+    everywhere,
     fc,
     upconv,
 )
@@ -34,6 +35,6 @@ __all__ = [
     "ADAM_EPS", "INIT_STD", "KERNEL", "LEAK", "NORM_EPS", "NORM_MOMENTUM", "PRESETS",
     "RESUMABLE_CHANGES", "SLOPES", "Activation", "Architecture", "DataConfig", "Layer",
     "ModelConfig", "OptimConfig", "Preset", "RunConfig", "Shape", "TrainConfig", "conv",
-    "differences", "fc", "flag_of", "folder_architecture", "from_dict", "other_experiment",
-    "preset_config", "resolve", "to_dict", "unset_as", "upconv",
+    "differences", "everywhere", "fc", "flag_of", "folder_architecture", "from_dict",
+    "other_experiment", "preset_config", "resolve", "to_dict", "unset_as", "upconv",
 ]  # fmt: skip

@@ -31,7 +31,8 @@ def describe_config(config: TrainConfig) -> str:
             count = row.parameters(before)
             total += count
             kernel = f" {KERNEL}x{KERNEL}/{row.stride}" if row.kind != "fc" else ""
-            what = f"{row.kind}{kernel}{' bn' if row.norm else ''} {row.activation}"
+            place = " xy" if row.coordinates else ""
+            what = f"{row.kind}{kernel}{place}{' bn' if row.norm else ''} {row.activation}"
             shapes = f"{'x'.join(map(str, before))} -> {'x'.join(map(str, after))}"
             lines.append(f"  {what:<24}{shapes:<28}{count:>12,}")
         if part == "trunk" and config.model.separate_q:

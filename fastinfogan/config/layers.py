@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -34,6 +34,12 @@ class Layer:
         stride: of a convolution, 1 or 2.
         shape: only on a fully connected layer that feeds convolutions: its features, in (height,
             width, channel) order, become a (channels, height, width) map.
+        coordinates: the layer also sees where it is: two more inputs, x and y in [-1, 1]. Of a
+            convolution they are two more channels (CoordConv: Liu et al. 2018). A fully connected
+            layer with a shape is the same one at every position of its map (the spatial broadcast
+            decoder: Watters et al. 2019), and its features are the map's channels.
+        spectral: the largest singular value that the weight is scaled to (spectral normalisation:
+            Miyato et al. 2018); None: it stays as it is.
     """
 
     kind: Literal["fc", "conv", "upconv"]
@@ -42,6 +48,8 @@ class Layer:
     activation: Activation = "linear"
     stride: int = 1
     shape: Shape | None = None
+    coordinates: bool = False
+    spectral: float | None = None
 
     @property
     def bias(self) -> bool:
@@ -62,8 +70,20 @@ class Layer:
             return (self.features, height * self.stride, width * self.stride)
         return (self.features, height // self.stride, width // self.stride)
 
+    def reads(self, inputs: Shape) -> Shape:
+        """What the linear map gets of an input of shape ``inputs``: that, and the coordinates."""
+        if not self.coordinates:
+            return inputs
+        return (math.prod(inputs) + 2,) if self.kind == "fc" else (inputs[0] + 2, *inputs[1:])
+
+    @property
+    def positions(self) -> int:
+        """At how many positions a fully connected layer is applied: 1, or each of its map."""
+        return math.prod(self.shape[1:]) if self.coordinates and self.shape else 1
+
     def parameters(self, inputs: Shape) -> int:
         """Trained numbers: weight, bias, batchnorm's scale and shift."""
+        inputs = self.reads(inputs)
         taps = 1 if self.kind == "fc" else KERNEL * KERNEL
         fan_in = math.prod(inputs) if self.kind == "fc" else inputs[0]
         return fan_in * self.features * taps + self.features * (2 if self.norm else 1)
@@ -76,9 +96,21 @@ def fc(features: int | Shape, activation: Activation = "linear", *, bn: bool = F
     return Layer("fc", math.prod(features), bn, activation, shape=features)
 
 
-def conv(channels: int, activation: Activation, *, bn: bool = False, stride: int = 2) -> Layer:
+def everywhere(shape: Shape, activation: Activation = "linear", *, bn: bool = False) -> Layer:
+    """A fully connected row that makes a (C, H, W) map, C features of each position's x and y."""
+    return Layer("fc", shape[0], bn, activation, shape=shape, coordinates=True)
+
+
+def conv(
+    channels: int,
+    activation: Activation,
+    *,
+    bn: bool = False,
+    stride: int = 2,
+    coordinates: bool = False,
+) -> Layer:
     """A 4x4 convolution row."""
-    return Layer("conv", channels, bn, activation, stride)
+    return Layer("conv", channels, bn, activation, stride, coordinates=coordinates)
 
 
 def upconv(channels: int, activation: Activation, *, bn: bool = False, stride: int = 2) -> Layer:
@@ -96,6 +128,7 @@ class Architecture:
         trunk: shared by D and Q.
         q_hidden: between the trunk and Q's output.
         init: the initial weights, see ``init_std``.
+        spectral: of the rows of the trunk and of D's head, see ``Layer``.
     """
 
     image_shape: Shape
@@ -103,6 +136,7 @@ class Architecture:
     trunk: tuple[Layer, ...]
     q_hidden: tuple[Layer, ...]
     init: Literal["0.02", "fan-in"] = "0.02"
+    spectral: float | None = None
 
     def init_std(self, fan_in: int) -> float:
         """0.02 for every weight, or sqrt(2 / inputs): without batchnorm 0.02 lets signals die."""
@@ -121,12 +155,13 @@ class Architecture:
         ``contrastive`` adds contrast: the trunk's rows once more, on the channels of two images and
         with batchnorm but next to these (as Lin et al. 2020 have it), and FC(continuous codes).
         """
-        trunk = list(_trace(self.trunk, self.image_shape))
+        rows = [replace(row, spectral=self.spectral) for row in (*self.trunk, fc(1))]
+        trunk = list(_trace(rows[:-1], self.image_shape))
         features = trunk[-1][2] if trunk else self.image_shape
         found = {
             "generator": list(_trace(self.generator, (spec.input_width,))),
             "trunk": trunk,
-            "d_head": list(_trace((fc(1),), features)),
+            "d_head": list(_trace(rows[-1:], features)),
             "q_head": list(_trace((*self.q_hidden, fc(spec.q_width)), features)),
         }
         if contrastive:
@@ -137,7 +172,7 @@ class Architecture:
         return found
 
 
-def _trace(layers: tuple[Layer, ...], shape: Shape) -> Iterator[tuple[Layer, Shape, Shape]]:
+def _trace(layers: Sequence[Layer], shape: Shape) -> Iterator[tuple[Layer, Shape, Shape]]:
     for layer in layers:
         after = layer.output_shape(shape)
         yield layer, shape, after

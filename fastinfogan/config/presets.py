@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from fastinfogan.config.jitter import COLOUR, GREY
-from fastinfogan.config.layers import Architecture, conv, fc, upconv
+from fastinfogan.config.layers import Architecture, conv, everywhere, fc, upconv
 from fastinfogan.errors import UserError
 
 TABLE_1_MNIST = Architecture(
@@ -89,6 +89,30 @@ DSPRITES = Architecture(
     init="fan-in",
 )
 
+# Ours, for shapes that move (docs/log.md): a G and a D that see where they are, and a D that can't
+# make much of little.
+SPRITES = Architecture(
+    image_shape=(1, 64, 64),
+    generator=(
+        fc(64, "relu", bn=True),
+        everywhere((64, 8, 8), "relu", bn=True),
+        upconv(64, "relu", bn=True, stride=1),
+        upconv(32, "relu", bn=True),
+        upconv(16, "relu", bn=True),
+        upconv(1, "sigmoid"),
+    ),
+    trunk=(
+        conv(16, "lrelu", coordinates=True),
+        conv(32, "lrelu"),
+        conv(64, "lrelu"),
+        conv(64, "lrelu"),
+        fc(256, "lrelu"),
+    ),
+    q_hidden=(),
+    init="fan-in",
+    spectral=1.4,
+)
+
 MNIST_MLP = Architecture(  # wiseodd/generative-models
     image_shape=(1, 28, 28),
     generator=(fc(256, "relu"), fc((1, 28, 28), "sigmoid")),
@@ -155,6 +179,8 @@ class Preset:
     average: int = 0
     contrastive: float = 0.0
     gap_until: int = 0
+    orthogonal: float = 0.0
+    decay: float = 0.0
 
 
 PRESETS: dict[str, Preset] = {
@@ -221,7 +247,7 @@ PRESETS: dict[str, Preset] = {
     ),
     # Ours: InfoGAN-CR's settings for dSprites but for codes, noise and spectral norm
     # (docs/disentanglement.md).
-    "sprites": Preset(
+    "infogan-cr": Preset(
         "InfoGAN-CR's networks for dSprites, with its contrastive regulariser",
         DSPRITES,
         "cat3,5xuni",
@@ -232,6 +258,21 @@ PRESETS: dict[str, Preset] = {
         batch_size=64,
         iterations=5_000,
         contrastive=1.0,
+    ),
+    # Ours: see docs/disentanglement.md.
+    "sprites": Preset(
+        "our own networks, orthogonal codes and augmented judging",
+        SPRITES,
+        "6xuni",
+        0,
+        lr_d=2e-3,
+        batch_size=64,
+        iterations=4_000,
+        augment=True,
+        jitter="rotation=0.6",  # to move a shape or scale it is a factor here
+        average=100,
+        orthogonal=3.0,
+        decay=0.5,
     ),
     # Ours.
     "folder": Preset(

@@ -60,8 +60,8 @@ def resolve(config: TrainConfig) -> TrainConfig:
     discrete = any(spec.codes[i].is_discrete for i in spec.regularized)
     if optim.objective == "gan" or not discrete:  # a preset's consistency has nothing to act on
         optim = _filled(optim, consistency=0.0)
-    if optim.objective == "gan" or len(spec.continuous) < 2:  # nor has its contrastive regulariser
-        optim = _filled(optim, contrastive=0.0)
+    if optim.objective == "gan" or len(spec.continuous) < 2:  # nor have its regularisers
+        optim = _filled(optim, contrastive=0.0, orthogonal=0.0)
     weight = own.optim.contrastive if optim.contrastive is None else optim.contrastive
     if not weight:  # nor a preset's gap
         optim = _filled(optim, gap_until=0)
@@ -86,6 +86,7 @@ def preset_config(name: str) -> TrainConfig:
             batch_size=preset.batch_size,
             lr_d=preset.lr_d,
             lr_g=preset.lr_g,
+            decay=preset.decay,
             lambda_disc=preset.lambda_disc,
             lambda_cont=preset.lambda_cont,
             consistency=preset.consistency,
@@ -94,6 +95,7 @@ def preset_config(name: str) -> TrainConfig:
             average=preset.average,
             contrastive=preset.contrastive,
             gap_until=preset.gap_until,
+            orthogonal=preset.orthogonal,
         ),
     )
 
@@ -115,10 +117,12 @@ def _check_ranges(config: TrainConfig) -> None:
         ),
         ("--lr-d", optim.lr_d, 0 < optim.lr_d < 1, "above 0 and below 1 works"),
         ("--lr-g", optim.lr_g, 0 < optim.lr_g < 1, "above 0 and below 1 works"),
+        ("--decay", optim.decay, 0 <= optim.decay <= 1, "0 to 1 works"),
         ("--lambda-disc", optim.lambda_disc, 0 <= optim.lambda_disc <= 1e6, weight),
         ("--lambda-cont", optim.lambda_cont, 0 <= optim.lambda_cont <= 1e6, weight),
         ("--consistency", optim.consistency, 0 <= optim.consistency <= 1e6, weight),
         ("--contrastive", optim.contrastive, 0 <= optim.contrastive <= 1e6, weight),
+        ("--orthogonal", optim.orthogonal, 0 <= optim.orthogonal <= 1e6, weight),
         (
             "--gap-until", optim.gap_until, 0 <= optim.gap_until <= most,
             f"0 or more works, up to {most}",
@@ -154,6 +158,11 @@ def _check_ranges(config: TrainConfig) -> None:
                 f"--consistency {optim.consistency:g}: with --objective gan nothing that Q learns "
                 "may reach D; --consistency 0 works"
             )
+    for flag, given in (
+        ("--contrastive", optim.contrastive), ("--orthogonal", optim.orthogonal)
+    ):  # fmt: skip
+        if given > 0:
+            _check_between_codes(config, f"{flag} {given:g}")
     if optim.contrastive > 0:
         _check_contrastive(config)
     elif optim.gap_until:
@@ -173,18 +182,22 @@ def _check_ranges(config: TrainConfig) -> None:
         raise UserError(f"--amp-dtype {run.amp_dtype}: it needs --amp")
 
 
-def _check_contrastive(config: TrainConfig) -> None:
-    optim, codes = config.optim, config.model.codes
-    asked = f"--contrastive {optim.contrastive:g}"
+def _check_between_codes(config: TrainConfig, asked: str) -> None:
+    codes = config.model.codes
     if len(config.spec.continuous) < 2:
         raise UserError(
             f"{asked}: it tells two or more uniform or Gaussian codes apart, and --codes {codes} "
-            "has fewer that are regularised; --contrastive 0 works, or add 2xuni"
+            f"has fewer that are regularised; {asked.split()[0]} 0 works, or add 2xuni"
         )
-    if optim.objective == "gan":
+    if config.optim.objective == "gan":
         raise UserError(
-            f"{asked}: with --objective gan nothing but D may teach G; --contrastive 0 works"
+            f"{asked}: with --objective gan nothing but D may teach G; {asked.split()[0]} 0 works"
         )
+
+
+def _check_contrastive(config: TrainConfig) -> None:
+    optim, codes = config.optim, config.model.codes
+    asked = f"--contrastive {optim.contrastive:g}"
     if len(config.spec.codes) == MAX_CODES:
         raise UserError(
             f"{asked}: which code a pair shares is drawn beside the codes, so that {MAX_CODES - 1} "

@@ -67,6 +67,7 @@ def _brought_up(tree: Any) -> Any:
             ("run", {"sync_batchnorm": True}),
             ("optim", {"contrastive": 0.0, "gap_until": 0}),
             ("run", {"reduce_dtype": "float32"}),
+            ("optim", {"orthogonal": 0.0, "decay": 0.0}),
         ):
             if not new.keys() & tree[part].keys():
                 tree = {**tree, part: {**tree[part], **new}}

@@ -55,7 +55,7 @@ class ModelConfig:
 
     preset: Annotated[str | None, unset_as("NAME", "fits the dataset")] = None
     """digits, mnist, svhn, celeba, faces-azimuth, faces-elevation, faces-lighting, rendered-faces,
-    chairs-rotation, chairs-width, mnist-mlp, sprites or folder."""
+    chairs-rotation, chairs-width, mnist-mlp, sprites, infogan-cr or folder."""
     codes: Annotated[str | None, unset_as("SPEC", "the preset's")] = None
     """Latent codes, e.g. cat10,uni,uni: catK, uni, gauss, bern; 10xcat10 repeats; uni:learned has
     the network put out sigma; uni:free isn't regularised."""
@@ -83,6 +83,9 @@ class OptimConfig:
     """Adam's learning rate for D and Q."""
     lr_g: Annotated[float | None, unset_as("X", "the preset's")] = None
     """Adam's learning rate for G."""
+    decay: Annotated[float | None, unset_as("SHARE", "the preset's")] = None
+    """Share of the training, at its end, over which both learning rates fall to 0; 0, as in the
+    paper's presets: they stay."""
     lambda_disc: Annotated[float | None, unset_as("X", "the preset's")] = None
     """Weight of L_I for categorical and Bernoulli codes."""
     lambda_cont: Annotated[float | None, unset_as("X", "the preset's")] = None
@@ -102,6 +105,9 @@ class OptimConfig:
     gap_until: Annotated[int | None, unset_as("COUNT", "the preset's")] = None
     """With --contrastive: at first all other uniform codes of a pair lie half their range apart;
     this gap falls to 0 over so many iterations. 0: there is none."""
+    orthogonal: Annotated[float | None, unset_as("X", "the preset's")] = None
+    """Weight of the orthogonal Jacobian regularisation: two continuous codes must not change an
+    image in the same way. 0 is the paper's objective."""
     average: Annotated[int | None, unset_as("COUNT", "the preset's")] = None
     """Evaluate, draw and export the mean of the weights over about the last COUNT iterations (at
     most a tenth of the training so far); 0, as in the paper's presets, the weights themselves."""
@@ -118,7 +124,8 @@ class OptimConfig:
     @property
     def extra_losses(self) -> tuple[str, ...]:
         """Fields of ``Losses`` that a resolved configuration adds to the paper's."""
-        return tuple(name for name in ("consistency", "contrastive") if getattr(self, name) > 0)
+        names = ("consistency", "contrastive", "orthogonal")
+        return tuple(name for name in names if getattr(self, name) > 0)
 
 
 @dataclass(frozen=True)
@@ -213,11 +220,19 @@ class TrainConfig:
             data = replace(data, data_dir=data.data_dir.absolute())
         return replace(self, data=data, run=replace(self.run, out=out))
 
+    @property
+    def resumable_changes(self) -> frozenset[str]:
+        """Dotted fields that may differ between a run and its continuation.
+
+        Rates that fall depend on where the training ends.
+        """
+        return RESUMABLE_CHANGES - ({"optim.iterations"} if self.optim.decay else set())
+
     def fingerprint(self) -> str:
         """SHA-256 of what decides an iteration: the tree without what may change on resuming.
 
-        Consistency, augmented judging, averaging, the contrastive regulariser and stretching count
-        only where they are on: checkpoints from before they existed still fit.
+        What came later (consistency, both regularisers and so on) counts only where it is on:
+        checkpoints from before it existed still fit.
         """
         tree = to_dict(self)
         if not self.optim.changes_images:
@@ -227,9 +242,12 @@ class TrainConfig:
             del tree["optim"]["average"]
         if not self.optim.contrastive:
             del tree["optim"]["contrastive"], tree["optim"]["gap_until"]
+        for key in ("orthogonal", "decay"):
+            if not tree["optim"][key]:
+                del tree["optim"][key]
         if self.data.stretch is None:
             del tree["data"]["stretch"]
-        for name in RESUMABLE_CHANGES:
+        for name in self.resumable_changes:
             part, key = name.split(".")
             del tree[part][key]
         return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()

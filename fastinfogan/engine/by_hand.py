@@ -15,7 +15,8 @@ from fastinfogan.kernels.dense.layout import DTYPES
 from fastinfogan.kernels.dense.prepared import Prepared
 from fastinfogan.kernels.dense.rule import fits
 from fastinfogan.kernels.dispatch import choose
-from fastinfogan.model.networks import Dense, flattened
+from fastinfogan.model.block import flattened
+from fastinfogan.model.networks import Dense
 from fastinfogan.model.reference import Inputs
 
 
@@ -149,7 +150,7 @@ def trio_of(
     optim, g, d = config.optim, adam_g.compute, adam_d.compute
     if optim.update != "alternating" or type(adam_d) is not FlatAdam:
         return None
-    more = optim.changes_images or optim.contrastive > 0
+    more = optim.changes_images or optim.contrastive > 0 or optim.orthogonal > 0
     if d.q_trunk is None or optim.objective != "infogan" or more:
         return None
     stacks = (g.parts, d.d_parts, d.q_parts)

@@ -71,6 +71,7 @@ class FlatAdam:
         self._average: Callable[[], None] | None = None  # of one process nothing is averaged
         self._stream: torch.cuda.Stream | None = None
         self._arrived, self._early = 0, None
+        self._whole_rate = lr
         self._lr = torch.full((1,), lr, dtype=first.dtype, device=first.device)
         for parameter, place in zip(self._parameters, places, strict=True):
             view = _view(self._flat, parameter, place)
@@ -91,7 +92,7 @@ class FlatAdam:
             id(module): module
             for module in network.modules()
             if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d)
-        }
+        } | _buffers(network)
         twin = copy.deepcopy(network, shared)  # deepcopy takes what its memo knows as it is
         own = dict(zip(network.parameters(), self._places, strict=True))
         for name, parameter in network.named_parameters():
@@ -109,7 +110,7 @@ class FlatAdam:
 
     def apart(self) -> nn.Module:
         """``compute`` once more: the same weights in memory, with gradients of their own."""
-        own = {id(p): nn.Parameter(p.detach()) for p in self.trained}
+        own = {id(p): nn.Parameter(p.detach()) for p in self.trained} | _buffers(self.compute)
         return copy.deepcopy(self.compute, own)  # as in _twin
 
     def share(self, ranks: Ranks, sent_in: torch.dtype | None = None) -> None:
@@ -159,6 +160,10 @@ class FlatAdam:
         early = self._parts[1]
         if self._stream is not None and self._arrived == len(self.trained[early.parameters]):
             self._early = Beside(self._stream, lambda: self._update(early))
+
+    def scale_rate(self, share: float) -> None:
+        """From now on learn at this share of the rate."""
+        self._lr.fill_(self._whole_rate * share)
 
     def zero_grad(self) -> None:
         """Forget the gradients; the next backward pass brings tensors of its own."""
@@ -234,6 +239,11 @@ class FlatAdam:
             for name, tensor in self.state[self._parameters[index]].items():
                 tensor.copy_(saved[name])
         self.publish()
+
+
+def _buffers(network: nn.Module) -> dict[int, Tensor]:
+    """What a copy of a network shares with it beside its weights, as ``deepcopy``'s memo."""
+    return {id(buffer): buffer for buffer in network.buffers()}
 
 
 def _laid_out_as(parameter: Tensor, gradient: Tensor) -> Tensor:

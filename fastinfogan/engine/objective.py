@@ -1,7 +1,7 @@
 """What D with Q, and what G, minimise: the seam at which a loss is changed or added.
 
     D, Q    -log D(x) - log(1 - D(G(z, c))) - lambda L_I + weight L_cons
-    G       -log D(G(z, c)) - lambda L_I + weight L_contr
+    G       -log D(G(z, c)) - lambda L_I + weight L_contr + weight L_orth
 
 (Paper, eq. 6, and the non-saturating form.) L_cons is ours, and off in the paper's presets: Q's
 categories must agree on a real image and on a slightly changed copy (``kernels/consistency``). It
@@ -11,6 +11,7 @@ image, real or generated, slightly changed; G's gradient flows back through the 
 L_contr is InfoGAN-CR's (Lin, Thekumparampil, Fanti and Oh 2020), and off in the paper's presets as
 well: of two generated images that share one continuous code (``engine/pairs.py``) a network of its
 own tells which code that is. It learns in D's update, as nothing else does from L_contr there.
+L_orth asks of G that no two codes change an image alike (``engine/nudges.py``); off there, too.
 
 With ``--objective gan``, the baseline of the paper's Fig. 1, no gradient of L_I reaches the trunk
 or G: Q only watches.
@@ -52,7 +53,7 @@ class Objective:
 
     def __init__(self, config: TrainConfig) -> None:
         self._codes, self._lambdas = config.spec.codes, config.lambdas
-        self.contrastive = config.optim.contrastive
+        self.contrastive, self.orthogonal = config.optim.contrastive, config.optim.orthogonal
         self.informed = config.optim.objective == "infogan"
 
     def d_loss(

@@ -13,8 +13,10 @@ from fastinfogan.engine.beside import Beside
 from fastinfogan.engine.by_hand import trio_of
 from fastinfogan.engine.flat import FlatAdam
 from fastinfogan.engine.loss_scale import LossScale
+from fastinfogan.engine.nudges import Nudges, crossing
 from fastinfogan.engine.objective import Objective, View, compare, judge, look
 from fastinfogan.kernels.warp import warp
+from fastinfogan.model.block import turn
 from fastinfogan.model.networks import Discriminator, Generator, exchange_sums, frozen
 from fastinfogan.model.reference import Batch, Inputs, Losses
 from fastinfogan.plan import Plan
@@ -81,6 +83,8 @@ class FastEngine:
             self.adam_g.share(plan.ranks, plan.sent_in)
         self.loss_scale = LossScale(device) if plan.half == torch.float16 else None
         one = torch.ones((), device=device, dtype=dtype)
+        self._nudges = Nudges(config.spec, device) if optim.orthogonal > 0 else None
+        self._orthogonal = torch.full_like(one, optim.orthogonal)
         self._weight = torch.full_like(one, optim.consistency)
         # What a loss is told its backward pass begins with spares a GPU a launch. A CPU has nothing
         # to gain, and would wait while torch, given such a beginning, loads sympy to look at it.
@@ -119,6 +123,15 @@ class FastEngine:
         self.adam_d.publish()
         self.adam_g.publish()
 
+    def scale_rates(self, share: float) -> None:
+        """From now on learn at this share of both learning rates."""
+        for adam in (self.adam_d, self.adam_g):
+            adam.scale_rate(share)
+
+    def scale_orthogonal(self, share: float) -> None:
+        """From now on give L_orth this share of its weight."""
+        self._orthogonal.fill_(self.objective.orthogonal * share)
+
     def keep_to_one_stream(self) -> None:
         """From now on do nothing beside something else."""
         self._side = None
@@ -140,6 +153,7 @@ class FastEngine:
             terms = self._trio.step_d(batch.real, batch.inputs_d)
             return self._report(terms, self._trio.step_g(batch.inputs_g), None)
         objective, d = self.objective, self.adam_d.compute
+        turn(self.discriminator)
         with torch.no_grad():
             fake = self._fake(batch.inputs_d, batch)
         # What G makes for its own update doesn't depend on D's: on a GPU it is made beside it.
@@ -164,14 +178,17 @@ class FastEngine:
                 view = View(d.logits(d.features(fake)), None)
             total, terms_g = objective.g_loss(view, batch.inputs_g.values, self._seed, self.tally)
             total = _plus(total, self._contrast(fake, batch.inputs_g), objective.contrastive)
+            crossed = self._crossing(batch.inputs_g)
+            total = _plus(total, crossed, self._orthogonal)
             self.adam_g.zero_grad()
             _backward(total, self._seed)
         self._last_update(self.adam_g)
-        return self._report(terms, terms_g, agreed, contrast)
+        return self._report(terms, terms_g, agreed, contrast, crossed)
 
     def _simultaneous(self, batch: Batch) -> Losses:
         """One draw of codes and one pass through D serve both updates."""
         objective, d = self.objective, self.adam_d.compute
+        turn(self.discriminator)
         values = batch.inputs_d.values
         fake = self._fake(batch.inputs_d, batch)
         images = torch.cat([batch.real, fake])
@@ -183,6 +200,8 @@ class FastEngine:
         contrast = self._contrast(fake, batch.inputs_d)
         d_total = _plus(d_total, contrast)
         g_total = _plus(g_total, contrast, objective.contrastive)
+        crossed = self._crossing(batch.inputs_d)
+        g_total = _plus(g_total, crossed, self._orthogonal)
         # Both gradients come from the weights before either update.
         for adam, total, keep in ((self.adam_d, d_total, True), (self.adam_g, g_total, False)):
             seed = None if self._seed is None else self._seed.view_as(total)
@@ -192,7 +211,7 @@ class FastEngine:
         if agreed is not None:
             _add(self.adam_d.trained, agreed.result()[1])
         self._last_update(self.adam_d, self.adam_g)
-        return self._report(terms, terms_g, agreed, contrast)
+        return self._report(terms, terms_g, agreed, contrast, crossed)
 
     def _fake(self, inputs: Inputs, batch: Batch) -> Tensor:
         """G's images as D and Q get to see them."""
@@ -205,6 +224,12 @@ class FastEngine:
             return None
         logits = self._compare(self.adam_d.compute, fake)
         return self.objective.contrast(logits, inputs.shared)
+
+    def _crossing(self, inputs: Inputs) -> Tensor | None:
+        """L_orth of G, if it takes part."""
+        if self._nudges is None:
+            return None
+        return crossing(self._generate(self._nudges(inputs.latents, inputs.values), False))
 
     @property
     def _seed(self) -> Tensor | None:
@@ -248,15 +273,16 @@ class FastEngine:
         terms_g: Tensor,
         agreed: Beside[_Agreement] | None,
         contrast: Tensor | None = None,
+        crossed: Tensor | None = None,
     ) -> Losses:
         if self.loss_scale is not None:
             self.loss_scale.update()
         disagreement = None if agreed is None else agreed.result()[0]
-        contrast = None if contrast is None else contrast.detach()
-        return Losses(terms[0], terms_g[0], terms[1:], disagreement, contrast)
+        contrast, crossed = (x if x is None else x.detach() for x in (contrast, crossed))
+        return Losses(terms[0], terms_g[0], terms[1:], disagreement, contrast, crossed)
 
 
-def _plus(total: Tensor, loss: Tensor | None, weight: float = 1.0) -> Tensor:
+def _plus(total: Tensor, loss: Tensor | None, weight: Tensor | float = 1.0) -> Tensor:
     """A loss with another one, if there is one."""
     return total if loss is None else total + weight * loss
 

@@ -6,15 +6,19 @@ import math
 
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from fastinfogan.config import INIT_STD, Architecture
+
+POWER_STEPS = 15  # of power iteration
 
 
 @torch.no_grad()
 def initialize(network: nn.Module, architecture: Architecture, generator: torch.Generator) -> None:
     """Weights N(0, architecture.init_std), batchnorm scales N(1, 0.02), biases and shifts 0.
 
-    The draws depend on the order of the modules and on ``generator`` (a CPU one) alone.
+    The draws depend on the order of the modules and on ``generator`` (a CPU one) alone. Singular
+    vectors of weights that are scaled by them begin near the largest.
     """
     for module in network.modules():
         if isinstance(module, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
@@ -26,6 +30,14 @@ def initialize(network: nn.Module, architecture: Architecture, generator: torch.
             draw = torch.randn(module.weight.shape, generator=generator)
             module.weight.copy_(1.0 + draw * INIT_STD)
             module.bias.zero_()
+
+    for module in network.modules():
+        if hasattr(module, "left"):
+            matrix = module.op.weight.flatten(1).to(module.left.dtype)
+            left = torch.randn(module.left.shape, generator=generator).to(matrix)
+            for _ in range(POWER_STEPS):
+                left = F.normalize(matrix @ (matrix.T @ left), dim=0)
+            module.left.copy_(left)
 
 
 def _fan_in(module: nn.Linear | nn.Conv2d | nn.ConvTranspose2d) -> int:

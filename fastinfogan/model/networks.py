@@ -2,133 +2,24 @@
 
 from __future__ import annotations
 
-import math
 from itertools import pairwise
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from fastinfogan.config import (
-    KERNEL,
-    NORM_EPS,
-    NORM_MOMENTUM,
-    SLOPES,
-    Architecture,
-    Layer,
-    Shape,
-)
-from fastinfogan.kernels.bn_act import Normalising, bn_act
+from fastinfogan.config import SLOPES, Architecture, Layer, Shape
 from fastinfogan.kernels.bn_act.arguments import Exchange
-from fastinfogan.kernels.channels_last import in_rows
-from fastinfogan.kernels.conv import conv_and_sums
 from fastinfogan.kernels.dense import dense
-from fastinfogan.kernels.linear import linear, linear_and_tail
-from fastinfogan.kernels.linear_bn_act import linear_bn_act
+from fastinfogan.kernels.linear import linear_and_tail
+from fastinfogan.model.block import (
+    SLOPES_OF,
+    Block,
+    Unnormalised,
+    flattened,
+    normalised,
+    shaped,
+)
 from fastinfogan.model.latent_spec import LatentSpec
-
-_SLOPES = {**SLOPES, "linear": 1.0}
-
-
-class Unnormalised(NamedTuple):
-    """What a convolution hands to the next layer, which begins with the batchnorm in between."""
-
-    maps: Tensor
-    norm: Normalising
-
-
-class Block(nn.Module):
-    """One row: linear map, batchnorm, activation. Parameters: op.weight, op.bias, norm.*.
-
-    A batchnorm behind a convolution is the next layer's affair, where that takes it: see ``front``
-    of ``conv_and_sums`` and ``linear_bn_act``.
-    """
-
-    def __init__(self, row: Layer, inputs: Shape) -> None:
-        super().__init__()
-        self.row = row
-        if row.kind == "fc":
-            self.op = nn.Linear(math.prod(inputs), row.features, bias=row.bias)
-        else:
-            # The module holds the parameters; `conv`, which knows "same" padding, does the work.
-            kind = nn.Conv2d if row.kind == "conv" else nn.ConvTranspose2d
-            self.op = kind(inputs[0], row.features, KERNEL, row.stride, 1, bias=row.bias)
-        self.norm: nn.Module | None = None
-        if row.norm:
-            flat = row.kind == "fc"
-            kind = nn.BatchNorm1d if flat else nn.BatchNorm2d
-            self.norm = kind(row.features, eps=NORM_EPS, momentum=NORM_MOMENTUM)
-        self.exchange: Exchange | None = None
-        self.x_slope, self.derived_behind = 1.0, False  # see `conv_and_sums`
-        self.normalised_behind = False
-
-    def forward(
-        self, x: Tensor | Unnormalised, groups: int = 1, statistics: bool = True
-    ) -> Tensor | Unnormalised:
-        """``statistics``: let the running ones learn from the batch, if the network is learning."""
-        row = self.row
-        if row.kind == "fc" and row.norm:
-            norm = self._norm(groups, statistics)[:-1]
-            x, front = x if isinstance(x, Unnormalised) else (flattened(x), None)
-            x = linear_bn_act(x, self.op.weight, *norm, front=front)
-        elif row.kind == "fc":
-            x = linear(flattened(normalised(x)), self.op.weight, self.op.bias)
-            x = self._activate(x)
-        else:
-            # What has no batchnorm behind it leaves the convolution with its activation.
-            follows = 1.0 if row.norm else _SLOPES.get(row.activation, row.activation)
-            up = row.kind == "upconv"
-            # Ranks exchange sums that batchnorm has gathered.
-            summed = groups if row.norm and self.training and self.exchange is None else 0
-            weight, bias = self.op.weight, self.op.bias
-            x, front = x if isinstance(x, Unnormalised) else (x, None)
-            x, sums = conv_and_sums(
-                x, weight, bias, row.stride, up, follows, summed,
-                x_slope=self.x_slope, derived_behind=self.derived_behind, front=front,
-            )  # fmt: skip
-            if row.norm:
-                norm = self._norm(groups, statistics)._replace(sums=sums)
-                if self.normalised_behind:
-                    return Unnormalised(x, norm)
-                x = bn_act(x, *norm)
-        return _shaped(x, row)
-
-    def _norm(self, groups: int, statistics: bool) -> Normalising:
-        """Batchnorm and activation, as the arguments of an op that ends with them."""
-        n = self.norm
-        # A frozen network (see `frozen`) leaves its running statistics alone.
-        update = (statistics and n.track_running_stats) or not self.training
-        return Normalising(
-            n.weight,
-            n.bias,
-            n.running_mean if update else None,
-            n.running_var if update else None,
-            _SLOPES[self.row.activation],
-            groups,
-            NORM_MOMENTUM,
-            NORM_EPS,
-            self.training,
-            self.exchange,
-        )
-
-    def _activate(self, x: Tensor) -> Tensor:
-        activation = self.row.activation
-        # In place: no linear map needs its output again; derivatives come from the result.
-        if activation in _SLOPES:
-            slope = _SLOPES[activation]
-            return x if slope == 1.0 else F.leaky_relu(x, slope, inplace=True)
-        return torch.sigmoid_(x) if activation == "sigmoid" else torch.tanh_(x)
-
-
-def flattened(x: Tensor) -> Tensor:
-    """Rows of features; of maps in memory order (height, width, channel): a view, not a copy."""
-    return x if x.dim() == 2 else in_rows(x)
-
-
-def normalised(x: Tensor | Unnormalised) -> Tensor:
-    """What a layer hands on, for who doesn't look after its batchnorm."""
-    return bn_act(x.maps, *x.norm) if isinstance(x, Unnormalised) else x
 
 
 class Dense:
@@ -140,7 +31,7 @@ class Dense:
     def __init__(self, blocks: list[Block]) -> None:
         self.blocks = blocks
         names = [block.row.activation for block in blocks]
-        self.activations = [_SLOPES.get(name, name) for name in names]
+        self.activations = [SLOPES_OF.get(name, name) for name in names]
 
     def __call__(self, x: Tensor, groups: int = 1, statistics: bool = True) -> Tensor:
         maps = [block.op for block in self.blocks]
@@ -149,15 +40,7 @@ class Dense:
 
     def shaped(self, x: Tensor) -> Tensor:
         """Rows of features as the last block hands them on."""
-        return _shaped(x, self.blocks[-1].row)
-
-
-def _shaped(x: Tensor, row: Layer) -> Tensor:
-    """Rows of features as the maps that a row of the table makes of them, if it does."""
-    if row.shape is None:
-        return x
-    channels, height, width = row.shape
-    return x.view(-1, height, width, channels).permute(0, 3, 1, 2)
+        return shaped(x, self.blocks[-1].row)
 
 
 def _parts(*stacks: nn.ModuleList) -> list[Block | Dense]:
@@ -174,7 +57,7 @@ def _parts(*stacks: nn.ModuleList) -> list[Block | Dense]:
 
     for block in (block for stack in stacks for block in stack):
         row = block.row
-        if row.kind != "fc" or row.norm:
+        if row.kind != "fc" or row.norm or row.coordinates or row.spectral is not None:
             end()
             parts.append(block)
             continue
@@ -197,6 +80,8 @@ def _stack(rows: list[tuple[Layer, Shape, Shape]]) -> nn.ModuleList:
     blocks = [Block(row, before) for row, before, _ in rows]
     for block, behind in pairwise(blocks):
         row = block.row
+        if behind.row.coordinates:  # it puts something beside what it is handed
+            continue
         convolutions = row.kind != "fc" and behind.row.kind != "fc"
         takes = behind.row.kind != "fc" or behind.row.norm
         block.normalised_behind = row.kind != "fc" and row.norm and takes
@@ -214,8 +99,9 @@ class Generator(nn.Module):
         self.parts = _parts(self.layers)
         self.to(memory_format=torch.channels_last)
 
-    def forward(self, latents: Tensor) -> Tensor:
-        return _through(self.parts, latents, 1, True)
+    def forward(self, latents: Tensor, statistics: bool = True) -> Tensor:
+        """``statistics``: as for ``Block``."""
+        return _through(self.parts, latents, 1, statistics)
 
 
 class Discriminator(nn.Module):
@@ -282,13 +168,14 @@ class Discriminator(nn.Module):
 
         Read from here, what goes back to the features costs no launch beside the head's own.
         """
-        head, front = self.d_head[0].op, None
+        head, front = self.d_head[0], None
         shape = (features.maps if isinstance(features, Unnormalised) else features).shape
         if isinstance(features, Unnormalised):
             features, front = features
         else:
             features = flattened(features)
-        logits, tail = linear_and_tail(features, head.weight, head.bias, rows, front=front)
+        weight, bias = head.weight(), head.op.bias
+        logits, tail = linear_and_tail(features, weight, bias, rows, front=front)
         if len(shape) == 4:
             _, channels, height, width = shape
             tail = tail.view(rows, height, width, channels).permute(0, 3, 1, 2)

@@ -1,7 +1,8 @@
 """InfoGAN in plain eager PyTorch, on one page: the oracle, and the best place to learn the method.
 
 Nothing here is fast, and nothing is hidden: read it from top to bottom. It imports the rows of the
-paper's tables and what a code is, and nothing else of this package. The engine proper
+paper's tables, what a code is, and a second page with what isn't in the paper
+(``reference_additions.py``), and nothing else of this package. The engine proper
 (``engine/step.py``) must give the same losses, gradients and weights.
 """
 
@@ -15,6 +16,13 @@ from torch.nn import functional as F
 
 from fastinfogan.config import ADAM_EPS, LEAK, Layer, Shape, TrainConfig
 from fastinfogan.kernels.codes import Code
+from fastinfogan.model.reference_additions import (
+    changed,
+    contrast,
+    crossing,
+    disagreement,
+    keep_statistics,
+)
 
 # -- 0. What an iteration takes in, and what it reports -------------------------------------
 
@@ -46,6 +54,7 @@ class Losses(NamedTuple):
     nll: Tensor  # (codes,), nats, of the codes of D's update under Q; L_I = H(c) - nll
     consistency: Tensor | None = None  # (), nats: L_cons, if it takes part
     contrastive: Tensor | None = None  # (), nats: L_contr, if it takes part
+    orthogonal: Tensor | None = None  # (), 0 to 1: L_orth, if it takes part
 
 
 # -- 1. The networks ----------------------------------------------------------------------
@@ -57,6 +66,9 @@ class Block(nn.Module):
     def __init__(self, row: Layer, inputs: Shape) -> None:
         super().__init__()
         self.row = row
+        inputs = row.reads(inputs)
+        if row.spectral is not None:  # one number per output, see `scale`
+            self.register_buffer("left", torch.ones(row.features))
         if row.kind == "fc":
             self.op = nn.Linear(torch.Size(inputs).numel(), row.features, bias=row.bias)
             self.norm = nn.BatchNorm1d(row.features) if row.norm else nn.Identity()
@@ -70,9 +82,18 @@ class Block(nn.Module):
         row = self.row
         if row.kind == "fc" and x.dim() == 4:
             x = x.permute(0, 2, 3, 1).flatten(1)  # features in (height, width, channel) order
+        if row.coordinates and row.kind == "fc":  # every position's, a row each
+            place = coordinates(x, *row.shape[1:]).permute(0, 2, 3, 1).flatten(1, 2)
+            x = torch.cat([x[:, None].expand(-1, place.shape[1], -1), place], dim=2).flatten(0, 1)
+        elif row.coordinates:
+            x = torch.cat([x, coordinates(x, *x.shape[2:])], dim=1)
         if row.kind == "conv" and row.stride == 1:
             x = F.pad(x, (1, 2, 1, 2))  # "same" for a 4x4 kernel: one zero before, two after
-        x = self.op(x)
+        if row.spectral is not None:
+            scaled = {"weight": self.op.weight * self.scale()}
+            x = torch.func.functional_call(self.op, scaled, x)
+        else:
+            x = self.op(x)
         if row.kind == "upconv" and row.stride == 1:
             x = x[..., :-1, :-1]  # padding=1 cropped one row each side; "same" crops two after
         x = self.norm(x)
@@ -84,6 +105,18 @@ class Block(nn.Module):
             channels, height, width = row.shape
             x = x.view(-1, height, width, channels).permute(0, 3, 1, 2)
         return x
+
+    def scale(self) -> Tensor:
+        """What makes the weight's largest singular value the row's: spectral / |W' u|."""
+        return self.row.spectral / (self.op.weight.flatten(1).T @ self.left).norm()
+
+
+def coordinates(x: Tensor, height: int, width: int) -> Tensor:
+    """Where each position is, once for each of a batch: x from the left, y from the top."""
+    across = torch.linspace(-1.0, 1.0, width, device=x.device, dtype=x.dtype)
+    down = torch.linspace(-1.0, 1.0, height, device=x.device, dtype=x.dtype)
+    place = torch.stack([across.expand(height, width), down[:, None].expand(height, width)])
+    return place.expand(len(x), 2, height, width)
 
 
 def sequence(rows: list[tuple[Layer, Shape, Shape]]) -> nn.Sequential:
@@ -148,47 +181,7 @@ def code_nlls(q_params: Tensor, values: Tensor, codes: tuple[Code, ...]) -> Tens
     return torch.stack(nlls)
 
 
-# -- 3. Ours: small changes that make no difference (off in the paper's presets) -----------------
-
-
-def changed(images: Tensor, maps: Tensor, fill: Tensor, middle: float) -> Tensor:
-    """Each image as its map shows it: moved, then with another contrast and brightness."""
-    maps, fill = maps.to(images.dtype), fill.to(images.dtype).view(1, -1, 1, 1)
-    grid = F.affine_grid(maps[:, :6].reshape(-1, 2, 3), list(images.shape), align_corners=False)
-    moved = F.grid_sample(images - fill, grid, align_corners=False) + fill
-    gain, bias = maps[:, 6:].reshape(-1, 2, 1, 1, 1).unbind(1)
-    return gain * (moved - middle) + middle + bias
-
-
-def disagreement(q_image: Tensor, q_copy: Tensor, codes: tuple[Code, ...]) -> Tensor:
-    """L_cons: KL(Q(c | x) || Q(c | T(x))), in nats, summed over the discrete codes.
-
-    A continuous code may be what T changes: it takes no part.
-    """
-    total, column = q_copy.new_zeros(()), 0
-    for code in codes:
-        p, q = (out[:, column : column + code.q_width] for out in (q_image, q_copy))
-        column += code.q_width
-        if code.regularized and code.kind == "categorical":
-            log_p, log_q = p.log_softmax(1), q.log_softmax(1)
-            total = total + (log_p.exp() * (log_p - log_q)).sum(1).mean()
-        elif code.regularized and code.kind == "bernoulli":
-            for sign in (1.0, -1.0):  # log sigmoid(x) and log(1 - sigmoid(x)) = log sigmoid(-x)
-                log_p, log_q = F.logsigmoid(sign * p), F.logsigmoid(sign * q)
-                total = total + (log_p.exp() * (log_p - log_q)).mean()
-    return total
-
-
-# -- 4. Of InfoGAN-CR: which code do two images share? (off in the paper's presets) --------------
-
-
-def contrast(network: nn.Module, images: Tensor, shared: Tensor) -> Tensor:
-    """L_contr, in nats: images 2 j and 2 j + 1 share one continuous code; which is it?"""
-    pairs = torch.cat([images[0::2], images[1::2]], dim=1)  # as channels of one image
-    return F.cross_entropy(network(pairs), shared)
-
-
-# -- 5. One iteration ------------------------------------------------------------------------
+# -- 3. One iteration ------------------------------------------------------------------------
 
 
 def freeze(network: nn.Module, frozen: bool) -> None:
@@ -197,11 +190,13 @@ def freeze(network: nn.Module, frozen: bool) -> None:
     keep_statistics(network, frozen)
 
 
-def keep_statistics(network: nn.Module, keep: bool) -> None:
-    """Keep the running statistics as they are, or let them learn again."""
-    for module in network.modules():
-        if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
-            module.track_running_stats = not keep  # it still normalises with the batch's own
+@torch.no_grad()
+def turn(network: nn.Module) -> None:
+    """Bring each u of ``Block.scale`` nearer to its singular vector: a step of power iteration."""
+    for block in network.modules():
+        if isinstance(block, Block) and block.row.spectral is not None:
+            matrix = block.op.weight.flatten(1)
+            block.left.copy_(F.normalize(matrix @ (matrix.T @ block.left), dim=0))
 
 
 class ReferenceEngine:
@@ -215,18 +210,30 @@ class ReferenceEngine:
         self.generator = Generator(config).to(device)
         self.discriminator = Discriminator(config).to(device)
         optim = config.optim
-        betas = (optim.beta1, optim.beta2)
+        betas, self.rates = (optim.beta1, optim.beta2), (optim.lr_d, optim.lr_g)
         self.adam_d = torch.optim.Adam(self.discriminator.parameters(), optim.lr_d, betas, ADAM_EPS)
         self.adam_g = torch.optim.Adam(self.generator.parameters(), optim.lr_g, betas, ADAM_EPS)
 
         self.consistency, self.contrastive = optim.consistency, optim.contrastive
+        self.orthogonal, self.spec = optim.orthogonal, config.spec
+        self.growth = 1.0  # of the orthogonal weight
         self.middle = sum(config.architecture.output_range) / 2
         self.informed = optim.objective == "infogan"  # False: a plain GAN that Q only watches
         self.step = self.alternating if optim.update == "alternating" else self.simultaneous
 
+    def scale_rates(self, share: float) -> None:
+        """From now on learn at this share of both learning rates (--decay)."""
+        for adam, rate in zip((self.adam_d, self.adam_g), self.rates, strict=True):
+            adam.param_groups[0]["lr"] = share * rate
+
+    def scale_orthogonal(self, share: float) -> None:
+        """From now on give L_orth this share of its weight."""
+        self.growth = share
+
     def alternating(self, batch: Batch) -> Losses:
         """D and Q learn from one draw of codes, then G from another."""
         d = self.discriminator
+        turn(d)
 
         # D and Q: tell real from fake, and read the codes off the fakes.
         with torch.no_grad():
@@ -248,15 +255,18 @@ class ReferenceEngine:
             q_params = d.q_params(fake, features)
             nll_g = code_nlls(q_params, batch.inputs_g.values, self.codes)
             total = total + self.weighted(nll_g)
+        orthogonal = self.crossing(batch.inputs_g)
+        total = total + self.growth * self.orthogonal * orthogonal
         self.adam_g.zero_grad()
         total.backward()
         freeze(d, False)
         self.adam_g.step()
-        return self.report(batch, d_loss, g_loss, nll, consistency, contrastive)
+        return self.report(batch, d_loss, g_loss, nll, consistency, contrastive, orthogonal)
 
     def simultaneous(self, batch: Batch) -> Losses:
         """One draw of codes and one pass through D serve both updates."""
         g, d = self.generator, self.discriminator
+        turn(d)
         fake = self.fakes(batch.inputs_d, batch)
         d_loss, nll, consistency, logits_fake = self.d_losses(batch, fake)
         g_loss = F.softplus(-logits_fake).mean()
@@ -264,13 +274,15 @@ class ReferenceEngine:
         contrastive = self.contrast(fake, batch.inputs_d)
         d_total = d_loss + information + self.consistency * consistency + contrastive
         g_total = g_loss + information * self.informed + self.contrastive * contrastive
+        orthogonal = self.crossing(batch.inputs_d)
+        g_total = g_total + self.growth * self.orthogonal * orthogonal
         d_grads = torch.autograd.grad(d_total, list(d.parameters()), retain_graph=True)
         g_grads = torch.autograd.grad(g_total, list(g.parameters()))
         for p, grad in zip([*d.parameters(), *g.parameters()], d_grads + g_grads, strict=True):
             p.grad = grad
         self.adam_d.step()
         self.adam_g.step()
-        return self.report(batch, d_loss, g_loss, nll, consistency, contrastive)
+        return self.report(batch, d_loss, g_loss, nll, consistency, contrastive, orthogonal)
 
     def fakes(self, inputs: Inputs, batch: Batch) -> Tensor:
         """G's images as D and Q get to see them."""
@@ -284,6 +296,12 @@ class ReferenceEngine:
         if inputs.shared is None:
             return fake.new_zeros(())
         return contrast(self.discriminator.contrast, fake, inputs.shared)
+
+    def crossing(self, inputs: Inputs) -> Tensor:
+        """L_orth of G; 0 where it takes no part."""
+        if not self.orthogonal:
+            return inputs.latents.new_zeros(())
+        return crossing(self.generator, inputs.latents, inputs.values, self.spec)
 
     def d_losses(self, batch: Batch, fake: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """D's loss, the NLL of each code under Q, L_cons, and D's logits on the fakes."""
@@ -310,11 +328,12 @@ class ReferenceEngine:
 
     def report(self, batch: Batch, *losses: Tensor) -> Losses:
         """What the iteration reports."""
-        *paper, consistency, contrastive = (loss.detach() for loss in losses)
+        *paper, consistency, contrastive, orthogonal = (loss.detach() for loss in losses)
         return Losses(
             *paper,
             None if batch.copy is None else consistency,
             None if batch.inputs_d.shared is None else contrastive,
+            orthogonal if self.orthogonal else None,
         )
 
     def weighted(self, nll: Tensor) -> Tensor:

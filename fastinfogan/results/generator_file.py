@@ -25,6 +25,7 @@ from fastinfogan.files import atomic_write
 from fastinfogan.json_files import parse_json
 from fastinfogan.model.latent_spec import LatentSpec
 from fastinfogan.model.networks import Generator
+from fastinfogan.model.plain import without_coordinates
 from fastinfogan.model.weights import weights
 from fastinfogan.paths import expanded
 from fastinfogan.results.generator import TrainedGenerator
@@ -94,7 +95,8 @@ def generator_content(
     Raises:
         ValueError: a weight is NaN or infinite, or a label is no text, or too long.
     """
-    architecture, spec = config.architecture, config.spec
+    architecture, tensors = without_coordinates(config.architecture, weights(generator))
+    spec = config.spec
     portable = replace(
         config, data=replace(config.data, data_dir=None), run=replace(config.run, out=None)
     )
@@ -108,7 +110,7 @@ def generator_content(
     }
     tensors = {
         name: tensor.detach().to("cpu", torch.float32).contiguous()
-        for name, tensor in weights(generator).items()
+        for name, tensor in tensors.items()
     }
     header = {
         "format_version": FORMAT_VERSION,

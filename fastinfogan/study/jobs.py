@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from fastinfogan.config import RESUMABLE_CHANGES, TrainConfig, differences, to_dict
+from fastinfogan.config import TrainConfig, differences, to_dict
 from fastinfogan.data.fetch import CACHE_VARIABLE
 from fastinfogan.errors import UserError, one_line
 from fastinfogan.files import atomic_write
@@ -173,7 +173,8 @@ def _takes(config: TrainConfig, folder: Path) -> bool:
     if not (folder / CONFIG).exists():
         return True
     try:
-        return differences(read_config(folder), config).keys() <= RESUMABLE_CHANGES
+        saved = read_config(folder)
+        return differences(saved, config).keys() <= saved.resumable_changes
     except UserError:
         return False
 

@@ -71,6 +71,11 @@ def check_batch(config: TrainConfig, ranks: Ranks) -> None:
             f"--batch-size {size}: each of {count} ranks has {size // count} images of it, and "
             f"--contrastive {config.optim.contrastive:g} makes pairs of them; {size + count} works"
         )
+    if config.optim.orthogonal > 0 and count > 1:
+        raise UserError(
+            f"--orthogonal {config.optim.orthogonal:g}: it compares samples of one process, and "
+            f"this run has {count}; --orthogonal 0 works, or one process"
+        )
     if count == size and not config.run.sync_batchnorm:
         raise UserError(
             f"--no-sync-batchnorm: {count} ranks have 1 image each of --batch-size {size}, which "

@@ -33,8 +33,8 @@ def fitting_batch(config: TrainConfig, device: torch.device) -> int:
     saving = 2 * (12 + means) if device.type == "cpu" else 0
     fixed = (20 + means + saving) * sum(row.parameters(before) for row, before, _ in layers)
     # D sees a real and a fake image for every one that G makes, and the contrastive regulariser's
-    # network a pair for every two.
-    seen = {"generator": 1.0, "contrast": 0.5}
+    # network a pair for every two. The orthogonal one has G make as many more.
+    seen = {"generator": 2.0 if config.optim.orthogonal > 0 else 1.0, "contrast": 0.5}
     outputs = sum(
         math.prod(after) * seen.get(name, 2.0)
         for name, stack in rows.items()

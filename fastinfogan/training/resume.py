@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 from fastinfogan.config import (
-    RESUMABLE_CHANGES,
     TrainConfig,
     differences,
     flag_of,
@@ -66,7 +65,7 @@ def continued_config(folder: Path, config: TrainConfig | None) -> TrainConfig:
         raise UserError(f"--out {config.run.out}: a continued run stays in {folder}; leave it out")
     config = replace(config, run=replace(config.run, out=folder))
     for name in differences(saved, config):
-        if name not in RESUMABLE_CHANGES:
+        if name not in saved.resumable_changes:
             raise _cannot_change(folder, name, saved, config)
     return config
 

@@ -44,6 +44,7 @@ from fastinfogan.training.profile import AFTER, ITERATIONS, traced
 from fastinfogan.training.record import Onlooker, Record
 from fastinfogan.training.resume import Standing, continued_config, is_finished, restore
 from fastinfogan.training.saving import Work
+from fastinfogan.training.schedule import Schedule
 from fastinfogan.training.session import Clock, Signals, is_orphan
 from fastinfogan.training.space import check_space, unwritable
 from fastinfogan.training.status import Status, open_status
@@ -115,6 +116,7 @@ class Training:
         alike.check_alike(config, self.plan.device, self.data, self.test, ranks)
         self.engine = build_engine(config, self.plan)
         self.average = Average(self.engine, config.optim.average)
+        self.schedule = Schedule(self.engine, config.optim)
         batches = Batches(
             config.optim.batch_size, config.run.seed, config.architecture.output_range,
             self.plan.device, self.plan.input_dtype, ranks.rank, ranks.size, ranks.place.local_size,
@@ -325,7 +327,7 @@ class Training:
         end = self.iteration + count
         while self.iteration < end:
             until = self.average.until_next(self.iteration)
-            some = min(until or count, end - self.iteration)
+            some = self.schedule.begin(self.iteration, min(until or count, end - self.iteration))
             self.iterations.run(some)
             self.iteration += some
             self.window.count += some

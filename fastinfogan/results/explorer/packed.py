@@ -7,8 +7,6 @@ it spends five of its bits on magnitudes that they don't have.
 
 from __future__ import annotations
 
-import copy
-
 import torch
 from safetensors.torch import load, save
 from torch import Tensor
@@ -16,7 +14,7 @@ from torch import Tensor
 from fastinfogan.model.latent_spec import LatentSpec
 from fastinfogan.results.eval_mode import eval_device
 from fastinfogan.results.generator import TrainedGenerator
-from fastinfogan.results.generator_file import metadata_of, with_sorted_header
+from fastinfogan.results.generator_file import metadata_of, read_generator, with_sorted_header
 
 MOST_CHANGE = 1.0  # of a pixel, of 255 from black to white
 COMPARED = 128  # images; half of them have continuous codes twice as far out as training draws them
@@ -42,7 +40,7 @@ def packed(content: bytes, trained: TrainedGenerator) -> tuple[bytes, str]:
             tensors[name], scale = _whole_numbers(tensor)
             tensors[f"{name}.scale"] = scale
             seen[name] = tensors[name].float() * _beside(scale, tensor)
-    rounded = copy.deepcopy(trained.generator)
+    rounded = read_generator(content, eval_device(trained.generator)).generator
     rounded.load_state_dict(seen, strict=False)
     low, high = trained.output_range
     inputs = _inputs(trained.spec).to(eval_device(trained.generator))

@@ -87,6 +87,7 @@ def _all(rows: Sequence[Row], spec: LatentSpec) -> Iterator[dict[str, Any]]:
     for title, unit, key in (
         ("Consistency, L_cons", "nats", "consistency"),
         ("Which code a pair shares, L_contr", "nats", "contrastive"),
+        ("How far two codes change an image alike, L_orth", "", "orthogonal"),
         ("Speed", "images/s", "images_per_s"),
     ):  # fmt: skip
         there = all(isinstance(row.get(key), int | float) for row in rows)

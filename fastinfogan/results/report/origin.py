@@ -59,6 +59,7 @@ def networks(facts: Facts) -> Element:
     for part, layers in facts.config.rows.items():
         for row, before, after in layers:
             kernel = "" if row.kind == "fc" else f" {KERNEL}x{KERNEL}, stride {row.stride}"
+            kernel += ", sees x and y" if row.coordinates else ""
             rows.append([
                 part, f"{row.kind}{kernel}", "batchnorm" if row.norm else "", row.activation,
                 _times(before), _times(after), f"{row.parameters(before):,}",
