@@ -100,9 +100,7 @@ def work_of(config: TrainConfig) -> Work:
         h, first = sum(flop["contrast"]), flop["contrast"][0]
         again_h = 2 * h - first if config.optim.update == "alternating" else 0
         looks += (3 * h + again_h) // 2
-    if (
-        config.optim.orthogonal > 0
-    ):  # four images for every fourth, forward, and back to the weights
+    if config.optim.orthogonal > 0:  # four images for every fourth
         looks += 3 * g - first_g
     stacks = [*rows.values(), *([rows["trunk"]] if separate else [])]
     parameters = sum(row.parameters(before) for stack in stacks for row, before, _ in stack)

@@ -134,14 +134,7 @@ def are_small(config: TrainConfig) -> bool:
     contrastive = config.optim.contrastive > 0
     rows = PRESETS[config.model.preset].architecture.rows(config.spec, contrastive)
     layers = [layer for stack in rows.values() for layer in stack]
-    if not all(
-        row.kind == "fc"
-        and not row.norm
-        and row.activation != "tanh"
-        and not row.coordinates
-        and row.spectral is None
-        for row, *_ in layers
-    ):
+    if not all(row.is_dense and row.activation != "tanh" for row, *_ in layers):
         return False
     shapes = [(row.features, math.prod(before)) for row, before, _ in layers]
     return fits(2 * config.optim.batch_size, shapes, [LINEAR] * len(shapes))

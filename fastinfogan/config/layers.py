@@ -77,6 +77,12 @@ class Layer:
         return (math.prod(inputs) + 2,) if self.kind == "fc" else (inputs[0] + 2, *inputs[1:])
 
     @property
+    def is_dense(self) -> bool:
+        """Whether it is no more than a fully connected map, a bias and an activation."""
+        extras = self.norm or self.coordinates or self.spectral is not None
+        return self.kind == "fc" and not extras
+
+    @property
     def positions(self) -> int:
         """At how many positions a fully connected layer is applied: 1, or each of its map."""
         return math.prod(self.shape[1:]) if self.coordinates and self.shape else 1

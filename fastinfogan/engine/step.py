@@ -83,6 +83,7 @@ class FastEngine:
             self.adam_g.share(plan.ranks, plan.sent_in)
         self.loss_scale = LossScale(device) if plan.half == torch.float16 else None
         one = torch.ones((), device=device, dtype=dtype)
+        self._scales_weights = config.architecture.spectral is not None
         self._nudges = Nudges(config.spec, device) if optim.orthogonal > 0 else None
         self._orthogonal = torch.full_like(one, optim.orthogonal)
         self._weight = torch.full_like(one, optim.consistency)
@@ -153,7 +154,8 @@ class FastEngine:
             terms = self._trio.step_d(batch.real, batch.inputs_d)
             return self._report(terms, self._trio.step_g(batch.inputs_g), None)
         objective, d = self.objective, self.adam_d.compute
-        turn(self.discriminator)
+        if self._scales_weights:
+            turn(self.discriminator)
         with torch.no_grad():
             fake = self._fake(batch.inputs_d, batch)
         # What G makes for its own update doesn't depend on D's: on a GPU it is made beside it.
@@ -188,7 +190,8 @@ class FastEngine:
     def _simultaneous(self, batch: Batch) -> Losses:
         """One draw of codes and one pass through D serve both updates."""
         objective, d = self.objective, self.adam_d.compute
-        turn(self.discriminator)
+        if self._scales_weights:
+            turn(self.discriminator)
         values = batch.inputs_d.values
         fake = self._fake(batch.inputs_d, batch)
         images = torch.cat([batch.real, fake])

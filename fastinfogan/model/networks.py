@@ -57,7 +57,7 @@ def _parts(*stacks: nn.ModuleList) -> list[Block | Dense]:
 
     for block in (block for stack in stacks for block in stack):
         row = block.row
-        if row.kind != "fc" or row.norm or row.coordinates or row.spectral is not None:
+        if not row.is_dense:
             end()
             parts.append(block)
             continue
