@@ -7,7 +7,14 @@ from collections.abc import Iterator
 
 import torch
 
-from fastinfogan.config import PRESETS, Layer, Preset, Shape, folder_architecture
+from fastinfogan.config import (
+    PRESETS,
+    Layer,
+    Preset,
+    Shape,
+    folder_architecture,
+    sprites_architecture,
+)
 from fastinfogan.data import DATASETS
 from fastinfogan.engine.pairs import codes_of_pairs
 from fastinfogan.kernels.codes import MAX_CATEGORIES, MAX_CODES, Code
@@ -65,6 +72,7 @@ def _layers(folder_sizes: tuple[int, ...]) -> Iterator[tuple[Layer, Shape, Shape
     ]
     spec = _spec_of(PRESETS["folder"])
     tables += [folder_architecture(size, 3).rows(spec) for size in folder_sizes]
+    tables.append(sprites_architecture(64, 1).rows(_spec_of(PRESETS["sprites"])))
     for rows in tables:
         for stack in rows.values():
             yield from stack

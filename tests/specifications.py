@@ -29,7 +29,10 @@ KINDS = ("cat", "uni", "gauss", "bern", "dog", "")
 MODIFIERS = ("", "", "", ":free", ":learned", ":fixed", ":free:learned", ":", ":nonsense")
 SIZES = ("", "2", "3", "10", "10", "1024", "1025", "0", "1", "007", MANY, "-3", "1.5")
 REPEATS = ("", "", "", "1x", "2x", "64x", "65x", "0x", f"{MANY}x", "x", "-1x")
-JITTERS = ("rotation", "scale", "shear", "shift", "brightness", "contrast", "flip", "wobble", "")
+JITTERS = (
+    "rotation", "scale", "shear", "shift", "brightness", "contrast", "exposure", "flip", "wobble",
+    "",
+)  # fmt: skip
 # Numbers with which a command line does its work quickly, where any would do.
 QUICK = {"batch-size": ("2", "16", "64"), "jobs": ("1", "2"), "seeds": ("1", "3", "0-2", "1,4")}
 SMALL = ("1", "2", "3", "5", "16")

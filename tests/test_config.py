@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from fastinfogan.config import (
     from_dict,
     preset_config,
     resolve,
+    sprites_architecture,
     to_dict,
 )
 from fastinfogan.config.jitter import parse_jitter
@@ -76,9 +78,34 @@ def test_folder_networks_of_any_size_end_in_4x4(size, channels):
 
 
 @pytest.mark.parametrize(("size", "channels"), [(48, 3), (8, 3), (256, 3), (32, 4)])
-def test_folder_sizes_that_cannot_be_built(size, channels):
+@pytest.mark.parametrize("family", [folder_architecture, sprites_architecture])
+def test_sizes_of_a_family_that_cannot_be_built(family, size, channels):
     with pytest.raises(UserError, match="--image-size|--channels"):
-        folder_architecture(size, channels)
+        family(size, channels)
+
+
+def test_networks_for_sprites_begin_at_8x8_and_end_in_4x4():
+    for size, total in ((32, 16.0), (64, 4.0)):
+        config = replace(
+            preset_config("sprites"), data=DataConfig("sprites", image_size=size, channels=1)
+        )
+        rows = config.architecture.rows(config.spec)
+        assert rows["generator"][1][2] == (64, 8, 8) and rows["trunk"][-2][2] == (64, 4, 4)
+        assert rows["generator"][-1][2] == (1, size, size)
+        scaled = [row.spectral for row, _, _ in rows["trunk"] + rows["d_head"]]
+        assert math.prod(scaled) == pytest.approx(total)
+
+
+@pytest.mark.parametrize(
+    ("preset", "given", "size"),
+    [(None, None, 32), (None, 64, 64), ("folder", 64, 64), ("infogan-cr", None, 64),
+     ("rendered-faces", None, 32)],
+)  # fmt: skip
+def test_sprites_have_the_size_that_the_preset_asks_for(preset, given, size):
+    config = TrainConfig(DataConfig("sprites", image_size=given), ModelConfig(preset))
+    resolved = resolve(config)
+    assert resolved.data.image_size == size == resolved.architecture.image_shape[1]
+    assert resolve(resolved) == resolved
 
 
 def test_defaults_resolve_to_the_digits_preset_on_digits():

@@ -29,7 +29,7 @@ def test_registry_entries():
         "digits": ("digits", "digits", 1000, (1, 28, 28)),
         "mnist": ("mnist", "mnist", None, (1, 28, 28)),
         "fashion-mnist": ("fashion-mnist", "mnist", None, (1, 28, 28)),
-        "sprites": ("sprites", "sprites", None, (1, 64, 64)),
+        "sprites": ("sprites", "sprites", None, (1, 32, 32)),
         "rendered-faces": ("rendered-faces", "rendered-faces", None, (1, 32, 32)),
         "rendered-chairs": ("rendered-chairs", "chairs-rotation", None, (1, 64, 64)),
         "svhn": ("svhn", "svhn", None, (3, 32, 32)),
@@ -50,6 +50,15 @@ def test_a_fixed_shape_refuses_another_size_or_number_of_channels(name):
     assert message.startswith(f"--image-size 32 does not go with --dataset {name}, whose images ")
     assert "28x28 with 1 channel;" in message and "--dataset folder" in message
     assert error_of(load_images, name, channels=3).startswith("--channels 3 does not go with")
+
+
+def test_a_dataset_of_several_sizes_has_these():
+    for size in (None, 32, 64):
+        assert load_images("sprites", image_size=size).image_shape == (1, size or 32, size or 32)
+    message = error_of(load_images, "sprites", image_size=28)
+    assert message == "--image-size 28: 32 and 64 work with --dataset sprites"
+    message = error_of(load_images, "sprites", image_size=64, channels=3)
+    assert message.startswith("--channels 3 does not go with") and "64x64 with 1" in message
 
 
 def test_unknown_split_is_refused():

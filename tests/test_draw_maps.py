@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import pytest
 import torch
@@ -45,10 +45,18 @@ def formulas(jitter, batch):
         counter = [torch.tensor([c]) for c in (n & 0xFFFFFFFF, n >> 32)]
         blocks = [
             philox_reference(SEED, *counter, *(torch.tensor([c]) for c in (block, STREAM_COPY)))
-            for block in (0, 1)
+            for block in (0, 1, 2)
         ]
         # The even numbers are float32's, so that no two implementations round them apart.
-        u = torch.cat(blocks[0] + blocks[1]).double().add(0.5).div(2**32).float().mul(2).sub(1)
+        u = (
+            torch.cat([word for block in blocks for word in block])
+            .double()
+            .add(0.5)
+            .div(2**32)
+            .float()
+            .mul(2)
+            .sub(1)
+        )
         u = u.double().tolist()
         angle, k, s = jitter.rotation * u[0], 1 + jitter.scale * u[1], jitter.shear * u[2]
         cos, sin = math.cos(angle), math.sin(angle)
@@ -57,8 +65,14 @@ def formulas(jitter, batch):
         if jitter.flip * u[7] > 0:
             rows[0] = [-x for x in rows[0]]
         half = 0.5 * (RANGE[1] - RANGE[0])
-        maps.append(rows[0] + rows[1] + [1 + jitter.contrast * u[5]])
-        maps[-1].append(jitter.brightness * u[6] * half)
+        # What becomes of black, in the range's lower end, and of a value half a range above it.
+        exposed = [RANGE[0] + (1 + jitter.exposure * u[8]) * above for above in (0, half)]
+        middle = RANGE[0] + half
+        black, grey = (
+            middle + (1 + jitter.contrast * u[5]) * (x - middle) + jitter.brightness * u[6] * half
+            for x in exposed
+        )
+        maps.append(rows[0] + rows[1] + [(grey - black) / half, grey - middle])
     return torch.tensor(maps, dtype=torch.float64)
 
 
@@ -102,7 +116,14 @@ def test_seeds_offsets_and_streams_differ(impl, device):
 @pytest.fixture(scope="module")
 def sample():
     """What each of Jitter's fields drew, from -1 to 1: the formulas solved for u; (COUNT,) each."""
-    a, b, tx, c, d, ty, gain, bias = draw(MOST, COUNT, "auto", seed=3, offset=0).double().T
+    a, b, tx, c, d, ty, _, _ = draw(MOST, COUNT, "auto", seed=3, offset=0).double().T
+    light = {}
+    for name in ("brightness", "contrast", "exposure"):
+        alone = replace(MOST, brightness=0.0, contrast=0.0, exposure=0.0)
+        alone = replace(alone, **{name: getattr(MOST, name)})
+        gain, bias = draw(alone, COUNT, "auto", seed=3, offset=0).double().T[6:]
+        half = 0.5 * (RANGE[1] - RANGE[0])
+        light[name] = (bias / half if name == "brightness" else gain - 1) / getattr(MOST, name)
     mirror = (a * d - b * c).sign()
     a, b, tx = mirror * a, mirror * b, mirror * tx
     angle, k = torch.atan2(c, a), torch.hypot(a, c)
@@ -112,8 +133,7 @@ def sample():
         "shear": (b * angle.cos() + d * angle.sin()) / k / MOST.shear,
         "shift in x": tx / MOST.shift,
         "shift in y": ty / MOST.shift,
-        "brightness": bias / (0.5 * (RANGE[1] - RANGE[0]) * MOST.brightness),
-        "contrast": (gain - 1) / MOST.contrast,
+        **light,
         "flip": mirror,
     }
 

@@ -15,7 +15,6 @@ from user_errors import error_of
 from fastinfogan.config import DataConfig, TrainConfig, resolve
 from fastinfogan.data import DATASETS, dataset_status, load_images
 from fastinfogan.data.factors import Factor
-from fastinfogan.data.sources.sprites import FACTORS, RADII, SHADES, SIZES, TILE, coverage
 
 
 def encode(pixels: np.ndarray, form: str) -> bytes:
@@ -240,7 +239,7 @@ def test_chairs_without_renders_are_refused(tmp_path):
     assert "holds no MODEL/renders/*.png" in error_of(load_images, "chairs", tmp_path)
 
 
-# -- faces, dsprites, sprites --------------------------------------------------------------------
+# -- faces, dsprites -----------------------------------------------------------------------------
 
 
 def test_faces(tmp_path):
@@ -292,40 +291,6 @@ def test_damaged_dsprites_are_refused(tmp_path):
     data[1000] ^= 1
     path.write_bytes(data)
     assert "cannot be read (Bad CRC-32" in error_of(load_images, "dsprites", tmp_path)
-
-
-def test_sprites_are_every_combination_of_their_factors():
-    data = load_images("sprites")
-    assert data.images.shape == (np.prod(SIZES), 64, 64, 1) == (18432, 64, 64, 1)
-    assert data.factor_rows == FACTORS and len(np.unique(data.factors, axis=0)) == 18432
-    assert data.factors.max(0).tolist() == [size - 1 for size in SIZES]
-    assert len({image.tobytes() for image in data.images}) == 18432  # every factor shows
-    # Fixed, so that measurements on them can be compared.
-    assert data.fingerprint == load_images("sprites", split="test").fingerprint
-    factor = {name: data.factors[:, i] for i, name in enumerate(data.factor_names)}
-    total = data.images.reshape(len(data), -1).astype(int)
-    np.testing.assert_array_equal(total.max(1), np.array(SHADES)[factor["shade"]])
-    # The centre of mass moves by whole steps, by the position factors alone.
-    mass = data.images[..., 0].astype(float)
-    weight = mass.sum((1, 2))
-    for axis, name in ((2, "x"), (1, "y")):
-        centre = (mass.sum(3 - axis) * np.arange(64)).sum(1) / weight
-        expected = (TILE - 1) / 2 + (64 - TILE) // 7 * factor[name]
-        assert np.abs(centre - expected).max() < 0.6
-    assert "drop it" in error_of(load_images, "sprites", Path("x"))
-
-
-@pytest.mark.parametrize(
-    ("shape", "area"),
-    [("square", 2.0), ("ellipse", np.pi / 2), ("triangle", 3 * np.sqrt(3) / 4)],
-)
-def test_sprites_cover_the_area_of_their_shape(shape, area):
-    """Areas of a square, an ellipse of half the height and a triangle in a circle of radius 1."""
-    for radius in RADII:
-        for angle in (0.0, 0.3, 1.1):
-            covered = coverage(shape, radius, angle)
-            assert covered.sum() == pytest.approx(area * radius**2, rel=0.05)
-            assert covered[0].max() == covered[-1].max() == covered[:, 0].max() == 0
 
 
 # -- What training makes of them -----------------------------------------------------------------

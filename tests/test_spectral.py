@@ -14,7 +14,7 @@ from fastinfogan.model.block import Block, turn
 from fastinfogan.model.reference import ReferenceEngine
 
 pytestmark = pytest.mark.usefixtures("narrow_presets")
-SPECTRAL = 1.4  # of the preset's trunk and D's head
+SPECTRAL = 16 ** (1 / 5)  # of the five layers of the preset's trunk and D's head
 
 
 def scaled(network):
@@ -44,16 +44,16 @@ def test_the_first_weights_have_the_norm_and_learning_keeps_it():
     config = tiny("sprites")
     config = replace(config, optim=replace(config.optim, lr_d=1e-3))
     engine = build(FastEngine, config, torch.float64)
-    assert norms(engine.discriminator) == pytest.approx([SPECTRAL] * 6, rel=0.05)
+    assert norms(engine.discriminator) == pytest.approx([SPECTRAL] * 5, rel=0.05)
     for iteration in range(10):
         engine.step(batch_of(config, iteration, torch.float64))
         turn(engine.discriminator)
-    assert norms(engine.discriminator) == pytest.approx([SPECTRAL] * 6, rel=0.05)
+    assert norms(engine.discriminator) == pytest.approx([SPECTRAL] * 5, rel=0.05)
 
 
 def test_the_gradient_is_that_of_the_weight_over_its_norm():
     block = build(FastEngine, tiny("sprites"), torch.float64).discriminator.trunk[1]
-    for _ in range(300):
+    for _ in range(3_000):
         turn(block)
     weight = block.op.weight
     into = torch.randn(weight.shape, dtype=torch.float64)
@@ -84,4 +84,4 @@ def test_in_half_precision_twins_go_by_the_same_singular_vectors():
     for own, other in zip(scaled(engine.discriminator), scaled(twin), strict=True):
         assert own.left is other.left and other.op.weight.dtype == torch.bfloat16
     engine.step(batch_of(config, 0, torch.bfloat16))
-    assert norms(engine.discriminator) == pytest.approx([SPECTRAL] * 6, rel=0.2)
+    assert norms(engine.discriminator) == pytest.approx([SPECTRAL] * 5, rel=0.2)

@@ -25,7 +25,7 @@ def test_opcheck(impl, device, channels):
     x, maps, fill, dy = (t.to(device) for t in inputs((3, channels, 4, 5), torch.float32))
     x, dy = (t.contiguous(memory_format=torch.channels_last) for t in (x, dy))
     seed, offset = numbers(1, 2, device=device)
-    ranges = [0.3, 0.15, 0.2, 0.08, 0.2, 0.1, 1.0]
+    ranges = [0.3, 0.15, 0.2, 0.08, 0.2, 0.1, 0.3, 1.0]
     for name, args in (
         ("draw_maps", (seed, offset, 3, 4, STREAM_COPY, ranges, 0.5)),
         ("warp_forward", (x, maps, fill, 0.5)),

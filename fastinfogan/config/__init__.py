@@ -17,7 +17,12 @@ from fastinfogan.config.layers import (
     fc,
     upconv,
 )
-from fastinfogan.config.presets import PRESETS, Preset, folder_architecture
+from fastinfogan.config.presets import (
+    PRESETS,
+    Preset,
+    folder_architecture,
+    sprites_architecture,
+)
 from fastinfogan.config.resolution import preset_config, resolve
 from fastinfogan.config.serialization import differences, flag_of, from_dict, other_experiment
 from fastinfogan.config.tree import (
@@ -36,5 +41,6 @@ __all__ = [
     "RESUMABLE_CHANGES", "SLOPES", "Activation", "Architecture", "DataConfig", "Layer",
     "ModelConfig", "OptimConfig", "Preset", "RunConfig", "Shape", "TrainConfig", "conv",
     "differences", "everywhere", "fc", "flag_of", "folder_architecture", "from_dict",
-    "other_experiment", "preset_config", "resolve", "to_dict", "unset_as", "upconv",
+    "other_experiment", "preset_config", "resolve", "sprites_architecture", "to_dict", "unset_as",
+    "upconv",
 ]  # fmt: skip

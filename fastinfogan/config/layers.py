@@ -141,12 +141,19 @@ class Architecture:
     generator: tuple[Layer, ...]
     trunk: tuple[Layer, ...]
     q_hidden: tuple[Layer, ...]
-    init: Literal["0.02", "fan-in"] = "0.02"
+    init: Literal["0.02", "he", "torch"] = "0.02"
     spectral: float | None = None
 
     def init_std(self, fan_in: int) -> float:
-        """0.02 for every weight, or sqrt(2 / inputs): without batchnorm 0.02 lets signals die."""
-        return INIT_STD if self.init == "0.02" else (2.0 / fan_in) ** 0.5
+        """0.02 for every weight, or by a layer's number of inputs.
+
+        Without batchnorm 0.02 lets signals die: sqrt(2 / inputs) keeps their size (He et al. 2015).
+        Where weights are scaled anyway, their size only says how fast they turn, and PyTorch's own
+        sqrt(1 / (3 inputs)) lets them turn 2.4 times as fast at the same learning rate.
+        """
+        if self.init == "0.02":
+            return INIT_STD
+        return (2.0 / fan_in if self.init == "he" else 1.0 / (3.0 * fan_in)) ** 0.5
 
     @property
     def output_range(self) -> tuple[float, float]:

@@ -86,31 +86,7 @@ DSPRITES = Architecture(
         fc(128, "lrelu"),
     ),
     q_hidden=(fc(128, "lrelu"),),
-    init="fan-in",
-)
-
-# Ours, for shapes that move (docs/log.md): a G and a D that see where they are, and a D that can't
-# make much of little.
-SPRITES = Architecture(
-    image_shape=(1, 64, 64),
-    generator=(
-        fc(64, "relu", bn=True),
-        everywhere((64, 8, 8), "relu", bn=True),
-        upconv(64, "relu", bn=True, stride=1),
-        upconv(32, "relu", bn=True),
-        upconv(16, "relu", bn=True),
-        upconv(1, "sigmoid"),
-    ),
-    trunk=(
-        conv(16, "lrelu", coordinates=True),
-        conv(32, "lrelu"),
-        conv(64, "lrelu"),
-        conv(64, "lrelu"),
-        fc(256, "lrelu"),
-    ),
-    q_hidden=(),
-    init="fan-in",
-    spectral=1.4,
+    init="he",
 )
 
 MNIST_MLP = Architecture(  # wiseodd/generative-models
@@ -118,8 +94,13 @@ MNIST_MLP = Architecture(  # wiseodd/generative-models
     generator=(fc(256, "relu"), fc((1, 28, 28), "sigmoid")),
     trunk=(fc(128, "relu"),),
     q_hidden=(),
-    init="fan-in",
+    init="he",
 )
+
+
+# Of a D whose weights are scaled: all its layers' largest singular values multiplied. An image of
+# twice the side has twice the norm, and a convolution more makes up to twice of it again.
+TOTAL_GAIN = {32: 16.0, 64: 4.0}
 
 
 def folder_architecture(size: int, channels: int) -> Architecture:
@@ -130,8 +111,7 @@ def folder_architecture(size: int, channels: int) -> Architecture:
     """
     if size not in (16, 32, 64, 128):
         raise UserError(f"--image-size {size}: 16, 32, 64 and 128 work")
-    if channels not in (1, 3):
-        raise UserError(f"--channels {channels}: 1 (grey) and 3 (colour) work")
+    _check_channels(channels)
     widths = [min(64 << i, 512) for i in range(size.bit_length() - 3)]
     return Architecture(
         image_shape=(channels, size, size),
@@ -146,6 +126,41 @@ def folder_architecture(size: int, channels: int) -> Architecture:
         ),
         q_hidden=(fc(128, "lrelu", bn=True),),
     )
+
+
+def sprites_architecture(size: int, channels: int) -> Architecture:
+    """Ours, for shapes that move, in ``channels`` x ``size`` x ``size`` images, ``size`` = 32, 64.
+
+    A G and a D that see where they are, and a D that can't make much of little (docs/log.md).
+    """
+    if size not in (32, 64):
+        raise UserError(f"--image-size {size}: 32 and 64 work with preset sprites")
+    _check_channels(channels)
+    widths = (16, 32, 64, 64)[: size.bit_length() - 3]  # D's, down to 4x4
+    grows = (32, 16)[: size.bit_length() - 5]  # G's, from 8x8 to half the side
+    return Architecture(
+        image_shape=(channels, size, size),
+        generator=(
+            fc(64, "relu", bn=True),
+            everywhere((64, 8, 8), "relu", bn=True),
+            upconv(64, "relu", bn=True, stride=1),
+            *(upconv(width, "relu", bn=True) for width in grows),
+            upconv(channels, "sigmoid"),
+        ),
+        trunk=(
+            conv(widths[0], "lrelu", coordinates=True),
+            *(conv(width, "lrelu") for width in widths[1:]),
+            fc(256, "lrelu"),
+        ),
+        q_hidden=(),
+        init="torch",
+        spectral=TOTAL_GAIN[size] ** (1 / (len(widths) + 2)),
+    )
+
+
+def _check_channels(channels: int) -> None:
+    if channels not in (1, 3):
+        raise UserError(f"--channels {channels}: 1 (grey) and 3 (colour) work")
 
 
 @dataclass(frozen=True)
@@ -262,14 +277,14 @@ PRESETS: dict[str, Preset] = {
     # Ours: see docs/disentanglement.md.
     "sprites": Preset(
         "our own networks, orthogonal codes and augmented judging",
-        SPRITES,
+        sprites_architecture(32, 1),
         "6xuni",
         0,
         lr_d=2e-3,
         batch_size=64,
         iterations=4_000,
         augment=True,
-        jitter="rotation=0.6",  # to move a shape or scale it is a factor here
+        jitter="rotation=0.6,exposure=0.4",  # to move a shape or scale it is a factor here
         average=100,
         orthogonal=3.0,
         decay=0.5,
@@ -281,8 +296,12 @@ PRESETS: dict[str, Preset] = {
 }
 
 
+# Presets whose networks are built for the images.
+FAMILIES = {"folder": folder_architecture, "sprites": sprites_architecture}
+
+
 def architecture_of(preset: str, image_size: int, channels: int) -> Architecture:
-    """The rows of a preset's networks; those of ``folder`` depend on the images."""
-    if preset == "folder":
-        return folder_architecture(image_size, channels)
+    """The rows of a preset's networks; those of ``FAMILIES`` depend on the images."""
+    if preset in FAMILIES:
+        return FAMILIES[preset](image_size, channels)
     return PRESETS[preset].architecture

@@ -7,7 +7,7 @@ from typing import Any
 
 from fastinfogan.config.jitter import parse_jitter
 from fastinfogan.config.layers import Shape
-from fastinfogan.config.presets import PRESETS, architecture_of
+from fastinfogan.config.presets import FAMILIES, PRESETS, architecture_of
 from fastinfogan.config.tree import DataConfig, ModelConfig, OptimConfig, TrainConfig
 from fastinfogan.errors import UserError
 from fastinfogan.kernels.codes import MAX_CODES
@@ -32,22 +32,27 @@ def resolve(config: TrainConfig) -> TrainConfig:
     data = config.data
     dataset.check_shape(data.image_size, data.channels)
     dataset.check_stretch(data.stretch)
-    if name == "folder":
-        channels, size, _ = dataset.image_shape or PRESETS[name].architecture.image_shape
+    usual = PRESETS[name].architecture.image_shape
+    if dataset.sizes:
+        fits = usual[1] if name not in FAMILIES and usual[1] in dataset.sizes else None
+        data = _filled(data, image_size=fits or dataset.sizes[0])
+    shape = dataset.shape(data.image_size)
+    if name in FAMILIES:
+        channels, size, _ = shape or usual
         data = _filled(data, image_size=size, channels=channels)
     architecture = architecture_of(name, data.image_size, data.channels)
     channels, size = architecture.image_shape[0], architecture.image_shape[1]
-    if dataset.image_shape is None:  # a folder's images become whatever size is asked for
+    if shape is None:  # a folder's images become whatever size is asked for
         for flag, given, wanted in (
             ("--image-size", data.image_size, size), ("--channels", data.channels, channels),
         ):  # fmt: skip
             if given not in (None, wanted):
                 raise UserError(f"{flag} {given}: preset {name} works on {wanted}")
         data = replace(data, image_size=size, channels=channels)
-    elif dataset.image_shape != architecture.image_shape:
+    elif shape != architecture.image_shape:
         raise UserError(
             f"--preset {name} works on {_times(architecture.image_shape)} images, but --dataset "
-            f"{dataset.name} has {_times(dataset.image_shape)}; {_fitting(dataset.image_shape)}"
+            f"{dataset.name} has {_times(shape)}; {_fitting(shape)}"
         )
     own = preset_config(name)
     model = _filled(config.model, **vars(own.model))
@@ -216,7 +221,7 @@ def _fitting(shape: Shape) -> str:
 def _fits(preset: str, shape: Shape) -> bool:
     try:
         return architecture_of(preset, shape[1], shape[0]).image_shape == shape
-    except UserError:  # of folder, which is built for some sizes
+    except UserError:  # of a family, which is built for some sizes
         return False
 
 

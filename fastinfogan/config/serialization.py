@@ -74,6 +74,9 @@ def _brought_up(tree: Any) -> Any:
         optim = tree["optim"]
         if optim["contrastive"] == 0 and misfit(optim["gap_until"], int) is None:
             tree = {**tree, "optim": {**optim, "gap_until": 0}}  # was taken, and had no effect
+        data = tree["data"]
+        if data["dataset"] == "sprites" and data["image_size"] is None:  # had one size
+            tree = {**tree, "data": {**data, "image_size": 64, "channels": 1}}
         if "resident" in tree["run"]:
             run = dict(tree["run"])
             feed = {"auto": "auto", "yes": "resident", "no": "streamed"}[run.pop("resident")]

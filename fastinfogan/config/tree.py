@@ -36,7 +36,8 @@ class DataConfig:
     data_dir: Annotated[Path | None, unset_as("DIR", "none")] = None
     """Folder that holds the dataset's files (digits needs none)."""
     image_size: Annotated[int | None, unset_as("PIXELS", "32")] = None
-    """folder only: side of the square images; 16, 32, 64 or 128 (28 with preset mnist)."""
+    """Side of a folder's square images: 16, 32, 64 or 128 (28 with preset mnist); of sprites: 32
+    or 64."""
     channels: Annotated[int | None, unset_as("1|3", "3")] = None
     """folder only: 1 for grey, 3 for colour."""
     allow_bad: FlagCreatePairsOff[bool] = False
@@ -98,7 +99,7 @@ class OptimConfig:
     ranges of --jitter. The paper's presets don't."""
     jitter: Annotated[str | None, unset_as("RANGES", "the preset's")] = None
     """What a slight change is, e.g. rotation=0.3,scale=0.15,shear=0.2,shift=0.08; also
-    brightness, contrast and flip=1."""
+    brightness, contrast, exposure and flip=1."""
     contrastive: Annotated[float | None, unset_as("X", "the preset's")] = None
     """Weight of the contrastive regulariser (InfoGAN-CR): of two generated images that share one
     continuous code, another network must tell which code that is. 0 is the paper's objective."""

@@ -47,6 +47,7 @@ class Dataset:
         default_preset: the preset that fits the dataset when the user names none.
         iterations: training length when the user names none; None: the preset's.
         image_shape: (C, H, W), or None where the user's request decides it.
+        sizes: the sides that its square images can have, the usual one first; (): the one above.
         has_test_split: whether "test" may name other images than "train".
         status: given a ``--data-dir`` or None, (ready without a download, one line why).
         load: reads the images into memory; raises UserError. None: the images are ingested.
@@ -68,6 +69,13 @@ class Dataset:
     stretches: bool = False
     built_in: bool = False
     downloads: bool = False
+    sizes: tuple[int, ...] = ()
+
+    def shape(self, image_size: int | None) -> tuple[int, int, int] | None:
+        """(C, H, W) of its images at this side, or at the usual one; None: see ``image_shape``."""
+        if image_size in self.sizes:
+            return self.image_shape[0], image_size, image_size
+        return self.image_shape
 
     def check_stretch(self, stretch: int | None) -> None:
         """Refuse to stretch what isn't grey files of any kind, or to a number of bits not in 1..16.
@@ -89,7 +97,7 @@ class Dataset:
             raise UserError(f"--stretch {stretch}: 1 to 16 bits work")
 
     def check_shape(self, image_size: int | None, channels: int | None) -> None:
-        """Refuse another shape than the fixed one.
+        """Refuse a shape that its images can't have.
 
         Args:
             image_size: pixels a side that the user asked for; None: no wish.
@@ -100,7 +108,10 @@ class Dataset:
         """
         if self.image_shape is None:
             return
-        fixed_channels, height, width = self.image_shape
+        if image_size is not None and self.sizes and image_size not in self.sizes:
+            work = " and ".join(map(str, self.sizes))
+            raise UserError(f"--image-size {image_size}: {work} work with --dataset {self.name}")
+        fixed_channels, height, width = self.shape(image_size)
         for flag, value, fixed in (
             ("--image-size", image_size, height),
             ("--channels", channels, fixed_channels),

@@ -66,7 +66,7 @@ def load_images(
         data_dir: the folder with the dataset's files, where it needs one.
         split: "train" or "test".
         image_size: pixels a side; None: the dataset's own. Only datasets without a fixed shape
-            (``folder``) take other values.
+            (``folder``) or with several (``sprites``) take other values.
         channels: 1 or 3; None: likewise.
         progress: show a bar when it takes more than a second and standard error is a terminal.
         allow_bad: leave out unusable files, however many; otherwise more than ``ingest.bad_files``

@@ -104,7 +104,8 @@ struct DenseShape {
              const void* seed, void* indices);                                                     \
   void draw_maps(const void* seed, const void* offset, int64_t shift, int64_t batch,               \
                  int64_t stream, double rotation, double scale, double shear, double move,         \
-                 double brightness, double contrast, double flip, void* maps);                     \
+                 double brightness, double contrast, double exposure, double flip,                 \
+                 double half_range, void* maps);                                                   \
   void warp(WarpShape shape, const void* x, const void* maps, const void* fill, double middle,     \
             void* scratch, void* y);                                                               \
   void warp_backward(WarpShape shape, const void* dy, const void* maps, void* scratch, void* dx);  \

@@ -203,7 +203,7 @@ INLINE float even(uint32_t word) {
 
 void draw_maps(const void* seed, const void* offset, int64_t shift, int64_t batch, int64_t stream,
                double rotation, double scale, double shear, double move, double brightness,
-               double contrast, double flip, void* maps) {
+               double contrast, double exposure, double flip, double half_range, void* maps) {
   const uint64_t key = uint64_t(*in<int64_t>(seed));
   const uint64_t first = uint64_t(*in<int64_t>(offset)) + uint64_t(shift);
   for (int64_t i = 0; i < batch; ++i) {
@@ -211,6 +211,7 @@ void draw_maps(const void* seed, const void* offset, int64_t shift, int64_t batc
     const uint32_t low = uint32_t(n), high = uint32_t(n >> 32);
     const Philox p = philox(key, low, high, 0, uint32_t(stream));
     const Philox q = philox(key, low, high, 1, uint32_t(stream));
+    const Philox r = philox(key, low, high, 2, uint32_t(stream));
     const float angle = float(rotation) * even(p.w0), k = 1.0f + float(scale) * even(p.w1);
     const float s = float(shear) * even(p.w2);
     const float cos = __builtin_cosf(angle), sin = __builtin_sinf(angle);
@@ -222,8 +223,10 @@ void draw_maps(const void* seed, const void* offset, int64_t shift, int64_t batc
     map[3] = k * sin;
     map[4] = k * (s * sin + cos);
     map[5] = float(move) * even(q.w0);
-    map[6] = 1.0f + float(contrast) * even(q.w1);
-    map[7] = float(brightness) * even(q.w2);
+    const float gain = 1.0f + float(contrast) * even(q.w1);
+    const float lighter = float(exposure) * even(r.w0);
+    map[6] = gain * (1.0f + lighter);
+    map[7] = (gain * lighter + float(brightness) * even(q.w2)) * float(half_range);
   }
 }
 

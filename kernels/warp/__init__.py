@@ -1,4 +1,4 @@
-"""Small random changes of images: an affine map, sampled bilinearly; brightness and contrast.
+"""Small random changes of images: an affine map, sampled bilinearly; how light they are.
 
 An image lies on the square from -1 to 1 along either axis, its pixels' centres at
 (2 i + 1) / size - 1. A *map* is eight numbers (a, b, tx, c, d, ty, gain, bias): pixel (x, y) of the
@@ -14,12 +14,14 @@ either axis; beyond its border an image is ``fill`` everywhere. With m the middl
 A result is linear in the image; backward, an image's pixel gets gain times the weights that it had,
 times the gradients of the pixels that show it.
 
-Map n of a run is drawn from the words of Philox(seed, counter = (n low, n high, 0 or 1, stream)),
-each an even number u from -1 to 1, by the ranges of a ``Jitter``:
+Map n of a run is drawn from the words of Philox(seed, counter = (n low, n high, 0 to 2, stream)),
+each an even number u from -1 to 1, by the ranges of a ``Jitter``; with h half the range of values,
 
     angle = rotation u0    k = 1 + scale u1    s = shear u2    t = shift (u3, u4)
     ((a, b), (c, d)) = k ((cos, -sin), (sin, cos)) ((1, s), (0, 1))
-    gain = 1 + contrast u5    bias = brightness u6 (half the range)    mirrored if flip u7 > 0
+    e = 1 + exposure u8, about black, then contrast, 1 + contrast u5, about the middle:
+    gain = e (1 + contrast u5)    bias = (e - 1) (1 + contrast u5) h + brightness u6 h
+    mirrored if flip u7 > 0
 
 The pixels that show a pixel lie in a small box, which Triton looks through for each, so that a
 gradient is added up in the same order every time; the CPU takes an image's pixels in their order.
@@ -69,7 +71,7 @@ def draw_maps_reference(
     zero = torch.zeros_like(n)
     words = [
         word
-        for block in (0, 1)
+        for block in (0, 1, 2)
         for word in philox_reference(seed, *halves(n), zero + block, zero + stream)
     ]
     u = [2.0 * ((word.double() + 0.5) * 2.0**-32).float() - 1.0 for word in words]
@@ -77,8 +79,10 @@ def draw_maps_reference(
     s, tx, ty = jitter.shear * u[2], jitter.shift * u[3], jitter.shift * u[4]
     cos, sin = torch.cos(angle), torch.sin(angle)
     mirror = torch.where(jitter.flip * u[7] > 0.0, -1.0, 1.0)
-    gain = 1.0 + jitter.contrast * u[5]
-    bias = jitter.brightness * u[6] * (0.5 * (output_range[1] - output_range[0]))
+    half = 0.5 * (output_range[1] - output_range[0])
+    contrast, lighter = 1.0 + jitter.contrast * u[5], jitter.exposure * u[8]
+    gain = contrast * (1.0 + lighter)
+    bias = (contrast * lighter + jitter.brightness * u[6]) * half
     return torch.stack(
         [
             mirror * k * cos,

@@ -25,7 +25,7 @@ def draw_maps(
 ) -> Tensor:
     """``draw_maps`` as the registered op; the ranges by the order of ``Jitter``'s fields."""
     maps = empty_maps(seed, batch)
-    rotation, scale, shear, move, brightness, contrast, flip = ranges
+    rotation, scale, shear, move, brightness, contrast, exposure, flip = ranges
     NATIVE.draw_maps(
         seed.data_ptr(),
         offset.data_ptr(),
@@ -36,9 +36,11 @@ def draw_maps(
         scale,
         shear,
         move,
-        brightness * half_range,
+        brightness,
         contrast,
+        exposure,
         flip,
+        half_range,
         maps.data_ptr(),
     )
     return maps

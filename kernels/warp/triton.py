@@ -35,7 +35,9 @@ def _draw_maps_kernel(
     move,
     brightness,
     contrast,
+    exposure,
     flip,
+    half_range,
     STREAM: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
@@ -43,6 +45,7 @@ def _draw_maps_kernel(
     seed, n = tl.load(seed_ptr), tl.load(offset_ptr) + shift + row
     w0, w1, w2, w3 = philox(seed, n, n >> 32, row * 0, STREAM)
     w4, w5, w6, w7 = philox(seed, n, n >> 32, row * 0 + 1, STREAM)
+    w8, _, _, _ = philox(seed, n, n >> 32, row * 0 + 2, STREAM)
     angle = rotation * _even(w0)
     k = 1.0 + scale * _even(w1)
     s = shear * _even(w2)
@@ -61,8 +64,9 @@ def _draw_maps_kernel(
     tl.store(at + 3, k * sin, mask=inside)
     tl.store(at + 4, k * (s * sin + cos), mask=inside)
     tl.store(at + 5, move * _even(w4), mask=inside)
-    tl.store(at + 6, 1.0 + contrast * _even(w5), mask=inside)
-    tl.store(at + 7, brightness * _even(w6), mask=inside)
+    gain, lighter = 1.0 + contrast * _even(w5), exposure * _even(w8)
+    tl.store(at + 6, gain * (1.0 + lighter), mask=inside)
+    tl.store(at + 7, (gain * lighter + brightness * _even(w6)) * half_range, mask=inside)
 
 
 @jit
@@ -208,7 +212,7 @@ def draw_maps(
 ) -> Tensor:
     """``draw_maps`` as the registered op; the ranges by the order of ``Jitter``'s fields."""
     maps = empty_maps(seed, batch)
-    rotation, scale, shear, move, brightness, contrast, flip = map(float, ranges)
+    rotation, scale, shear, move, brightness, contrast, exposure, flip = map(float, ranges)
     launch(
         _draw_maps_kernel,
         (-(-batch // _BLOCK),),
@@ -221,9 +225,11 @@ def draw_maps(
         scale,
         shear,
         move,
-        brightness * half_range,
+        brightness,
         contrast,
+        exposure,
         flip,
+        float(half_range),
         STREAM=stream,
         BLOCK=_BLOCK,
         num_warps=4,
