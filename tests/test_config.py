@@ -85,7 +85,7 @@ def test_sizes_of_a_family_that_cannot_be_built(family, size, channels):
 
 
 def test_networks_for_sprites_begin_at_8x8_and_end_in_4x4():
-    for size, total in ((32, 16.0), (64, 4.0)):
+    for size, total in ((32, 32.0), (64, 8.0)):
         config = replace(
             preset_config("sprites"), data=DataConfig("sprites", image_size=size, channels=1)
         )

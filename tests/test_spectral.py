@@ -14,7 +14,7 @@ from fastinfogan.model.block import Block, turn
 from fastinfogan.model.reference import ReferenceEngine
 
 pytestmark = pytest.mark.usefixtures("narrow_presets")
-SPECTRAL = 16 ** (1 / 5)  # of the five layers of the preset's trunk and D's head
+SPECTRAL = 2.0  # of the five layers of the preset's trunk and D's head
 
 
 def scaled(network):

@@ -100,7 +100,7 @@ MNIST_MLP = Architecture(  # wiseodd/generative-models
 
 # Of a D whose weights are scaled: all its layers' largest singular values multiplied. An image of
 # twice the side has twice the norm, and a convolution more makes up to twice of it again.
-TOTAL_GAIN = {32: 16.0, 64: 4.0}
+TOTAL_GAIN = {32: 32.0, 64: 8.0}
 
 
 def folder_architecture(size: int, channels: int) -> Architecture:
@@ -282,10 +282,10 @@ PRESETS: dict[str, Preset] = {
         0,
         lr_d=2e-3,
         batch_size=64,
-        iterations=4_000,
+        iterations=5_000,
         augment=True,
-        jitter="rotation=0.6,exposure=0.4",  # to move a shape or scale it is a factor here
-        average=100,
+        jitter="rotation=0.3,exposure=0.4",  # to move a shape or scale it is a factor here
+        average=400,
         orthogonal=3.0,
         decay=0.5,
     ),
