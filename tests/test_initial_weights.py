@@ -1,4 +1,4 @@
-"""The first weights of networks without batchnorm: signals neither die nor grow."""
+"""The first weights of networks whose architecture asks for a layer's own size."""
 
 from __future__ import annotations
 
@@ -10,10 +10,17 @@ from fastinfogan.model.initial import initialize
 from fastinfogan.model.networks import Generator
 
 
-def test_with_fan_in_a_layer_s_outputs_keep_the_size_of_its_inputs():
-    """Weights have a variance of 2 over the numbers that an output sums: for ReLUs, on average."""
-    config = preset_config("infogan-cr")
+@pytest.mark.parametrize(
+    ("preset", "variance", "summed"),
+    [
+        # For ReLUs, on average, a layer's outputs keep the size of its inputs.
+        ("infogan-cr", 2, (8, 128, 64 * 4, 64 * 4, 32 * 4, 32 * 4)),
+        ("sprites", 1 / 3, (6, 66, 64 * 16, 64 * 4, 32 * 4)),
+    ],
+)
+def test_weights_have_a_variance_over_the_numbers_that_an_output_sums(preset, variance, summed):
+    config = preset_config(preset)
     g = Generator(config.architecture, config.spec)
     initialize(g, config.architecture, torch.Generator().manual_seed(0))
-    for block, sums in zip(g.layers, (8, 128, 64 * 4, 64 * 4, 32 * 4, 32 * 4), strict=True):
-        assert block.op.weight.std().item() == pytest.approx((2 / sums) ** 0.5, rel=0.1)
+    for block, sums in zip(g.layers, summed, strict=True):
+        assert block.op.weight.std().item() == pytest.approx((variance / sums) ** 0.5, rel=0.1)

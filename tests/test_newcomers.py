@@ -100,7 +100,7 @@ def test_what_makes_it_another_run_is_said_before_what_does_not_fit(
 @pytest.mark.parametrize(
     ("dataset", "preset", "fits"),
     [("sprites", "mnist", True), ("faces", "mnist", True), ("svhn", "mnist", True),
-     ("digits", "celeba", False)],
+     ("digits", "celeba", False), ("digits", "sprites", False)],
 )  # fmt: skip
 def test_presets_that_fit_work(capsys, dataset, preset, fits):
     said = error_line(capsys, "train", "--dry-run", "--dataset", dataset, "--preset", preset)
@@ -148,7 +148,12 @@ def test_a_generator_alone_is_for_sample_and_traverse(small_run, capsys, command
 
 @pytest.mark.parametrize(
     ("jitter", "example"),
-    [("rotation", "rotation=0.3"), ("brightness=", "brightness=0.2"), ("flip", "flip=1")],
+    [
+        ("rotation", "rotation=0.3"),
+        ("brightness=", "brightness=0.2"),
+        ("flip", "flip=1"),
+        ("exposure", "exposure=0.4"),
+    ],
 )
 def test_a_change_without_its_range_shows_one_that_works(capsys, jitter, example):
     said = error_line(capsys, "train", "--jitter", jitter)

@@ -233,6 +233,7 @@ def test_hundreds_of_labels_are_added_up():
             model=ModelConfig(preset="mnist", separate_q=True), optim=OptimConfig(augment=False)
         ),
         TrainConfig(optim=OptimConfig(objective="gan", augment=False, average=0)),
+        TrainConfig(DataConfig("sprites", image_size=64)),
     ],
 )  # fmt: skip
 def test_the_command_trains_the_same_again(asked, monkeypatch):

@@ -11,12 +11,14 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from narrow import narrow
 from PIL import Image
 from specifications import Specifications
 from training_runs import few_digits
 
 from fastinfogan.cli import main
 from fastinfogan.config import PRESETS
+from fastinfogan.config.presets import FAMILIES
 from fastinfogan.data import DATASETS
 from fastinfogan.training.trainer import Training
 
@@ -40,6 +42,8 @@ def places(tmp_path, monkeypatch, small_run):
     shutil.copytree(small_run, "run")
     for name in [name for name in PRESETS if not name.startswith("narrow-")]:
         monkeypatch.setitem(PRESETS, name, PRESETS[f"narrow-{name}"])
+    for name, family in list(FAMILIES.items()):
+        monkeypatch.setitem(FAMILIES, name, lambda *shape, of=family: narrow(of(*shape)))
 
     def first_iteration(training):
         if not training.plan.compile:

@@ -11,7 +11,7 @@ from fastinfogan.kernels.jitter import MOST, Jitter
 # Of what moves in pictures of digits; colour images vary in light as well.
 GREY = "rotation=0.3,scale=0.15,shear=0.2,shift=0.08"
 COLOUR = f"{GREY},brightness=0.2,contrast=0.2"
-_EXAMPLES = dict(item.split("=") for item in f"{COLOUR},flip=1".split(","))
+_EXAMPLES = dict(item.split("=") for item in f"{COLOUR},exposure=0.4,flip=1".split(","))
 AUGMENT_SHARE = 0.5  # of the ranges of --jitter, for what D sees with --augment
 
 

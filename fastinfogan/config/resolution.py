@@ -33,11 +33,15 @@ def resolve(config: TrainConfig) -> TrainConfig:
     dataset.check_shape(data.image_size, data.channels)
     dataset.check_stretch(data.stretch)
     usual = PRESETS[name].architecture.image_shape
-    if dataset.sizes:
-        fits = usual[1] if name not in FAMILIES and usual[1] in dataset.sizes else None
-        data = _filled(data, image_size=fits or dataset.sizes[0])
     shape = dataset.shape(data.image_size)
-    if name in FAMILIES:
+    if name not in FAMILIES and data.image_size is None:
+        shape = dataset.shape(usual[1])  # if it has that size
+    elif name in FAMILIES:
+        if shape is not None and not _fits(name, shape):
+            raise UserError(
+                f"--preset {name} isn't built for {_times(shape)} images, which --dataset "
+                f"{dataset.name} has; {_fitting(shape)}"
+            )
         channels, size, _ = shape or usual
         data = _filled(data, image_size=size, channels=channels)
     architecture = architecture_of(name, data.image_size, data.channels)

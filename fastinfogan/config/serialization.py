@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
-from fastinfogan.config.presets import PRESETS
+from fastinfogan.config.presets import FAMILIES, PRESETS
 from fastinfogan.config.tree import TrainConfig, to_dict
 from fastinfogan.errors import UserError
 from fastinfogan.json_files import misfit
@@ -22,9 +22,15 @@ def from_dict(tree: dict[str, Any], where: str = "config.json") -> TrainConfig:
         where: the file that they are from, for the errors.
 
     Raises:
-        UserError: a field is missing, unknown, or of the wrong type.
+        UserError: a field is missing, unknown, or of the wrong type, or networks have changed.
     """
-    return _build(TrainConfig, _brought_up(tree), where)
+    config = _build(TrainConfig, _brought_up(tree), where)
+    if config.model.preset in FAMILIES and config.data.image_size is None:
+        raise UserError(
+            f"{where}: it is from before preset {config.model.preset} was built for the images' "
+            "size, with networks that this version hasn't; train anew"
+        )
+    return config
 
 
 def differences(saved: TrainConfig, wanted: TrainConfig) -> dict[str, tuple[Any, Any]]:
@@ -74,9 +80,6 @@ def _brought_up(tree: Any) -> Any:
         optim = tree["optim"]
         if optim["contrastive"] == 0 and misfit(optim["gap_until"], int) is None:
             tree = {**tree, "optim": {**optim, "gap_until": 0}}  # was taken, and had no effect
-        data = tree["data"]
-        if data["dataset"] == "sprites" and data["image_size"] is None:  # had one size
-            tree = {**tree, "data": {**data, "image_size": 64, "channels": 1}}
         if "resident" in tree["run"]:
             run = dict(tree["run"])
             feed = {"auto": "auto", "yes": "resident", "no": "streamed"}[run.pop("resident")]

@@ -24,7 +24,7 @@ def keep_statistics(network: nn.Module, keep: bool) -> None:
 
 
 def changed(images: Tensor, maps: Tensor, fill: Tensor, middle: float) -> Tensor:
-    """Each image as its map shows it: moved, then with another contrast and brightness."""
+    """Each image as its map shows it: moved, then in another light."""
     maps, fill = maps.to(images.dtype), fill.to(images.dtype).view(1, -1, 1, 1)
     grid = F.affine_grid(maps[:, :6].reshape(-1, 2, 3), list(images.shape), align_corners=False)
     moved = F.grid_sample(images - fill, grid, align_corners=False) + fill

@@ -20,7 +20,7 @@ import torch
 from torch import nn
 
 from fastinfogan.config import TrainConfig, to_dict
-from fastinfogan.data import ImageData, Split, load_images
+from fastinfogan.data import ImageData, Split, find_dataset, load_images
 from fastinfogan.errors import UserError
 from fastinfogan.lock import holder
 from fastinfogan.model.networks import Discriminator, Generator
@@ -232,12 +232,14 @@ def images_of(config: TrainConfig, split: Split) -> ImageData:
     Raises:
         UserError: they can't be had.
     """
-    c = config.data
+    c, size = config.data, config.data.image_size
+    if size is None and find_dataset(c.dataset).sizes:
+        size = config.architecture.image_shape[1]
     return load_images(
         c.dataset,
         c.data_dir,
         split,
-        c.image_size,
+        size,
         c.channels,
         allow_bad=c.allow_bad,
         stretch=c.stretch,

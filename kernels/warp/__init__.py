@@ -162,7 +162,7 @@ def draw_maps(
             or more, which isn't checked (a negative one counts as the 64 bits that it has).
         stream: tells apart what maps are drawn for: ``philox.STREAM_COPY`` and its like.
         shift: added to the offset: a rank's share, or an iteration's second draw.
-        output_range: of the images that they are for, which brightness is measured in.
+        output_range: of the images that they are for, which brightness and exposure go by.
         impl: see ``dispatch.choose``.
 
     Returns:

@@ -53,10 +53,7 @@ def command(config: TrainConfig) -> str:
 
 
 def _usual(config: TrainConfig) -> TrainConfig:
-    bare = TrainConfig(
-        DataConfig(config.data.dataset, None, config.data.image_size, config.data.channels),
-        ModelConfig(config.model.preset),
-    )
+    bare = TrainConfig(DataConfig(config.data.dataset), ModelConfig(config.model.preset))
     return resolve(replace(bare, run=replace(bare.run, seed=config.run.seed)))
 
 
