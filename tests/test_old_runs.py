@@ -11,7 +11,7 @@ from fastinfogan.cli import main, parse
 from fastinfogan.config import from_dict, preset_config, resolve
 from fastinfogan.config.jitter import COLOUR
 from fastinfogan.errors import UserError
-from fastinfogan.results.run import load_run
+from fastinfogan.results.run import images_of, load_run
 from fastinfogan.results.run_config import read_config
 
 pytestmark = pytest.mark.usefixtures("narrow_presets")
@@ -92,6 +92,17 @@ def test_a_config_that_has_some_of_the_fields_is_refused(kept):
     with pytest.raises(UserError) as caught:
         from_dict(tree)
     assert all(name in str(caught.value) for name in missing)
+
+
+def test_networks_from_before_they_were_built_for_a_size_are_refused():
+    tree = json.loads(OLD)
+    tree["data"]["dataset"], tree["model"]["preset"] = "sprites", "sprites"
+    with pytest.raises(
+        UserError, match="from before preset sprites was built for the images' size"
+    ):
+        from_dict(tree)
+    tree["model"]["preset"] = "infogan-cr"  # has the size that it had
+    assert images_of(from_dict(tree), "train").image_shape == (1, 64, 64)
 
 
 @pytest.mark.parametrize("part", ["optim", "model"])
