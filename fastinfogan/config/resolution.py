@@ -34,9 +34,7 @@ def resolve(config: TrainConfig) -> TrainConfig:
     dataset.check_stretch(data.stretch)
     usual = PRESETS[name].architecture.image_shape
     shape = dataset.shape(data.image_size)
-    if name not in FAMILIES and data.image_size is None:
-        shape = dataset.shape(usual[1])  # if it has that size
-    elif name in FAMILIES:
+    if name in FAMILIES:
         if shape is not None and not _fits(name, shape):
             raise UserError(
                 f"--preset {name} isn't built for {_times(shape)} images, which --dataset "
@@ -44,6 +42,8 @@ def resolve(config: TrainConfig) -> TrainConfig:
             )
         channels, size, _ = shape or usual
         data = _filled(data, image_size=size, channels=channels)
+    elif data.image_size is None:
+        shape = dataset.shape(usual[1])  # if it has that size
     architecture = architecture_of(name, data.image_size, data.channels)
     channels, size = architecture.image_shape[0], architecture.image_shape[1]
     if shape is None:  # a folder's images become whatever size is asked for

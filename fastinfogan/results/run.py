@@ -233,7 +233,7 @@ def images_of(config: TrainConfig, split: Split) -> ImageData:
         UserError: they can't be had.
     """
     c, size = config.data, config.data.image_size
-    if size is None and find_dataset(c.dataset).sizes:
+    if size is None and find_dataset(c.dataset).sizes:  # the one that the preset works on
         size = config.architecture.image_shape[1]
     return load_images(
         c.dataset,
