@@ -10,8 +10,11 @@ from engine_cases import batch_of, build, tiny
 from torch.nn import functional as F
 
 from fastinfogan.engine.step import FastEngine
-from fastinfogan.model.block import Block, turn
+from fastinfogan.model.block import Block
+from fastinfogan.model.initial import initialize
 from fastinfogan.model.reference import ReferenceEngine
+from fastinfogan.model.singular import turn
+from fastinfogan.training.average import EVERY, Average
 
 pytestmark = pytest.mark.usefixtures("narrow_presets")
 SPECTRAL = 2.0  # of the five layers of the preset's trunk and D's head
@@ -61,6 +64,24 @@ def test_the_gradient_is_that_of_the_weight_over_its_norm():
     exact = SPECTRAL * weight / torch.linalg.matrix_norm(weight.flatten(1), 2)
     (expected,) = torch.autograd.grad((exact * into).sum(), weight)
     torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-8)
+
+
+@pytest.mark.parametrize("kind", [FastEngine, ReferenceEngine])
+def test_the_mean_of_the_weights_has_the_norm_too(kind):
+    """Its vectors are its own: the mean of those of other weights each time is a short one."""
+    config = tiny("sprites")
+    engine = build(kind, config, torch.float64)
+    average = Average(engine, 50)
+    draws = torch.Generator().manual_seed(0)
+    for iteration in range(500, 700, EVERY):  # 50 is the horizon from here on
+        initialize(engine.discriminator, config.architecture, draws)
+        average.update(iteration)
+    with torch.no_grad():
+        means = [block for block in average.discriminator.modules() if hasattr(block, "left")]
+        matrices = [block.op.weight.flatten(1) for block in means]
+        found = [(m.T @ b.left).norm().item() for b, m in zip(means, matrices, strict=True)]
+        exact = [torch.linalg.matrix_norm(m, 2).item() for m in matrices]
+    assert len(means) == 5 and found == pytest.approx(exact, rel=0.1)  # of means it is a fifth
 
 
 @pytest.mark.parametrize("update", ["alternating", "simultaneous"])

@@ -283,9 +283,9 @@ PRESETS: dict[str, Preset] = {
         0,
         lr_d=2e-3,
         batch_size=64,
-        iterations=5_000,
+        iterations=4_000,
         augment=True,
-        jitter="rotation=0.3,exposure=0.4",  # to move a shape or scale it is a factor here
+        jitter="rotation=0.6,exposure=0.4",  # to move a shape or scale it is a factor here
         average=400,
         orthogonal=3.0,
         decay=0.5,

@@ -16,9 +16,9 @@ from fastinfogan.engine.loss_scale import LossScale
 from fastinfogan.engine.nudges import Nudges, crossing
 from fastinfogan.engine.objective import Objective, View, compare, judge, look
 from fastinfogan.kernels.warp import warp
-from fastinfogan.model.block import turn
 from fastinfogan.model.networks import Discriminator, Generator, exchange_sums, frozen
 from fastinfogan.model.reference import Batch, Inputs, Losses
+from fastinfogan.model.singular import turn
 from fastinfogan.plan import Plan
 
 Judge = Callable[..., View]  # as ``objective.judge``

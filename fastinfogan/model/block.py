@@ -168,12 +168,3 @@ def shaped(x: Tensor, row: Layer) -> Tensor:
         return x
     channels, height, width = row.shape
     return x.view(-1, height, width, channels).permute(0, 3, 1, 2)
-
-
-@torch.no_grad()
-def turn(network: nn.Module) -> None:
-    """A step of power iteration for each weight that is scaled by its largest singular value."""
-    for block in network.modules():
-        if isinstance(block, Block) and block.row.spectral is not None:
-            matrix = block.op.weight.flatten(1)
-            block.left.copy_(F.normalize(matrix @ (matrix.T @ block.left), dim=0))

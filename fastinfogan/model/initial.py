@@ -6,9 +6,9 @@ import math
 
 import torch
 from torch import nn
-from torch.nn import functional as F
 
 from fastinfogan.config import INIT_STD, Architecture
+from fastinfogan.model.singular import NAME, turn
 
 POWER_STEPS = 15  # of power iteration
 
@@ -32,12 +32,9 @@ def initialize(network: nn.Module, architecture: Architecture, generator: torch.
             module.bias.zero_()
 
     for module in network.modules():
-        if hasattr(module, "left"):
-            matrix = module.op.weight.flatten(1).to(module.left.dtype)
-            left = torch.randn(module.left.shape, generator=generator).to(matrix)
-            for _ in range(POWER_STEPS):
-                left = F.normalize(matrix @ (matrix.T @ left), dim=0)
-            module.left.copy_(left)
+        if hasattr(module, NAME):
+            module.left.copy_(torch.randn(module.left.shape, generator=generator))
+    turn(network, POWER_STEPS)
 
 
 def _fan_in(module: nn.Linear | nn.Conv2d | nn.ConvTranspose2d) -> int:

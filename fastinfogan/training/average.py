@@ -6,7 +6,10 @@ A GAN's weights circle around what they look for. Their exponential moving avera
 
 over about h iterations is steadier, and better than most of them. h is ``--average``, but never
 more than a tenth of the training so far, so that early weights don't linger. The running statistics
-of batchnorm are averaged with the weights that they belong to. Training itself never sees w.
+of batchnorm are averaged with the weights that they belong to. Singular vectors aren't: where
+weights are scaled their largest singular values become alike, so that the vectors wander, and a
+mean of them is short, which makes the scale too large. w has vectors of its own, which each update
+brings on. Training itself never sees w.
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ from torch import Tensor, nn
 
 from fastinfogan.device import on_host
 from fastinfogan.engine.build import Engine
+from fastinfogan.model.singular import NAME, turn
 from fastinfogan.model.weights import restore_weights, weights
 
 EVERY = 10  # iterations: a pass over all weights in each would cost a CPU a tenth of it
@@ -44,8 +48,7 @@ class Average:
             self.generator = copy.deepcopy(engine.generator).requires_grad_(False)
             self.discriminator = copy.deepcopy(engine.discriminator).requires_grad_(False)
             learning, means = (
-                [*weights(x.generator).values(), *weights(x.discriminator).values()]
-                for x in (engine, self)
+                [*_averaged(x.generator), *_averaged(x.discriminator)] for x in (engine, self)
             )
             self._learning, self._means = learning, means
 
@@ -62,6 +65,7 @@ class Average:
         horizon = max(1.0, min(self._length, iteration / PART))
         with torch.no_grad():
             torch._foreach_lerp_(self._means, self._learning, 1 - (1 - 1 / horizon) ** EVERY)
+        turn(self.discriminator)
 
     def state(self) -> dict[str, Tensor]:
         """What a checkpoint keeps, copied: nothing where nothing is averaged."""
@@ -80,3 +84,9 @@ class Average:
         if self._length:
             restore_weights(self.generator, state, "average.generator.")
             restore_weights(self.discriminator, state, "average.discriminator.")
+
+
+def _averaged(network: nn.Module) -> list[Tensor]:
+    """What there is a mean of."""
+    named = weights(network).items()
+    return [tensor for name, tensor in named if name.rpartition(".")[2] != NAME]
