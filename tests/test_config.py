@@ -118,14 +118,13 @@ def test_defaults_resolve_to_the_digits_preset_on_digits():
 
 
 def test_what_isn_t_the_papers_is_off_in_its_presets():
+    placed = ("rendered-chairs", "sprites")  # whose networks see where they are
     for name in PRESETS:
         optim = preset_config(name).optim
         assert (optim.contrastive > 0) == (name == "infogan-cr")
-        assert (optim.orthogonal > 0, optim.decay > 0) == (name == "sprites",) * 2
+        assert (optim.orthogonal > 0, optim.decay > 0) == (name in placed,) * 2
         on = (optim.consistency > 0, optim.augment)
-        ours = {"digits": (True, True)} | dict.fromkeys(
-            ("rendered-faces", "sprites"), (False, True)
-        )
+        ours = {"digits": (True, True)} | dict.fromkeys(("rendered-faces", *placed), (False, True))
         assert on == ours.get(name, (False, False))
         assert Jitter() != parse_jitter(optim.jitter)  # each can be turned on alone
     paper, ours = PRESETS["mnist"], PRESETS["digits"]

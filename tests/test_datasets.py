@@ -31,7 +31,7 @@ def test_registry_entries():
         "fashion-mnist": ("fashion-mnist", "mnist", None, (1, 28, 28)),
         "sprites": ("sprites", "sprites", None, (1, 32, 32)),
         "rendered-faces": ("rendered-faces", "rendered-faces", None, (1, 32, 32)),
-        "rendered-chairs": ("rendered-chairs", "chairs-rotation", None, (1, 64, 64)),
+        "rendered-chairs": ("rendered-chairs", "rendered-chairs", None, (1, 64, 64)),
         "svhn": ("svhn", "svhn", None, (3, 32, 32)),
         "celeba": ("celeba", "celeba", None, (3, 32, 32)),
         "faces": ("faces", "faces-azimuth", None, (1, 32, 32)),

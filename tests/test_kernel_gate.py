@@ -105,28 +105,28 @@ def test_adam_s_sizes_are_those_of_the_network_with_the_most_parameters():
 def test_heads_are_those_of_the_presets():
     """(outputs, inputs): D's, on its features, and Q's last layer; more of the smallest networks.
 
-    (64, 6), (64, 64) and (128, 8) are in generators.
+    (64, 6), (64, 64), (128, 8), (128, 22) and (128, 128) are in generators.
     """
     assert asked.linear_shapes() == [
         (1, 128), (1, 256), (1, 1024), (1, 4096), (5, 1024), (6, 256), (8, 128), (10, 128),
         (10, 1024), (12, 128), (14, 128), (48, 128), (62, 1024), (64, 6), (64, 64), (100, 128),
-        (128, 8), (128, 128),
+        (128, 8), (128, 22), (128, 128),
     ]  # fmt: skip
 
 
 def test_first_layers_are_those_of_generators_with_unaligned_inputs():
     """(outputs, inputs)."""
     assert asked.first_layers() == [
-        (64, 6), (256, 26), (1024, 9), (1024, 74), (1024, 133), (1024, 189), (1792, 228),
-        (4096, 142),
+        (64, 6), (128, 22), (256, 26), (1024, 9), (1024, 74), (1024, 133), (1024, 189),
+        (1792, 228), (4096, 142),
     ]  # fmt: skip
 
 
 def test_normalised_layers_are_those_of_the_presets():
     """(outputs, inputs), and the stack: Q's hidden one, G's, and D's on maps."""
     assert asked.normalised_layers() == [
-        (64, 6, "generator"), (128, 8, "generator"), (128, 1024, "q_head"),
-        (128, 4096, "q_head"), (1024, 9, "generator"),
+        (64, 6, "generator"), (128, 8, "generator"), (128, 22, "generator"),
+        (128, 1024, "q_head"), (128, 4096, "q_head"), (1024, 9, "generator"),
         (1024, 74, "generator"), (1024, 128, "generator"), (1024, 133, "generator"),
         (1024, 189, "generator"), (1024, 6272, "trunk"), (1024, 8192, "trunk"),
         (1024, 16384, "trunk"), (1792, 168, "generator"), (1792, 228, "generator"),
@@ -157,7 +157,7 @@ def test_latents_are_drawn_for_every_preset():
     assert drawn == {
         (16, "cat10"), (62, "cat10,2xuni"), (124, "4xcat10,4xuni:learned"), (128, "10xcat10"),
         (128, "5xuni:learned"), (128, "cat10,4xuni"), (128, "3xcat20,uni:learned"),
-        (0, "6xuni"), (4, "5xuni"), (0, "cat3,5xuni"),
+        (0, "6xuni"), (16, "6xuni"), (4, "5xuni"), (0, "cat3,5xuni"),
         (0, "cat3,5xuni,cat5"),  # cat5: which code a pair shares
     }  # fmt: skip
 

@@ -56,7 +56,7 @@ class ModelConfig:
 
     preset: Annotated[str | None, unset_as("NAME", "fits the dataset")] = None
     """digits, mnist, svhn, celeba, faces-azimuth, faces-elevation, faces-lighting, rendered-faces,
-    chairs-rotation, chairs-width, mnist-mlp, sprites, infogan-cr or folder."""
+    chairs-rotation, chairs-width, rendered-chairs, mnist-mlp, sprites, infogan-cr or folder."""
     codes: Annotated[str | None, unset_as("SPEC", "the preset's")] = None
     """Latent codes, e.g. cat10,uni,uni: catK, uni, gauss, bern; 10xcat10 repeats; uni:learned has
     the network put out sigma; uni:free isn't regularised."""

@@ -80,7 +80,7 @@ def rendered_chairs_status(data_dir: Path | None) -> tuple[bool, str]:
 RENDERED_CHAIRS = Dataset(
     name="rendered-chairs",
     summary="31,000 rendered chairs with known factors, 64x64 grey; no download",
-    default_preset="chairs-rotation",
+    default_preset="rendered-chairs",
     iterations=None,
     image_shape=(1, SIDE, SIDE),
     has_test_split=False,
