@@ -92,6 +92,11 @@ EXPERIMENTS = (
         "chairs-width", "Figure 4 (b)", "the continuous code widens the chair",
         "--dataset rendered-chairs --preset chairs-width", (10, 3_000), ("width",),
     ),
+    Experiment(
+        "chairs-ours", "Figure 4, all of it",
+        "one code turns the chair and one widens it; here in one run, with a preset of ours",
+        "--dataset rendered-chairs --preset rendered-chairs", (100, 2_000), ("azimuth", "width"),
+    ),
 )  # fmt: skip
 
 
