@@ -1,18 +1,33 @@
-"""Runs from before --consistency, --augment, --average, --contrastive, ...: they go on."""
+"""Runs from before --consistency, --augment, --average, ...: they go on, or are refused."""
 
 from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 
 import pytest
+import torch
+from training_runs import finish_briefly
 
 from fastinfogan.cli import main, parse
-from fastinfogan.config import from_dict, preset_config, resolve
+from fastinfogan.config import (
+    PRESETS,
+    DataConfig,
+    ModelConfig,
+    OptimConfig,
+    RunConfig,
+    TrainConfig,
+    from_dict,
+    preset_config,
+    resolve,
+)
 from fastinfogan.config.jitter import COLOUR
 from fastinfogan.errors import UserError
+from fastinfogan.model.weights import restore_weights
 from fastinfogan.results.run import images_of, load_run
 from fastinfogan.results.run_config import read_config
+from fastinfogan.training.trainer import train
 
 pytestmark = pytest.mark.usefixtures("narrow_presets")
 
@@ -103,6 +118,30 @@ def test_networks_from_before_they_were_built_for_a_size_are_refused():
         from_dict(tree)
     tree["model"]["preset"] = "infogan-cr"  # has the size that it had
     assert images_of(from_dict(tree), "train").image_shape == (1, 64, 64)
+
+
+def test_a_run_of_a_d_that_is_scaled_otherwise_is_refused(tmp_path, monkeypatch):
+    """Its weights would fit; what D makes of an image would be another thing."""
+    finish_briefly(monkeypatch)
+    run = RunConfig(out=tmp_path / "run", device="cpu", sample_every=0)
+    model, optim = ModelConfig("narrow-sprites"), OptimConfig(iterations=1, batch_size=8)
+    folder = train(TrainConfig(DataConfig("sprites"), model, optim, run)).folder
+    assert load_run(folder).iteration == 1
+    preset = PRESETS["narrow-sprites"]
+    stronger = replace(preset.architecture, spectral=2 * preset.architecture.spectral)
+    monkeypatch.setitem(PRESETS, "narrow-sprites", replace(preset, architecture=stronger))
+    for go_on in (load_run, lambda folder: train(None, folder)):
+        with pytest.raises(UserError, match="or of a version that scaled D's weights otherwise"):
+            go_on(folder)
+
+
+def test_weights_of_another_shape_are_refused_by_name():
+    state = {"net.weight": torch.zeros(3, 2), "net.bias": torch.zeros(4)}
+    with pytest.raises(UserError, match="the checkpoint doesn't fit: bias$"):
+        restore_weights(torch.nn.Linear(2, 3), state, "net.")
+    with pytest.raises(UserError, match="the checkpoint doesn't fit: bias, scale$"):
+        state = {"net.weight": torch.zeros(3, 2), "net.scale": torch.zeros(1)}
+        restore_weights(torch.nn.Linear(2, 3), state, "net.")
 
 
 @pytest.mark.parametrize("part", ["optim", "model"])

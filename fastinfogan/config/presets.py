@@ -275,7 +275,7 @@ PRESETS: dict[str, Preset] = {
         iterations=2_000,
         augment=True,
         jitter="rotation=0.3,shear=0.2",
-        average=400,
+        average=200,
         orthogonal=3.0,
         decay=0.5,
     ),

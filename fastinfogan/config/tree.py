@@ -233,9 +233,13 @@ class TrainConfig:
         """SHA-256 of what decides an iteration: the tree without what may change on resuming.
 
         What came later (consistency, both regularisers and so on) counts only where it is on:
-        checkpoints from before it existed still fit.
+        checkpoints from before it existed still fit. What D's weights are scaled to is a number of
+        the preset's that no weight's shape tells; checkpoints that don't count it had means of D
+        that were scaled otherwise.
         """
         tree = to_dict(self)
+        if self.architecture.spectral is not None:
+            tree["model"]["spectral"] = self.architecture.spectral
         if not self.optim.changes_images:
             for key in ("consistency", "augment", "jitter"):
                 del tree["optim"][key]

@@ -19,9 +19,15 @@ def weights(network: nn.Module) -> dict[str, Tensor]:
 
 
 def restore_weights(network: nn.Module, state: Mapping[str, Tensor], prefix: str) -> None:
-    """Put the tensors whose names start with ``prefix`` into a network; every one must fit."""
+    """Put the tensors whose names start with ``prefix`` into a network.
+
+    Raises:
+        UserError: one doesn't fit, is missing or is one too many.
+    """
     own = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
-    missing, unexpected = network.load_state_dict(own, strict=False)
-    missing = [name for name in missing if not name.endswith("num_batches_tracked")]
-    if missing or unexpected:
-        raise UserError(f"the checkpoint doesn't fit: {', '.join([*missing, *unexpected])}")
+    expected = weights(network)
+    unfit = [n for n, tensor in expected.items() if n not in own or own[n].shape != tensor.shape]
+    unfit += sorted(own.keys() - expected.keys())
+    if unfit:
+        raise UserError(f"the checkpoint doesn't fit: {', '.join(unfit)}")
+    network.load_state_dict(own, strict=False)  # without torch's counts of batches

@@ -37,7 +37,7 @@ from fastinfogan.results.leaving import leave_behind
 from fastinfogan.results.run_config import read_config
 from fastinfogan.results.summary import read_summary
 from fastinfogan.tell import Tell, on_stderr
-from fastinfogan.training.checkpoint import list_checkpoints, load_newest
+from fastinfogan.training.checkpoint import check_fits, list_checkpoints, load_newest
 from fastinfogan.training.collapse import Sign
 from fastinfogan.training.directory import LOCK
 
@@ -268,8 +268,7 @@ def load_run(folder: Path | str, device: torch.device | str = "cpu", tell: Tell 
             f"{folder}: it has no checkpoint; fastinfogan train --resume {quoted(folder)} makes one"
         )
     state, progress, _, damaged = load_newest(folder / "checkpoints")
-    if progress.config_fingerprint != config.fingerprint():
-        raise UserError(f"{folder}: its checkpoints are of another config.json")
+    check_fits(progress, config, folder)
     for _, problem in damaged:
         tell(problem)
     spec, architecture = config.spec, config.architecture

@@ -25,6 +25,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
+from fastinfogan.config import TrainConfig
 from fastinfogan.device import on_host
 from fastinfogan.engine.build import Engine
 from fastinfogan.errors import TrainingDiverged, UserError
@@ -159,6 +160,18 @@ def load_newest(folder: Path) -> Loaded:
             damaged.append((path, f"checkpoint {path.name} is damaged, passed over: {error}"))
     detail = f" ({'; '.join(problem for _, problem in damaged)})" if damaged else ""
     raise UserError(f"{folder}: no usable checkpoint{detail}")
+
+
+def check_fits(progress: Progress, config: TrainConfig, folder: Path) -> None:
+    """Refuse a checkpoint of other settings.
+
+    Raises:
+        UserError: it is one; names ``folder``.
+    """
+    if progress.config_fingerprint != config.fingerprint():
+        scaled = config.architecture.spectral is not None
+        version = ", or of a version that scaled D's weights otherwise" if scaled else ""
+        raise UserError(f"{folder}: its checkpoints are of another config.json{version}")
 
 
 def set_aside(path: Path) -> None:

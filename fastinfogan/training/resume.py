@@ -22,6 +22,7 @@ from fastinfogan.results.summary import read_summary
 from fastinfogan.sizes import counted
 from fastinfogan.training.average import Average
 from fastinfogan.training.checkpoint import (
+    check_fits,
     list_checkpoints,
     load_newest,
     restore_engine_state,
@@ -115,8 +116,7 @@ def restore(
             )
         return Standing()
     state, progress, origin, damaged = load_newest(folder)
-    if progress.config_fingerprint != config.fingerprint():
-        raise UserError(f"{folder}: its checkpoints are of another config.json")
+    check_fits(progress, config, folder)
     same_images = progress.data_fingerprint == data.fingerprint
     # Of images that are decoded while training a sample has its pixels from the decoder, too.
     if not same_images and ("files" not in origin or origin["files"] != data.origin.get("files")):
