@@ -190,7 +190,8 @@ def forward_blocks_of(outputs: int, inputs: int) -> dict[str, int]:
         rows = max(1, 2048 // columns)
     elif outputs <= MOST_OUTPUTS:
         rows, columns = 16, 64 if block_outputs <= 32 else 32
-        columns = min(columns, max(16, power_of_two(inputs)))  # tl.dot takes 16 at least
+        if inputs < columns:
+            columns = 16  # as few as tl.dot takes; a block with columns to spare spills registers
     else:
         rows, block_outputs, columns = 32, 64, 32
     return {
