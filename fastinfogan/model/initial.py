@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from fastinfogan.config import INIT_STD, Architecture
-from fastinfogan.model.singular import NAME, turn
+from fastinfogan.model.singular import scaled, turn
 
 POWER_STEPS = 15  # of power iteration
 
@@ -31,9 +31,8 @@ def initialize(network: nn.Module, architecture: Architecture, generator: torch.
             module.weight.copy_(1.0 + draw * INIT_STD)
             module.bias.zero_()
 
-    for module in network.modules():
-        if hasattr(module, NAME):
-            module.left.copy_(torch.randn(module.left.shape, generator=generator))
+    for module in scaled(network):
+        module.left.copy_(torch.randn(module.left.shape, generator=generator))
     turn(network, POWER_STEPS)
 
 

@@ -6,11 +6,18 @@ to the direction that W can make largest: sigma = |W' u| (Miyato et al. 2018, Al
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from torch import nn
 from torch.nn import functional as F
 
 NAME = "left"  # the buffer's, in networks of either engine
+
+
+def scaled(network: nn.Module) -> Iterator[nn.Module]:
+    """The layers of a network, of either engine, whose weights are scaled."""
+    return (module for module in network.modules() if hasattr(module, NAME))
 
 
 @torch.no_grad()
@@ -21,8 +28,7 @@ def turn(network: nn.Module, steps: int = 1) -> None:
         network: of either engine.
         steps: of power iteration.
     """
-    for module in network.modules():
-        if hasattr(module, NAME):
-            matrix = module.op.weight.flatten(1).to(module.left.dtype)
-            for _ in range(steps):
-                module.left.copy_(F.normalize(matrix @ (matrix.T @ module.left), dim=0))
+    for module in scaled(network):
+        matrix = module.op.weight.flatten(1).to(module.left.dtype)
+        for _ in range(steps):
+            module.left.copy_(F.normalize(matrix @ (matrix.T @ module.left), dim=0))
