@@ -25,9 +25,11 @@ def sum_parts_kernel(
     block = tl.program_id(0)
     blocks = tl.cdiv(size, BLOCK)
     if more_parts_ptr is not None:
-        if block >= blocks:
+        first = block < blocks
+        # Not in the branch below: Triton takes a 1 for a constant, which none may change.
+        size, count = tl.where(first, size, more_size), tl.where(first, count, more_count)
+        if not first:
             block -= blocks
-            size, count = more_size, more_count
             parts_ptr = more_parts_ptr
             sums_ptr = more_sums_ptr
     n = block * BLOCK + tl.arange(0, BLOCK)

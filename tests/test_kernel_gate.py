@@ -55,6 +55,21 @@ def test_one_launch_of_each_kernel_compiles_for_every_gpu(run):
     assert int(done.stdout) >= 4
 
 
+def test_one_part_beside_several_is_added_up(run):
+    """Triton takes a 1 for a constant: few images have so few pixels."""
+    code = """if True:
+        import torch
+        from bench import compile_gate as gate
+        from fastinfogan.kernels import triton_module, triton_sum
+        parts, sums = (torch.empty(n, 64, device="meta") for n in (1, 1))
+        more_parts, more_sums = (torch.empty(n, 16, device="meta") for n in (4, 1))
+        triton_sum.sum_parts(parts, sums, more_parts, more_sums)
+        (usage,) = [gate.compile_launch(launch, 90) for launch in triton_module.recorded]
+    """
+    done = run("-c", code)
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.mark.slow
 def test_the_command_passes_and_prints_a_row_per_kernel_and_gpu(run):
     done = run("-m", "bench.compile_gate")
