@@ -119,6 +119,7 @@ def compile_launch(launch: Launch, capability: int) -> Any:
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
 
+    launch = launch.on(capability)
     signature, attributes, values = specialize(launch)
     return triton.compile(
         ASTSource(launch.kernel, signature, values, attributes),

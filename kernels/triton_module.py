@@ -5,6 +5,7 @@ Importing it takes as long as a fifth of torch: only what defines or launches ke
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -21,13 +22,25 @@ else:
 Argument = torch.Tensor | tuple[torch.Tensor, ...] | float | None  # of a kernel
 
 
+Constants = dict[str, float | tuple[int, ...]]  # compile-time arguments, and Triton's own
+
+HOPPER = 9  # compute capability 9.0
+
+
 class Launch(NamedTuple):
     """One launch, as ``launch`` was asked for it."""
 
     kernel: Any
     grid: tuple[int, ...]  # programs per axis
     args: tuple[Argument, ...]
-    constants: dict[str, float | tuple[int, ...]]  # compile-time arguments, and Triton's own
+    constants: Constants
+    on_hopper: Constants  # these in their place on such a GPU
+
+    def on(self, capability: int) -> Launch:
+        """As a GPU of this compute capability, times 10, launches it."""
+        if capability // 10 != HOPPER:
+            return self
+        return self._replace(constants=self.constants | self.on_hopper)
 
 
 def jit(function: Callable[..., None]) -> Any:
@@ -41,7 +54,11 @@ def constexpr(value: int) -> Any:
 
 
 def launch(
-    kernel: Any, grid: tuple[int, ...], *args: Argument, **constants: float | tuple[int, ...]
+    kernel: Any,
+    grid: tuple[int, ...],
+    *args: Argument,
+    on_hopper: Constants | None = None,
+    **constants: float | tuple[int, ...],
 ) -> None:
     """Run a kernel. Every launch goes through here, so that ``compile_gate`` can list them.
 
@@ -50,16 +67,25 @@ def launch(
         grid: programs per axis.
         args: of the kernel, the first one a tensor: its device runs the kernel, and tensors
             without data (meta) only record the launch.
+        on_hopper: constants that are others on a GPU of compute capability 9.0.
         constants: compile-time arguments, and Triton's own, such as ``num_warps``.
     """
     # a * b + c in one rounding, which Triton 3.10 will no longer do unasked.
     constants["enable_fp_fusion"] = True
     if args[0].is_meta:
         # Not the tensors themselves: autograd copies a gradient that somebody else holds.
-        recorded.append(Launch(kernel, grid, tuple(map(_detached, args)), constants))
+        shown = tuple(map(_detached, args))
+        recorded.append(Launch(kernel, grid, shown, constants, on_hopper or {}))
     else:
+        if on_hopper and _is_hopper(args[0].device):
+            constants |= on_hopper
         with torch.cuda.device_of(args[0]):  # Triton goes by the current device
             kernel[grid](*args, **constants)
+
+
+@functools.cache
+def _is_hopper(device: torch.device) -> bool:
+    return device.type == "cuda" and torch.cuda.get_device_capability(device)[0] == HOPPER
 
 
 # What was launched on tensors without data.

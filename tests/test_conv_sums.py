@@ -19,16 +19,11 @@ CASES = {
     "conv, fewer pixels than a tile": ((2, 3, 6, 6), 5, 2, False),
     "conv, several tiles, the last one short": ((6, 1, 16, 14), 5, 2, False),
     "conv, stride 1": ((4, 2, 7, 6), 7, 1, False),
+    "conv, two strips of channels": ((2, 3, 6, 6), 70, 2, False),
     "transposed, a tile for each parity": ((2, 3, 3, 5), 20, 2, True),
     "transposed, several tiles of each parity": ((2, 3, 9, 8), 6, 2, True),
 }
 PLACES = ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)]
-
-
-@pytest.fixture(params=["a tile a part", "tiles are joined"])
-def joining(request, monkeypatch):
-    if request.param == "tiles are joined":
-        monkeypatch.setattr(sums, "FEW_PARTS", 2)
 
 
 def of_group(part):
@@ -49,7 +44,7 @@ def joined(partials):
 @pytest.mark.parametrize("device", PLACES)
 @pytest.mark.parametrize(("groups", "dtype"), [(1, torch.bfloat16), (2, torch.float16)])
 @pytest.mark.parametrize("why", CASES)
-def test_they_are_those_of_the_rounded_result(why, groups, dtype, device, joining):
+def test_they_are_those_of_the_rounded_result(why, groups, dtype, device):
     need("triton", device)
     x, weight, bias, _ = (t.to(device) for t in inputs(CASES[why], dtype))
     arguments = x, weight, bias, *CASES[why][2:], 0.1
@@ -57,8 +52,7 @@ def test_they_are_those_of_the_rounded_result(why, groups, dtype, device, joinin
     # (The interpreter's products add in another order elsewhere in a tile.)
     expected = conv(*arguments, "triton").float()
     assert (y.float() - expected).abs().max() <= EPS[dtype] * expected.abs().max()
-    again = conv_and_sums(*arguments, groups, "triton")[1]  # counters are as they were
-    assert torch.equal(again, found)
+    assert torch.equal(conv_and_sums(*arguments, groups, "triton")[1], found)
     count, mean, m2 = joined(found)
     rounding = 16 * EPS[torch.float32]
     for i, part in enumerate(y.chunk(groups)):
@@ -69,16 +63,22 @@ def test_they_are_those_of_the_rounded_result(why, groups, dtype, device, joinin
         torch.testing.assert_close(m2[i], expected_m2, rtol=rounding, atol=n * rounding**2 * size)
 
 
-def test_many_tiles_are_joined_into_few_parts():
-    for tiles in (1, 31, 32, 33, 98, 196, 1024, 5000):
-        found = sums._summed(tiles)
-        assert (found.parts - 1) * found.each < tiles <= found.parts * found.each
-        assert found.parts <= sums.FEW_PARTS or found.each == sums.MOST_JOINED
+@pytest.mark.parametrize("transposed", [False, True])
+def test_batchnorm_gathers_those_of_many_tiles(transposed, monkeypatch):
+    """As many as it can have in registers come with a map; of groups each for itself."""
+    need("triton", "cpu")
+    case = ((8, 3, 8, 8) if transposed else (8, 3, 16, 16)), 10, 2, transposed
+    x, weight, _, _ = inputs(case, torch.float16)
+    for groups, tiles in ((1, 32 if transposed else 4), (2, 16 if transposed else 2)):
+        for most in (tiles, tiles - 1):
+            monkeypatch.setattr(sums, "MOST_PARTS", most)
+            found = conv_and_sums(x, weight, None, 2, transposed, 1.0, groups, "triton")[1]
+            assert found is None if most < tiles else len(found) == tiles
 
 
 @pytest.mark.parametrize("device", PLACES)
 @pytest.mark.parametrize("transposed", [False, True])
-def test_batchnorm_takes_them(transposed, device, joining):
+def test_batchnorm_takes_them(transposed, device):
     """It comes to the same as if it had gathered them itself, back and forth."""
     need("triton", device)
     case = ((4, 3, 8, 8) if transposed else (4, 3, 16, 16), 10, 2, transposed)
@@ -147,7 +147,7 @@ def test_older_gpus_let_batchnorm_gather_them(transposed, monkeypatch):
 
 
 @pytest.mark.parametrize("device", PLACES)
-def test_opcheck(device, joining):
+def test_opcheck(device):
     need("triton", device)
     x, weight, bias, _ = (
         t.to(device) for t in inputs(((4, 3, 14, 14), 6, 2, False), torch.float16)

@@ -73,8 +73,8 @@ def _up(a: Arguments) -> tuple[int, int, int]:
 
 
 def _up_image(a: Arguments) -> tuple[int, int, int]:
-    """All taps of all pixels that a program has."""
-    return a["BLOCK_PIXELS"], 16 * a["BLOCK_CHANNELS"], a["FEATURES"]
+    """All numbers of 2x2 pixels, of the 3x3 that they see."""
+    return a["BLOCK_PIXELS"], 16, 9 * a["FEATURES"]
 
 
 def _weight(a: Arguments) -> tuple[int, int, int]:
@@ -166,8 +166,8 @@ KERNELS = {
         "x weight bias running_mean running_var", "y stats running_mean running_var", _groups
     ),
     "bn_act_whole_backward": Kernel("dy x weight bias stats", "dx dweight dbias", _groups),
-    "conv_down": _conv("large weight bias before scratch", "small scratch partials", _down),
-    "conv_up": _conv("small weight bias before scratch", "large scratch partials", _up),
+    "conv_down": _conv("large weight bias before", "small partials", _down),
+    "conv_up": _conv("small weight bias before", "large partials", _up),
     "conv_up_image": _conv("small weight bias", "large", _up_image),
     "conv_weight": _conv("large small y", "weights biases", _weight, "BLOCK_PIXELS"),
     "consistency": Kernel("q_copy q_image table", "grads loss"),

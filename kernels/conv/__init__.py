@@ -245,13 +245,13 @@ def conv_and_sums(
     runs = choose("conv", impl, x, native=native.DTYPES, triton=tiles.DTYPES)
     chosen = runs, impl != "auto"
     back = front is not None and front.shares_sums
-    together = back and back_too(chosen, x, weight, stride, transposed)
+    together = back and back_too(chosen, x, weight, stride, transposed, front.groups)
     if front is not None and not together:
         x, front = bn_act(x, *front, impl=impl), None
     if runs == "reference":
         y = conv_reference(x, weight, bias, stride, transposed, activation)
         return channels_last(y), None  # autograd derives every slope where it is
-    if not sums_too(chosen, x, weight, stride, transposed):
+    if groups and not sums_too(chosen, x, weight, stride, transposed, groups):
         groups = 0
     numbers, how = (None,) * 5, (1.0, 1, 0.0, 0.0)
     if front is not None:

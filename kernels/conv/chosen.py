@@ -11,7 +11,7 @@ from fastinfogan.kernels.activation import LINEAR, SLOPE, derived
 from fastinfogan.kernels.channels_last import channels_last
 from fastinfogan.kernels.conv.library import conv_down, conv_up, conv_weight
 from fastinfogan.kernels.conv.rule import ours_is_faster
-from fastinfogan.kernels.conv.sums import summable
+from fastinfogan.kernels.conv.sums import down_parts, up_parts
 from fastinfogan.kernels.dispatch import Impl, op
 
 _LIBRARY = {"down": conv_down, "up": conv_up, "weight": conv_weight}
@@ -132,18 +132,22 @@ def is_ours(
     return always or ours_is_faster(impl, operation, tensor.dtype, large, channels, stride)
 
 
-def sums_too(chosen: Chosen, x: Tensor, weight: Tensor, stride: int, transposed: bool) -> bool:
-    """Whether sums can come with a convolution's result: from the general kernels of Triton."""
+def sums_too(
+    chosen: Chosen, x: Tensor, weight: Tensor, stride: int, transposed: bool, groups: int
+) -> bool:
+    """Whether sums of so many groups come with a convolution's result."""
     large = _large(x, weight, stride, transposed)
-    return _summed(chosen, "up" if transposed else "down", x, large, weight, stride)
+    return _summed(chosen, "up" if transposed else "down", x, large, weight, stride, groups)
 
 
-def back_too(chosen: Chosen, x: Tensor, weight: Tensor, stride: int, transposed: bool) -> bool:
-    """Whether sums can come with the gradient of a convolution's input."""
+def back_too(
+    chosen: Chosen, x: Tensor, weight: Tensor, stride: int, transposed: bool, groups: int
+) -> bool:
+    """Whether they come with the gradient of a convolution's input."""
     large = _large(x, weight, stride, transposed)
     if large[2] % stride or large[3] % stride:  # pixels that the convolution doesn't see
         return False
-    return _summed(chosen, "down" if transposed else "up", x, large, weight, stride)
+    return _summed(chosen, "down" if transposed else "up", x, large, weight, stride, groups)
 
 
 def _large(x: Tensor, weight: Tensor, stride: int, transposed: bool) -> tuple[int, int, int, int]:
@@ -158,7 +162,13 @@ def _summed(
     large: tuple[int, int, int, int],
     weight: Tensor,
     stride: int,
+    groups: int,
 ) -> bool:
-    """Whether an operation of Triton makes this map, and in one launch."""
-    ours = chosen[0] == "triton" and is_ours(operation, chosen, x, large, weight.shape[0], stride)
-    return ours and summable(large, stride, operation == "up")
+    """Whether a general kernel of Triton makes this map, in few enough tiles of each group."""
+    (batch, channels, height, width), features = large, weight.shape[0]
+    if chosen[0] != "triton" or not is_ours(operation, chosen, x, large, features, stride):
+        return False
+    pixels = batch * (height // stride) * (width // stride)
+    if operation == "down":
+        return down_parts(pixels, features, channels, groups) > 0
+    return up_parts(pixels, stride, channels, features, groups) > 0

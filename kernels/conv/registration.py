@@ -7,13 +7,12 @@ from torch import Tensor
 from fastinfogan.kernels.bn_act.layout import empty_partials
 from fastinfogan.kernels.conv import native
 from fastinfogan.kernels.conv.layout import (
-    TAPS,
     empty_bias,
     empty_large,
     empty_small,
     empty_weight,
 )
-from fastinfogan.kernels.conv.sums import Summed, down_sums, up_sums
+from fastinfogan.kernels.conv.sums import down_parts, up_parts
 from fastinfogan.kernels.dispatch import later, multiplies, register
 
 triton = later(f"{__package__}.triton")
@@ -31,15 +30,15 @@ def _fake_up(small, weight, bias, stride, height, width, activation, slope):
 def _fake_down_sums(large, weight, bias, stride, activation, slope, groups):
     small = empty_small(large, weight, stride)
     pixels = small.numel() // small.shape[1]
-    summed = down_sums(pixels, small.shape[1], TAPS**2 * large.shape[1], groups)
-    return small, _fake_partials(small, groups, summed)
+    parts = down_parts(pixels, small.shape[1], large.shape[1], groups)
+    return small, _fake_partials(small, groups, parts)
 
 
 def _fake_up_sums(small, weight, bias, stride, activation, slope, groups):
     large = empty_large(small, weight, small.shape[2] * stride, small.shape[3] * stride)
     places = small.numel() // small.shape[1]
-    summed = up_sums(places, stride, large.shape[1], small.shape[1], groups)
-    return large, _fake_partials(large, groups, summed)
+    parts = up_parts(places, stride, large.shape[1], small.shape[1], groups)
+    return large, _fake_partials(large, groups, parts)
 
 
 def _fake_down_derived(large, weight, stride, x, slope):
@@ -58,8 +57,8 @@ def _fake_up_back(small, weight, stride, x, scale, shift, stats, slope, groups):
     return _fake_up_sums(small, weight, None, stride, None, slope, groups)
 
 
-def _fake_partials(maps: Tensor, groups: int, summed: Summed) -> Tensor:
-    return empty_partials(maps, groups, summed.parts if multiplies(maps.device) else 0)
+def _fake_partials(maps: Tensor, groups: int, parts: int) -> Tensor:
+    return empty_partials(maps, groups, parts if multiplies(maps.device) else 0)
 
 
 def _fake_weight(large, small, y, slope, stride, dy_is_large, with_bias):

@@ -14,8 +14,8 @@ from fastinfogan.kernels.bn_act.layout import empty_partials
 from fastinfogan.kernels.channels_last import channels_last
 from fastinfogan.kernels.conv import library
 from fastinfogan.kernels.conv.follows import Follows
-from fastinfogan.kernels.conv.layout import TAPS, empty_large, empty_small
-from fastinfogan.kernels.conv.sums import NO_SUMS, Sums, down_sums, sums_of, up_sums
+from fastinfogan.kernels.conv.layout import IMAGE_CHANNELS, TAPS, empty_large, empty_small
+from fastinfogan.kernels.conv.sums import down_parts, up_parts
 from fastinfogan.kernels.conv.tiles import (
     MOST_TILES,
     Tile,
@@ -34,7 +34,6 @@ from fastinfogan.kernels.conv.triton_maps import (
 )
 from fastinfogan.kernels.dispatch import multiplies
 from fastinfogan.kernels.triton_module import launch
-from fastinfogan.kernels.triton_needs import power_of_two
 
 
 def conv_down(
@@ -68,7 +67,7 @@ def _whole_down(
     of_image = small.shape[2] * small.shape[3]
     tile = map_tile(pixels_of(small), weight.shape[0], TAPS**2 * large.shape[1])
     for some, of_small, then in _launches(large, small, follows, of_image, tile):
-        _down(some, weight, bias, of_small, stride, then, tile, NO_SUMS)
+        _down(some, weight, bias, of_small, stride, then, tile)
     return small
 
 
@@ -81,7 +80,7 @@ def conv_down_sums(
     slope: float,
     groups: int,
 ) -> tuple[Tensor, Tensor]:
-    """The same, and its sums for a batchnorm; without parts where the library makes the map."""
+    """The same, and its sums for a batchnorm; without parts where that gathers them itself."""
     if not multiplies(large.device):
         small = library.conv_down(large, weight, bias, stride, activation, slope)
         return small, empty_partials(small, groups, 0)
@@ -116,11 +115,11 @@ def _summed_down(
     groups: int,
 ) -> tuple[Tensor, Tensor]:
     small = empty_small(large, weight, stride)
-    pixels, features, k = pixels_of(small), weight.shape[0], TAPS**2 * large.shape[1]
-    tile, summed = summed_tile(pixels, features, k), down_sums(pixels, features, k, groups)
-    sums = sums_of(small, groups, summed, tile.columns)
-    _down(large, weight, bias, small, stride, follows, tile, sums)
-    return small, sums.partials
+    pixels, (features, channels) = pixels_of(small), weight.shape[:2]
+    partials = empty_partials(small, groups, down_parts(pixels, features, channels, groups))
+    tile = summed_tile(pixels, features, TAPS**2 * channels)
+    _down(large, weight, bias, small, stride, follows, tile, partials)
+    return small, partials
 
 
 def _down(
@@ -131,21 +130,22 @@ def _down(
     stride: int,
     follows: Follows,
     tile: Tile,
-    sums: Sums,
+    partials: Tensor | None = None,
 ) -> None:
-    features, pixels = small.shape[1], pixels_of(small) // sums.groups
+    features, groups = small.shape[1], _groups_of(partials)
+    pixels = pixels_of(small) // groups
     launch(
         conv_down_kernel,
-        (-(-features // tile.columns), -(-pixels // tile.rows) * sums.groups),
+        (-(-features // tile.columns), -(-pixels // tile.rows) * groups),
         large,
         weight,
         bias,
         small,
         follows.before,
         *follows.normalised,
-        *sums.memory,
+        partials,
         pixels,
-        *sums.numbers,
+        groups * features,
         follows.slope,
         follows.before_slope,
         **sizes_of(large, small),
@@ -154,7 +154,6 @@ def _down(
         BLOCK_PIXELS=tile.rows,
         BLOCK_FEATURES=tile.columns,
         BLOCK_K=tile.k,
-        BLOCK_TILES=sums.block,
         **compiled(tile),
     )
 
@@ -176,12 +175,11 @@ def conv_up(
     of_image = -(-height // stride) * -(-width // stride)
     places = small.shape[0] * of_image
     features, channels = weight.shape[:2]
-    halves = -(-height // 2), -(-width // 2)
-    image = image_tile(places, *halves, features) if stride == 2 and channels <= 4 else None
-    if image is not None:
+    if stride == 2 and channels <= IMAGE_CHANNELS:
+        tile = image_tile(places, features)
         launch(
             conv_up_image_kernel,
-            (-(-places // image.own),),
+            (-(-places // tile.rows),),
             small,
             weight,
             bias,
@@ -190,13 +188,9 @@ def conv_up(
             slope,
             **sizes_of(large, small),
             ACTIVATION=activation,
-            OWN_PIXELS=image.own,
-            HALO=image.halo,
-            BLOCK_PIXELS=image.rows,
-            BLOCK_CHANNELS=power_of_two(channels),
-            BLOCK_K=image.k,
-            num_warps=8,
-            num_stages=2,
+            BLOCK_PIXELS=tile.rows,
+            BLOCK_K=tile.k,
+            **compiled(tile),
         )
         return large
     return _whole_up(small, weight, bias, large, stride, Follows(activation, slope))
@@ -224,7 +218,7 @@ def _whole_up(
     of_image = -(-large.shape[2] // stride) * -(-large.shape[3] // stride)
     tile = up_tile(small.shape[0] * of_image, stride, channels, features)
     for some, of_large, then in _launches(small, large, follows, of_image, tile):
-        _up(some, weight, bias, of_large, stride, then, tile, NO_SUMS)
+        _up(some, weight, bias, of_large, stride, then, tile)
     return large
 
 
@@ -275,10 +269,9 @@ def _summed_up(
     large = empty_large(small, weight, small.shape[2] * stride, small.shape[3] * stride)
     features, channels = weight.shape[:2]
     size = pixels_of(small), stride, channels, features
-    tile, summed = up_tile(*size), up_sums(*size, groups)
-    sums = sums_of(large, groups, summed, tile.columns)
-    _up(small, weight, bias, large, stride, follows, tile, sums)
-    return large, sums.partials
+    partials = empty_partials(large, groups, up_parts(*size, groups))
+    _up(small, weight, bias, large, stride, follows, up_tile(*size), partials)
+    return large, partials
 
 
 def _up(
@@ -289,22 +282,23 @@ def _up(
     stride: int,
     follows: Follows,
     tile: Tile,
-    sums: Sums,
+    partials: Tensor | None = None,
 ) -> None:
     batch, channels, height, width = large.shape
-    places = batch // sums.groups * -(-height // stride) * -(-width // stride)
+    groups = _groups_of(partials)
+    places = batch // groups * -(-height // stride) * -(-width // stride)
     launch(
         conv_up_kernel,
-        (-(-channels // tile.columns) * stride**2, -(-places // tile.rows) * sums.groups),
+        (-(-channels // tile.columns) * stride**2, -(-places // tile.rows) * groups),
         small,
         weight,
         bias,
         large,
         follows.before,
         *follows.normalised,
-        *sums.memory,
+        partials,
         places,
-        *sums.numbers,
+        groups * channels,
         follows.slope,
         follows.before_slope,
         **sizes_of(large, small),
@@ -313,9 +307,13 @@ def _up(
         BLOCK_PIXELS=tile.rows,
         BLOCK_CHANNELS=tile.columns,
         BLOCK_K=tile.k,
-        BLOCK_TILES=sums.block,
         **compiled(tile),
     )
+
+
+def _groups_of(partials: Tensor | None) -> int:
+    """Parts of the batch that are summed up apart."""
+    return 1 if partials is None else partials.shape[2]
 
 
 def _launches(

@@ -1,10 +1,15 @@
-"""conv's Triton kernels that make maps; the mathematics is in the package."""
+"""conv's Triton kernels that make maps; the mathematics is in the package.
+
+A program has a tile of the map in registers. For a batchnorm it finds, of the numbers as rounded,
+what ``bn_act``'s own pass would gather of these rows: count, mean and M2 of each channel for one
+behind the map; or, where the map is the gradient of what a batchnorm made, count and the two sums
+of its backward pass. Every tile is a part.
+"""
 
 from __future__ import annotations
 
-from fastinfogan.kernels.bn_act.triton_tiles import backward_sums
+from fastinfogan.kernels.bn_act.triton_tiles import backward_sums, forward_sums, write_three
 from fastinfogan.kernels.conv.triton_patches import activate, patches, place
-from fastinfogan.kernels.conv.triton_sums import forward_sums, write_sums
 from fastinfogan.kernels.triton_math import multiply
 from fastinfogan.kernels.triton_module import jit, tl
 
@@ -19,13 +24,9 @@ def conv_down_kernel(
     scale_ptr,  # see backward_sums, whose x is before; or None
     shift_ptr,
     stats_ptr,
-    partials_ptr,  # see write_sums; None: nobody wants sums
-    scratch_ptr,
-    counters_ptr,
+    partials_ptr,  # (tiles, 3, groups, FEATURES) float32; None: nobody wants sums
     pixels,  # of the small maps of all images, or of a group of them
-    tiles,
-    each,
-    plane,
+    plane,  # groups * FEATURES
     slope,
     before_slope,
     HEIGHT: tl.constexpr,  # of the large map
@@ -39,11 +40,11 @@ def conv_down_kernel(
     BLOCK_PIXELS: tl.constexpr,
     BLOCK_FEATURES: tl.constexpr,
     BLOCK_K: tl.constexpr,
-    BLOCK_TILES: tl.constexpr,
 ):
     """Patches times the weight: a program has a tile of pixels and features."""
     tile, group = tl.program_id(1), 0
     if partials_ptr is not None:
+        tiles = tl.cdiv(pixels, BLOCK_PIXELS)
         group = tile // tiles
         tile -= group * tiles
     begin = group * pixels + tile * BLOCK_PIXELS
@@ -83,19 +84,15 @@ def conv_down_kernel(
     y = total.to(small_ptr.dtype.element_ty)
     tl.store(small_ptr + at, y, mask)
     if partials_ptr is not None:
-        count = tl.minimum(BLOCK_PIXELS, end - begin)
+        groups, count = plane // FEATURES, tl.minimum(BLOCK_PIXELS, end - begin)
         if stats_ptr is None:
             first, second = forward_sums(y, inside, count)
         else:
             first, second = backward_sums(
-                y, before, scale_ptr, shift_ptr, stats_ptr, group, plane // FEATURES, n, there,
-                FEATURES, before_slope,
+                y, before, scale_ptr, shift_ptr, stats_ptr, group, groups, n, there, FEATURES,
+                before_slope,
             )  # fmt: skip
-        write_sums(
-            first, second, count, n, there,
-            tile, group, tl.program_id(0), partials_ptr, scratch_ptr, counters_ptr,
-            tiles, each, plane, FEATURES, BLOCK_TILES, stats_ptr is None,
-        )  # fmt: skip
+        write_three(partials_ptr, tile, group, groups, n, there, FEATURES, count, first, second)
 
 
 @jit
@@ -108,13 +105,9 @@ def conv_up_kernel(
     scale_ptr,  # see backward_sums, whose x is before; or None
     shift_ptr,
     stats_ptr,
-    partials_ptr,  # see write_sums; None: nobody wants sums
-    scratch_ptr,
-    counters_ptr,
+    partials_ptr,  # (tiles, 3, groups, CHANNELS) float32; None: nobody wants sums
     places,  # pixels of one parity of all images, or of a group of them
-    tiles,
-    each,
-    plane,
+    plane,  # groups * CHANNELS
     slope,
     before_slope,
     HEIGHT: tl.constexpr,  # of the large map
@@ -128,7 +121,6 @@ def conv_up_kernel(
     BLOCK_PIXELS: tl.constexpr,
     BLOCK_CHANNELS: tl.constexpr,
     BLOCK_K: tl.constexpr,
-    BLOCK_TILES: tl.constexpr,
 ):
     """A program has a tile of channels and pixels whose rows, and columns, are all even or all odd.
 
@@ -145,9 +137,9 @@ def conv_up_kernel(
         # 0, but not known to be: what Triton else concludes of addresses spills on capability 8.0.
         group = tl.program_id(2)
     if partials_ptr is not None:
-        of_parity = tiles // (STRIDE * STRIDE)
-        group = tile // of_parity
-        tile -= group * of_parity
+        tiles = tl.cdiv(places, BLOCK_PIXELS)
+        group = tile // tiles
+        tile -= group * tiles
     begin = group * places + tile * BLOCK_PIXELS
     end = (group + 1) * places
     first_image = begin // (HALF_HEIGHT * HALF_WIDTH)
@@ -194,19 +186,16 @@ def conv_up_kernel(
     result = total.to(large_ptr.dtype.element_ty)
     tl.store(large_ptr + at, result, mask)
     if partials_ptr is not None:  # then every parity has as many pixels
-        count = tl.minimum(BLOCK_PIXELS, end - begin)
+        groups, count = plane // CHANNELS, tl.minimum(BLOCK_PIXELS, end - begin)
         if stats_ptr is None:
             first, second = forward_sums(result, inside, count)
         else:
             first, second = backward_sums(
-                result, before, scale_ptr, shift_ptr, stats_ptr, group, plane // CHANNELS, n,
-                there, CHANNELS, before_slope,
+                result, before, scale_ptr, shift_ptr, stats_ptr, group, groups, n, there, CHANNELS,
+                before_slope,
             )  # fmt: skip
-        write_sums(
-            first, second, count, n, there,
-            tile * (STRIDE * STRIDE) + parity, group, strip, partials_ptr, scratch_ptr,
-            counters_ptr, tiles, each, plane, CHANNELS, BLOCK_TILES, stats_ptr is None,
-        )  # fmt: skip
+        tile = tile * (STRIDE * STRIDE) + parity
+        write_three(partials_ptr, tile, group, groups, n, there, CHANNELS, count, first, second)
 
 
 @jit
@@ -224,64 +213,50 @@ def conv_up_image_kernel(
     COLUMNS: tl.constexpr,
     FEATURES: tl.constexpr,
     ACTIVATION: tl.constexpr,
-    OWN_PIXELS: tl.constexpr,  # places of a program's own
-    HALO: tl.constexpr,  # places before these, and after them, whose pixels they see
     BLOCK_PIXELS: tl.constexpr,
-    BLOCK_CHANNELS: tl.constexpr,
     BLOCK_K: tl.constexpr,
 ):
-    """Stride 2 and up to 4 channels: a place has the numbers of 2x2 pixels.
+    """Stride 2 and up to 4 channels: a program has all numbers of 2x2 pixels, which are up to 16.
 
-    Each is a sum over 2x2 taps, of four pixels of the small map. A program multiplies every pixel
-    with all taps once, and then each place fetches its sums from its neighbours: nothing is loaded
-    twice but the pixels on the rim of what a program has.
+    Together they see 3x3 pixels of the small map, so each of these is loaded 9 times, not 16; a
+    number whose taps don't reach that far has a 0 in the weight's place.
     """
+    STEPS: tl.constexpr = (FEATURES + BLOCK_K - 1) // BLOCK_K  # of each pixel of the small map
     HALF_HEIGHT: tl.constexpr = (HEIGHT + 1) // 2
     HALF_WIDTH: tl.constexpr = (WIDTH + 1) // 2
-    COLUMNS_N: tl.constexpr = 16 * BLOCK_CHANNELS
-    begin = tl.program_id(0) * OWN_PIXELS - HALO
-    first_image = tl.maximum(begin, 0) // (HALF_HEIGHT * HALF_WIDTH)
+    tile = tl.program_id(0)
+    first_image = tile * BLOCK_PIXELS // (HALF_HEIGHT * HALF_WIDTH)
     small_ptr += first_image.to(tl.int64) * (ROWS * COLUMNS * FEATURES)
     large_ptr += first_image.to(tl.int64) * (HEIGHT * WIDTH * CHANNELS)
-    here = tl.arange(0, BLOCK_PIXELS)
-    image, row, column, inside = place(begin + here, places, HALF_HEIGHT, HALF_WIDTH)
+    p = tile * BLOCK_PIXELS + tl.arange(0, BLOCK_PIXELS)
+    image, row, column, inside = place(p, places, HALF_HEIGHT, HALF_WIDTH)
     image -= first_image
-    inside &= begin + here >= 0
-    seen = inside & (row < ROWS) & (column < COLUMNS)
     corner = ((image * ROWS + row) * COLUMNS + column) * FEATURES
-    # Columns of the product: parity of row and column, channel, tap; all taps of a number together.
-    n = tl.arange(0, COLUMNS_N)
-    ty, tx = n % 4 // 2, n % 2
-    channel = n // 4 % BLOCK_CHANNELS
-    py, px = n // (8 * BLOCK_CHANNELS), n // (4 * BLOCK_CHANNELS) % 2
-    ky, kx = 1 - py + 2 * ty, 1 - px + 2 * tx
-    of_tap = (ky * 4 + kx) * CHANNELS + channel
-    total = tl.zeros((BLOCK_PIXELS, COLUMNS_N), tl.float32)
-    for step in range(0, (FEATURES + BLOCK_K - 1) // BLOCK_K):
-        m = step * BLOCK_K + tl.arange(0, BLOCK_K)
-        of_a, of_w = seen[:, None], (channel < CHANNELS)[None, :]
+    n = tl.arange(0, 16)
+    parity = n // CHANNELS
+    channel = n - parity * CHANNELS
+    py, px = parity // 2, parity % 2
+    there = parity < 4
+    total = tl.zeros((BLOCK_PIXELS, 16), tl.float32)
+    for step in range(0, 9 * STEPS):
+        seen_from = step // STEPS
+        dy, dx = seen_from // 3 - 1, seen_from % 3 - 1
+        m = (step - seen_from * STEPS) * BLOCK_K + tl.arange(0, BLOCK_K)
+        i, j = row + dy, column + dx
+        ky, kx = 1 + py - 2 * dy, 1 + px - 2 * dx
+        of_a = (inside & (i >= 0) & (i < ROWS) & (j >= 0) & (j < COLUMNS))[:, None]
+        of_w = (there & (ky >= 0) & (ky < 4) & (kx >= 0) & (kx < 4))[None, :]
         if FEATURES % BLOCK_K != 0:
             of_a, of_w = of_a & (m < FEATURES)[None, :], of_w & (m < FEATURES)[:, None]
-        a = tl.load(small_ptr + (corner[:, None] + m[None, :]), of_a, other=0.0)
-        at = m[:, None] * (16 * CHANNELS) + of_tap[None, :]
+        at = (corner + (dy * COLUMNS + dx) * FEATURES)[:, None] + m[None, :]
+        a = tl.load(small_ptr + at, of_a, other=0.0)
+        at = m[:, None] * (16 * CHANNELS) + ((ky * 4 + kx) * CHANNELS + channel)[None, :]
         total = multiply(a, tl.load(weight_ptr + at, of_w, other=0.0), total)
-    # Tap t along an axis is of the small map's pixel i + parity - t.
-    dy, dx = (py - ty)[None, :], (px - tx)[None, :]
-    i, j = row[:, None] + dy, column[:, None] + dx
-    there = (i >= 0) & (i < ROWS) & (j >= 0) & (j < COLUMNS)
-    source = here[:, None] + (dy * HALF_WIDTH + dx)
-    source = tl.minimum(tl.maximum(source, 0), BLOCK_PIXELS - 1)
-    total = tl.where(there, tl.gather(total, source, 0), 0.0)
-    total = tl.sum(tl.reshape(total, (BLOCK_PIXELS, 4 * BLOCK_CHANNELS, 4)), 2)
-    n = tl.arange(0, 4 * BLOCK_CHANNELS)
-    channel = n % BLOCK_CHANNELS
     if bias_ptr is not None:
-        total += tl.load(bias_ptr + channel, channel < CHANNELS, other=0.0).to(tl.float32)[None, :]
+        total += tl.load(bias_ptr + channel, there, other=0.0).to(tl.float32)[None, :]
     total = activate(total, slope, ACTIVATION)
-    inside &= (here >= HALO) & (here < HALO + OWN_PIXELS)
-    y = (row * 2)[:, None] + (n // (2 * BLOCK_CHANNELS))[None, :]
-    x = (column * 2)[:, None] + (n // BLOCK_CHANNELS % 2)[None, :]
-    mask = inside[:, None] & (channel < CHANNELS)[None, :] & (y < HEIGHT) & (x < WIDTH)
+    y, x = (row * 2)[:, None] + py[None, :], (column * 2)[:, None] + px[None, :]
+    mask = inside[:, None] & there[None, :] & (y < HEIGHT) & (x < WIDTH)
     at = ((image * HEIGHT)[:, None] + y) * WIDTH + x
     at = at * CHANNELS + channel[None, :]
     tl.store(large_ptr + at, total.to(large_ptr.dtype.element_ty), mask)
