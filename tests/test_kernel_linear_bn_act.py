@@ -79,6 +79,8 @@ def test_parity(impl, device, dtype, mode, why):
     # The interpreter cuts z off, to bfloat16, which moves all of a mean the same way.
     cut = triton_needs.INTERPRETED and dtype == torch.bfloat16
     condition = EPS[dtype] / EPS[torch.float32] / KERNEL_ROUNDINGS if cut else 1.0
+    if CASES[why][0] == 2:  # normalised numbers are -1 and 1, and dx a difference of what is left
+        condition *= 2.0
     for result in zip(got, reference, truth, NAMES, strict=True):
         assert_as_close_as(*result, condition)
 
@@ -249,7 +251,7 @@ WHOLE = "bn_act_whole_forward", "bn_act_whole_backward"
         ((128, 1024, 128, 1), {}, [FORWARD, BACKWARD]),
         ((128, 1024, 128, 1), dict(learning=False), [FORWARD, BACKWARD]),
         ((128, 4096, 128, 1), {}, [PARTS, SUM, BACKWARD]),
-        ((128, 6272, 1024, 2), {}, [PARTS, SUM, WEIGHT]),
+        ((128, 6272, 1024, 2), {}, [PARTS, SUM, WHOLE[1]]),
         ((128, 6272, 1024, 1), dict(learning=False), [PARTS, SUM, WHOLE[1]]),
         ((129, 74, 1024, 1), {}, [*WHOLE]),
         ((128, 1024, 128, 1), dict(dtype=torch.float32), [*WHOLE]),

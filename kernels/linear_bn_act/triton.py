@@ -41,17 +41,16 @@ _SUM_OUTPUTS = 16  # of a program that adds up: a sector of memory, twice
 def forward_blocks_of(rows: int, inputs: int, outputs: int, groups: int) -> dict[str, int]:
     """The widest strip that makes programs enough: each loads all of x.
 
-    Loads of rows that aren't aligned wait for each other: twice as much at a time, where a strip is
-    narrow. (Wider ones spill registers.)
+    Twice as much of it at a time where a strip is narrow. (Wider ones spill registers.)
     """
     wide = next((w for w in (64, 32) if outputs >= w * PROGRAMS), 16)
-    unaligned = inputs % 16 != 0 and inputs > 64
+    narrow = wide == 16 and inputs > 64
     return {
         "GROUPS": groups,
         "BLOCK_ROWS": max(16, power_of_two(rows)),
         "BLOCK_OUTPUTS": wide,
-        "BLOCK_INPUTS": 128 if unaligned and wide == 16 else 64,
-        "num_warps": 8,
+        "BLOCK_INPUTS": 128 if narrow else 64,
+        "num_warps": 4 if narrow and inputs % 16 == 0 else 8,
         "num_stages": 3 if groups == 1 else 2,
     }
 
@@ -187,7 +186,7 @@ def _product_and_parameters(
 ) -> tuple[Tensor | None, Tensor, Tensor, Tensor]:
     """The product's gradient, unless nobody wants it, and those of the parameters."""
     _, dweight, dscale, dshift = gradients = empty_backward(x, weight, scale, dy, False)
-    if x is not None and multiplies(dy.device):
+    if x is not None and x.shape[1] <= MOST_INPUTS and multiplies(dy.device):
         dz = torch.empty_like(z) if wants_x else None
         _of_weight(gradients[1:], dz, dy, x, scale, shift, z, stats, slope, groups)
         return dz, *gradients[1:]
@@ -197,12 +196,12 @@ def _product_and_parameters(
     return dz, torch.mm(dz.t(), x), *found
 
 
-def backward_blocks_of(rows: int) -> dict[str, int]:
-    """Narrow strips, since programs are few."""
+def backward_blocks_of(rows: int, inputs: int) -> dict[str, int]:
+    """Narrow strips where programs are few."""
     return {
         "BLOCK_ROWS": max(16, power_of_two(rows)),
         "BLOCK_OUTPUTS": 64,
-        "BLOCK_INPUTS": 16,
+        "BLOCK_INPUTS": 32 if inputs >= 32 * PROGRAMS else 16,
         "num_warps": 8,
     }
 
@@ -221,7 +220,7 @@ def _everything(
     """All gradients of a layer with few outputs, or that of x alone, in one launch."""
     dx, dweight, dscale, dshift = gradients
     (rows, inputs), outputs = dx.shape, weight.shape[0]
-    blocks = backward_blocks_of(rows)
+    blocks = backward_blocks_of(rows, inputs)
     launch(
         linear_bn_act_backward_kernel,
         (-(-inputs // blocks["BLOCK_INPUTS"]),),
@@ -252,7 +251,7 @@ def weight_blocks_of(
     Rows that aren't aligned are loaded number by number, which large tiles have too many of.
     """
     aligned = inputs % 16 == 0
-    wide = 64 if aligned and (outputs >= 64 * PROGRAMS or inputs > MOST_INPUTS) else 16
+    wide = 64 if aligned and outputs >= 64 * PROGRAMS else 16
     block = min(128 if aligned else 64, max(16, power_of_two(inputs)))
     parts = max(1, 2 * PROGRAMS // -(-outputs // wide))
     each = -(-inputs // (parts * block)) * block
@@ -261,7 +260,7 @@ def weight_blocks_of(
         "BLOCK_ROWS": max(16, power_of_two(rows)),
         "BLOCK_OUTPUTS": wide,
         "BLOCK_INPUTS": block,
-        "num_warps": 8,
+        "num_warps": 8 if aligned else 4,
         "num_stages": 3 - groups,
     }
 

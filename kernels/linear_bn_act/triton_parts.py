@@ -19,19 +19,16 @@ PROGRAMS = 64  # which are enough
 
 
 def parts_blocks_of(rows: int, inputs: int, outputs: int) -> tuple[int, dict[str, int]]:
-    """Inputs of a part, in whole blocks, and constants.
-
-    Narrow strips, and of both groups all rows: few parts, which are written and read again.
-    """
-    wide = 32 if outputs >= 32 * PROGRAMS // 2 else 16
-    parts = min(_MOST_PARTS, max(1, 2 * PROGRAMS // -(-outputs // wide)))
-    tall = rows > MOST_ROWS
+    """Inputs of a part, in whole blocks, and constants."""
+    wide = 64 if outputs >= 8 * PROGRAMS else 16
+    blocks = -(-rows // MOST_ROWS) * -(-outputs // wide)
+    parts = min(_MOST_PARTS, max(1, 2 * PROGRAMS // blocks))
     return -(-inputs // (parts * 64)) * 64, {
-        "BLOCK_ROWS": 2 * MOST_ROWS if tall else MOST_ROWS,
+        "BLOCK_ROWS": MOST_ROWS,
         "BLOCK_OUTPUTS": wide,
-        "BLOCK_INPUTS": 32 if tall else 64,
+        "BLOCK_INPUTS": 64,
         "num_warps": 8,
-        "num_stages": 4 if tall else 3,
+        "num_stages": 4 if wide == 64 else 3,
         "maxnreg": 168,  # left alone, ptxas aims at 64 on Blackwell: hardly enough
     }
 
