@@ -124,13 +124,13 @@ def sizes_of(large: Tensor, small: Tensor) -> dict[str, int]:
     }  # fmt: skip
 
 
-def compiled(tile: Tile) -> dict[str, Any]:
-    """What a tile asks of Triton.
+def compiled(tile: Tile, summed: bool = False) -> dict[str, Any]:
+    """What a tile asks of Triton, whether sums are found as well or not.
 
     Where an SM gets two tiles of 128x128, four warps each are faster (0.65 to 0.9 of the time, on
-    an H200); before Hopper they spill registers.
+    an H200); with sums, and before Hopper, they spill registers.
     """
-    two = tile.rows == tile.columns == 128 and tile.stages == 3
+    two = tile.rows == tile.columns == 128 and tile.stages == 3 and not summed
     return {
         "num_warps": tile.warps,
         "num_stages": tile.stages,

@@ -154,7 +154,7 @@ def _down(
         BLOCK_PIXELS=tile.rows,
         BLOCK_FEATURES=tile.columns,
         BLOCK_K=tile.k,
-        **compiled(tile),
+        **compiled(tile, partials is not None),
     )
 
 
@@ -307,7 +307,7 @@ def _up(
         BLOCK_PIXELS=tile.rows,
         BLOCK_CHANNELS=tile.columns,
         BLOCK_K=tile.k,
-        **compiled(tile),
+        **compiled(tile, partials is not None),
     )
 
 
