@@ -31,7 +31,7 @@ TIMED = (
     "tuned-amp", "reference", "reference-autocast-reduce-overhead", "ours-amp", "no-compile",
 )  # fmt: skip
 # Whole iterations, compiled and recorded: the tests that take longest.
-ENGINES = ("tests/test_graph.py", "tests/test_engines.py")
+ENGINES = ("tests/test_graph.py", "tests/test_engines.py", "tests/test_full_size.py")
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,8 @@ def timing(preset: str, check: Check) -> dict[str, Any]:
 
 def tests(which: Sequence[str], check: Check) -> dict[str, Any]:
     """Tests marked gpu, several processes at a time."""
-    flags = ("-q", "-ra", "--durations=12", "-p", "no:cacheprovider")
+    # -v: what has failed is in the log although the time ends before the summary.
+    flags = ("-v", "-ra", "--durations=12", "-p", "no:cacheprovider")
     if check.rehearsal:
         which = ("tests/test_random.py",)
     else:

@@ -1,0 +1,39 @@
+"""On a GPU, every preset at its full size: tiles and parts that narrow networks don't have."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from bench.runner import draws_of
+from fastinfogan.config import PRESETS, preset_config
+from fastinfogan.engine.build import build_engine
+from fastinfogan.plan import make_plan
+from fastinfogan.training.checkpoint import engine_state
+
+
+def state_after(preset: str, iterations: int, one_stream: bool) -> dict[str, torch.Tensor]:
+    """Of both networks and optimisers, with --amp."""
+    config = preset_config(preset)
+    run = replace(config.run, device="cuda:0", amp=True, compile=False, cuda_graphs=False)
+    plan = make_plan(run, iterations)
+    engine = build_engine(replace(config, run=run), plan)
+    if one_stream:
+        engine.keep_to_one_stream()
+    draws = draws_of(config, plan.device, plan.input_dtype)
+    for _ in range(iterations):
+        engine.step(draws.next())
+    return engine_state(engine)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
+@pytest.mark.parametrize("preset", PRESETS)
+def test_iterations_are_finite_and_the_same_bits_beside_each_other(preset):
+    """Three of them, on images of noise: twice as they are, and once on one stream."""
+    found = [state_after(preset, 3, one_stream) for one_stream in (False, False, True)]
+    for name, value in found[0].items():
+        assert not value.is_floating_point() or value.isfinite().all(), name
+        assert all(torch.equal(other[name], value) for other in found[1:]), name
