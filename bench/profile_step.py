@@ -12,6 +12,7 @@ import argparse
 import json
 import sys
 import tempfile
+from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -45,16 +46,21 @@ def timeline(events: Iterable[dict[str, Any]], iterations: int) -> dict[str, Any
         In µs an iteration: ``span_us``, from the first event's start to the last one's end;
         ``busy_us``, the part of it in which something ran; ``gap_us``, the rest; ``overlap_us``,
         what ran beside something else. Then ``kernels``, by name and what was launched, the longest
-        first, with their share of all kernels' time; and the longest ``gaps``, in µs each.
+        first, with their share of all kernels' time and the number of ``streams`` that they ran on
+        (a replayed graph has its own for every branch of every iteration); and the longest
+        ``gaps``, in µs each.
     """
     events = sorted(events, key=lambda event: event["ts"])
     rows: dict[str, dict[str, Any]] = {}
+    streams: dict[str, set[int | None]] = defaultdict(set)
     gaps: list[dict[str, Any]] = []
     busy, end, last = 0.0, None, ""
     for event in events:
         start, stop = event["ts"], event["ts"] + event["dur"]
         launched = launch_of(event)
-        row = rows.setdefault(json.dumps(launched), {**launched, "calls": 0, "us": 0.0})
+        key = json.dumps(launched)
+        row = rows.setdefault(key, {**launched, "calls": 0, "us": 0.0})
+        streams[key].add(event.get("args", {}).get("stream"))
         row["calls"] += 1
         row["us"] += event["dur"]
         if end is not None and start > end:
@@ -64,7 +70,8 @@ def timeline(events: Iterable[dict[str, Any]], iterations: int) -> dict[str, Any
             end, last = stop, event["name"]
     span = end - events[0]["ts"] if events else 0.0
     total = sum(row["us"] for row in rows.values())
-    for row in rows.values():
+    for key, row in rows.items():
+        row["streams"] = len(streams[key])
         row["share"] = row["us"] / total
         row["calls"] /= iterations
         row["us"] /= iterations
@@ -89,7 +96,6 @@ def launch_of(event: dict[str, Any]) -> dict[str, Any]:
         "name": event["name"],
         "grid": args.get("grid"),
         "block": args.get("block"),
-        "stream": args.get("stream"),
         "registers": args.get("registers per thread"),
         "shared": args.get("shared memory"),
         "occupancy": args.get("est. achieved occupancy %"),
@@ -128,7 +134,7 @@ def table_of(found: dict[str, Any]) -> Table:
         title += f", overlap {found['overlap_us']:,.0f} µs"
     table = Table(title=title, title_justify="left")
     table.add_column("kernel", overflow="ellipsis", no_wrap=True)
-    launched = ("grid", "stream", "registers", "occupancy") if "gap_us" in found else ()
+    launched = ("grid", "streams", "registers", "occupancy") if "gap_us" in found else ()
     for heading in (*launched, "calls", "µs", "µs each", "share"):
         table.add_column(heading, justify="right")
     for kernel in found["kernels"]:

@@ -141,8 +141,8 @@ def test_timeline_counts_what_runs_at_once_once():
         ("b", [8, 1, 1], 1.0, 2.5), ("a", [8, 1, 1], 0.5, 2.0),
     ]  # fmt: skip
     assert (other["grid"], other["us"], other["share"]) == ([9, 1, 1], 1.0, 2 / 12)
-    assert (copy["grid"], copy["stream"], copy["us"]) == (None, 7, 0.5)
-    assert (b["block"], b["stream"], b["registers"]) == ([128, 1, 1], 7, 40)
+    assert (copy["grid"], copy["streams"], copy["us"]) == (None, 1, 0.5)
+    assert (b["block"], b["registers"]) == ([128, 1, 1], 40)
     assert (b["shared"], b["occupancy"]) == (1024, 5)
 
 

@@ -13,7 +13,7 @@ from bench.compile_gate import compile_launch, dump, name_of, resources
 from bench.launches import key_of
 from bench.predict import h100, sass
 from bench.predict.h100 import HALF_FLOP, SMS
-from bench.predict.library import TILES
+from bench.predict.library import FILL_S, TILES
 from bench.predict.work import Work
 from fastinfogan.kernels.conv.layout import TAPS
 from fastinfogan.kernels.triton_module import Launch
@@ -259,7 +259,7 @@ def work_of(launch: Launch) -> Work:
         least_arithmetic_s=h100.cycles(flop_of(launch) / (SMS * HALF_FLOP * TILES[0][2])),
         issue_s=h100.cycles(each * warps * instructions / h100.ISSUED),
         chain_s=h100.cycles(rounds * alone),
-        last_s=h100.cycles(h100.FENCE * draws_tickets),
+        last_s=h100.cycles(h100.FENCE * draws_tickets) + FILL_S * (kernel.product is not None),
         ours=True,
     )
 
