@@ -86,12 +86,16 @@ def _run_conv(dtype: torch.dtype) -> None:
                 leaves = x.requires_grad_(wants_x), weight.requires_grad_(), bias
                 summed = groups if layer.norm else 0  # by ranks not even then
                 for wanted in {0, summed}:
-                    y, _ = conv_and_sums(
+                    y, sums = conv_and_sums(
                         *leaves, layer.stride, up, follows, wanted, "triton",
                         x_slope=1.0 if normalised else slope,
                         front=_front(before[0], slope, groups) if normalised else None,
                     )  # fmt: skip
                     y.backward(torch.empty_like(y))
+                    for running in (True, False) if sums is not None else ():  # not if frozen
+                        numbers = [_empty(layer.features) for _ in range(2 + 2 * running)]
+                        numbers += [None] * (4 - len(numbers))
+                        bn_act(y.detach(), *numbers, 0.1, groups, sums=sums, impl="triton")
 
 
 def _front(channels: int, slope: float, groups: int) -> Normalising:
