@@ -76,9 +76,10 @@ def _each(at_a_time: int, tensors: tuple[Tensor, ...]) -> int:
     return at_a_time // sum(tensor.element_size() for tensor in tensors)
 
 
-def _compiled(warps: int) -> dict[str, int]:
-    # Left alone, ptxas aims at 72 registers and spills; with leave to take 128 it stays below.
-    return {"num_warps": warps, "maxnreg": 128}
+def _compiled(warps: int, registers: int = 128) -> dict[str, int]:
+    # Left alone, ptxas aims at 72 registers and spills; with leave to take 128 it stays below. With
+    # the sums of many tiles there are more.
+    return {"num_warps": warps, "maxnreg": registers}
 
 
 def _apply_geometry(
@@ -95,7 +96,7 @@ def _apply_geometry(
         "BLOCK_ROWS": block_rows,
         "BLOCK_CHANNELS": _APPLY_CHANNELS,
         "BLOCK_PARTS": max(_MOST_PARTS, power_of_two(parts)),
-        **_compiled(_APPLY_WARPS),
+        **_compiled(_APPLY_WARPS, 128 if parts <= 64 else 168),
     }
     return (strips, 1 + -(-rows // rows_per_block), groups), rows_per_block, constants
 
