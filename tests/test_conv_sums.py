@@ -76,6 +76,39 @@ def test_batchnorm_gathers_those_of_many_tiles(transposed, monkeypatch):
             assert found is None if most < tiles else len(found) == tiles
 
 
+@pytest.mark.parametrize("transposed", [False, True])
+def test_an_op_asked_for_them_all_the_same_gives_none(transposed, monkeypatch):
+    """And the map."""
+    need("triton", "cpu")
+    monkeypatch.setattr(sums, "MOST_PARTS", 1)
+    case = ((4, 5, 8, 8) if transposed else (4, 5, 16, 16)), 10, 2, transposed
+    x, weight, _, _ = inputs(case, torch.float16)
+    run = triton.conv_up_sums if transposed else triton.conv_down_sums
+    y, found = run(x, weight, None, 2, LINEAR, 1.0, 1)
+    assert found.shape == (0, 3, 1, 10)
+    assert torch.equal(y, conv(x, weight, None, 2, transposed, 1.0, "triton"))
+    scale, shift, stats = torch.ones(5), torch.zeros(5), torch.ones(2, 1, 5)
+    back = triton.conv_down_back if transposed else triton.conv_up_back
+    dx, found = back(y, weight, 2, x, scale, shift, stats, 0.1, 1)
+    assert found.shape == (0, 3, 1, 5) and dx.shape == x.shape
+
+
+@pytest.mark.parametrize("parts", [67, 128])
+def test_batchnorm_adds_up_as_many_as_come(parts):
+    """The sums of many tiles give what its own pass finds."""
+    need("triton", "cpu")
+    x = inputs(((parts, 40, 2, 2), 3, 2, False), torch.float16)[0]
+    numbers = [torch.full((40,), n) for n in (1.0, 0.5)]
+    each = x.float().flatten(2)
+    mean = each.mean(2)
+    given = torch.stack(
+        [torch.full_like(mean, 4.0), mean, (each - mean[..., None]).square().sum(2)], 1
+    )
+    y = bn_act(x, *numbers, None, None, 0.1, sums=given[:, :, None].contiguous(), impl="triton")
+    own = bn_act(x, *numbers, None, None, 0.1, impl="triton")
+    assert (y.float() - own.float()).abs().max() <= 2 * EPS[torch.float16] * own.abs().max()
+
+
 @pytest.mark.parametrize("device", PLACES)
 @pytest.mark.parametrize("transposed", [False, True])
 def test_batchnorm_takes_them(transposed, device):

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from fastinfogan.kernels import dispatch, triton_module, triton_needs
+from fastinfogan.kernels.conv import tiles
 from fastinfogan.kernels.dispatch import choose
 
 DTYPES = dict(native=(torch.float32, torch.float64), triton=(torch.float32, torch.float16))
@@ -110,6 +111,25 @@ def test_recorded_launches_hold_no_tensor():
     assert count(x) == held
     assert (launch.kernel, launch.grid, launch.args[2]) == ("kernel", (2, 3), 1.0)
     assert launch.args[0].shape == launch.args[1][1].shape == (4,)
+
+
+def test_a_launch_has_other_constants_on_hopper():
+    on_hopper = {"num_warps": 4}
+    x = torch.empty(4, device="meta")
+    triton_module.launch("kernel", (1,), x, on_hopper=on_hopper, num_warps=8, BLOCK=4)
+    launch = triton_module.recorded.pop()
+    assert launch.on(90).constants == launch.constants | on_hopper
+    for other in (75, 80, 89, 100, 120):
+        assert launch.on(other).constants["num_warps"] == 8
+
+
+def test_only_tiles_without_sums_of_which_an_sm_has_two_do():
+    large = tiles.Tile(128, 128, 64, 8, 3)
+    for tile, summed, other in (
+        (large, False, {"num_warps": 4}), (large, True, None),
+        (large._replace(stages=4), False, None), (large._replace(columns=256), False, None),
+    ):  # fmt: skip
+        assert tiles.compiled(tile, summed)["on_hopper"] == other
 
 
 def test_auto_takes_the_reference_on_other_devices():

@@ -90,8 +90,8 @@ def test_wide_strips(impl, device, monkeypatch):
     """As layers with thousands of outputs have them: 64 and 32 outputs a program."""
     need(impl, device)
     monkeypatch.setattr(triton, "PROGRAMS", 1)
-    for outputs_, groups in ((70, 1), (40, 2)):
-        tensors = inputs((8, 130, outputs_, groups), torch.float32)
+    for columns, outputs_, groups in ((130, 70, 1), (130, 40, 2), (128, 70, 1)):
+        tensors = inputs((8, columns, outputs_, groups), torch.float32)
         got = outputs(tensors, groups, impl, device)
         reference = outputs(tensors, groups, "reference", device)
         truth = outputs(tensors, groups, "reference", dtype=torch.float64)

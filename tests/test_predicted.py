@@ -57,8 +57,8 @@ def test_kernels_are_compiled_a_few_times_each(preset):
     Three forms do for most. A convolution's sizes and tiles are compiled into it, so that it has
     one for a layer and for what else its launch does there (sums for a batchnorm, those of its
     backward pass, the derivative of a slope), its weight's parts are added up with its bias's or
-    without, and a head's backward pass has one for a layer, frozen or not. A batchnorm has two, for
-    up to 32 parts of sums and for more, which come with a map's tiles.
+    without, and a head's backward pass has one for a layer, frozen or not. A batchnorm has one for
+    up to 32 parts of sums, for 64 and for 128, which come with a map's tiles.
     """
     kinds = Counter(key[0] for key in {key_of(launch) for launch in count(preset).ours})
     assert sum(kinds.values()) <= 66

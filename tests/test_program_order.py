@@ -32,15 +32,21 @@ def drawn(*size, dtype=torch.float32, last=False):
     return (0.1 * numbers).to(dtype).contiguous(memory_format=layout)
 
 
+def many_tiles():
+    """38, of two strips of channels, with sums."""
+    x, weight = (
+        drawn(1, 1, 98, 98, dtype=HALF, last=True),
+        drawn(70, 1, 4, 4, dtype=HALF, last=True),
+    )
+    return conv_and_sums(x, weight, None, 2, False, 1.0, 1, "triton")
+
+
 def a_convolution(transposed):
-    """Several tiles and two strips of channels, with sums both ways."""
-    x = drawn(*((2, 4, 6, 6) if transposed else (2, 2, 18, 18)), dtype=HALF, last=True)
-    inputs, outputs = (4, 130) if transposed else (2, 70)
-    size = (inputs, outputs) if transposed else (outputs, inputs)
-    weight = drawn(*size, 4, 4, dtype=HALF, last=True)
+    """The gradient of what a batchnorm made has two strips of channels, and sums."""
+    x = drawn(*((2, 70, 10, 10) if transposed else (2, 70, 18, 18)), dtype=HALF, last=True)
+    weight = drawn(*((70, 5) if transposed else (5, 70)), 4, 4, dtype=HALF, last=True)
     leaves = [x.requires_grad_(), weight.requires_grad_()]
-    front = [torch.full((inputs,), n) for n in (1.0, 0.5)]
-    front = Normalising(*front, None, None, 0.1, 2)
+    front = Normalising(*(torch.full((70,), n) for n in (1.0, 0.5)), None, None, 0.1, 2)
     y, sums = conv_and_sums(*leaves, None, 2, transposed, 1.0, 2, "triton", front=front)
     return [y, sums, *torch.autograd.grad(y, leaves, torch.ones_like(y))]
 
@@ -84,6 +90,7 @@ def an_update():
 
 
 CALLS = {
+    "many tiles": many_tiles,
     "convolution": partial(a_convolution, False),
     "transposed convolution": partial(a_convolution, True),
     "batchnorm": a_batchnorm,

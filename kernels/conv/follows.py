@@ -23,3 +23,9 @@ class Follows(NamedTuple):
     before: Tensor | None = None
     before_slope: float = 1.0
     normalised: tuple[Tensor | None, Tensor | None, Tensor | None] = (None, None, None)
+
+    def unsummed(self) -> Follows:
+        """Where no sums are found."""
+        if self.normalised[0] is None:
+            return self
+        return Follows(self.activation, self.slope)

@@ -20,7 +20,7 @@ def down_parts(pixels: int, features: int, channels: int, groups: int) -> int:
 
 
 def up_parts(places: int, stride: int, channels: int, features: int, groups: int) -> int:
-    """Of what ``up`` makes; each parity has tiles of its own. None of images, of whose kernel."""
+    """Of what ``up`` makes; each parity has tiles of its own. Images' own kernel finds none."""
     if channels <= IMAGE_CHANNELS:
         return 0
     rows = up_tile(places, stride, channels, features).rows

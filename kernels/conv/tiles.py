@@ -92,7 +92,7 @@ def weight_tile(rows: int, columns: int, pixels: int) -> Tile:
 
 def parts_of(tile: Tile, rows: int, columns: int, pixels: int) -> tuple[int, int]:
     """Parts of the pixels whose products are made apart and then added up; pixels of a part."""
-    programs = SMS if tile.rows == 128 else 2 * SMS  # an SM has room for one, or for two
+    programs = SMS if tile.rows == 128 else 2 * SMS  # more of the larger ones gain nothing
     each = programs / tiles(rows, columns, tile.rows, tile.columns)
     most = max(1, min(round(each), -(-pixels // (2 * tile.k))))
     length = whole_loads(pixels, most, tile.k)

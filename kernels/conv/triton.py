@@ -117,6 +117,8 @@ def _summed_down(
     small = empty_small(large, weight, stride)
     pixels, (features, channels) = pixels_of(small), weight.shape[:2]
     partials = empty_partials(small, groups, down_parts(pixels, features, channels, groups))
+    if len(partials) == 0:
+        return _whole_down(large, weight, bias, stride, follows.unsummed()), partials
     tile = summed_tile(pixels, features, TAPS**2 * channels)
     _down(large, weight, bias, small, stride, follows, tile, partials)
     return small, partials
@@ -270,6 +272,8 @@ def _summed_up(
     features, channels = weight.shape[:2]
     size = pixels_of(small), stride, channels, features
     partials = empty_partials(large, groups, up_parts(*size, groups))
+    if len(partials) == 0:
+        return _whole_up(small, weight, bias, large, stride, follows.unsummed()), partials
     _up(small, weight, bias, large, stride, follows, up_tile(*size), partials)
     return large, partials
 

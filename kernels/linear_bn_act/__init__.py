@@ -10,8 +10,8 @@ gradient that ``bn_act`` gives:
 On a GPU such layers are small: what they compute takes hardly longer than the way from one launch
 to the next. Statistics are over rows, and these are few: a program that has all rows of some
 outputs has all it takes to normalise them. Going back, so has one that multiplies all rows for a
-part of the weight's gradient. z is rounded as it would be between two ops, and kept for the
-backward pass.
+part of the weight's gradient; of many inputs that is a library's. z is rounded as it would be
+between two ops, and kept for the backward pass.
 
 Everywhere else, and where ranks exchange their sums, it is ``linear`` and then ``bn_act``.
 """

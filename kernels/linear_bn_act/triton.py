@@ -38,13 +38,16 @@ from fastinfogan.kernels.triton_needs import power_of_two
 _SUM_OUTPUTS = 16  # of a program that adds up: a sector of memory, twice
 
 
-def forward_blocks_of(rows: int, inputs: int, outputs: int, groups: int) -> dict[str, int]:
+def forward_blocks_of(
+    rows: int, inputs: int, outputs: int, groups: int, half: bool
+) -> dict[str, int]:
     """The widest strip that makes programs enough: each loads all of x.
 
-    Twice as much of it at a time where a strip is narrow. (Wider ones spill registers.)
+    Twice as much of it at a time where a strip is narrow. (Wider ones, and those of float32, spill
+    registers.)
     """
     wide = next((w for w in (64, 32) if outputs >= w * PROGRAMS), 16)
-    narrow = wide == 16 and inputs > 64
+    narrow = wide == 16 and inputs > 64 and (half or inputs % 16 != 0)
     return {
         "GROUPS": groups,
         "BLOCK_ROWS": max(16, power_of_two(rows)),
@@ -103,7 +106,7 @@ def linear_bn_act_forward(
             num_warps=8,
         )
         return results
-    blocks = forward_blocks_of(rows, inputs, outputs, groups)
+    blocks = forward_blocks_of(rows, inputs, outputs, groups, x.element_size() == 2)
     launch(
         linear_bn_act_forward_kernel,
         (-(-outputs // blocks["BLOCK_OUTPUTS"]),),
@@ -184,15 +187,15 @@ def _product_and_parameters(
     groups: int,
     wants_x: bool,
 ) -> tuple[Tensor | None, Tensor, Tensor, Tensor]:
-    """The product's gradient, unless nobody wants it, and those of the parameters."""
-    _, dweight, dscale, dshift = gradients = empty_backward(x, weight, scale, dy, False)
+    """The product's gradient, which may be None if nobody wants it, and those of the parameters."""
     if x is not None and x.shape[1] <= MOST_INPUTS and multiplies(dy.device):
+        gradients = empty_backward(x, weight, scale, dy, False)[1:]
         dz = torch.empty_like(z) if wants_x else None
-        _of_weight(gradients[1:], dz, dy, x, scale, shift, z, stats, slope, groups)
-        return dz, *gradients[1:]
+        _of_weight(gradients, dz, dy, x, scale, shift, z, stats, slope, groups)
+        return dz, *gradients
     dz, *found = bn_act_backward(dy, z, scale, shift, stats, None, None, slope, groups, True)
     if x is None:
-        return dz, dweight, dscale, dshift
+        return dz, *empty_backward(x, weight, scale, dy, False)[1:]
     return dz, torch.mm(dz.t(), x), *found
 
 

@@ -18,15 +18,15 @@ _MOST_PARTS = 8
 PROGRAMS = 64  # which are enough
 
 
-def parts_blocks_of(rows: int, inputs: int, outputs: int) -> tuple[int, dict[str, int]]:
-    """Inputs of a part, in whole blocks, and constants."""
-    wide = 64 if outputs >= 8 * PROGRAMS else 16
+def parts_blocks_of(rows: int, inputs: int, outputs: int, half: bool) -> tuple[int, dict[str, int]]:
+    """Inputs of a part, in whole blocks, and constants; float32 takes twice the shared memory."""
+    wide = 64 if half and outputs >= 8 * PROGRAMS else 16
     blocks = -(-rows // MOST_ROWS) * -(-outputs // wide)
     parts = min(_MOST_PARTS, max(1, 2 * PROGRAMS // blocks))
     return -(-inputs // (parts * 64)) * 64, {
         "BLOCK_ROWS": MOST_ROWS,
         "BLOCK_OUTPUTS": wide,
-        "BLOCK_INPUTS": 64,
+        "BLOCK_INPUTS": 64 if half else 32,
         "num_warps": 8,
         "num_stages": 4 if wide == 64 else 3,
         "maxnreg": 168,  # left alone, ptxas aims at 64 on Blackwell: hardly enough
@@ -39,7 +39,7 @@ def parts_of(x: Tensor, weight: Tensor, back: bool = False) -> Tensor:
     Going back x is its gradient, and the outputs are the layer's inputs.
     """
     rows, (outputs, inputs) = x.shape[0], weight.shape[::-1] if back else weight.shape
-    each, blocks = parts_blocks_of(rows, inputs, outputs)
+    each, blocks = parts_blocks_of(rows, inputs, outputs, x.element_size() == 2)
     parts = x.new_empty((-(-inputs // each), rows, outputs), dtype=torch.float32)
     launch(
         linear_bn_act_parts_kernel,
