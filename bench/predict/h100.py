@@ -1,8 +1,9 @@
 """The GPU of the predictions, an H100 SXM5 80 GB: numbers of its data sheet, measured and assumed.
 
 From NVIDIA's "H100 Tensor Core GPU Architecture" (2022) and the data sheet, unless it says
-"measured": on an H200, which has the same SMs and faster memory, in the profiles of
-bench/results/profile-nvidia-h200.json. "Assumed" is a rule of thumb that they don't contradict.
+"measured": on an H200, which has the same SMs and faster memory, in profiles (those of commit
+5ae69df are in the history of bench/results/profile-nvidia-h200.json). "Assumed" is a rule of thumb
+that they don't contradict.
 """
 
 SMS = 132
