@@ -79,7 +79,7 @@ def losses():
 
 def an_update():
     sizes = (3000, 5, 1025)
-    params, first, second = (drawn(offsets(sizes)[1]).abs() * 0.0 for _ in range(3))
+    params, first, second = (torch.zeros(offsets(sizes)[1]) for _ in range(3))
     step, lr = torch.zeros(1, dtype=torch.int64), torch.full((1,), 1e-3)
     grads = [drawn(size) for size in sizes]
     for _ in range(2):
