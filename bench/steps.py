@@ -18,7 +18,7 @@ from bench.processes import Apart
 from bench.runner import Parity, config_of
 from bench.subjects import TUNED, Subject, amp_type
 
-ROUND_SECONDS = 0.1  # a round has as many iterations as the fastest subject does in this time
+TURN_SECONDS = 0.1  # a turn has as many iterations as its subject does in this time
 BASELINES = (
     TUNED, f"{TUNED}-amp", "reference", "reference-tf32", "reference-autocast", "reference-compile",
     "reference-reduce-overhead", "reference-autocast-reduce-overhead", "ours", "ours-amp",
@@ -87,7 +87,7 @@ def measure_steps(
         if device.type == "cuda":
             torch.cuda.empty_cache()
         if there:
-            count, times = take_turns(there, results, 1 if tiny else rounds, device)
+            counts, times = take_turns(there, results, 1 if tiny else rounds, device)
     times = {name: pairs for name, pairs in times.items() if "failed" not in results[name]}
     compiled = [s.name for s in subjects if s.compiled and s.name in times]
     best = min(compiled, key=lambda name: median_of(times[name]), default=None)
@@ -96,7 +96,7 @@ def measure_steps(
         bases = {base: base for base in times if base in BASELINES}
         bases |= {} if best is None else {BEST: best}
         results[name] |= {
-            "iterations_per_round": count,
+            "iterations_per_round": counts[name],
             "seconds": spread(totals),
             "host_seconds": spread(hosts),
             "images_per_s": config.optim.batch_size / statistics.median(totals),
@@ -116,14 +116,14 @@ def measure_steps(
 
 def take_turns(
     there: dict[str, Apart], results: dict[str, Any], rounds: int, device: torch.device
-) -> tuple[int, dict[str, list[tuple[float, float]]]]:
+) -> tuple[dict[str, int], dict[str, list[tuple[float, float]]]]:
     """Rounds of all subjects, A B C A B C; one that breaks is out of them from then on.
 
     Returns:
-        The iterations of a round, and by subject the seconds of an iteration in each, with those
+        By subject the iterations of a turn, and the seconds of an iteration in each, with those
         after which the host was free.
     """
-    firsts: list[float] = []
+    counts: dict[str, int] = {}
     times: dict[str, list[tuple[float, float]]] = {name: [] for name in there}
 
     def each(run: Callable[[str, Apart], None]) -> None:
@@ -133,13 +133,15 @@ def take_turns(
             if "failed" in results[name]:
                 del times[name]
 
-    each(lambda _, apart: firsts.append(apart.timed(1)[0]))
-    count = max(1, round(ROUND_SECONDS / min(firsts, default=ROUND_SECONDS)))
-    if device.type == "cuda":
-        count = 10 * max(1, round(count / 10))  # whole graphs
+    whole = 10 if device.type == "cuda" else 1  # graphs have as many iterations
+
+    def look(name: str, apart: Apart) -> None:
+        counts[name] = whole * max(1, round(TURN_SECONDS / apart.timed(whole)[0] / whole))
+
+    each(look)
     for _ in range(rounds):
-        each(lambda name, apart: times[name].append(apart.timed(count)))
-    return count, times
+        each(lambda name, apart: times[name].append(apart.timed(counts[name])))
+    return counts, times
 
 
 @contextlib.contextmanager

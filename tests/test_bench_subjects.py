@@ -79,6 +79,14 @@ def test_subjects_have_processes_of_their_own_and_take_turns(stand_ins):
     assert sorted(asked[-2:]) == ["end ours", "end reference"]
 
 
+def test_a_turn_takes_a_tenth_of_a_second_or_one_iteration(stand_ins):
+    seconds, _ = stand_ins
+    seconds |= {"reference": 0.004, "ours": 0.001, "tuned": 4.0}
+    found = measured(seconds)["subjects"]
+    counts = {name: one["iterations_per_round"] for name, one in found.items()}
+    assert counts == {"reference": 25, "ours": 100, "tuned": 1}
+
+
 def test_subjects_that_warm_up_side_by_side_take_turns_all_the_same(stand_ins, monkeypatch):
     seconds, asked = stand_ins
     seconds |= {"reference": 4.0, "ours": 1.0}

@@ -8,17 +8,24 @@ import pytest
 import torch
 from bn_act_cases import inputs, outputs
 from kernel_cases import PLACES, need
+from tolerances import EPS, KERNEL_ROUNDINGS
 
 
 @pytest.mark.parametrize(("impl", "device"), PLACES)
 @pytest.mark.parametrize("shape", [(16, 33, 9, 11), (6, 700)])
 def test_an_exchange_with_nobody_else_changes_nothing(impl, device, shape):
-    """The ops gather the sums themselves, or are given what the ops for ranks gathered."""
+    """The ops gather the sums themselves, or are given what the ops for ranks gathered.
+
+    Few rows have a kernel of their own, which adds in the same order; but a GPU rounds once where a
+    product is added, wherever its compiler puts the two together.
+    """
     need(impl, device)
     tensors = inputs(shape, torch.float32)
     alone = outputs(tensors, impl, device, slope=0.1, groups=2)
     split = outputs(tensors, impl, device, slope=0.1, groups=2, exchange=lambda sums: sums.clone())
-    assert all(torch.equal(a, b) for a, b in zip(alone, split, strict=True))
+    for a, b in zip(alone, split, strict=True):
+        roundings = KERNEL_ROUNDINGS * EPS[torch.float32] if device == "cuda" else 0.0
+        assert (a - b).abs().max() <= roundings * a.abs().max()
 
 
 @pytest.mark.parametrize("impl", ["native", "triton"])

@@ -8,7 +8,7 @@ from bn_act_cases import MODES, NAMES, SHAPES, inputs, outputs
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from kernel_cases import PLACES, TARGETS, assert_as_close_as, need
-from tolerances import BN_ACT_64
+from tolerances import BN_ACT_64, EPS
 
 from fastinfogan.kernels.bn_act import bn_act, bn_act_reference, triton
 
@@ -50,7 +50,11 @@ def test_two_groups_equal_two_calls_exactly(impl, device, shape):
     two = outputs([second[0], weight, bias, *one[4:], second[1]], impl, device, slope=0.1)
     assert torch.equal(both[0], torch.cat([one[0], two[0]]))
     assert torch.equal(both[1], torch.cat([one[1], two[1]]))
-    assert torch.equal(both[2], one[2] + two[2]) and torch.equal(both[3], one[3] + two[3])
+    for k in (2, 3):
+        # A GPU adds a group's product before it is rounded.
+        roundings = 2 * EPS[torch.float32] if device == "cuda" else 0.0
+        off = roundings * (one[k].abs() + two[k].abs())
+        assert ((both[k] - (one[k] + two[k])).abs() <= off).all()
     assert torch.equal(both[4], two[4]) and torch.equal(both[5], two[5])
 
 

@@ -79,10 +79,11 @@ def test_parity(impl, device, dtype, mode, why):
     # The interpreter cuts z off, to bfloat16, which moves all of a mean the same way.
     cut = triton_needs.INTERPRETED and dtype == torch.bfloat16
     condition = EPS[dtype] / EPS[torch.float32] / KERNEL_ROUNDINGS if cut else 1.0
-    if CASES[why][0] == 2:  # normalised numbers are -1 and 1, and dx a difference of what is left
-        condition *= 2.0
-    for result in zip(got, reference, truth, NAMES, strict=True):
-        assert_as_close_as(*result, condition)
+    few = CASES[why][0] == 2 and dtype != torch.float32
+    for *result, name in zip(got, reference, truth, NAMES, strict=True):
+        # The gradient of the product is rounded before it is multiplied: two terms show it.
+        more = 0.5 * EPS[dtype] / EPS[torch.float32] / KERNEL_ROUNDINGS if few else 0.0
+        assert_as_close_as(*result, name, condition + more * (name in ("dx", "dweight")))
 
 
 @pytest.mark.parametrize(("impl", "device"), PLACES)

@@ -82,7 +82,11 @@ def decode_pipeline(
         if device_id is None:
             images = fn.decoders.image_slice(encoded, device="cpu", output_type=color, **square)
         else:
-            images = fn.decoders.image(encoded, device="mixed", output_type=color)
+            # The GPU has two decoders of JPEGs, which round differently. What each is given depends
+            # on the batch, unless one is given all: an image is the same in any company.
+            images = fn.decoders.image(
+                encoded, device="mixed", output_type=color, hw_decoder_load=1.0
+            )
             images = fn.slice(images, **square)
         images = fn.resize(
             images, size=[preprocess.size] * 2, interp_type=types.INTERP_LINEAR, antialias=True
