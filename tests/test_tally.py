@@ -7,7 +7,7 @@ import torch
 from engine_cases import batch_of, build, tiny
 
 from bench.runner import draws_of
-from fastinfogan.engine.draws import _bits, _tensors
+from fastinfogan.engine.draws import ALIGNED, _bits, _tensors, _together
 from fastinfogan.engine.step import FastEngine
 from fastinfogan.model.reference import ReferenceEngine
 from fastinfogan.training.metrics import Window
@@ -49,13 +49,13 @@ def test_whose_losses_are_not_all_ours_does_not_tally(objective, kind):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_a_batch_is_copied_bit_by_bit(dtype):
     """Also numbers whose halves would be no numbers in half precision."""
-    config = tiny("mnist", augment=True)
-    kept, drawn = (draws_of(config, torch.device("cpu"), dtype).next() for _ in range(2))
-    for tensor in _tensors(kept):
-        tensor.zero_()
+    config = tiny("mnist", augment=True, batch=7)
+    drawn = draws_of(config, torch.device("cpu"), dtype).next()
+    kept, memory = _together(drawn)
+    memory.zero_()
     drawn.inputs_d.values.view(torch.int32)[:] = 0x3FFF_7F81
-    torch._foreach_copy_(_bits(kept), _bits(drawn))
-    assert len({bits.dtype for bits in _bits(drawn)}) == 1
+    torch.cat(_bits(drawn), out=memory)
+    assert all(tensor.data_ptr() % ALIGNED == 0 for tensor in _tensors(kept))
     for a, b in zip(_tensors(kept), _tensors(drawn), strict=True):
         assert torch.equal(a, b)
     assert (kept.inputs_d.values.view(torch.int32) == 0x3FFF_7F81).all()

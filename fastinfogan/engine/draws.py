@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import torch
 from torch import Tensor
 
@@ -33,11 +35,14 @@ def fill_of(data: ImageData, output_range: tuple[float, float], device: torch.de
     return torch.from_numpy(data.background).to(device).float() / 255 * (high - low) + low
 
 
+ALIGNED = 16  # bytes: kernels load as many at once where they know that they may
+
+
 class Draws:
     """The inputs of every iteration. Where the next ones begin is kept on the device.
 
     On a GPU the fast engine draws ahead, for the next iteration beside an iteration's last update
-    (``beside``). What it draws is copied to where the first such batch lies: a recorded iteration
+    (``beside``). What it draws is copied to where the first such batch was: a recorded iteration
     begins with what an earlier one has left, whether that was recorded as well or not.
 
     Args:
@@ -86,6 +91,7 @@ class Draws:
         moves = self.latent_offset(1), feed.counted_by(position)
         self._moves = torch.tensor([[move, 0] for move in moves], device=feed.device)
         self._ahead: Batch | None = None  # what the next iteration consumes, if drawn already
+        self._memory: Tensor | None = None  # where that lies
 
     def seek(self, iteration: int) -> None:
         """Go to iteration number ``iteration`` (from 0)."""
@@ -111,9 +117,9 @@ class Draws:
         """Draw what ``next`` returns from now on."""
         batch = self._drawn()
         if self._ahead is None:
-            self._ahead = batch
-            return
-        torch._foreach_copy_(_bits(self._ahead), _bits(batch))
+            self._ahead, self._memory = _together(batch)
+        else:
+            torch.cat(_bits(batch), out=self._memory)
 
     def _drawn(self) -> Batch:
         inputs = self._inputs()
@@ -159,11 +165,41 @@ class Draws:
 
 
 def _bits(batch: Batch) -> list[Tensor]:
-    """The same as integers of one dtype, which a single launch copies."""
+    """The same as integers of one dtype in the order of memory, which a single launch copies.
+
+    Each is followed by what fills the last ``ALIGNED`` bytes.
+    """
     tensors = _tensors(batch)
     shortest = min(tensor.element_size() for tensor in tensors)
     integers = {2: torch.int16, 4: torch.int32, 8: torch.int64}[shortest]
-    return [tensor.view(integers) for tensor in tensors]
+    filling, found = _filling(batch.real.device).view(integers), []
+    for tensor in tensors:
+        flat = tensor.as_strided((tensor.numel(),), (1,)).view(integers)
+        found += [flat, filling[: -len(flat) % len(filling)]]
+    return [bits for bits in found if len(bits)]
+
+
+@functools.cache
+def _filling(device: torch.device) -> Tensor:
+    return torch.zeros(ALIGNED, dtype=torch.uint8, device=device)
+
+
+def _together(batch: Batch) -> tuple[Batch, Tensor]:
+    """The same in one piece of memory, and that."""
+    memory = torch.cat(_bits(batch))
+    bytes_, place, there = memory.view(torch.uint8), 0, {}
+    for tensor in _tensors(batch):
+        size = tensor.numel() * tensor.element_size()
+        numbers = bytes_[place : place + size].view(tensor.dtype)
+        there[id(tensor)] = numbers.as_strided(tensor.shape, tensor.stride())
+        place += size + -size % ALIGNED
+
+    def moved(inputs: Inputs | None) -> Inputs | None:
+        return inputs and Inputs(*(there.get(id(tensor)) for tensor in inputs))
+
+    real, copy = (there.get(id(tensor)) for tensor in (batch.real, batch.copy))
+    inputs = moved(batch.inputs_d), moved(batch.inputs_g)
+    return batch._replace(real=real, copy=copy, inputs_d=inputs[0], inputs_g=inputs[1]), memory
 
 
 def _tensors(batch: Batch) -> list[Tensor]:
