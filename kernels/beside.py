@@ -10,17 +10,19 @@ import torch
 
 Made = TypeVar("Made")
 
-_streams: dict[tuple[int | None, int], torch.cuda.Stream] = {}  # by those that they run beside
+_POOL = 32  # torch's streams of one priority, which it hands out in turn
+_streams: dict[tuple[int | None, int], torch.cuda.Stream | None] = {}  # by those they run beside
 _apart = False  # whether nothing runs beside anything else
 
 
 class Beside(Generic[Made]):
     """A call that runs at once on another stream, or, without one, when its result is wanted.
 
-    (On a CPU an early call would only keep its activations for longer.) Arguments and result
-    outlive the iteration's last use of them on either stream, and each stream waits for the other
-    before the next call, so the allocator needs no ``record_stream``, which in a recorded graph
-    would keep their memory from being used again.
+    (On a CPU an early call would only keep its activations for longer.) Arguments must be kept
+    until the result is asked for. What the call made is memory of its own stream, and that waits
+    for the current one before the next call, so after all who used the result, if they were joined
+    by then. So the allocator needs no ``record_stream``, which in a recorded graph would keep
+    memory from being used again.
     """
 
     def __init__(self, stream: torch.cuda.Stream | None, function: Callable[[], Made]) -> None:
@@ -67,9 +69,12 @@ def on_one_stream() -> Iterator[None]:
 
 def _stream_beside(device: torch.device) -> torch.cuda.Stream | None:
     """The one for calls beside the current stream, always the same."""
-    if device.type != "cuda" or _apart or torch.compiler.is_compiling():
+    # Compiling comes first: what it looks at is looked at again before every call.
+    if torch.compiler.is_compiling() or device.type != "cuda" or _apart:
         return None
     current = device.index, torch.cuda.current_stream(device).cuda_stream
     if current not in _streams:
-        _streams[current] = torch.cuda.Stream(device)
+        taken = {stream.cuda_stream for stream in _streams.values() if stream is not None}
+        streams = (torch.cuda.Stream(device) for _ in range(_POOL))
+        _streams[current] = next((s for s in streams if s.cuda_stream not in taken), None)
     return _streams[current]

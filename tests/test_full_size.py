@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ import torch
 from bench.runner import draws_of
 from fastinfogan.config import PRESETS, preset_config
 from fastinfogan.engine.build import build_engine
+from fastinfogan.engine.graph import WARMUP, Captured, Eager
 from fastinfogan.plan import make_plan
 from fastinfogan.training.checkpoint import engine_state
 
@@ -34,6 +36,38 @@ def state_after(preset: str, iterations: int, one_stream: bool) -> dict[str, tor
 def test_iterations_are_finite_and_the_same_bits_beside_each_other(preset):
     """Three of them, on images of noise: twice as they are, and once on one stream."""
     found = [state_after(preset, 3, one_stream) for one_stream in (False, False, True)]
-    for name, value in found[0].items():
+    assert_same(*found)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
+@pytest.mark.parametrize("preset", ["mnist", "digits", "celeba"])
+def test_recorded_iterations_are_the_same_bits_as_one_after_the_other(preset):
+    """Replayed graphs, with batches drawn ahead, beside launches on one stream."""
+    states = []
+    for recorded in (True, False):
+        config = preset_config(preset)
+        run = replace(config.run, device="cuda:0", amp=True, compile=False, cuda_graphs=recorded)
+        plan = make_plan(run, WARMUP + 25)
+        engine = build_engine(replace(config, run=run), plan)
+        draws = draws_of(config, plan.device, plan.input_dtype)
+        draws.beside(engine)
+        if not recorded:
+            engine.keep_to_one_stream()
+
+        def iterate(engine=engine, draws=draws):
+            engine.step(draws.next())
+
+        told = []
+        alone = engine.keep_to_one_stream
+        kind = partial(Captured, keep_to_one_stream=alone) if recorded else Eager
+        kind(iterate, None, told.append).run(WARMUP + 25)
+        assert not told
+        states.append(engine_state(engine))
+    assert_same(*states)
+
+
+def assert_same(first, *others):
+    for name, value in first.items():
         assert not value.is_floating_point() or value.isfinite().all(), name
-        assert all(torch.equal(other[name], value) for other in found[1:]), name
+        assert all(torch.equal(other[name], value) for other in others), name

@@ -90,6 +90,7 @@ class Draws:
         self._offset, position = self._counters[0, :1], self._counters[1, :1]
         moves = self.latent_offset(1), feed.counted_by(position)
         self._moves = torch.tensor([[move, 0] for move in moves], device=feed.device)
+        self._draws_ahead = False
         self._ahead: Batch | None = None  # what the next iteration consumes, if drawn already
         self._memory: Tensor | None = None  # where that lies
 
@@ -107,10 +108,12 @@ class Draws:
         """
         images_are_there = self._feed.prepare is None and self._feed.device.type != "cpu"
         if images_are_there and isinstance(engine, FastEngine):
-            engine.meanwhile = self.draw_ahead
+            engine.meanwhile, self._draws_ahead = self.draw_ahead, True
 
     def next(self) -> Batch:
         """What the next iteration consumes. It lasts until ``draw_ahead`` is called."""
+        if self._ahead is None and self._draws_ahead:  # the first, too, lies where all do
+            self.draw_ahead()
         return self._drawn() if self._ahead is None else self._ahead
 
     def draw_ahead(self) -> None:
