@@ -66,7 +66,7 @@ class Runner:
     ) -> None:
         config = replace(config, run=replace(config.run, **dict(subject.run)))
         run = replace(config.run, device=str(device))
-        plan = make_plan(run, config.optim.iterations, small=are_small(config))
+        plan = make_plan(run, small=are_small(config))
         parts = dict(subject.parts)
         if dtype != torch.float32:
             plan, parts["dtype"] = replace(plan, half=None), dtype

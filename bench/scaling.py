@@ -96,7 +96,7 @@ class Counting(Several):
 def iterating(config: TrainConfig, ranks: Ranks) -> tuple[Callable[[], None], int]:
     """An iteration on the CPU, drawing included, and the bytes of all parameters."""
     config = replace(config, run=replace(config.run, device="cpu"))
-    plan = make_plan(config.run, 1, ranks)
+    plan = make_plan(config.run, ranks)
     engine = build_engine(config, plan)
     size, output_range = config.optim.batch_size, config.architecture.output_range
     data = data_of(config)

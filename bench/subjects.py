@@ -65,9 +65,9 @@ def all_subjects(device: torch.device, amp_dtype: str = "auto") -> list[Subject]
     in_half = half is not None
     no_half = "" if in_half else "this CPU has no bfloat16 arithmetic; --amp-dtype emulates it"
     no_gpu = "" if on_gpu else "there is no GPU"
-    # As in a run of many iterations (see ``plan``), which is what a rate is good for.
-    ours = (("engine", "fast"), ("compile", on_gpu))
+    ours = (("engine", "fast"),)
     base = (*ours, *(amp if in_half else ()))
+    compiled = (*base, ("compile", True))
 
     def autocast() -> contextlib.AbstractContextManager:
         return torch.autocast(device.type, half)
@@ -89,22 +89,14 @@ def all_subjects(device: torch.device, amp_dtype: str = "auto") -> list[Subject]
             parts=(("optimizer", SeparateAdam),), run=base,
         ),
         "no-kernels": Subject(
-            "no-kernels", "every op in plain torch", in_half, around=plain_ops, run=base
+            "no-kernels", "every op in plain torch" + ", compiled" * on_gpu, in_half,
+            around=plain_ops, run=compiled if on_gpu else base,
         ),
+        "compiled": Subject("compiled", "with torch.compile", in_half, run=compiled),
     }  # fmt: skip
     if on_gpu:
         no_graphs = (*base, ("cuda_graphs", False))
-        ablation |= {
-            "no-compile": Subject(
-                "no-compile", "without torch.compile", in_half, run=(*base, ("compile", False))
-            ),
-            "no-graphs": Subject("no-graphs", "without CUDA graphs", in_half, run=no_graphs),
-        }
-    else:
-        ablation["compiled"] = Subject(
-            "compiled", "with torch.compile (off by default on a CPU)", in_half,
-            run=(*base, ("compile", True)),
-        )  # fmt: skip
+        ablation["no-graphs"] = Subject("no-graphs", "without CUDA graphs", in_half, run=no_graphs)
     return [
         Subject(
             TUNED, f"plain PyTorch as an expert writes it, float32: {how}", tf32=on_gpu,

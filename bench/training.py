@@ -92,8 +92,6 @@ def measure(options: argparse.Namespace, device: torch.device, subjects: list[Su
         flags = ["--device", options.device]
         if half is not None:
             flags += ["--amp", "--amp-dtype", options.amp_dtype]
-        if device.type == "cuda":
-            flags.append("--compile")  # as in a long run
         first = measure_command(flags, repeats=2)
         training = measure_training(options.command, flags)
         result["command"] = {"on": on, "flags": flags, "to_first_iteration": first, **training}

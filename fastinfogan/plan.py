@@ -31,7 +31,7 @@ class Plan:
         half: what ``--amp`` computes the passes in; None computes in float32.
         emulated: the device has no arithmetic for ``half``, and is slower with it.
         compile: torch.compile what lies between the kernels.
-        uncompiled: why not, on a GPU where nobody has said; "" otherwise.
+        plain: why a GPU runs plain PyTorch in the place of our kernels; "" if it runs them.
         graphs: record iterations as CUDA graphs and replay those.
         small: ``--amp`` was asked for, and float32 is faster for networks as small as these.
         advice: what would make a run faster here, for whoever begins one; "" if nothing.
@@ -44,7 +44,7 @@ class Plan:
     half: torch.dtype | None = None
     emulated: bool = False
     compile: bool = False
-    uncompiled: str = ""
+    plain: str = ""
     graphs: bool = False
     advice: str = ""
     small: bool = False
@@ -71,7 +71,7 @@ class Plan:
         return (
             f"{devices.describe_device(self.device)}, {arithmetic}"
             + ", compiled (the first iteration takes longer)" * self.compile
-            + f", not compiled ({self.uncompiled})" * bool(self.uncompiled)
+            + f", plain PyTorch instead of our kernels ({self.plain})" * bool(self.plain)
             + ", CUDA graphs" * self.graphs
             + (f", {self.ranks.describe()}" if self.ranks.size > 1 else "")
             + ", each with batchnorm statistics of its own"
@@ -80,14 +80,13 @@ class Plan:
         )
 
 
-def make_plan(run: RunConfig, iterations: int, ranks: Ranks = ALONE, small: bool = False) -> Plan:
+def make_plan(run: RunConfig, ranks: Ranks = ALONE, small: bool = False) -> Plan:
     """Decide for this machine what ``run`` leaves open.
 
     The reference engine stays plain: no half precision, nothing compiled, no graphs.
 
     Args:
         run: where and how to run.
-        iterations: of the whole run: a short one isn't compiled unasked.
         ranks: that train together.
         small: see ``are_small``: then a CPU computes in float32, unless a type is named.
 
@@ -104,17 +103,15 @@ def make_plan(run: RunConfig, iterations: int, ranks: Ranks = ALONE, small: bool
         return Plan(device)
     small = small and not on_gpu and run.amp_dtype == "auto"
     half = half_type(device, run.amp_dtype) if run.amp and not small else None
-    lacks, uncompiled = compiling.missing(device), ""
+    lacks = compiling.missing(device)
     if run.compile and lacks:
-        raise UserError(f"--compile: {lacks}; --no-compile works without")
-    if run.compile is None and on_gpu:
-        uncompiled = compiling.why_not(device, iterations)
+        raise UserError(f"--compile: {lacks}; leave it out")
     return Plan(
         device,
         half=half,
         emulated=half is not None and not on_gpu and not devices.cpu_has_bfloat16(),
-        compile=on_gpu and not uncompiled if run.compile is None else run.compile,
-        uncompiled=uncompiled,
+        compile=run.compile,
+        plain=lacks if on_gpu else "",
         # Plain ops wait for the device where they draw images, which can't be recorded.
         graphs=on_gpu and not lacks if run.cuda_graphs is None else run.cuda_graphs,
         advice="" if run.amp or small else _advice(device),

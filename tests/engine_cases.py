@@ -32,7 +32,7 @@ def tiny(preset, *, codes=None, batch=6, **optim):
 
 def build(kind, config, dtype, device=CPU):
     if kind is FastEngine:
-        plan = make_plan(config.run, config.optim.iterations)
+        plan = make_plan(config.run)
         engine = kind(config, replace(plan, device=device), dtype)
     else:
         engine = kind(config, device)

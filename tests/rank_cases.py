@@ -64,7 +64,7 @@ def trained(config, ranks: Ranks, **run) -> dict[str, torch.Tensor]:
         run: other settings of the run.
     """
     config = replace(config, run=replace(config.run, device="cpu", **run))
-    plan = make_plan(config.run, ITERATIONS, ranks)
+    plan = make_plan(config.run, ranks)
     engine = build_engine(config, plan, dtype=torch.float64)
     average = Average(engine, config.optim.average)
     shape, output_range = config.architecture.image_shape, config.architecture.output_range
@@ -111,7 +111,7 @@ def evaluated(ranks: Ranks) -> dict[str, object]:
     Each begins with running statistics of its own, as without synchronised batchnorm.
     """
     config = tiny("mnist")
-    plan = make_plan(replace(config.run, device="cpu"), ITERATIONS)
+    plan = make_plan(replace(config.run, device="cpu"))
     engine, output_range = build_engine(config, plan), config.architecture.output_range
     networks = engine.generator.eval(), engine.discriminator.eval()
     random = np.random.default_rng(0)

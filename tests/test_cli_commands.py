@@ -40,10 +40,10 @@ FIELDS = [  # part and field of the configuration tree
 ]
 WORDS = {  # what can be typed for the fields that take only certain words
     "objective": "gan", "update": "simultaneous", "engine": "reference", "separate_q": "True",
-    "amp_dtype": "float16", "compile": "False", "cuda_graphs": "True", "feed": "streamed",
+    "amp_dtype": "float16", "cuda_graphs": "True", "feed": "streamed",
     "augment": "True", "reduce_dtype": "bfloat16",
 }  # fmt: skip
-FLAGS = ("amp", "profile", "allow_bad")  # take no word
+FLAGS = ("amp", "compile", "profile", "allow_bad")  # take no word
 ON = ("sync_batchnorm",)  # neither, and are on unless --no- is before them
 
 
@@ -67,9 +67,7 @@ def test_every_field_of_the_configuration_is_an_option(part, field):
     assert value != getattr(getattr(TrainConfig(), part), field)
 
 
-@pytest.mark.parametrize(
-    ("part", "name"), [("run", "compile"), ("run", "cuda-graphs"), ("optim", "augment")]
-)
+@pytest.mark.parametrize(("part", "name"), [("run", "cuda-graphs"), ("optim", "augment")])
 def test_a_switch_is_on_off_or_left_to_the_device_or_the_preset(part, name):
     def value(*arguments):
         return getattr(getattr(parse(["train", *arguments]), part), name.replace("-", "_"))

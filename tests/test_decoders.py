@@ -92,7 +92,9 @@ def test_the_decoder_is_dali_where_it_works(monkeypatch):
     monkeypatch.setattr(dali, "broken", lambda: None)
     assert decode.pick_decoder(told.append) == "dali" and told == []
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    assert decode.pick_decoder(told.append) == "dali-gpu"
+    for cores, picked in ((2, "dali-gpu"), (15, "dali-gpu"), (16, "dali"), (64, "dali")):
+        monkeypatch.setattr(decode, "usable_cores", lambda cores=cores: cores)
+        assert decode.pick_decoder(told.append) == picked
     monkeypatch.undo()
     monkeypatch.setattr(dali, "available", lambda: True)
     monkeypatch.setitem(sys.modules, "nvidia.dali", None)  # makes its import fail

@@ -20,7 +20,7 @@ def state_after(preset: str, iterations: int, one_stream: bool) -> dict[str, tor
     """Of both networks and optimisers, with --amp."""
     config = preset_config(preset)
     run = replace(config.run, device="cuda:0", amp=True, compile=False, cuda_graphs=False)
-    plan = make_plan(run, iterations)
+    plan = make_plan(run)
     engine = build_engine(replace(config, run=run), plan)
     if one_stream:
         engine.keep_to_one_stream()
@@ -48,7 +48,7 @@ def test_recorded_iterations_are_the_same_bits_as_one_after_the_other(preset):
     for recorded in (True, False):
         config = preset_config(preset)
         run = replace(config.run, device="cuda:0", amp=True, compile=False, cuda_graphs=recorded)
-        plan = make_plan(run, WARMUP + 25)
+        plan = make_plan(run)
         engine = build_engine(replace(config, run=run), plan)
         draws = draws_of(config, plan.device, plan.input_dtype)
         draws.beside(engine)

@@ -144,7 +144,7 @@ def test_an_engine_keeps_to_one_stream_when_told_to(monkeypatch, consistency, ca
     """Before, G makes the images for its own update on another one, and D looks at copies there."""
     Counter(monkeypatch)
     config = tiny("mnist", batch=4, consistency=consistency)
-    engine = build_engine(config, make_plan(replace(config.run, device="cpu"), iterations=2))
+    engine = build_engine(config, make_plan(replace(config.run, device="cpu")))
     engine._side, beside = torch.cuda.Stream(), []
     monkeypatch.setattr(torch.cuda, "stream", lambda s: beside.append(s) or nullcontext())
     engine.step(batch_of(config, 0, torch.float32))
@@ -159,7 +159,7 @@ def test_an_engine_keeps_to_one_stream_when_told_to(monkeypatch, consistency, ca
 def test_nothing_that_an_iteration_leaves_keeps_its_graph_alive(case):
     """In a living graph the weights' gradients are accumulated on the stream of its making."""
     config = CASES[case]
-    engine = build_engine(config, make_plan(replace(config.run, device="cpu"), iterations=2))
+    engine = build_engine(config, make_plan(replace(config.run, device="cpu")))
     losses = engine.step(batch_of(config, 0, torch.float32))
     weights = (*engine.adam_d.trained, *engine.adam_g.trained)
     left = [*losses, *(weight.grad for weight in weights)]
@@ -190,7 +190,7 @@ def test_what_is_drawn_ahead_is_what_would_be_drawn(case):
 def test_an_engine_draws_ahead_once_a_batch_is_consumed(case):
     """After all that reads it, and within the iteration."""
     config = CASES[case]
-    engine = build_engine(config, make_plan(replace(config.run, device="cpu"), iterations=2))
+    engine = build_engine(config, make_plan(replace(config.run, device="cpu")))
     batch, seen = batch_of(config, 0, torch.float32), []
 
     def meanwhile():
@@ -235,7 +235,7 @@ def test_eager_prepares_before_it_iterates():
 
 def run_on_gpu(kind, config, streamed, stops, one_stream=False):
     """State and metrics after ``sum(stops)`` iterations in chunks of these lengths."""
-    plan, told = make_plan(replace(config.run, device="cuda:0"), iterations=100), []
+    plan, told = make_plan(replace(config.run, device="cuda:0")), []
     engine = build_engine(config, plan)
     if one_stream:
         engine.keep_to_one_stream()

@@ -190,12 +190,12 @@ def test_parameters_become_views_of_one_buffer():
 def test_amp_names_what_is_missing(monkeypatch):
     monkeypatch.setattr("fastinfogan.device.cpu_has_bfloat16", lambda: False)
     with pytest.raises(UserError, match=r"--amp: this CPU has no bfloat16 .*--amp-dtype bfloat16"):
-        make_plan(RunConfig(amp=True, device="cpu"), 1)
-    emulated = make_plan(RunConfig(amp=True, amp_dtype="bfloat16", device="cpu"), 1)
+        make_plan(RunConfig(amp=True, device="cpu"))
+    emulated = make_plan(RunConfig(amp=True, amp_dtype="bfloat16", device="cpu"))
     assert (emulated.half, emulated.emulated) == (torch.bfloat16, True)
-    assert make_plan(RunConfig(device="cpu"), 1).half is None
+    assert make_plan(RunConfig(device="cpu")).half is None
     monkeypatch.setattr("fastinfogan.device.cpu_has_bfloat16", lambda: True)
-    native = make_plan(RunConfig(amp=True, device="cpu"), 1)
+    native = make_plan(RunConfig(amp=True, device="cpu"))
     assert (native.half, native.emulated) == (torch.bfloat16, False)
 
 

@@ -162,6 +162,7 @@ def old_run(small_run, tmp_path):
     for name in ("consistency", "augment", "jitter", "average", "contrastive", "gap_until"):
         del tree["optim"][name]
     del tree["run"]["evaluate_every"]
+    tree["run"]["compile"] = None  # it was up to the run's length
     path.write_text(json.dumps(tree))
     return folder
 
@@ -171,6 +172,7 @@ def test_an_old_run_is_loaded_and_goes_on(old_run, capsys):
     assert main(["train", "--resume", str(old_run), "--iterations", "8"]) == 0
     run = load_run(old_run)
     assert run.iteration == 8 and run.config.optim.consistency == 0.0
+    assert run.config.run.compile is False
 
 
 def test_an_old_run_does_not_take_up_what_is_new(old_run, capsys):

@@ -90,7 +90,7 @@ def two_gpus(monkeypatch):
 @pytest.mark.parametrize("asked", ["auto", "cuda"])
 def test_each_rank_takes_the_gpu_of_its_number_on_the_machine(asked):
     found = [
-        make_plan(RunConfig(device=asked), 10, Ranks(Place(6 + i, 8, i, 2))).device for i in (0, 1)
+        make_plan(RunConfig(device=asked), Ranks(Place(6 + i, 8, i, 2))).device for i in (0, 1)
     ]
     assert found == [torch.device("cuda", 0), torch.device("cuda", 1)]
 
@@ -106,20 +106,20 @@ def test_each_rank_takes_the_gpu_of_its_number_on_the_machine(asked):
 )
 def test_what_ranks_can_not_share_is_refused(run, place, says):
     with pytest.raises(UserError, match=says):
-        make_plan(RunConfig(**run), 10, Ranks(place))
+        make_plan(RunConfig(**run), Ranks(place))
 
 
 def test_several_need_tritons_batchnorm_on_a_gpu(two_gpus, monkeypatch):
     monkeypatch.setattr(triton_needs, "MISSING", "there is no C compiler")
     with pytest.raises(UserError, match="no C compiler, and ranks need Triton's batchnorm"):
-        make_plan(RunConfig(), 10, Ranks(Place(0, 2, 0, 2)))
+        make_plan(RunConfig(), Ranks(Place(0, 2, 0, 2)))
 
 
 def test_a_plan_exchanges_sums_only_with_others_and_if_it_is_to():
     for ranks, sync, exchanged in (
         (ALONE, True, False), (Ranks(Place(0, 2)), True, True), (Ranks(Place(0, 2)), False, False),
     ):  # fmt: skip
-        plan = make_plan(RunConfig(device="cpu", sync_batchnorm=sync), 10, ranks)
+        plan = make_plan(RunConfig(device="cpu", sync_batchnorm=sync), ranks)
         assert (plan.exchange is not None) == exchanged
 
 

@@ -5,14 +5,12 @@ from __future__ import annotations
 import sysconfig
 from dataclasses import replace
 from types import SimpleNamespace
-from typing import get_type_hints
 
 import pytest
 import torch
 from training_runs import few_digits, small
 
 from fastinfogan import device
-from fastinfogan.compiling import PAYS_FROM
 from fastinfogan.config import PRESETS, RunConfig, preset_config, resolve
 from fastinfogan.errors import UserError
 from fastinfogan.kernels import triton_needs
@@ -47,28 +45,28 @@ def cpu_with(monkeypatch):
 @pytest.mark.parametrize("units", ["AMX", "AVX512-BF16"])
 def test_a_cpu_with_units_for_bfloat16_is_worth_a_word_unless_amp_uses_them(cpu_with, units):
     cpu_with(units)
-    assert make_plan(RunConfig(device="cpu"), 10).advice == (
+    assert make_plan(RunConfig(device="cpu")).advice == (
         f"--amp would be faster: this CPU has {units} for bfloat16, idle in float32"
     )
     for given in ({"engine": "reference"}, {"amp": True, "amp_dtype": "bfloat16"}):
-        assert make_plan(RunConfig(device="cpu", **given), 10).advice == ""
+        assert make_plan(RunConfig(device="cpu", **given)).advice == ""
 
 
 def test_small_networks_stay_in_float32_on_a_cpu_and_it_is_said(cpu_with):
     """Unless a type is named; and nobody is told that --amp would be faster."""
     cpu_with("AMX")
-    plan = make_plan(RunConfig(device="cpu", amp=True), 10, small=True)
+    plan = make_plan(RunConfig(device="cpu", amp=True), small=True)
     assert plan.half is None and plan.input_dtype == torch.float32
     assert plan.describe().endswith("float32 (--amp is slower for networks this small)")
-    plain = make_plan(RunConfig(device="cpu"), 10, small=True)
+    plain = make_plan(RunConfig(device="cpu"), small=True)
     assert plain.advice == "" and plain.describe().endswith("float32")
     named = RunConfig(device="cpu", amp=True, amp_dtype="bfloat16")
-    assert make_plan(named, 10, small=True).half == torch.bfloat16
+    assert make_plan(named, small=True).half == torch.bfloat16
 
 
 @pytest.mark.usefixtures("gpu")
 def test_on_a_gpu_they_do_not():
-    assert make_plan(RunConfig(amp=True), 10, small=True).half == torch.bfloat16
+    assert make_plan(RunConfig(amp=True), small=True).half == torch.bfloat16
 
 
 def test_small_are_the_networks_of_one_preset():
@@ -87,7 +85,7 @@ def test_training_looks_at_its_networks(cpu_with):
 
 def test_a_cpu_without_them_is_not(cpu_with):
     cpu_with("neither")
-    assert make_plan(RunConfig(device="cpu"), 10).advice == ""
+    assert make_plan(RunConfig(device="cpu")).advice == ""
 
 
 @pytest.mark.usefixtures("gpu")
@@ -109,52 +107,31 @@ def test_a_gpu_with_tensor_cores_is_worth_a_word_unless_amp_uses_them(
     monkeypatch, capability, advice
 ):
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
-    assert make_plan(RunConfig(), 10).advice == advice
-    assert make_plan(RunConfig(amp=True), 10).advice == ""
+    assert make_plan(RunConfig()).advice == advice
+    assert make_plan(RunConfig(amp=True)).advice == ""
 
 
 @pytest.mark.usefixtures("gpu")
-def test_a_long_run_on_a_gpu_is_compiled_and_a_short_one_is_not_and_says_so():
-    plan = make_plan(RunConfig(), PAYS_FROM)
-    assert plan.compile and plan.graphs and not plan.uncompiled
+def test_a_run_is_compiled_if_it_was_asked_for():
+    assert make_plan(RunConfig()).describe() == "a GPU, float32, CUDA graphs"
+    plan = make_plan(RunConfig(compile=True))
+    assert plan.compile and plan.graphs and not make_plan(RunConfig()).compile
     assert plan.describe() == (
         "a GPU, float32, compiled (the first iteration takes longer), CUDA graphs"
     )
-    plan = make_plan(RunConfig(), PAYS_FROM - 1)
-    assert not plan.compile and plan.graphs
-    assert plan.describe() == (
-        "a GPU, float32, not compiled (299,999 iterations would save less than it takes; "
-        "--compile does it anyway), CUDA graphs"
-    )
-
-
-def test_help_names_the_length():
-    """It does without torch, and so can't ask."""
-    assert f"from {PAYS_FROM} iterations on" in str(
-        get_type_hints(RunConfig, include_extras=True)["compile"]
-    )
-
-
-@pytest.mark.usefixtures("gpu")
-@pytest.mark.parametrize("asked", [True, False])
-def test_what_was_asked_for_is_done_whatever_the_length(asked):
-    for iterations in (10, 10**6):
-        plan = make_plan(RunConfig(compile=asked), iterations)
-        assert plan.compile == asked
-        assert not plan.uncompiled
 
 
 @pytest.mark.usefixtures("gpu")
 def test_without_a_compiler_a_run_on_a_gpu_says_what_is_missing_and_goes_on(monkeypatch):
     monkeypatch.setattr(triton_needs, "MISSING", "there is no C compiler")
-    plan = make_plan(RunConfig(), 10**6)
-    assert not plan.compile and not plan.graphs
+    plan = make_plan(RunConfig())
+    assert not plan.graphs
     assert plan.describe() == (
-        "a GPU, float32, not compiled (there is no C compiler; the kernels run as plain PyTorch)"
+        "a GPU, float32, plain PyTorch instead of our kernels (there is no C compiler)"
     )
     with pytest.raises(UserError) as caught:
-        make_plan(RunConfig(compile=True), 10**6)
-    assert str(caught.value) == "--compile: there is no C compiler; --no-compile works without"
+        make_plan(RunConfig(compile=True))
+    assert str(caught.value) == "--compile: there is no C compiler; leave it out"
     # Triton's kernels couldn't be called, either.
     on_gpu = SimpleNamespace(device=CUDA, dtype=torch.float32, is_cuda=True, is_meta=False)
     kinds = {"native": (torch.float32,), "triton": TRITON_DTYPES}
@@ -167,14 +144,12 @@ def test_without_a_compiler_a_run_on_a_gpu_says_what_is_missing_and_goes_on(monk
     assert choose("op", "auto", on_gpu, **kinds) == "triton"
 
 
-def test_on_a_cpu_nothing_is_compiled_unasked_and_a_missing_compiler_is_named(monkeypatch):
-    assert make_plan(RunConfig(device="cpu"), 10**6).uncompiled == ""
-    assert not make_plan(RunConfig(device="cpu"), 10**6).compile
+def test_on_a_cpu_a_compiler_is_missed_only_where_it_is_needed(monkeypatch):
     monkeypatch.setenv("CXX", "no-such-compiler")
-    assert not make_plan(RunConfig(device="cpu"), 10**6).compile
+    assert make_plan(RunConfig(device="cpu")).plain == ""
     named = r"--compile: there is no C\+\+ compiler \(no-such-compiler; CXX names another\); "
     with pytest.raises(UserError, match=named):
-        make_plan(RunConfig(device="cpu", compile=True), 10**6)
+        make_plan(RunConfig(device="cpu", compile=True))
 
 
 @pytest.fixture

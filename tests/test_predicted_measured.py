@@ -130,9 +130,9 @@ def test_the_constants_are_those_of_the_profiles():
 @pytest.mark.skipif(not triton_needs.INSTALLED, reason="Triton is not installed")
 def test_the_command_needs_a_profile_of_uncompiled_iterations(tmp_path):
     path = tmp_path / "profile.json"
-    path.write_text(json.dumps({"mnist": {"ours-amp": {}}}))
+    path.write_text(json.dumps({"mnist": {"compiled": {}}}))
     command = [sys.executable, "-m", "bench.predict.measured", path]
     environment = os.environ | {"TRITON_INTERPRET": "0"}
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     assert done.returncode == 2
-    assert re.search(r"error: .*: no profile of no-compile in it", done.stderr)
+    assert re.search(r"error: .*: no profile of ours-amp in it", done.stderr)

@@ -168,12 +168,16 @@ def test_an_image_is_the_same_in_any_company_and_with_any_threads(monkeypatch):
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_a_gpu_renders_the_same_but_for_rays_that_graze_an_edge():
-    """It rounds sums of products once, which decides otherwise where a ray just hits or misses."""
+def test_a_gpu_renders_the_same_bytes():
     scenes, cameras, lamps = random_scenes(100)
-    on_gpu = drawn(scenes, cameras, lamps, torch.device("cuda")).astype(int)
-    far = np.abs(on_gpu - drawn(scenes, cameras, lamps)) > 1
-    assert far.mean() < 1e-4
+    on_gpu = drawn(scenes, cameras, lamps, torch.device("cuda"))
+    np.testing.assert_array_equal(on_gpu, drawn(scenes, cameras, lamps))
+
+
+def test_roots_are_rounded_as_numpy_does():
+    """Which takes the processor's own; torch's float32 root is off by a bit for one in six."""
+    numbers = torch.randn(100_000, generator=torch.Generator().manual_seed(0)).abs()
+    assert np.array_equal(cast._root(numbers).numpy(), np.sqrt(numbers.numpy()))
 
 
 def test_tiles_leave_nothing_out(monkeypatch):

@@ -16,7 +16,7 @@ When this ends, however that is, what it has started ends too. What is found is 
 
     report.json    each step: running, ok, failed, too long, left or skipped; why, and its seconds
     report.txt     what all commands printed
-    profile.json   python -m bench.profile_step, by preset, compiled and not
+    profile.json   python -m bench.profile_step, by preset
     training.json  python -m bench.training
     kernels.json   python -m bench.kernel_times: kernels in CUDA graphs, bytes a second
     learning.json  digits --amp: one seed by the clock, and a study of several

@@ -26,9 +26,9 @@ wanted = ("torch", "triton", "numpy", "cuda-toolkit") + tuple(
 packages = {d.name: d.version for d in distributions() if d.name.lower().startswith(wanted)}
 print(json.dumps(machine.describe(DEVICE) | {"packages": packages}))
 """
-PROFILED = ("ours-amp", "no-compile")
+PROFILED = "ours-amp"
 TIMED = (
-    "tuned-amp", "reference", "reference-autocast-reduce-overhead", "ours-amp", "no-compile",
+    "tuned-amp", "tuned", "reference", "reference-autocast-reduce-overhead", "ours-amp",
 )  # fmt: skip
 # Whole iterations, compiled and recorded: the tests that take longest.
 ENGINES = ("tests/test_graph.py", "tests/test_engines.py", "tests/test_full_size.py")
@@ -67,20 +67,18 @@ def smoke(check: Check) -> dict[str, Any]:
 
 
 def profile(preset: str, check: Check) -> dict[str, Any]:
-    """Every kernel of a replayed iteration, compiled and not; profile.json grows."""
-    found, says = check.load("profile.json"), {}
-    for subject in ("ours",) if check.rehearsal else PROFILED:
-        one = (check.scratch / "profile.json").resolve()
-        flags = ("--tiny",) if check.rehearsal else ()
-        check.command(PYTHON, "-m", "bench.profile_step", preset, subject, *flags, "--out", one)
-        profiled = found.setdefault(preset, {})[subject] = json.loads(one.read_text())
-        check.save("profile.json", found)
-        says[subject] = {
-            "iteration_us": round(profiled["iteration_us"], 1),
-            "times_floor": round(profiled["iteration_us"] / profiled["floor_us"], 2),
-            "launches": sum(kernel["calls"] for kernel in profiled["kernels"]),
-        }
-    return says
+    """Every kernel of a replayed iteration; profile.json grows."""
+    found = check.load("profile.json")
+    subject, flags = ("ours", ("--tiny",)) if check.rehearsal else (PROFILED, ())
+    one = (check.scratch / "profile.json").resolve()
+    check.command(PYTHON, "-m", "bench.profile_step", preset, subject, *flags, "--out", one)
+    profiled = found.setdefault(preset, {})[subject] = json.loads(one.read_text())
+    check.save("profile.json", found)
+    return {
+        "iteration_us": round(profiled["iteration_us"], 1),
+        "times_floor": round(profiled["iteration_us"] / profiled["floor_us"], 2),
+        "launches": sum(kernel["calls"] for kernel in profiled["kernels"]),
+    }
 
 
 def timing(preset: str, check: Check) -> dict[str, Any]:

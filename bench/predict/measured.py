@@ -3,7 +3,7 @@
     python -m bench.predict.measured profile.json            # of bench.gpu_check; prints a table
     python -m bench.predict.measured profile.json --write    # keeps both, and the page's table
 
-A profile is of uncompiled iterations (``no-compile``), and of the checkout's own commit: what is
+A profile is of uncompiled iterations (``ours-amp``), and of the checkout's own commit: what is
 predicted is counted now. Times of kernels are held against each other without what lies between
 them, which has a line of its own.
 """
@@ -30,7 +30,7 @@ from bench.predict.iteration import count
 from bench.predict.work import Work
 from fastinfogan.files import atomic_write
 
-SUBJECT = "no-compile"
+SUBJECT = "ours-amp"
 DOCS = Path(__file__).parents[2] / "docs" / "performance.md"
 BEGIN, END = "<!-- measured: begin -->\n", "<!-- measured: end -->\n"
 NAME_LENGTH = 120  # of a kernel, in results files

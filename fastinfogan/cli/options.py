@@ -178,7 +178,7 @@ def _is_number(word: str) -> bool:
 def spelt_out(command: type, arguments: Sequence[str]) -> list[str]:
     """The arguments with every option once.
 
-    ``--compile`` becomes ``--compile True`` and ``--no-compile`` ``--compile False``: options that
+    ``--augment`` becomes ``--augment True`` and ``--no-augment`` ``--augment False``: options that
     are on, off, or whatever suits the device or the preset, are flags to type and words to tyro.
     Lists that were given in parts are put together at the end.
 

@@ -80,6 +80,8 @@ def _brought_up(tree: Any) -> Any:
         optim = tree["optim"]
         if optim["contrastive"] == 0 and misfit(optim["gap_until"], int) is None:
             tree = {**tree, "optim": {**optim, "gap_until": 0}}  # was taken, and had no effect
+        if tree["run"]["compile"] is None:  # was decided by the run's length
+            tree = {**tree, "run": {**tree["run"], "compile": False}}
         if "resident" in tree["run"]:
             run = dict(tree["run"])
             feed = {"auto": "auto", "yes": "resident", "no": "streamed"}[run.pop("resident")]

@@ -150,8 +150,8 @@ class RunConfig:
     GPUs; statistics, losses, moments and weights proper stay in float32."""
     amp_dtype: Literal["auto", "bfloat16", "float16"] = "auto"
     """With --amp: choose the type by hand; a CPU without bfloat16 arithmetic emulates it."""
-    compile: Annotated[bool | None, unset_as("", "on a GPU from 300000 iterations on")] = None
-    """Or --no-compile: torch.compile for what is left between the kernels."""
+    compile: bool = False
+    """torch.compile for what is left between the kernels: little, and the first iteration waits."""
     cuda_graphs: Annotated[bool | None, unset_as("", "on a GPU")] = None
     """Or --no-cuda-graphs: replay whole iterations that the GPU has recorded."""
     sync_batchnorm: bool = True

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from fastinfogan.config import ADAM_EPS
+from fastinfogan.engine.beside import Beside
 from fastinfogan.engine.loss_scale import LossScale
 from fastinfogan.kernels.adam import adam, offsets
 from fastinfogan.kernels.adam.prepared import Prepared
-from fastinfogan.kernels.beside import Beside
 from fastinfogan.ranks.alone import Ranks
 
 _MOMENTS = ("exp_avg", "exp_avg_sq")

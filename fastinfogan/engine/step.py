@@ -9,12 +9,12 @@ from torch import Tensor
 
 from fastinfogan.config import TrainConfig
 from fastinfogan.engine import objective as objectives
+from fastinfogan.engine.beside import Beside
 from fastinfogan.engine.by_hand import trio_of
 from fastinfogan.engine.flat import FlatAdam
 from fastinfogan.engine.loss_scale import LossScale
 from fastinfogan.engine.nudges import Nudges, crossing
 from fastinfogan.engine.objective import Objective, View, compare, judge, look
-from fastinfogan.kernels.beside import Beside, on_one_stream
 from fastinfogan.kernels.warp import warp
 from fastinfogan.model.networks import Discriminator, Generator, exchange_sums, frozen
 from fastinfogan.model.reference import Batch, Inputs, Losses
@@ -137,7 +137,6 @@ class FastEngine:
         """From now on do nothing beside something else."""
         self._side = None
         self._update_beside(None)
-        self.step = on_one_stream()(self.step)
 
     def _update_beside(self, stream: torch.cuda.Stream | None) -> None:
         """Let updates begin on a stream before their backward pass is over; None: no longer.

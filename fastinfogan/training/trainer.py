@@ -106,7 +106,7 @@ class Training:
     def __init__(self, config: TrainConfig, resumed: bool, ranks: Ranks = ALONE) -> None:
         self.config, self.resumed, self.ranks = config, resumed, ranks
         self.status: Status | None = None  # until it is known where the run stands
-        self.plan = make_plan(config.run, config.optim.iterations, ranks, are_small(config))
+        self.plan = make_plan(config.run, ranks, are_small(config))
         alike.check_batch(config, ranks)
         self.out = config.run.out or Path("runs")  # until the run directory has its name
         if config.run.out and not resumed:

@@ -35,7 +35,6 @@ from fastinfogan.kernels.activation import (
     derived,
     numbered,
 )
-from fastinfogan.kernels.beside import beside
 from fastinfogan.kernels.bn_act import Normalising, bn_act
 from fastinfogan.kernels.channels_last import channels_last
 from fastinfogan.kernels.conv import native, tiles
@@ -148,14 +147,6 @@ class ConvFunction(torch.autograd.Function):
         if y is not None and not inside:
             dy, y = channels_last(derived(dy, y, *activation)), None
         dx = dweight = dbias = dscale = dshift = None
-
-        def of_weight() -> tuple[Tensor, Tensor]:
-            large, small = (dy, x) if transposed else (x, dy)
-            more = y, activation[1], stride, transposed, wants_bias
-            return weight_by(chosen, large, small, *more)
-
-        both = wants_x and wants_weight
-        weights = beside(dy.device, of_weight) if both else None
         if wants_x and normalised[0] is not None:
             dx, dscale, dshift = normalised_input_by(
                 dy, weight, stride, transposed, normalised, *front
@@ -167,7 +158,9 @@ class ConvFunction(torch.autograd.Function):
         elif wants_x:
             dx = up_by(chosen, dy, weight, None, stride, size, LINEARLY)
         if wants_weight:
-            dweight, dbias = of_weight() if weights is None else weights.result()
+            large, small = (dy, x) if transposed else (x, dy)
+            more = y, activation[1], stride, transposed, wants_bias
+            dweight, dbias = weight_by(chosen, large, small, *more)
         elif wants_bias:
             dbias = bias_gradient(dy, True)
         found = dx, dweight, dbias, dscale, dshift

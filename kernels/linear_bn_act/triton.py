@@ -6,7 +6,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from fastinfogan.kernels.beside import Beside, beside
 from fastinfogan.kernels.bn_act.layout import empty_partials
 from fastinfogan.kernels.bn_act.triton import bn_act_backward, bn_act_forward
 from fastinfogan.kernels.channels_last import in_rows
@@ -143,11 +142,10 @@ def linear_bn_act_backward(
         gradients = empty_backward(x, weight, scale, dy, wants_x)
         _everything(gradients, dy, x, weight, scale, shift, z, stats, slope)
         return gradients
-    dz, dweight, *found = _product_and_parameters(
+    dz, *found = _product_and_parameters(
         dy, x, weight, scale, shift, z, stats, slope, groups, wants_x
     )
-    dx = input_of(dz, weight) if wants_x else dy.new_empty((0, weight.shape[1]))
-    return dx, dweight.result(), *found
+    return input_of(dz, weight) if wants_x else dy.new_empty((0, weight.shape[1])), *found
 
 
 def linear_bn_act_back(
@@ -167,16 +165,14 @@ def linear_bn_act_back(
     maps_slope: float,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """The gradient of what a batchnorm made of the maps, those of the parameters, and the sums."""
-    dz, dweight, *found = _product_and_parameters(
-        dy, x, weight, scale, shift, z, stats, slope, groups, True
-    )
+    dz, *found = _product_and_parameters(dy, x, weight, scale, shift, z, stats, slope, groups, True)
     normalised = maps, maps_scale, maps_shift, maps_stats, maps_slope
     if not multiplies(dy.device):
         dx = torch.empty_like(maps)
         torch.mm(dz, weight, out=in_rows(dx))
-        return dx, dweight.result(), *found, empty_partials(maps, groups, 0)
+        return dx, *found, empty_partials(maps, groups, 0)
     dx, sums = input_gradient(dz, weight, *normalised, groups)
-    return dx, dweight.result(), *found, sums
+    return dx, *found, sums
 
 
 def _product_and_parameters(
@@ -190,25 +186,17 @@ def _product_and_parameters(
     slope: float,
     groups: int,
     wants_x: bool,
-) -> tuple[Tensor | None, Beside[Tensor], Tensor, Tensor]:
-    """The product's gradient, which may be None if nobody wants it, and those of the parameters.
-
-    A library's product for the weight runs beside what becomes of the first.
-    """
+) -> tuple[Tensor | None, Tensor, Tensor, Tensor]:
+    """The product's gradient, which may be None if nobody wants it, and those of the parameters."""
     if x is not None and x.shape[1] <= MOST_INPUTS and multiplies(dy.device):
         gradients = empty_backward(x, weight, scale, dy, False)[1:]
         dz = torch.empty_like(z) if wants_x else None
         _of_weight(gradients, dz, dy, x, scale, shift, z, stats, slope, groups)
-        return dz, Beside(None, lambda: gradients[0]), *gradients[1:]
+        return dz, *gradients
     dz, *found = bn_act_backward(dy, z, scale, shift, stats, None, None, slope, groups, True)
     if x is None:
-        _, nothing, *found = empty_backward(x, weight, scale, dy, False)
-        return dz, Beside(None, lambda: nothing), *found
-
-    def dweight() -> Tensor:
-        return torch.mm(dz.t(), x)
-
-    return dz, beside(dz.device, dweight) if wants_x else Beside(None, dweight), *found
+        return dz, *empty_backward(x, weight, scale, dy, False)[1:]
+    return dz, torch.mm(dz.t(), x), *found
 
 
 def backward_blocks_of(rows: int, inputs: int) -> dict[str, int]:

@@ -1,9 +1,9 @@
 """Rays cast at scenes of solids: grey images, antialiased, lit by one lamp.
 
 A pixel is the mean of ``SAMPLES`` x ``SAMPLES`` rays. The picture is cut into tiles, and a tile's
-rays meet only the solids whose outline may reach into it. Each step is one of +, -, *, /, sqrt and
-comparisons, which every processor rounds alike: so an image doesn't depend on device, threads or
-what is rendered with it.
+rays meet only the solids whose outline may reach into it. Each step is one of +, -, *, /, ``_root``
+and comparisons, which every processor rounds alike: so an image doesn't depend on device, threads
+or what is rendered with it.
 """
 
 from __future__ import annotations
@@ -138,7 +138,7 @@ class _Rays:
         a, b, c = (self.quadratic(self.solids.curves[:, which]) for which in range(3))
         inside = (b * b).sub_(c.mul_(a))
         hit = inside > 0
-        half = inside.clamp_(min=0).sqrt_().div_(a)
+        half = _root(inside.clamp_(min=0)).div_(a)
         return b.div_(a).neg_().sub_(half), hit, half
 
     def round_light(self, at: Tensor) -> Tensor:
@@ -147,11 +147,16 @@ class _Rays:
         squared = way.mul_(at).add_(both.mul_(2)).mul_(at).add_(start)
         lamp, lamp_way = (self.linear(self.solids.lamp[:, part]) for part in range(2))
         lamp = lamp_way.mul_(at).add_(lamp)
-        return lamp.div_(squared.sqrt_()).clamp_(min=0).add_(self.of(self.solids.dim))
+        return lamp.div_(_root(squared)).clamp_(min=0).add_(self.of(self.solids.dim))
 
     def found(self, at: Tensor, hit: Tensor) -> Tensor:
         """Depths, FAR where a ray misses its solid."""
         return torch.where(hit, at + self.of(self.solids.depth), FAR)
+
+
+def _root(numbers: Tensor) -> Tensor:
+    """Square roots as IEEE 754 rounds them: torch's in float32 are others, by device and kind."""
+    return numbers.double().sqrt_().float()
 
 
 def _enter_box(rays: _Rays) -> tuple[Tensor, Tensor]:

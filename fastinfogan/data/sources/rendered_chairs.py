@@ -17,7 +17,7 @@ from fastinfogan.data.render.chair import chair, design
 from fastinfogan.data.render.solids import lamps_by, orbit, scenes_of
 from fastinfogan.data.render.source import rendered_source
 
-VERSION = 1  # of the images
+VERSION = 2  # of the images
 SIDE, WHITE, AMBIENT = 64, 1.0, 0.35
 MODELS, AZIMUTHS, ELEVATIONS = 500, 31, (20, 30)
 DISTANCE, REACH = 5.0, 0.2225  # of the camera; what a picture shows of a plane at distance 1

@@ -18,7 +18,7 @@ from fastinfogan.data.render.head import head
 from fastinfogan.data.render.solids import lamps_by, orbit, scenes_of
 from fastinfogan.data.render.source import rendered_source
 
-VERSION = 3  # of the images
+VERSION = 4  # of the images
 SIDE, BLACK, AMBIENT = 32, 0.0, 0.25
 IDENTITIES, VIEWS = 500, 80
 DISTANCE, REACH = 6.0, 0.215  # of the camera; what a picture shows of a plane at distance 1
