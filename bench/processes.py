@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import select
 import subprocess
 import sys
 import tempfile
@@ -27,21 +28,28 @@ class Apart:
         preset: its name.
         subject: its name.
         arguments: more of one_subject's.
+        within: seconds that it may take to begin; None: as long as it likes.
 
     Attributes:
         began: what ``one_subject.begin`` found.
 
     Raises:
-        RuntimeError: the process ended; with the last line that it printed.
+        RuntimeError: the process ended, with the last line that it printed; or it hadn't begun in
+            time, and was ended.
     """
 
-    def __init__(self, preset: str, subject: str, arguments: Sequence[str]) -> None:
+    def __init__(
+        self, preset: str, subject: str, arguments: Sequence[str], within: float | None = None
+    ) -> None:
         self._said = tempfile.TemporaryFile("w+")
         self._process = subprocess.Popen(
             [sys.executable, "-m", "bench.one_subject", preset, subject, *arguments],
             cwd=machine.ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._said,
             text=True,
         )  # fmt: skip
+        if not select.select([self._process.stdout], [], [], within)[0]:
+            self.close()
+            raise RuntimeError(f"it hadn't begun after {within:.0f} s")
         self.began: dict[str, Any] = self._answer()
 
     def timed(self, count: int) -> tuple[float, float]:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import math
 import os
 import statistics
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -18,6 +20,7 @@ from bench.processes import Apart
 from bench.runner import Parity, config_of
 from bench.subjects import TUNED, Subject, amp_type
 
+TO_BEGIN = 0.7  # of the seconds for a preset
 TURN_SECONDS = 0.1  # a turn has as many iterations as its subject does in this time
 BASELINES = (
     TUNED, f"{TUNED}-amp", "reference", "reference-tf32", "reference-autocast", "reference-compile",
@@ -34,6 +37,7 @@ def measure_steps(
     amp_dtype: str = "auto",
     tiny: bool = False,
     together: int = 1,
+    limit: float | None = None,
 ) -> dict[str, Any]:
     """Measure every subject's iterations on one preset.
 
@@ -46,6 +50,8 @@ def measure_steps(
         tiny: take the narrow preset, and one round.
         together: subjects that warm up at a time. More than one saves minutes of compiling where
             there are cores, and makes what they say of their first iteration worth nothing.
+        limit: seconds for all of it; None: as many as it takes. Subjects that haven't begun after
+            ``TO_BEGIN`` of them are left out, and the last round is the one in which they end.
 
     Returns:
         What results files hold of a preset, but for the floor.
@@ -56,11 +62,13 @@ def measure_steps(
     there: dict[str, Apart] = {}
     times: dict[str, list[tuple[float, float]]] = {}
     flags = ["--device", str(device), "--amp-dtype", amp_dtype, *["--tiny"] * tiny]
+    began = time.monotonic()
     with contextlib.ExitStack() as processes:
         parity = Parity(config, device, amp_dtype)
 
         def start(subject: Subject) -> Apart:
-            apart = Apart(preset, subject.name, flags)
+            left = None if limit is None else began + TO_BEGIN * limit - time.monotonic()
+            apart = Apart(preset, subject.name, flags, left and max(left, 0.0))
             processes.callback(apart.close)
             return apart
 
@@ -87,7 +95,8 @@ def measure_steps(
         if device.type == "cuda":
             torch.cuda.empty_cache()
         if there:
-            counts, times = take_turns(there, results, 1 if tiny else rounds, device)
+            until = math.inf if limit is None else began + limit
+            counts, times = take_turns(there, results, 1 if tiny else rounds, device, until)
     times = {name: pairs for name, pairs in times.items() if "failed" not in results[name]}
     compiled = [s.name for s in subjects if s.compiled and s.name in times]
     best = min(compiled, key=lambda name: median_of(times[name]), default=None)
@@ -115,9 +124,19 @@ def measure_steps(
 
 
 def take_turns(
-    there: dict[str, Apart], results: dict[str, Any], rounds: int, device: torch.device
+    there: dict[str, Apart],
+    results: dict[str, Any],
+    rounds: int,
+    device: torch.device,
+    until: float = math.inf,
 ) -> tuple[dict[str, int], dict[str, list[tuple[float, float]]]]:
     """Rounds of all subjects, A B C A B C; one that breaks is out of them from then on.
+
+    Args:
+        there, results: the subjects', by name.
+        rounds: at most; one at least.
+        device: where.
+        until: begin no other round from then on, by ``time.monotonic``.
 
     Returns:
         By subject the iterations of a turn, and the seconds of an iteration in each, with those
@@ -139,7 +158,9 @@ def take_turns(
         counts[name] = whole * max(1, round(TURN_SECONDS / apart.timed(whole)[0] / whole))
 
     each(look)
-    for _ in range(rounds):
+    for number in range(rounds):
+        if number > 0 and time.monotonic() > until:
+            break
         each(lambda name, apart: times[name].append(apart.timed(counts[name])))
     return counts, times
 

@@ -78,7 +78,7 @@ def measure(options: argparse.Namespace, device: torch.device, subjects: list[Su
     for preset in options.presets:
         measured = measure_steps(
             preset, subjects, options.rounds, device, options.amp_dtype, options.tiny,
-            options.together,
+            options.together, options.limit,
         )  # fmt: skip
         add_floor(measured, preset, rates, half, options.tiny)
         result["presets"][preset] = {"on": on, **measured}
@@ -114,6 +114,10 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--together", type=int, default=1, metavar="COUNT",
         help="subjects that warm up at a time: quicker, but their first iterations aren't timed",
+    )  # fmt: skip
+    parser.add_argument(
+        "--limit", type=float, metavar="SECONDS",
+        help="for each preset: fewer rounds, without subjects that take long to begin",
     )  # fmt: skip
     parser.add_argument("--only", nargs="+", metavar="SUBJECT", help="writes no results file")
     parser.add_argument(

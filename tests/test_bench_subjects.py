@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import threading
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -31,7 +32,9 @@ def stand_ins(monkeypatch):
     seconds, asked = {}, []
 
     class StandIn:
-        def __init__(self, preset, name, flags):
+        def __init__(self, preset, name, flags, within=None):
+            if within is not None and seconds[name] > within:
+                raise RuntimeError(f"it hadn't begun after {within:.0f} s")
             asked.append(f"start {name}")
             self.name = name
             self.began = {
@@ -63,10 +66,10 @@ def stand_ins(monkeypatch):
     return seconds, asked
 
 
-def measured(names, rounds=2, together=1):
+def measured(names, rounds=2, together=1, limit=None):
     known = {s.name: s for s in all_subjects(torch.device("cuda"), "bfloat16")}
     subjects = [known[name] for name in names]
-    return steps.measure_steps("mnist", subjects, rounds, CPU, together=together)
+    return steps.measure_steps("mnist", subjects, rounds, CPU, together=together, limit=limit)
 
 
 def test_subjects_have_processes_of_their_own_and_take_turns(stand_ins):
@@ -85,6 +88,16 @@ def test_a_turn_takes_a_tenth_of_a_second_or_one_iteration(stand_ins):
     found = measured(seconds)["subjects"]
     counts = {name: one["iterations_per_round"] for name, one in found.items()}
     assert counts == {"reference": 25, "ours": 100, "tuned": 1}
+
+
+def test_what_takes_too_long_is_left_out_and_rounds_end_with_the_time(stand_ins, monkeypatch):
+    seconds, _ = stand_ins
+    seconds |= {"reference": 80.0, "tuned": 60.0, "ours": 1.0}
+    clock = iter([0.0, *[1.0] * 3, 50.0, 101.0])  # start, each to begin, before rounds 2 and 3
+    monkeypatch.setattr(steps, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+    found = measured(seconds, rounds=9, limit=100.0)["subjects"]
+    assert found["reference"]["failed"].endswith("it hadn't begun after 69 s")
+    assert found["ours"]["seconds"]["n"] == found["tuned"]["seconds"]["n"] == 2
 
 
 def test_subjects_that_warm_up_side_by_side_take_turns_all_the_same(stand_ins, monkeypatch):
@@ -131,7 +144,9 @@ def test_a_subject_that_breaks_between_rounds_costs_the_others_nothing(stand_ins
 
 
 def test_a_process_runs_what_it_is_asked_for_and_says_why_it_ended():
-    apart = Apart("mnist", "ours", (*TINY, "--optim", '{"consistency": 1.0}'))
+    with pytest.raises(RuntimeError, match="it hadn't begun after 0 s"):
+        Apart("mnist", "ours", TINY, within=0.01)
+    apart = Apart("mnist", "ours", (*TINY, "--optim", '{"consistency": 1.0}'), within=100.0)
     try:
         began = apart.began
         assert len(began["sums"]) == 2 + 3 + 1  # with consistency's

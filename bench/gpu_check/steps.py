@@ -30,6 +30,7 @@ PROFILED = "ours-amp"
 TIMED = (
     "tuned-amp", "tuned", "reference", "reference-autocast-reduce-overhead", "ours-amp",
 )  # fmt: skip
+TO_WRITE_S = 15  # of timing: Python's start, the references for parity, the last round
 # Whole iterations, compiled and recorded: the tests that take longest.
 ENGINES = ("tests/test_graph.py", "tests/test_engines.py", "tests/test_full_size.py")
 
@@ -85,9 +86,11 @@ def timing(preset: str, check: Check) -> dict[str, Any]:
     """An iteration beside the references'; training.json grows."""
     out = (check.out / "training.json").resolve()
     subjects, sizes = (("reference", "ours"), ("--tiny",)) if check.rehearsal else (TIMED, ())
+    left = max(1, round(check.deadline - time.monotonic()) - TO_WRITE_S)
     check.command(
         PYTHON, "-m", "bench.training", "--presets", preset, "--only", *subjects,
-        "--rounds", check.options.rounds, "--together", len(subjects), *sizes, "--out", out,
+        "--rounds", check.options.rounds, "--together", len(subjects), "--limit", left, *sizes,
+        "--out", out,
     )  # fmt: skip
     measured = json.loads(out.read_text())["presets"][preset]["subjects"]
     return {
