@@ -244,6 +244,7 @@ def compiling(mode: str | None) -> Callable[[ReferenceEngine], None]:
             if module is not None:
                 module.compile(mode=mode)
         engine.d_losses = torch.compile(engine.d_losses, mode=mode)
+        engine.g_losses = torch.compile(engine.g_losses, mode=mode)
         if mode == "reduce-overhead":
             step = engine.step
 

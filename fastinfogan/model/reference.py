@@ -248,13 +248,8 @@ class ReferenceEngine:
         # G: fool the new D, and make the codes readable. Nothing of D or Q changes.
         freeze(d, True)
         fake = self.fakes(batch.inputs_g, batch)
-        features = d.trunk(fake)
-        g_loss = F.softplus(-d.logits(features)).mean()  # non-saturating: -log D(G(z, c))
-        total = g_loss + self.contrastive * self.contrast(fake, batch.inputs_g)
-        if self.informed:
-            q_params = d.q_params(fake, features)
-            nll_g = code_nlls(q_params, batch.inputs_g.values, self.codes)
-            total = total + self.weighted(nll_g)
+        g_loss, information = self.g_losses(batch, fake)
+        total = g_loss + information + self.contrastive * self.contrast(fake, batch.inputs_g)
         orthogonal = self.crossing(batch.inputs_g)
         total = total + self.growth * self.orthogonal * orthogonal
         self.adam_g.zero_grad()
@@ -325,6 +320,16 @@ class ReferenceEngine:
             keep_statistics(d, False)
             consistency = disagreement(q_image, q_copy, self.codes)
         return d_loss, code_nlls(q_params, values, self.codes), consistency, logits_fake
+
+    def g_losses(self, batch: Batch, fake: Tensor) -> tuple[Tensor, Tensor]:
+        """G's loss, and the weighted NLL of the codes under Q; 0 where G doesn't care."""
+        features = self.discriminator.trunk(fake)
+        # non-saturating: -log D(G(z, c))
+        g_loss = F.softplus(-self.discriminator.logits(features)).mean()
+        if not self.informed:
+            return g_loss, g_loss.new_zeros(())
+        q_params = self.discriminator.q_params(fake, features)
+        return g_loss, self.weighted(code_nlls(q_params, batch.inputs_g.values, self.codes))
 
     def report(self, batch: Batch, *losses: Tensor) -> Losses:
         """What the iteration reports."""
