@@ -18,6 +18,10 @@ from bench import machine
 from bench.harness import spread
 
 
+class TooLate(RuntimeError):
+    """A subject hadn't begun in time."""
+
+
 class Apart:
     """A subject in a process of its own (``one_subject``), which waits between its turns.
 
@@ -34,8 +38,8 @@ class Apart:
         began: what ``one_subject.begin`` found.
 
     Raises:
-        RuntimeError: the process ended, with the last line that it printed; or it hadn't begun in
-            time, and was ended.
+        RuntimeError: the process ended; with the last line that it printed.
+        TooLate: it hadn't begun in time, and was ended.
     """
 
     def __init__(
@@ -49,7 +53,7 @@ class Apart:
         )  # fmt: skip
         if not select.select([self._process.stdout], [], [], within)[0]:
             self.close()
-            raise RuntimeError(f"it hadn't begun after {within:.0f} s")
+            raise TooLate(f"it hadn't begun after {within:.0f} s")
         self.began: dict[str, Any] = self._answer()
 
     def timed(self, count: int) -> tuple[float, float]:

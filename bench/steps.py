@@ -16,7 +16,7 @@ import torch
 
 from bench.floor import Rates, work_of
 from bench.harness import spread
-from bench.processes import Apart
+from bench.processes import Apart, TooLate
 from bench.runner import Parity, config_of
 from bench.subjects import TUNED, Subject, amp_type
 
@@ -51,7 +51,7 @@ def measure_steps(
         together: subjects that warm up at a time. More than one saves minutes of compiling where
             there are cores, and makes what they say of their first iteration worth nothing.
         limit: seconds for all of it; None: as many as it takes. Subjects that haven't begun after
-            ``TO_BEGIN`` of them are left out, and the last round is the one in which they end.
+            ``TO_BEGIN`` of them are skipped, and the last round is the one in which they end.
 
     Returns:
         What results files hold of a preset, but for the floor.
@@ -82,7 +82,11 @@ def measure_steps(
                 result["skipped"] = subject.obstacle
                 continue
             with failing(result):
-                apart = starts[subject.name]()
+                try:
+                    apart = starts[subject.name]()
+                except TooLate as reason:
+                    result["skipped"] = str(reason)
+                    continue
                 told, sums = apart.began.pop("told"), apart.began.pop("sums")
                 parity.check(subject, sums, half)
                 result |= apart.began

@@ -324,9 +324,10 @@ def test_what_runs_beside_something_else_changes_no_bit(case, monkeypatch):
 @gpu
 @needs_gpu
 @pytest.mark.usefixtures("narrow_presets")
+@pytest.mark.parametrize("compile", [False, True])
 @pytest.mark.parametrize("amp", [False, True])
-def test_a_run_continues_bit_for_bit_under_capture(tmp_path, amp):
-    """Through train and --resume, in the mode that a long run has on a GPU by default."""
+def test_a_run_continues_bit_for_bit_under_capture(tmp_path, amp, compile):
+    """Through train and --resume."""
 
     def config(out, iterations):
         return TrainConfig(
@@ -338,7 +339,7 @@ def test_a_run_continues_bit_for_bit_under_capture(tmp_path, amp):
                 sample_every=0,
                 log_every=20,
                 amp=amp,
-                compile=True,
+                compile=compile,
             ),
         )
 

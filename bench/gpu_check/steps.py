@@ -30,7 +30,7 @@ PROFILED = "ours-amp"
 TIMED = (
     "tuned-amp", "tuned", "reference", "reference-autocast-reduce-overhead", "ours-amp",
 )  # fmt: skip
-TO_WRITE_S = 15  # of timing: Python's start, the references for parity, the last round
+TO_WRITE_S = 15  # of timing: Python's start, the floor's rates, the last round
 # Whole iterations, compiled and recorded: the tests that take longest.
 ENGINES = ("tests/test_graph.py", "tests/test_engines.py", "tests/test_full_size.py")
 

@@ -19,6 +19,8 @@ from fastinfogan.kernels.philox import STREAM_COPY, STREAM_FAKE, STREAM_REAL
 from fastinfogan.kernels.warp import draw_maps, warp
 from fastinfogan.model.reference import Batch, Inputs, ReferenceEngine
 
+ALIGNED = 16  # bytes: kernels load as many at once where they know that they may
+
 
 def fill_of(data: ImageData, output_range: tuple[float, float], device: torch.device) -> Tensor:
     """What lies beyond an image's border when it is changed: the data's background.
@@ -33,9 +35,6 @@ def fill_of(data: ImageData, output_range: tuple[float, float], device: torch.de
     """
     low, high = output_range
     return torch.from_numpy(data.background).to(device).float() / 255 * (high - low) + low
-
-
-ALIGNED = 16  # bytes: kernels load as many at once where they know that they may
 
 
 class Draws:
