@@ -130,18 +130,20 @@ def test_sample_with_codes_set_by_hand(small_run, folder, source):
 def test_a_run_and_its_file_give_the_same_images(small_run, folder):
     for path, name in ((small_run, "a.npz"), (small_run / "generator.safetensors", "b.npz")):
         assert main(["sample", str(path), "--count", "4", "--output", name]) == 0
-    assert (np.load("a.npz")["images"] == np.load("b.npz")["images"]).all()
+    images = np.load("a.npz")["images"]
+    assert (images == np.load("b.npz")["images"]).all()
+    assert (images == load_generator(small_run).sample(4)).all()
 
 
 def test_traverse_draws_one_code_or_all(small_run, folder, capsys):
     assert main(["traverse", str(small_run), "--code", "c2", "--columns", "7", "--rows", "3"]) == 0
     assert capsys.readouterr().out == "traversal_c2_uni.png\n"
-    assert (
-        main(["traverse", str(small_run), "--set", "c1=3"]) == 0
-    )  # c1 is pinned: c2 and c3 are left
+    # c1 is pinned: c2 and c3 are left, and what was drawn without it stays.
+    assert main(["traverse", str(small_run), "--set", "c1=3"]) == 0
     assert sorted(path.name for path in folder.glob("*.png")) == [
         "traversal_c2_uni.png",
-        "traversal_c3_uni.png",
+        "traversal_c2_uni_c1_cat10=3.png",
+        "traversal_c3_uni_c1_cat10=3.png",
     ]
 
 

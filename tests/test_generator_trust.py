@@ -242,6 +242,8 @@ def test_a_name_of_any_bytes_is_a_name(tmp_path, whole):
 
 
 def test_what_is_no_file_is_refused_without_waiting(tmp_path):
+    assert "generator.safetensors is not there" in error_of(load_generator, tmp_path)
+    (tmp_path / "generator.safetensors").mkdir()
     assert "not a regular file" in error_of(load_generator, tmp_path)
     os.mkfifo(tmp_path / "pipe")
     assert "not a regular file" in error_of(load_generator, tmp_path / "pipe")

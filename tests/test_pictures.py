@@ -222,12 +222,12 @@ def test_traversal_labels_name_values_categories_and_matches(monkeypatch):
     )
     grid = np.zeros((1, 1, 1), np.uint8)
     label_traversal(grid, SPEC, 1, columns=3)
-    label_traversal(grid, SPEC, 2)
+    label_traversal(grid, SPEC, 2, fixed={0: 1.0, 1: -0.5})
     label_traversal(grid, SPEC, 0, order=[2, 0, 1])
     label_traversal(grid, SPEC, 0, order=[2, 0, 1], category_to_label=["cat", None, "dog"])
     assert written == [
         ("c2_uni, value", ["-2.00", "0.00", "2.00"]),
-        ("c3_bern, value", ["0", "1"]),
+        ("c3_bern, value; c1_cat3 = 1, c2_uni = -0.5", ["0", "1"]),
         ("c1_cat3, category", ["2", "0", "1"]),
         (
             "c1_cat3, category (above) and the label it matches (below)",

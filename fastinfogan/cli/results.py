@@ -117,7 +117,9 @@ class Traverse:
     """Run directory, or a generator.safetensors."""
     code: Annotated[str | None, unset_as("CODE", "a picture for each")] = None
     """Code to vary, e.g. c2."""
-    output: Annotated[Path | None, unset_as("FILE", "traversal_CODE.png here")] = None
+    output: Annotated[
+        Path | None, unset_as("FILE", "traversal_CODE.png here, with what --set sets")
+    ] = None
     """PNG to write."""
     set: str = ""
     """Codes to set by hand, e.g. c1=3."""
@@ -170,7 +172,9 @@ class Traverse:
                 seed=seed,
                 fixed=fixed,
             )
-            output = self.output or Path(f"traversal_{names[code]}.png")
+            # Not over the one that a run leaves in its folder, with no code set.
+            pinned = "".join(f"_{names[other]}={value:g}" for other, value in fixed.items())
+            output = self.output or Path(f"traversal_{names[code]}{pinned}.png")
             with writing(output_file(output, ".png")):
                 save_png(output, picture)
             print(output)

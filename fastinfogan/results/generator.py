@@ -26,6 +26,7 @@ from fastinfogan.results.pictures import (
     label_traversal,
     ordered_code,
     pin_codes,
+    pinned_by,
     traversal,
 )
 
@@ -176,7 +177,7 @@ class TrainedGenerator:
         )  # fmt: skip
         return label_traversal(
             grid, spec, code, columns=columns, low=low, high=high, order=order,
-            category_to_label=labels if ordered == code else None,
+            category_to_label=labels if ordered == code else None, fixed=fixed,
         )  # fmt: skip
 
     def animate(
@@ -262,9 +263,9 @@ class TrainedGenerator:
             np.savez(buffer, images=images, noise=noise.numpy(), values=values.numpy())
             atomic_write(path, buffer.getvalue())
             return
-        by_index = self._by_index(fixed).items()
-        pinned = "".join(f", {self.spec.names[i]} = {v:g}" for i, v in by_index)
-        save_png(path, _under_caption(images, f"samples of seed {seed}{pinned}"))
+        pinned = pinned_by(self.spec, self._by_index(fixed))
+        caption = ", ".join(filter(None, [f"samples of seed {seed}", pinned]))
+        save_png(path, _under_caption(images, caption))
 
     def _most_in_memory(self) -> int:
         """How many images with their latents can be written at once: they are held three times."""

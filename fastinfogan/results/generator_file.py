@@ -129,7 +129,7 @@ def load_generator(path: Path | str, device: torch.device | str = "cpu") -> Trai
     """Rebuild a generator from the file alone.
 
     Args:
-        path: the file.
+        path: the file, or a run's folder, for the one that the end of a run leaves there.
         device: where the generator is wanted.
 
     Raises:
@@ -137,6 +137,8 @@ def load_generator(path: Path | str, device: torch.device | str = "cpu") -> Trai
             something that this version can't build.
     """
     path = expanded(path)
+    if path.is_dir():
+        path /= "generator.safetensors"
     try:
         _check_size(path)
         # safetensors itself opens no names of any bytes

@@ -212,6 +212,7 @@ def label_traversal(
     high: float = 2.0,
     order: Sequence[int] | None = None,
     category_to_label: Sequence[str | None] | None = None,
+    fixed: Mapping[int, float] | None = None,
 ) -> np.ndarray:
     """Write over a grid that ``traversal`` drew what it shows.
 
@@ -224,6 +225,7 @@ def label_traversal(
         high: last value of a continuous code.
         order: the order of the categories.
         category_to_label: name per category of ``code``, written under the category's number.
+        fixed: codes that were set by hand.
 
     Returns:
         What ``label_grid`` gives.
@@ -240,7 +242,13 @@ def label_traversal(
         if category_to_label is not None:
             caption += " (above) and the label it matches (below)"
             labels = category_labels([int(value) for value in shown], category_to_label)
-    return label_grid(grid, caption, labels)
+    pinned = pinned_by(spec, fixed or {})
+    return label_grid(grid, f"{caption}; {pinned}" if pinned else caption, labels)
+
+
+def pinned_by(spec: LatentSpec, fixed: Mapping[int, float]) -> str:
+    """What a caption says of codes that were set by hand."""
+    return ", ".join(f"{spec.names[code]} = {value:g}" for code, value in fixed.items())
 
 
 def category_labels(
