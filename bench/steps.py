@@ -67,8 +67,10 @@ def measure_steps(
         parity = Parity(config, device, amp_dtype)
 
         def start(subject: Subject) -> Apart:
-            left = None if limit is None else began + TO_BEGIN * limit - time.monotonic()
-            apart = Apart(preset, subject.name, flags, left and max(left, 0.0))
+            within = None
+            if limit is not None:
+                within = max(0.0, began + TO_BEGIN * limit - time.monotonic())
+            apart = Apart(preset, subject.name, flags, within)
             processes.callback(apart.close)
             return apart
 

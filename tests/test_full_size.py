@@ -16,17 +16,23 @@ from fastinfogan.plan import make_plan
 from fastinfogan.training.checkpoint import engine_state
 
 
-def state_after(preset: str, iterations: int, one_stream: bool) -> dict[str, torch.Tensor]:
-    """Of both networks and optimisers, with --amp."""
+def state_after(
+    preset: str, iterations: int, one_stream: bool = False, recorded: bool = False
+) -> dict[str, torch.Tensor]:
+    """Of both networks and optimisers, with --amp; recorded ones have batches drawn ahead."""
     config = preset_config(preset)
-    run = replace(config.run, device="cuda:0", amp=True, compile=False, cuda_graphs=False)
+    run = replace(config.run, device="cuda:0", amp=True, compile=False, cuda_graphs=recorded)
     plan = make_plan(run)
     engine = build_engine(replace(config, run=run), plan)
+    draws = draws_of(config, plan.device, plan.input_dtype)
     if one_stream:
         engine.keep_to_one_stream()
-    draws = draws_of(config, plan.device, plan.input_dtype)
-    for _ in range(iterations):
-        engine.step(draws.next())
+    kind, told = Eager, []
+    if recorded:
+        draws.beside(engine)
+        kind = partial(Captured, keep_to_one_stream=engine.keep_to_one_stream)
+    kind(lambda: engine.step(draws.next()), None, told.append).run(iterations)
+    assert not told
     return engine_state(engine)
 
 
@@ -44,28 +50,8 @@ def test_iterations_are_finite_and_the_same_bits_beside_each_other(preset):
 @pytest.mark.parametrize("preset", ["mnist", "digits", "celeba"])
 def test_recorded_iterations_are_the_same_bits_as_one_after_the_other(preset):
     """Replayed graphs, with batches drawn ahead, and launches on one stream without them."""
-    states = []
-    for recorded in (True, False):
-        config = preset_config(preset)
-        run = replace(config.run, device="cuda:0", amp=True, compile=False, cuda_graphs=recorded)
-        plan = make_plan(run)
-        engine = build_engine(replace(config, run=run), plan)
-        draws = draws_of(config, plan.device, plan.input_dtype)
-        if recorded:
-            draws.beside(engine)
-        else:
-            engine.keep_to_one_stream()
-
-        def iterate(engine=engine, draws=draws):
-            engine.step(draws.next())
-
-        told = []
-        alone = engine.keep_to_one_stream
-        kind = partial(Captured, keep_to_one_stream=alone) if recorded else Eager
-        kind(iterate, None, told.append).run(WARMUP + 25)
-        assert not told
-        states.append(engine_state(engine))
-    assert_same(*states)
+    recorded = state_after(preset, WARMUP + 25, recorded=True)
+    assert_same(recorded, state_after(preset, WARMUP + 25, one_stream=True))
 
 
 def assert_same(first, *others):
