@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from fastinfogan.config import ADAM_EPS
 from fastinfogan.engine.flat import FlatAdam
 from fastinfogan.engine.objective import View, judge
+from fastinfogan.engine.step import FastEngine
 from fastinfogan.errors import UserError
 from fastinfogan.kernels.dispatch import plain_ops
 from fastinfogan.model.networks import Discriminator
@@ -30,7 +31,7 @@ class Subject:
         amp: the passes run in half precision.
         tf32: float32 convolutions and products may round their factors to 10 bits.
         compiled: a reference made faster by torch.compile: what ours has to beat.
-        prepare: changes a reference engine before its first iteration.
+        prepare: changes the engine before its first iteration, or what is its process's.
         parts: by name, what the fast engine gets in the place of its own parts.
         around: makes the context that every step of the engine runs in.
         run: by name, fields of the run's configuration.
@@ -42,7 +43,7 @@ class Subject:
     amp: bool = False
     tf32: bool = False
     compiled: bool = False
-    prepare: Callable[[ReferenceEngine], None] | None = None
+    prepare: Callable[[Any], None] | None = None
     parts: tuple[tuple[str, object], ...] = ()
     around: Callable[[], contextlib.AbstractContextManager] = contextlib.nullcontext
     run: tuple[tuple[str, object], ...] = (("engine", "fast"),)
@@ -97,6 +98,11 @@ def all_subjects(device: torch.device, amp_dtype: str = "auto") -> list[Subject]
     if on_gpu:
         no_graphs = (*base, ("cuda_graphs", False))
         ablation["no-graphs"] = Subject("no-graphs", "without CUDA graphs", in_half, run=no_graphs)
+        new = torch.cuda.is_available() and torch.cuda.get_device_capability(device) >= (9, 0)
+        ablation["early"] = Subject(
+            "early", "launches that begin before the one before is through", in_half,
+            prepare=launch_early, run=base, obstacle="" if new else "it takes Hopper or newer",
+        )  # fmt: skip
     return [
         Subject(
             TUNED, f"plain PyTorch as an expert writes it, float32: {how}", tf32=on_gpu,
@@ -197,6 +203,13 @@ class SeparateAdam:
         if self._copies[0]:
             with torch.no_grad():
                 torch._foreach_copy_(*self._copies)
+
+
+def launch_early(engine: FastEngine) -> None:
+    """From now on launches of this process are early (``triton_module.await_previous``)."""
+    from fastinfogan.kernels import triton_module  # which takes a while, and only a GPU needs
+
+    triton_module.early = True
 
 
 # -- The reference, made faster ------------------------------------------------------------------

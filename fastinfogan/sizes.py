@@ -1,4 +1,4 @@
-"""Numbers of things and of bytes as people write them."""
+"""Numbers of things, of bytes and of seconds as people write them."""
 
 from __future__ import annotations
 
@@ -15,6 +15,11 @@ def in_bytes(number: float) -> str:
             return f"{number:.3g} {unit}"
         number /= 1000
     return f"{number:,.1f} TB"
+
+
+def in_seconds(number: float) -> str:
+    """Without a unit: 0.4, 12, 1,234."""
+    return f"{number:,.{int(number < 9.95)}f}"
 
 
 def check_bytes(size: int, most: int) -> int:

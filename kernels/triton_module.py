@@ -16,6 +16,7 @@ from fastinfogan.kernels.triton_needs import INSTALLED
 if INSTALLED:
     import triton
     from triton import language as tl
+    from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
 else:
     triton = tl = None
 
@@ -25,6 +26,11 @@ Argument = torch.Tensor | tuple[torch.Tensor, ...] | float | None  # of a kernel
 Constants = dict[str, float | tuple[int, ...]]  # compile-time arguments, and Triton's own
 
 HOPPER = 9  # compute capability 9.0
+
+# From Hopper on a launch can be early (await_previous). None is until a GPU has shown what that gains.
+early = False
+_EARLY: Constants = {"EARLY": True, "launch_pdl": True}
+_LATE: Constants = {"EARLY": False}
 
 
 class Launch(NamedTuple):
@@ -37,10 +43,10 @@ class Launch(NamedTuple):
     on_hopper: Constants  # these in their place on such a GPU
 
     def on(self, capability: int) -> Launch:
-        """As a GPU of this compute capability, times 10, launches it."""
-        if capability // 10 != HOPPER:
-            return self
-        return self._replace(constants=self.constants | self.on_hopper)
+        """As a GPU of this compute capability, times 10, launches it: early where it can."""
+        chosen = self.on_hopper if capability // 10 == HOPPER else {}
+        early = _EARLY if capability // 10 >= HOPPER else _LATE
+        return self._replace(constants=self.constants | chosen | early)
 
 
 def jit(function: Callable[..., None]) -> Any:
@@ -51,6 +57,19 @@ def jit(function: Callable[..., None]) -> Any:
 def constexpr(value: int) -> Any:
     """A number that kernels read as a global constant; without Triton the number itself."""
     return tl.constexpr(value) if INSTALLED else value
+
+
+@jit
+def await_previous(EARLY: tl.constexpr):
+    """What every kernel begins with: wait for the launch before, and let the next one in.
+
+    A launch is early if its programs get to the GPU as soon as those of the launch before it on its
+    stream have all begun; they wait here until those are through and what they wrote can be read.
+    (CUDA calls it programmatic dependent launch.) Nothing may be read or written before.
+    """
+    if EARLY:
+        gdc_wait()
+        gdc_launch_dependents()
 
 
 def launch(
@@ -77,15 +96,18 @@ def launch(
         shown = tuple(map(_detached, args))
         recorded.append(Launch(kernel, grid, shown, constants, on_hopper or {}))
     else:
-        if on_hopper and _is_hopper(args[0].device):
+        generation = _generation(args[0].device)
+        if on_hopper and generation == HOPPER:
             constants |= on_hopper
+        constants |= _EARLY if early and generation >= HOPPER else _LATE
         with torch.cuda.device_of(args[0]):  # Triton goes by the current device
             kernel[grid](*args, **constants)
 
 
 @functools.cache
-def _is_hopper(device: torch.device) -> bool:
-    return device.type == "cuda" and torch.cuda.get_device_capability(device)[0] == HOPPER
+def _generation(device: torch.device) -> int:
+    """The first digit of a GPU's compute capability; 0 on a CPU."""
+    return torch.cuda.get_device_capability(device)[0] if device.type == "cuda" else 0
 
 
 # What was launched on tensors without data.

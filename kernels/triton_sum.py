@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from fastinfogan.kernels.triton_module import jit, launch, tl
+from fastinfogan.kernels.triton_module import await_previous, jit, launch, tl
 from fastinfogan.kernels.triton_needs import power_of_two
 
 
@@ -20,8 +20,10 @@ def sum_parts_kernel(
     more_size,
     BLOCK_PARTS: tl.constexpr,
     BLOCK: tl.constexpr,
+    EARLY: tl.constexpr,
 ):
     """The first programs make the first sums, those after them the others."""
+    await_previous(EARLY)
     block = tl.program_id(0)
     blocks = tl.cdiv(size, BLOCK)
     if more_parts_ptr is not None:

@@ -137,7 +137,9 @@ def test_a_mistake_is_one_line_exit_code_2_and_leaves_nothing(folder, capsys, ar
         (("--codes", "cat10"), ("--codes cat10", "model.codes")),
         (("--dataset", "mnist"), ("--dataset mnist", "digits")),
         (("--seed", "3"), ("--seed 3", "run.seed")),
-        (("--iterations", "6"), ("--iterations 6", "has done 6")),
+        ((), ("the run is finished, with 6 iterations", "--iterations")),
+        (("--iterations", "6"), ("the run is finished, with 6 iterations", "--iterations")),
+        (("--iterations", "5"), ("--iterations 5", "has done 6; ask for more")),
         (("--out", "elsewhere", "--iterations", "9"), ("--out elsewhere", "leave it out")),
     ],
 )

@@ -242,8 +242,9 @@ def test_a_network_that_rounds_by_more_is_held_to_its_own_rounding(tmp_path, mon
 
 
 @pytest.mark.parametrize("missing", ["onnx", "onnxruntime"])
+@pytest.mark.parametrize("asked", ["onnx", "onnx-latents"])
 def test_what_is_not_installed_is_named_with_what_has_it(
-    small_run, tmp_path, monkeypatch, capsys, missing
+    small_run, tmp_path, monkeypatch, capsys, missing, asked
 ):
     true_import = builtins.__import__
 
@@ -255,10 +256,10 @@ def test_what_is_not_installed_is_named_with_what_has_it(
     monkeypatch.setattr(builtins, "__import__", refuse)
     monkeypatch.delitem(sys.modules, "fastinfogan.results.export.onnx_graph")
     out = tmp_path / "g.onnx"
-    assert main(["export", str(small_run), "--format", "onnx", "--output", str(out)]) == 2
+    assert main(["export", str(small_run), "--format", asked, "--output", str(out)]) == 2
     said = capsys.readouterr().err
     assert said == (
-        f"fastinfogan: error: --format onnx: No module named '{missing}'; "
+        f"fastinfogan: error: --format {asked}: No module named '{missing}'; "
         "pip install 'fastinfogan[onnx]' has it\n"
     )
     assert not [*tmp_path.iterdir()]

@@ -12,6 +12,7 @@ from bench.runner import draws_of
 from fastinfogan.config import PRESETS, preset_config
 from fastinfogan.engine.build import build_engine
 from fastinfogan.engine.graph import WARMUP, Captured, Eager
+from fastinfogan.kernels import triton_module
 from fastinfogan.plan import make_plan
 from fastinfogan.training.checkpoint import engine_state
 
@@ -52,6 +53,19 @@ def test_recorded_iterations_are_the_same_bits_as_one_after_the_other(preset):
     """Replayed graphs, with batches drawn ahead, and launches on one stream without them."""
     recorded = state_after(preset, WARMUP + 25, recorded=True)
     assert_same(recorded, state_after(preset, WARMUP + 25, one_stream=True))
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
+@pytest.mark.parametrize("preset", ["mnist", "digits", "celeba"])
+@pytest.mark.parametrize("recorded", [False, True])
+def test_early_launches_leave_the_same_bits(preset, recorded, monkeypatch):
+    """They wait for what they read; and what they fill is no longer read."""
+    if torch.cuda.get_device_capability() < (9, 0):
+        pytest.skip("launches can be early from compute capability 9.0 on")
+    late = state_after(preset, WARMUP + 25, recorded=recorded)
+    monkeypatch.setattr(triton_module, "early", True)
+    assert_same(late, *(state_after(preset, WARMUP + 25, recorded=recorded) for _ in range(3)))
 
 
 def assert_same(first, *others):

@@ -15,7 +15,7 @@ from fastinfogan.data.dataset import LoadRequest
 from fastinfogan.data.ingest import cache, make
 from fastinfogan.data.progress import ProgressReport
 from fastinfogan.data.sources import dsprites
-from fastinfogan.sizes import in_bytes, too_little
+from fastinfogan.sizes import in_bytes, in_seconds, too_little
 from fastinfogan.tell import on_stderr
 
 
@@ -102,6 +102,13 @@ def test_a_cache_without_an_image_is_made_again(tmp_path, own_cache, monkeypatch
 )  # fmt: skip
 def test_sizes_are_told_in_units_that_fit(number, says):
     assert in_bytes(number) == says
+
+
+@pytest.mark.parametrize(
+    ("number", "says"), [(0.04, "0.0"), (9.94, "9.9"), (9.95, "10"), (1234.5, "1,234")]
+)
+def test_seconds_of_short_runs_have_a_digit_more(number, says):
+    assert in_seconds(number) == says
 
 
 def test_sizes_that_look_alike_are_told_to_the_byte():

@@ -118,9 +118,32 @@ def test_a_launch_has_other_constants_on_hopper():
     x = torch.empty(4, device="meta")
     triton_module.launch("kernel", (1,), x, on_hopper=on_hopper, num_warps=8, BLOCK=4)
     launch = triton_module.recorded.pop()
-    assert launch.on(90).constants == launch.constants | on_hopper
+    assert launch.on(90).constants["num_warps"] == 4
     for other in (75, 80, 89, 100, 120):
         assert launch.on(other).constants["num_warps"] == 8
+
+
+def test_launches_are_early_from_hopper_on_and_only_if_asked_for(monkeypatch):
+    """What they take of such a GPU is gated as if they were."""
+    triton_module.launch("kernel", (1,), torch.empty(4, device="meta"), BLOCK=4)
+    launch = triton_module.recorded.pop()
+    late, early = {"EARLY": False}, {"EARLY": True, "launch_pdl": True}
+    for capability, wanted in ((75, late), (89, late), (90, early), (100, early), (120, early)):
+        assert launch.on(capability).constants == launch.constants | wanted
+
+    asked = []
+
+    class Kernel:
+        def __getitem__(self, grid):
+            return lambda *args, **constants: asked.append(constants)
+
+    for generation in (0, 8, 9, 12):
+        monkeypatch.setattr(triton_module, "_generation", lambda device, found=generation: found)
+        for wanted in (False, True):
+            monkeypatch.setattr(triton_module, "early", wanted)
+            triton_module.launch(Kernel(), (1,), torch.empty(4), BLOCK=4)
+            assert asked[-1]["EARLY"] == asked[-1].get("launch_pdl", False)
+            assert asked[-1]["EARLY"] == (wanted and generation >= 9)
 
 
 def test_only_tiles_without_sums_of_which_an_sm_has_two_do():

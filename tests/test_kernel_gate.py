@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import subprocess
 import sys
@@ -53,6 +54,47 @@ def test_one_launch_of_each_kernel_compiles_for_every_gpu(run):
     done = run("-c", code)
     assert done.returncode == 0, done.stderr
     assert int(done.stdout) >= 4
+
+
+def test_kernels_wait_before_they_touch_memory(run):
+    """Of an early launch nothing is read or written before the launch before it is through.
+
+    (griddepcontrol.wait is ACQBULK in machine code, .launch_dependents PREEXIT.)
+    """
+    code = """if True:
+        import re
+        from bench import compile_gate as gate, launches
+        first = {}
+        for launch in launches.all_launches():
+            first.setdefault(launch[0].__name__, launch)
+        memory = re.compile(r"\\b(LD|LDG|LDGSTS|LDL|ST|STG|STL|ATOMG|ATOM|REDG?|UTMALDG|UBLKCP)\\b")
+        for name, launch in first.items():
+            sass = gate.dump(gate.compile_launch(launch, 90).asm["cubin"], "-sass")
+            code = [line for line in sass.splitlines() if re.search(r"/\\*[0-9a-f]{4}\\*/", line)]
+            at = {what: [i for i, line in enumerate(code) if re.search(what, line)]
+                  for what in ("ACQBULK", "PREEXIT")}
+            assert len(at["ACQBULK"]) == len(at["PREEXIT"]) == 1, (name, at)
+            touching = min(i for i, line in enumerate(code) if memory.search(line))
+            assert at["ACQBULK"][0] < min(at["PREEXIT"][0], touching), name
+            late = gate.dump(gate.compile_launch(launch, 80).asm["cubin"], "-sass")
+            assert "ACQBULK" not in late, name
+    """
+    done = run("-c", code)
+    assert done.returncode == 0, done.stderr
+
+
+def test_every_kernel_begins_by_waiting():
+    kernels = [
+        function
+        for path in sorted((ROOT / "kernels").rglob("triton*.py"))
+        for function in ast.parse(path.read_text()).body
+        if isinstance(function, ast.FunctionDef) and function.name.endswith("_kernel")
+    ]
+    for kernel in kernels:
+        assert kernel.args.args[-1].arg == "EARLY", kernel.name
+        first = kernel.body[1 if ast.get_docstring(kernel) else 0]
+        assert ast.unparse(first) == "await_previous(EARLY)", kernel.name
+    assert len(kernels) >= 31
 
 
 def test_one_part_beside_several_is_added_up(run):

@@ -66,7 +66,7 @@ def test_a_finished_run_without_one_is_finished_again(small_run, tmp_path, narro
     """As those are that an earlier version trained."""
     copy = shutil.copytree(small_run, tmp_path / "run")
     assert main(["train", "--resume", str(copy)]) == 2
-    assert "has done 6; ask for more" in capsys.readouterr().err
+    assert "the run is finished, with 6 iterations; --iterations" in capsys.readouterr().err
     (copy / "report.html").unlink()
     (copy / "explorer.html").unlink()
     assert main(["train", "--resume", str(copy)]) == 0

@@ -28,7 +28,8 @@ print(json.dumps(machine.describe(DEVICE) | {"packages": packages}))
 """
 PROFILED = "ours-amp"
 TIMED = (
-    "tuned-amp", "tuned", "reference", "reference-autocast-reduce-overhead", "ours-amp",
+    "tuned-amp", "tuned", "reference", "reference-autocast-reduce-overhead", "ours-amp", "early",
+    "no-kernels",
 )  # fmt: skip
 TO_WRITE_S = 15  # of timing: Python's start, the floor's rates, the last round
 # Whole iterations, compiled and recorded: the tests that take longest.

@@ -22,6 +22,7 @@ from fastinfogan.json_files import parse_json
 from fastinfogan.lock import holder
 from fastinfogan.paths import expanded
 from fastinfogan.results.run_config import read_config
+from fastinfogan.sizes import in_seconds
 from fastinfogan.study.folder import Study, best_clustering
 from fastinfogan.tell import Tell
 from fastinfogan.training.directory import CONFIG, LOCK
@@ -216,7 +217,7 @@ def _result(study: Study, seed: int) -> str:
     summary = study.summary(seed)
     if summary is None:
         return "ended without a summary"
-    best, seconds = best_clustering(summary), f"{summary['seconds']:.0f} s"
+    best, seconds = best_clustering(summary), f"{in_seconds(summary['seconds'])} s"
     if best is None:
         return f"L_I {summary['evaluation']['totals']['mi']:.3f}, {seconds}"
     return f"error {best['error_hungarian']:.2%}, NMI {best['nmi']:.3f}, {seconds}"

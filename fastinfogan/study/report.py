@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from fastinfogan.sizes import counted
+from fastinfogan.sizes import counted, in_seconds
 from fastinfogan.study.choice import CHOICES
 from fastinfogan.study.folder import Study
 
@@ -59,4 +59,4 @@ def comparison(names: tuple[str, str], compared: Mapping[str, Mapping[str, float
 def _shown(name: str, value: float) -> str:
     if name in SHARES:
         return f"{value:.2%}"
-    return f"{value:,.0f}" if name == "seconds" else f"{value:.3f}"
+    return in_seconds(value) if name == "seconds" else f"{value:.3f}"

@@ -132,6 +132,11 @@ def restore(
     # a version without a report.
     whole = (out / REPORT).exists() and read_summary(out, config, done) is not None
     if done > wanted or (done == wanted and whole):
+        if done == wanted:
+            raise UserError(
+                f"--resume {out}: the run is finished, with {counted(done, 'iteration')}; "
+                f"--iterations with more of them goes on"
+            )
         raise UserError(f"--iterations {wanted}: the run in {out} has done {done}; ask for more")
     window.sums.copy_(state.pop("window"))
     restore_engine_state(engine, state)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from fastinfogan.kernels.adam.layout import ALIGN, offsets
-from fastinfogan.kernels.triton_module import jit, launch, tl
+from fastinfogan.kernels.triton_module import await_previous, jit, launch, tl
 
 
 @jit
@@ -46,7 +46,9 @@ def _adam_kernel(
     STARTS: tl.constexpr,  # of each segment
     SIZES: tl.constexpr,  # of each segment
     BLOCK: tl.constexpr,
+    EARLY: tl.constexpr,
 ):
+    await_previous(EARLY)
     run = True
     if found_inf_ptr is not None:
         run = tl.load(found_inf_ptr) == 0.0

@@ -20,7 +20,7 @@ from fastinfogan.kernels.bn_act.triton_tiles import (
     tile_of,
     write_stats,
 )
-from fastinfogan.kernels.triton_module import jit, tl
+from fastinfogan.kernels.triton_module import await_previous, jit, tl
 
 
 @jit
@@ -44,7 +44,9 @@ def bn_act_forward_kernel(
     BLOCK_ROWS: tl.constexpr,
     BLOCK_CHANNELS: tl.constexpr,
     BLOCK_PARTS: tl.constexpr,
+    EARLY: tl.constexpr,
 ):
+    await_previous(EARLY)
     block, group = tl.program_id(1), tl.program_id(2)
     columns, inside = columns_of(tl.program_id(0), channels, BLOCK_CHANNELS)
     if block == 0:
@@ -153,7 +155,9 @@ def bn_act_backward_kernel(
     BLOCK_ROWS: tl.constexpr,
     BLOCK_CHANNELS: tl.constexpr,
     BLOCK_PARTS: tl.constexpr,
+    EARLY: tl.constexpr,
 ):
+    await_previous(EARLY)
     block, group = tl.program_id(1), tl.program_id(2)
     columns, inside = columns_of(tl.program_id(0), channels, BLOCK_CHANNELS)
     if block == 0:

@@ -12,7 +12,7 @@ from fastinfogan.kernels.bn_act.triton_tiles import (
     summed,
     write_three,
 )
-from fastinfogan.kernels.triton_module import jit, tl
+from fastinfogan.kernels.triton_module import await_previous, jit, tl
 
 
 @jit
@@ -25,7 +25,9 @@ def bn_act_partials_kernel(
     groups,
     BLOCK_ROWS: tl.constexpr,
     BLOCK_CHANNELS: tl.constexpr,
+    EARLY: tl.constexpr,
 ):
+    await_previous(EARLY)
     part, group = tl.program_id(1), tl.program_id(2)
     columns, inside = columns_of(tl.program_id(0), channels, BLOCK_CHANNELS)
     first = part * rows_per_part
@@ -50,7 +52,9 @@ def bn_act_backward_partials_kernel(
     slope,
     BLOCK_ROWS: tl.constexpr,
     BLOCK_CHANNELS: tl.constexpr,
+    EARLY: tl.constexpr,
 ):
+    await_previous(EARLY)
     part, group = tl.program_id(1), tl.program_id(2)
     columns, inside = columns_of(tl.program_id(0), channels, BLOCK_CHANNELS)
     mean, rstd = load_stats(stats_ptr, group, groups, columns, inside, channels)
@@ -87,8 +91,10 @@ def bn_act_merge_kernel(
     FORWARD: tl.constexpr,
     BLOCK_CHANNELS: tl.constexpr,
     BLOCK_PARTS: tl.constexpr,
+    EARLY: tl.constexpr,
 ):
     """For ranks: what they exchange shouldn't grow with the parts."""
+    await_previous(EARLY)
     group = tl.program_id(1)
     columns, inside = columns_of(tl.program_id(0), channels, BLOCK_CHANNELS)
     if FORWARD:

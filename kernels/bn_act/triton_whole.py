@@ -14,7 +14,7 @@ from fastinfogan.kernels.bn_act.triton_tiles import (
     tile_of,
     write_stats,
 )
-from fastinfogan.kernels.triton_module import jit, tl
+from fastinfogan.kernels.triton_module import await_previous, jit, tl
 
 
 @jit
@@ -34,7 +34,9 @@ def bn_act_whole_forward_kernel(
     eps,
     BLOCK_ROWS: tl.constexpr,
     BLOCK_CHANNELS: tl.constexpr,
+    EARLY: tl.constexpr,
 ):
+    await_previous(EARLY)
     columns, inside = columns_of(tl.program_id(0), channels, BLOCK_CHANNELS)
     weight = tl.load(weight_ptr + columns, mask=inside, other=0.0)
     bias = tl.load(bias_ptr + columns, mask=inside, other=0.0)
@@ -78,7 +80,9 @@ def bn_act_whole_backward_kernel(
     TRAINING: tl.constexpr,
     BLOCK_ROWS: tl.constexpr,
     BLOCK_CHANNELS: tl.constexpr,
+    EARLY: tl.constexpr,
 ):
+    await_previous(EARLY)
     columns, inside = columns_of(tl.program_id(0), channels, BLOCK_CHANNELS)
     weight = tl.load(weight_ptr + columns, mask=inside, other=0.0)
     bias = tl.load(bias_ptr + columns, mask=inside, other=0.0)

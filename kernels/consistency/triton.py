@@ -10,7 +10,7 @@ from torch import Tensor
 from fastinfogan.kernels.codes import KINDS
 from fastinfogan.kernels.consistency.layout import Results, empty_results, table_on_device
 from fastinfogan.kernels.triton_math import softplus
-from fastinfogan.kernels.triton_module import constexpr, jit, launch, tl
+from fastinfogan.kernels.triton_module import await_previous, constexpr, jit, launch, tl
 from fastinfogan.kernels.triton_needs import power_of_two
 
 _CATEGORICAL = constexpr(KINDS["categorical"].number)
@@ -43,12 +43,14 @@ def _consistency_kernel(
     BLOCK_ROWS: tl.constexpr,
     BLOCK_COLUMNS: tl.constexpr,
     BLOCK_PARTIALS: tl.constexpr,
+    EARLY: tl.constexpr,
 ):
     """One program per code and part of the rows; the last to finish adds the parts up, in order.
 
     Where both sides are the same, loss and gradient are set to 0: what is computed needn't be, for
     a compiler may fuse the last product of one side with the difference of both.
     """
+    await_previous(EARLY)
     part, code = tl.program_id(0), tl.program_id(1)
     codes = tl.num_programs(1)
     kind = tl.load(table_ptr + 3 * code)

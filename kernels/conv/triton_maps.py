@@ -11,7 +11,7 @@ from __future__ import annotations
 from fastinfogan.kernels.bn_act.triton_tiles import backward_sums, forward_sums, write_three
 from fastinfogan.kernels.conv.triton_patches import activate, patches, place
 from fastinfogan.kernels.triton_math import multiply
-from fastinfogan.kernels.triton_module import jit, tl
+from fastinfogan.kernels.triton_module import await_previous, jit, tl
 
 
 @jit
@@ -40,8 +40,10 @@ def conv_down_kernel(
     BLOCK_PIXELS: tl.constexpr,
     BLOCK_FEATURES: tl.constexpr,
     BLOCK_K: tl.constexpr,
+    EARLY: tl.constexpr,
 ):
     """Patches times the weight: a program has a tile of pixels and features."""
+    await_previous(EARLY)
     tile, group = tl.program_id(1), 0
     if partials_ptr is not None:
         tiles = tl.cdiv(pixels, BLOCK_PIXELS)
@@ -121,11 +123,13 @@ def conv_up_kernel(
     BLOCK_PIXELS: tl.constexpr,
     BLOCK_CHANNELS: tl.constexpr,
     BLOCK_K: tl.constexpr,
+    EARLY: tl.constexpr,
 ):
     """A program has a tile of channels and pixels whose rows, and columns, are all even or all odd.
 
     With stride 2 such pixels are covered by the same 2x2 taps: that is a product, too.
     """
+    await_previous(EARLY)
     REACH: tl.constexpr = 4 // STRIDE  # taps along an axis
     STEPS: tl.constexpr = (FEATURES + BLOCK_K - 1) // BLOCK_K  # of each tap
     HALF_HEIGHT: tl.constexpr = (HEIGHT + STRIDE - 1) // STRIDE
@@ -215,12 +219,14 @@ def conv_up_image_kernel(
     ACTIVATION: tl.constexpr,
     BLOCK_PIXELS: tl.constexpr,
     BLOCK_K: tl.constexpr,
+    EARLY: tl.constexpr,
 ):
     """Stride 2 and up to 4 channels: a program has all numbers of 2x2 pixels, which are up to 16.
 
     Together they see 3x3 pixels of the small map, so each of these is loaded 9 times, not 16; a
     number whose taps don't reach that far has a 0 in the weight's place.
     """
+    await_previous(EARLY)
     STEPS: tl.constexpr = (FEATURES + BLOCK_K - 1) // BLOCK_K  # of each pixel of the small map
     HALF_HEIGHT: tl.constexpr = (HEIGHT + 1) // 2
     HALF_WIDTH: tl.constexpr = (WIDTH + 1) // 2

@@ -22,7 +22,7 @@ from fastinfogan.kernels.conv.tiles import (
 from fastinfogan.kernels.conv.triton_patches import patches, place
 from fastinfogan.kernels.dispatch import multiplies
 from fastinfogan.kernels.triton_math import multiply
-from fastinfogan.kernels.triton_module import jit, launch, tl
+from fastinfogan.kernels.triton_module import await_previous, jit, launch, tl
 from fastinfogan.kernels.triton_sum import sum_parts
 
 
@@ -63,12 +63,14 @@ def conv_weight_kernel(
     BLOCK_FEATURES: tl.constexpr,
     BLOCK_N: tl.constexpr,
     BLOCK_PIXELS: tl.constexpr,
+    EARLY: tl.constexpr,
 ):
     """The product of the small map, transposed, and the patches: a program has a tile and a part.
 
     A row of ones beside a factor, the one that is dy, gives its sums over the pixels: the bias's
     gradient. Of the patches' taps STRIDE x STRIDE together show every pixel of the large map once.
     """
+    await_previous(EARLY)
     TILES_N: tl.constexpr = (16 * CHANNELS + BLOCK_N - 1) // BLOCK_N
     tile, part = tl.program_id(0), tl.program_id(1)
     begin = part * per_part

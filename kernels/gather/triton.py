@@ -8,7 +8,7 @@ from torch import Tensor
 from fastinfogan.kernels.gather.layout import FEISTEL_ROUNDS, empty_result, half_bits_of
 from fastinfogan.kernels.philox import STREAM_ORDER
 from fastinfogan.kernels.triton_math import philox
-from fastinfogan.kernels.triton_module import jit, launch, tl
+from fastinfogan.kernels.triton_module import await_previous, jit, launch, tl
 
 _BLOCK = 1024  # pixels of a program: 8 in each of 128 threads
 
@@ -71,7 +71,9 @@ def _gather_kernel(
     LOW: tl.constexpr,
     SCALE: tl.constexpr,
     BLOCK: tl.constexpr,
+    EARLY: tl.constexpr,
 ):
+    await_previous(EARLY)
     index = tl.load(indices_ptr + tl.program_id(0))
     _copy_image(result_ptr, images_ptr, index, count, size, LOW, SCALE, BLOCK)
 
@@ -91,7 +93,9 @@ def _draw_kernel(
     LOW: tl.constexpr,
     SCALE: tl.constexpr,
     BLOCK: tl.constexpr,
+    EARLY: tl.constexpr,
 ):
+    await_previous(EARLY)
     seed = tl.load(seed_ptr)
     position = tl.load(position_ptr) + shift + tl.program_id(0)
     index = _image_at(position, count, half_bits, seed, STREAM, ROUNDS)
@@ -107,7 +111,9 @@ def _order_kernel(
     count,
     STREAM: tl.constexpr,
     ROUNDS: tl.constexpr,
+    EARLY: tl.constexpr,
 ):
+    await_previous(EARLY)
     at = tl.program_id(0)
     position, seed = tl.load(positions_ptr + at), tl.load(seed_ptr)
     tl.store(indices_ptr + at, _image_at(position, count, half_bits, seed, STREAM, ROUNDS))

@@ -11,7 +11,7 @@ from fastinfogan.kernels.codes import KINDS
 from fastinfogan.kernels.latents.layout import empty_results, table_on_device
 from fastinfogan.kernels.philox import STREAM_LATENTS
 from fastinfogan.kernels.triton_math import philox
-from fastinfogan.kernels.triton_module import constexpr, jit, launch, tl
+from fastinfogan.kernels.triton_module import await_previous, constexpr, jit, launch, tl
 from fastinfogan.kernels.triton_needs import power_of_two
 
 _FEW = 66  # programs: half as many as an H100 has SMs
@@ -120,8 +120,10 @@ def _latents_kernel(
     BLOCK_ROWS: tl.constexpr,
     BLOCK_COUNTERS: tl.constexpr,
     BLOCK_COLUMNS: tl.constexpr,
+    EARLY: tl.constexpr,
 ):
     """Programs (i, j): rows of block i, and of them code j or, past the codes, a block of noise."""
+    await_previous(EARLY)
     row = tl.program_id(0).to(tl.int64) * BLOCK_ROWS + tl.arange(0, BLOCK_ROWS)
     part = tl.program_id(1)
     seed = tl.load(seed_ptr)

@@ -15,7 +15,7 @@ from fastinfogan.kernels.linear.layout import (
     empty_weight,
 )
 from fastinfogan.kernels.triton_math import multiply
-from fastinfogan.kernels.triton_module import jit, launch, tl
+from fastinfogan.kernels.triton_module import await_previous, jit, launch, tl
 from fastinfogan.kernels.triton_needs import power_of_two
 
 
@@ -31,8 +31,10 @@ def _linear_forward_kernel(
     BLOCK_ROWS: tl.constexpr,
     BLOCK_OUTPUTS: tl.constexpr,
     BLOCK_INPUTS: tl.constexpr,
+    EARLY: tl.constexpr,
 ):
     """One program per block of rows and block of outputs."""
+    await_previous(EARLY)
     row = tl.program_id(0) * BLOCK_ROWS + tl.arange(0, BLOCK_ROWS)
     output = tl.program_id(1) * BLOCK_OUTPUTS + tl.arange(0, BLOCK_OUTPUTS)
     here, there = (row < rows)[:, None], (output < outputs)[None, :]
@@ -79,11 +81,13 @@ def _linear_backward_kernel(
     BLOCK_ROWS: tl.constexpr,
     BLOCK_OUTPUTS: tl.constexpr,
     BLOCK_INPUTS: tl.constexpr,
+    EARLY: tl.constexpr,
 ):
     """Programs (i, j): strip i of the inputs, and of the rows part j.
 
     With gradients of the parameters there is one part: a program has all rows of its strip.
     """
+    await_previous(EARLY)
     column = tl.program_id(0) * BLOCK_INPUTS + tl.arange(0, BLOCK_INPUTS)
     output = tl.arange(0, BLOCK_OUTPUTS)
     inside, there = (column < inputs)[None, :], output < outputs
@@ -152,8 +156,10 @@ def _linear_weight_kernel(
     BLOCK_ROWS: tl.constexpr,
     BLOCK_OUTPUTS: tl.constexpr,
     BLOCK_INPUTS: tl.constexpr,
+    EARLY: tl.constexpr,
 ):
     """One program per strip of inputs and block of outputs, for all rows."""
+    await_previous(EARLY)
     column = tl.program_id(0) * BLOCK_INPUTS + tl.arange(0, BLOCK_INPUTS)
     output = tl.program_id(1) * BLOCK_OUTPUTS + tl.arange(0, BLOCK_OUTPUTS)
     inside, there = (column < inputs)[None, :], output < outputs

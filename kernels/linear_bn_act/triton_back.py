@@ -10,7 +10,7 @@ from fastinfogan.kernels.bn_act.triton_tiles import backward_sums, start_of, til
 from fastinfogan.kernels.channels_last import pixel_matrix
 from fastinfogan.kernels.linear_bn_act.layout import STRIP
 from fastinfogan.kernels.triton_math import multiply
-from fastinfogan.kernels.triton_module import jit, launch, tl
+from fastinfogan.kernels.triton_module import await_previous, jit, launch, tl
 from fastinfogan.kernels.triton_needs import power_of_two
 
 _WIDE = 128  # inputs of a program, where there are programs enough
@@ -36,8 +36,10 @@ def linear_bn_act_back_kernel(
     BLOCK_ROWS: tl.constexpr,
     BLOCK_INPUTS: tl.constexpr,
     BLOCK_OUTPUTS: tl.constexpr,
+    EARLY: tl.constexpr,
 ):
     """Programs (i, j): strip i of the inputs, which lies in one pixel, and group j."""
+    await_previous(EARLY)
     begin, group = tl.program_id(0) * BLOCK_INPUTS, tl.program_id(1)
     row = tl.arange(0, BLOCK_ROWS)
     column = begin + tl.arange(0, BLOCK_INPUTS)

@@ -11,7 +11,7 @@ from fastinfogan.kernels.bn_act.triton_tiles import (
     tile_of,
 )
 from fastinfogan.kernels.triton_math import multiply
-from fastinfogan.kernels.triton_module import jit, tl
+from fastinfogan.kernels.triton_module import await_previous, jit, tl
 
 
 @jit
@@ -65,8 +65,10 @@ def linear_bn_act_backward_kernel(
     BLOCK_ROWS: tl.constexpr,
     BLOCK_OUTPUTS: tl.constexpr,
     BLOCK_INPUTS: tl.constexpr,
+    EARLY: tl.constexpr,
 ):
     """A program has a strip of the inputs; each finds the gradient before batchnorm by itself."""
+    await_previous(EARLY)
     column, inside = columns_of(tl.program_id(0), inputs, BLOCK_INPUTS)
     x_at, x_mask = tile_of(inputs, column, inside, rows, BLOCK_ROWS)
     dtype: tl.constexpr = dx_ptr.dtype.element_ty
@@ -114,8 +116,10 @@ def linear_bn_act_weight_kernel(
     BLOCK_ROWS: tl.constexpr,
     BLOCK_OUTPUTS: tl.constexpr,
     BLOCK_INPUTS: tl.constexpr,
+    EARLY: tl.constexpr,
 ):
     """Programs (i, j): strip i of the outputs, part j of the inputs; the first part's write dz."""
+    await_previous(EARLY)
     output, there = columns_of(tl.program_id(0), outputs, BLOCK_OUTPUTS)
     part = tl.program_id(1)
     dz, dscale, dshift = _product_gradient(

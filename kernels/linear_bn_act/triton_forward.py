@@ -11,7 +11,7 @@ from fastinfogan.kernels.bn_act.triton_tiles import (
     write_stats,
 )
 from fastinfogan.kernels.triton_math import multiply
-from fastinfogan.kernels.triton_module import jit, tl
+from fastinfogan.kernels.triton_module import await_previous, jit, tl
 
 
 @jit
@@ -36,8 +36,10 @@ def linear_bn_act_forward_kernel(
     BLOCK_ROWS: tl.constexpr,
     BLOCK_OUTPUTS: tl.constexpr,
     BLOCK_INPUTS: tl.constexpr,
+    EARLY: tl.constexpr,
 ):
     """A program has a strip of the outputs."""
+    await_previous(EARLY)
     columns, inside = columns_of(tl.program_id(0), outputs, BLOCK_OUTPUTS)
     row = tl.arange(0, BLOCK_ROWS)
     here = (row < rows)[:, None]
@@ -80,12 +82,14 @@ def linear_bn_act_parts_kernel(
     BLOCK_ROWS: tl.constexpr,
     BLOCK_OUTPUTS: tl.constexpr,
     BLOCK_INPUTS: tl.constexpr,
+    EARLY: tl.constexpr,
 ):
     """Programs (i, j, k): block i of the rows and strip j of the outputs, for part k of the inputs.
 
     What has a strip of the weight in common runs side by side. Going back, inputs and outputs are
     those of this product: the layer's outputs and inputs.
     """
+    await_previous(EARLY)
     columns, inside = columns_of(tl.program_id(1), outputs, BLOCK_OUTPUTS)
     part = tl.program_id(2)
     row = tl.program_id(0) * BLOCK_ROWS + tl.arange(0, BLOCK_ROWS)
@@ -129,8 +133,10 @@ def linear_bn_act_sum_kernel(
     GROUPS: tl.constexpr,
     BLOCK_ROWS: tl.constexpr,
     BLOCK_OUTPUTS: tl.constexpr,
+    EARLY: tl.constexpr,
 ):
     """A program adds up a strip of the outputs, in the order of the parts, and normalises it."""
+    await_previous(EARLY)
     columns, inside = columns_of(tl.program_id(0), outputs, BLOCK_OUTPUTS)
     at, mask = tile_of(outputs, columns, inside, rows, BLOCK_ROWS)
     learns = inside & (momentum > 0.0)

@@ -10,7 +10,7 @@ from torch import Tensor
 from fastinfogan.kernels.codes import HALF_LOG_TWO_PI, KINDS, LOG_SIGMA_BOUND
 from fastinfogan.kernels.mi_loss.layout import Results, empty_results, table_on_device
 from fastinfogan.kernels.triton_math import softplus
-from fastinfogan.kernels.triton_module import constexpr, jit, launch, tl
+from fastinfogan.kernels.triton_module import await_previous, constexpr, jit, launch, tl
 from fastinfogan.kernels.triton_needs import power_of_two
 
 _CATEGORICAL = constexpr(KINDS["categorical"].number)
@@ -43,8 +43,10 @@ def _mi_loss_kernel(
     BLOCK_COLUMNS: tl.constexpr,
     BLOCK_PARTS: tl.constexpr,
     BLOCK_TERMS: tl.constexpr,
+    EARLY: tl.constexpr,
 ):
     """One program per term and part of the rows; the last to finish adds the parts up, in order."""
+    await_previous(EARLY)
     part, term = tl.program_id(0), tl.program_id(1)
     kind = tl.load(table_ptr + 3 * term)
     first = tl.load(table_ptr + 3 * term + 1)

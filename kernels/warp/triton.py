@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from fastinfogan.kernels.triton_math import philox
-from fastinfogan.kernels.triton_module import constexpr, jit, launch, tl
+from fastinfogan.kernels.triton_module import await_previous, constexpr, jit, launch, tl
 from fastinfogan.kernels.warp.layout import NUMBERS, empty_maps
 
 _BLOCK = 256  # numbers of a program: 2 in each of 128 threads
@@ -40,7 +40,9 @@ def _draw_maps_kernel(
     half_range,
     STREAM: tl.constexpr,
     BLOCK: tl.constexpr,
+    EARLY: tl.constexpr,
 ):
+    await_previous(EARLY)
     row = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     seed, n = tl.load(seed_ptr), tl.load(offset_ptr) + shift + row
     w0, w1, w2, w3 = philox(seed, n, n >> 32, row * 0, STREAM)
@@ -127,7 +129,9 @@ def _warp_forward_kernel(
     WIDTH: tl.constexpr,
     CHANNELS: tl.constexpr,
     BLOCK: tl.constexpr,
+    EARLY: tl.constexpr,
 ):
+    await_previous(EARLY)
     image = tl.program_id(0).to(tl.int64)
     at, row, column, channel, inside = _pixels(HEIGHT, WIDTH, CHANNELS, BLOCK)
     map_ptr = maps_ptr + image * _NUMBERS
@@ -166,12 +170,14 @@ def _warp_backward_kernel(
     WIDTH: tl.constexpr,
     CHANNELS: tl.constexpr,
     BLOCK: tl.constexpr,
+    EARLY: tl.constexpr,
 ):
     """A pixel looks through all those of the result that may show it.
 
     Theirs are the places within 1 of it along either axis: the inverse map makes of that square a
     parallelogram, whose box is looked through; a map without an inverse has the whole image.
     """
+    await_previous(EARLY)
     image = tl.program_id(0).to(tl.int64)
     at, row, column, channel, inside = _pixels(HEIGHT, WIDTH, CHANNELS, BLOCK)
     xx, xy, x, yx, yy, y, gain = _load_map(maps_ptr + image * _NUMBERS, HEIGHT, WIDTH)

@@ -42,7 +42,7 @@ def assert_recovers(crashes, out: Path, whole: Path) -> None:
     (ended,) = crashes.run(resume(out) if begun else ask(out))
     assert "Traceback" not in ended.text and "damaged" not in ended.text, ended
     if ended.code == 2 and (out / "summary.json").exists():  # it was killed after all was done
-        assert "has done 12; ask for more" in ended.err
+        assert "the run is finished, with 12 iterations; --iterations" in ended.err
     else:
         assert ended.code == 0, ended
     assert_same_run(out, whole)

@@ -37,7 +37,7 @@ def write_onnx(path: Path, content: bytes, latents: bool = False) -> None:
 
         from fastinfogan.results.export.onnx_graph import onnx_model
     except ImportError as error:
-        raise missing(error) from None
+        raise missing(error, latents) from None
     model = onnx_model(content, latents)
     onnx.checker.check_model(model, full_check=True)
     made = model.SerializeToString()
@@ -61,7 +61,7 @@ def check_onnx(model: bytes, trained: TrainedGenerator, latents: bool = False) -
     try:
         import onnxruntime
     except ImportError as error:
-        raise missing(error) from None
+        raise missing(error, latents) from None
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     options.log_severity_level = 3  # errors
@@ -88,9 +88,10 @@ def check_onnx(model: bytes, trained: TrainedGenerator, latents: bool = False) -
     return None
 
 
-def missing(error: ImportError) -> UserError:
-    """What to say where a library isn't installed."""
-    return UserError(f"--format onnx: {one_line(error)}; pip install 'fastinfogan[onnx]' has it")
+def missing(error: ImportError, latents: bool = False) -> UserError:
+    """What to say where a library isn't installed; ``latents`` as for ``onnx_model``."""
+    asked = "onnx-latents" if latents else "onnx"
+    return UserError(f"--format {asked}: {one_line(error)}; pip install 'fastinfogan[onnx]' has it")
 
 
 def _images(
