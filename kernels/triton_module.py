@@ -27,7 +27,7 @@ Constants = dict[str, float | tuple[int, ...]]  # compile-time arguments, and Tr
 
 HOPPER = 9  # compute capability 9.0
 
-# From Hopper on a launch can be early (await_previous). None is until a GPU has shown what that gains.
+# From Hopper on a launch can be early (await_previous): not before a GPU has shown what that gains.
 early = False
 _EARLY: Constants = {"EARLY": True, "launch_pdl": True}
 _LATE: Constants = {"EARLY": False}
