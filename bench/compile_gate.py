@@ -114,11 +114,19 @@ def require_compiler(program: str) -> None:
 
 
 def compile_launch(launch: Launch, capability: int) -> Any:
-    """What Triton makes of a launch for a compute capability (times 10), with no GPU needed."""
+    """What Triton makes of a launch for a compute capability (times 10), with no GPU needed.
+
+    From 9.0 on the launch is early: that is the form that could take more.
+
+    Raises:
+        ValueError: the kernel doesn't begin as all do.
+    """
     import triton
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
 
+    if "EARLY" not in launch.kernel.arg_names:
+        raise ValueError(f"{name_of(launch)}: it has no EARLY (triton_module.await_previous)")
     launch = launch.on(capability)
     signature, attributes, values = specialize(launch)
     return triton.compile(

@@ -17,6 +17,13 @@ FLOATS = frozenset((torch.float16, torch.bfloat16, torch.float32, torch.float64)
 _FLOATS_WORK = "a float of 16, 32 or 64 bits works"
 
 
+def check_tensor(op: str, name: str, value: object) -> None:
+    """Raises unless it is a tensor: a number, say, isn't."""
+    if not isinstance(value, Tensor):
+        shown = "None" if value is None else f"of type {type(value).__name__}"
+        raise ValueError(f"{op}: {name} is {shown}; a tensor works")
+
+
 def check_float(op: str, name: str, tensor: Tensor) -> None:
     """Raises unless the tensor has one of ``FLOATS``."""
     if tensor.dtype not in FLOATS:
@@ -31,6 +38,7 @@ def check_float_dtype(op: str, dtype: torch.dtype) -> None:
 
 def check_dtype(op: str, name: str, tensor: Tensor, dtypes: Collection[torch.dtype]) -> None:
     """Raises unless the tensor has one of ``dtypes``."""
+    check_tensor(op, name, tensor)
     if tensor.dtype not in dtypes:
         raise ValueError(f"{op}: {name} is {tensor.dtype}; {_what_works(dtypes)}")
 
@@ -45,6 +53,7 @@ def check_same_dtype(op: str, name: str, tensor: Tensor, other_name: str, other:
 
 def check_shape(op: str, name: str, tensor: Tensor, shape: tuple[int, ...], fits: str) -> None:
     """Raises unless the tensor has this shape, which fits what ``fits`` says."""
+    check_tensor(op, name, tensor)
     if tensor.shape != shape:
         raise ValueError(f"{op}: {name} is {tuple(tensor.shape)}; {tuple(shape)} fits {fits}")
 
@@ -72,6 +81,7 @@ def check_vector(
 
 def check_number(op: str, name: str, tensor: Tensor) -> None:
     """Raises unless the tensor is a number on the device: int64, of shape (1,)."""
+    check_tensor(op, name, tensor)
     if tensor.dtype != torch.int64 or tensor.shape != (1,):
         raise ValueError(
             f"{op}: {name} is {tensor.dtype} of shape {tuple(tensor.shape)}; "
@@ -98,6 +108,13 @@ def check_between(op: str, name: str, value: float, low: float, high: float) -> 
     """Raises unless ``value`` lies between the two, which count."""
     if not low <= value <= high:
         raise ValueError(f"{op}: {name}={value}; {low} to {high} work")
+
+
+def check_statistics(op: str, momentum: float, eps: float) -> None:
+    """Raises unless running statistics can be kept, and roots taken, with these two."""
+    check_between(op, "momentum", momentum, 0, 1)
+    if not 0.0 <= eps < math.inf:
+        raise ValueError(f"{op}: eps={eps}; 0 or more works")
 
 
 def check_range(op: str, output_range: tuple[float, float]) -> None:

@@ -92,6 +92,8 @@ def choose(
 
 def _obstacle(impl: Impl, tensor: Tensor, dtypes: Collection[torch.dtype]) -> str:
     """Why ``impl`` can't take ``tensor``, in one line; "" if it can."""
+    if not dtypes:
+        return "the op has no such implementation"
     device = tensor.device.type
     if impl == "native":
         if NATIVE is None:

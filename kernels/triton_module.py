@@ -45,8 +45,8 @@ class Launch(NamedTuple):
     def on(self, capability: int) -> Launch:
         """As a GPU of this compute capability, times 10, launches it: early where it can."""
         chosen = self.on_hopper if capability // 10 == HOPPER else {}
-        early = _EARLY if capability // 10 >= HOPPER else _LATE
-        return self._replace(constants=self.constants | chosen | early)
+        when = _EARLY if capability // 10 >= HOPPER else _LATE
+        return self._replace(constants=self.constants | chosen | when)
 
 
 def jit(function: Callable[..., None]) -> Any:
@@ -64,8 +64,9 @@ def await_previous(EARLY: tl.constexpr):
     """What every kernel begins with: wait for the launch before, and let the next one in.
 
     A launch is early if its programs get to the GPU as soon as those of the launch before it on its
-    stream have all begun; they wait here until those are through and what they wrote can be read.
-    (CUDA calls it programmatic dependent launch.) Nothing may be read or written before.
+    stream have all come past this line, or ended; they wait here until those are through and what
+    they wrote can be read. (CUDA calls it programmatic dependent launch.) No memory of the GPU may
+    be read or written before.
     """
     if EARLY:
         gdc_wait()

@@ -71,6 +71,8 @@ def arguments(**changed):
         (dict(running_mean=None, running_var=None, training=False), "needs training=True"),
         (dict(slope=-0.1), "slope=-0.1"),
         (dict(slope=float("nan")), "slope=nan"),
+        (dict(momentum=3.0), "momentum=3.0; 0 to 1 work"),
+        (dict(eps=-1.0), "eps=-1.0; 0 or more works"),
         (dict(groups=3), "groups=3"),
         (dict(x=torch.randn(5, 3, 2, 2), groups=2), "groups=2 with a batch of 5"),
         (dict(x=torch.randn(1, 3)), "one value per channel"),

@@ -7,11 +7,12 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
-from bench import asked, launches
+from bench import asked, compile_gate, launches
 from bench.compile_gate import SHARED_LIMIT, Usage
 from fastinfogan.kernels import triton_module, triton_needs
 from fastinfogan.model.latent_spec import parse_codes
@@ -81,6 +82,13 @@ def test_kernels_wait_before_they_touch_memory(run):
     """
     done = run("-c", code)
     assert done.returncode == 0, done.stderr
+
+
+def test_a_kernel_that_cannot_wait_is_refused():
+    kernel = SimpleNamespace(__name__="_double_kernel", arg_names=["x_ptr", "BLOCK"])
+    launch = triton_module.Launch(kernel, (1,), (), {}, {})
+    with pytest.raises(ValueError, match=r"^double: it has no EARLY"):
+        compile_gate.compile_launch(launch, 90)
 
 
 def test_every_kernel_begins_by_waiting():

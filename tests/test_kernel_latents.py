@@ -287,6 +287,7 @@ def test_the_reference_takes_numbers_and_tensors_alike():
         (dict(codes=(Code("categorical", 1025),)), "codes[0] has 1025 categories"),
         (dict(codes=(Code("uniform"), Code("poisson"))), "codes[1] is 'poisson'; categorical, "),
         (dict(batch=0), "batch=0; 1 or more work"),
+        (dict(seed=3), "seed is of type int; a tensor works"),
         (dict(seed=torch.tensor([1.0])), "seed is torch.float32 of shape (1,)"),
         (dict(offset=torch.tensor(1)), "offset is torch.int64 of shape ()"),
         (dict(offset=torch.tensor([1, 2])), "offset is torch.int64 of shape (2,)"),

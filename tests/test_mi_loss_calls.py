@@ -46,6 +46,30 @@ def test_a_detached_input_gets_no_gradient(impl, device):
     assert not g_loss(logits.detach(), q_params, values, codes, weights, impl=impl)[0].requires_grad
 
 
+class NoGradient(torch.autograd.Function):
+    """Hands on what it gets, and nothing back."""
+
+    @staticmethod
+    def forward(ctx, x):
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx, _):
+        return None
+
+
+@pytest.mark.parametrize("seeded", [False, True])
+@pytest.mark.parametrize(("impl", "device"), PLACES)
+def test_who_wants_no_gradient_of_the_total_gets_none(impl, device, seeded):
+    need(impl, device)
+    _, q_params, values, codes, weights = inputs("cat3,uni", 4, torch.float32)
+    q_params = q_params.to(device).requires_grad_()
+    seed = torch.ones((), device=device) if seeded and impl != "reference" else None
+    total, _ = mi_loss(q_params, values.to(device), codes, weights, impl=impl, seed=seed)
+    (NoGradient.apply(total) + q_params.sum()).backward()
+    assert torch.equal(q_params.grad, torch.ones_like(q_params))
+
+
 @pytest.mark.parametrize(("impl", "device"), PLACES)
 def test_backward_can_run_twice_but_not_be_differentiated(impl, device):
     need(impl, device)

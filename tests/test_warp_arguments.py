@@ -61,6 +61,7 @@ def warp_arguments(**changed):
         (dict(maps=torch.zeros(4, 6)), "maps is (4, 6); (4, 8) fits x"),
         (dict(maps=torch.zeros(4, 8).double()), "maps is torch.float64; it must be torch.float32"),
         (dict(maps=torch.zeros(4, 8, device="meta")), "maps is on meta, and x on cpu"),
+        (dict(fill=0.0), "fill is of type float; a tensor works"),
         (dict(fill=torch.zeros(1)), "fill is (1,); (3,) fits x"),
         (dict(fill=torch.zeros(3).bfloat16()), "fill is torch.bfloat16; torch.float32 fits x"),
         (dict(fill=torch.zeros(3, device="meta")), "fill is on meta, and x on cpu"),

@@ -9,7 +9,13 @@ import torch
 from torch import Tensor
 
 from fastinfogan.kernels.adam.layout import offsets
-from fastinfogan.kernels.checks import check_dtype, check_same_device, check_shape, check_vector
+from fastinfogan.kernels.checks import (
+    check_dtype,
+    check_same_device,
+    check_shape,
+    check_tensor,
+    check_vector,
+)
 from fastinfogan.kernels.dispatch import TRITON_DTYPES
 
 _TINY = torch.finfo(torch.float32).tiny
@@ -86,11 +92,14 @@ def _check_scalars(
 
 
 def _check_grads(params: Tensor, grads: Sequence[Tensor]) -> None:
+    if isinstance(grads, Tensor):
+        raise ValueError("adam: grads is a tensor; a sequence of them works, one per segment")
     if not grads:
         raise ValueError("adam: grads is empty; it needs one gradient or more")
     dtype, device = params.dtype, params.device
     works = (torch.float64,) if dtype == torch.float64 else TRITON_DTYPES
     for i, grad in enumerate(grads):
+        check_tensor("adam", f"grads[{i}]", grad)
         if grad.dtype not in works:
             text = "float64 works" if len(works) == 1 else "float32, bfloat16 and float16 work"
             raise ValueError(f"adam: grads[{i}] is {grad.dtype}; with params of {dtype} {text}")

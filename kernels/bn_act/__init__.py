@@ -103,8 +103,7 @@ class Normalising(NamedTuple):
         Raises:
             ValueError: an argument is off.
         """
-        numbers, (slope, groups, _, _) = self[:4], self[4:8]
-        check(x, *numbers, slope, groups, *self[8:])
+        check(x, *self)
 
     @property
     def shares_sums(self) -> bool:
@@ -224,7 +223,10 @@ def bn_act(
         ValueError: an argument is off: the message names it.
         RuntimeError: ``impl`` can't run here.
     """
-    check(x, weight, bias, running_mean, running_var, slope, groups, training, exchange, sums)
+    check(
+        x, weight, bias, running_mean, running_var, slope, groups, momentum, eps, training,
+        exchange, sums,
+    )  # fmt: skip
     impl = choose("bn_act", impl, x, native=NATIVE_DTYPES, triton=TRITON_DTYPES)
     if not training:
         groups = 1

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from torch import Tensor
 
-from fastinfogan.kernels.checks import check_between, check_float, check_vector
+from fastinfogan.kernels.checks import check_between, check_float, check_statistics, check_vector
 from fastinfogan.kernels.dispatch import accumulator
 
 Exchange = Callable[[Tensor], Tensor]  # one rank's partial sums -> those of all ranks
@@ -20,6 +20,8 @@ def check(
     running_var: Tensor | None,
     slope: float,
     groups: int,
+    momentum: float,
+    eps: float,
     training: bool,
     exchange: Exchange | None,
     sums: Tensor | None,
@@ -51,6 +53,7 @@ def check(
             )
         check_vector("bn_act", name, vector, dtype, device, "x")
     check_between("bn_act", "slope", slope, 0, 1)
+    check_statistics("bn_act", momentum, eps)
     if groups not in (1, 2) or (training and x.shape[0] % groups):
         raise ValueError(
             f"bn_act: groups={groups} with a batch of {x.shape[0]}; 1, or 2 if the batch is even"

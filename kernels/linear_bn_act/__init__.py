@@ -153,7 +153,10 @@ def linear_bn_act(
     if front is not None:
         front.check(x)
     rows = x if front is None else in_rows(channels_last(x))
-    check(rows, weight, scale, shift, running_mean, running_var, slope, groups, training, exchange)
+    check(
+        rows, weight, scale, shift, running_mean, running_var, slope, groups, momentum, eps,
+        training, exchange,
+    )  # fmt: skip
     chosen = choose("linear_bn_act", impl, x, native=(), triton=TRITON_DTYPES)
     obstacle = _obstacle(x.shape[0] // groups, training, exchange)
     ours = chosen == "triton" and not obstacle and (impl != "auto" or x.dtype in HALF)

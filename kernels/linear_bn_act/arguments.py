@@ -10,6 +10,7 @@ from fastinfogan.kernels.checks import (
     check_float,
     check_same_device,
     check_same_dtype,
+    check_statistics,
     check_vector,
 )
 from fastinfogan.kernels.dispatch import accumulator
@@ -24,6 +25,8 @@ def check(
     running_var: Tensor | None,
     slope: float,
     groups: int,
+    momentum: float,
+    eps: float,
     training: bool,
     exchange: Exchange | None,
 ) -> None:
@@ -59,6 +62,7 @@ def check(
             )
         check_vector(op, name, vector, accumulator(x.dtype), x.device, "x")
     check_between(op, "slope", slope, 0, 1)
+    check_statistics(op, momentum, eps)
     if groups not in (1, 2) or (training and x.shape[0] % groups):
         raise ValueError(
             f"{op}: groups={groups} with a batch of {x.shape[0]}; 1, or 2 if the batch is even"

@@ -139,6 +139,8 @@ class MiLossFunction(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx, dtotal: Tensor | None, _: None) -> tuple[Tensor | None, ...]:
+        if dtotal is None:  # nobody wants the total's gradient
+            return (None,) * 7
         (grads,) = ctx.saved_tensors
         shape, dtype, seed = ctx.settings
         if seed is None:
