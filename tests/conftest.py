@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from narrow import narrow_presets
+from studies import SMALL, in_this_process
 
 from fastinfogan.cli import main
 from fastinfogan.data.ingest import dali, make
@@ -44,6 +45,16 @@ def small_run(tmp_path_factory):
             "train", "--preset", "narrow-mnist", "--batch-size", "16", "--iterations", "6",
             "--device", "cpu", "--checkpoint-every", "3", "--out", str(folder),
         ]  # fmt: skip
+        assert main(arguments) == 0
+    return folder
+
+
+@pytest.fixture(scope="session")
+def small_study(tmp_path_factory):
+    """Directory of a finished study of two seeds; don't write."""
+    folder = tmp_path_factory.mktemp("studies") / "a"
+    with in_this_process():
+        arguments = ["study", *SMALL, "--seeds", "2", "--evaluate-every", "3", "--out", str(folder)]
         assert main(arguments) == 0
     return folder
 
