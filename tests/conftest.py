@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 import torch
 from narrow import narrow_presets
-from studies import SMALL, in_this_process
 
 from fastinfogan.cli import main
 from fastinfogan.data.ingest import dali, make
@@ -52,6 +51,8 @@ def small_run(tmp_path_factory):
 @pytest.fixture(scope="session")
 def small_study(tmp_path_factory):
     """Directory of a finished study of two seeds; don't write."""
+    from studies import SMALL, in_this_process  # not earlier: it imports Triton
+
     folder = tmp_path_factory.mktemp("studies") / "a"
     with in_this_process():
         arguments = ["study", *SMALL, "--seeds", "2", "--evaluate-every", "3", "--out", str(folder)]

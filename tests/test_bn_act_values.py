@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 import pytest
 import torch
-from bn_act_cases import MODES, NAMES, SHAPES, inputs, outputs
+from bn_act_cases import LARGE, MODES, NAMES, SHAPES, inputs, outputs
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from kernel_cases import PLACES, TARGETS, assert_as_close_as, need
@@ -13,10 +15,18 @@ from tolerances import BN_ACT_64, EPS
 from fastinfogan.kernels.bn_act import bn_act, bn_act_reference, triton
 
 
-@pytest.mark.parametrize(("impl", "device", "dtype"), TARGETS)
-@pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("why", SHAPES)
-def test_parity(impl, device, dtype, mode, why):
+def parities():
+    """All with all; but of large shapes the interpreter has one dtype a mode."""
+    dtypes = torch.float32, torch.bfloat16, torch.float16
+    for why, mode, target in product(SHAPES, MODES, TARGETS):
+        dtype = dtypes[list(MODES).index(mode) % 3]
+        if why not in LARGE or target[:2] != ("triton", "cpu") or target[2] == dtype:
+            values, marks = getattr(target, "values", target), getattr(target, "marks", ())
+            yield pytest.param(why, mode, *values, marks=marks)
+
+
+@pytest.mark.parametrize(("why", "mode", "impl", "device", "dtype"), list(parities()))
+def test_parity(why, mode, impl, device, dtype):
     need(impl, device)
     tensors = inputs(SHAPES[why], dtype)
     got = outputs(tensors, impl, device, **MODES[mode])
@@ -37,7 +47,7 @@ def test_parity_with_several_native_parts(dtype):
 
 
 @pytest.mark.parametrize(("impl", "device"), PLACES)
-@pytest.mark.parametrize("shape", [(16, 33, 9, 11), (6, 5)])
+@pytest.mark.parametrize("shape", [(16, 17, 9, 11), (6, 5)])
 def test_two_groups_equal_two_calls_exactly(impl, device, shape):
     need(impl, device)
     tensors = [t.to(device) for t in inputs(shape, torch.float32)]
@@ -115,7 +125,7 @@ def test_native_results_do_not_depend_on_the_number_of_threads():
 def test_a_program_that_applies_to_many_tiles_gives_the_same_bits(impl, device, monkeypatch):
     """As large maps have it; a group's 792 rows are seven tiles, the last one not full."""
     need(impl, device)
-    tensors = inputs((16, 33, 9, 11), torch.bfloat16)
+    tensors = inputs((16, 17, 9, 11), torch.bfloat16)
     expected = outputs(tensors, impl, device, slope=0.1, groups=2)
     monkeypatch.setattr(triton, "_APPLY_PROGRAMS", 2)
     got = outputs(tensors, impl, device, slope=0.1, groups=2)
