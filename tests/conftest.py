@@ -27,6 +27,14 @@ def _narrow_presets():
         yield
 
 
+@pytest.fixture
+def no_curves(monkeypatch):
+    """Runs that end leave an empty curves.png: drawing it takes longer than all else they do."""
+    from fastinfogan.results import leaving  # not earlier: it may import Triton
+
+    monkeypatch.setattr(leaving, "plot_curves", lambda metrics, spec, path: path.touch())
+
+
 @pytest.fixture(scope="session", autouse=True)
 def session_cache(tmp_path_factory):
     """No test reads or writes the user's own cache."""

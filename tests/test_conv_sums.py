@@ -182,9 +182,7 @@ def test_older_gpus_let_batchnorm_gather_them(transposed, monkeypatch):
 @pytest.mark.parametrize("device", PLACES)
 def test_opcheck(device):
     need("triton", device)
-    x, weight, bias, _ = (
-        t.to(device) for t in inputs(((4, 3, 6, 6), 6, 2, False), torch.float16)
-    )
+    x, weight, bias, _ = (t.to(device) for t in inputs(((4, 3, 6, 6), 6, 2, False), torch.float16))
     ops = torch.ops.fastinfogan
     torch.library.opcheck(ops.conv_down_sums_triton.default, (x, weight, bias, 2, LINEAR, 1.0, 2))
     weight = weight.transpose(0, 1).contiguous(memory_format=torch.channels_last)

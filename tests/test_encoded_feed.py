@@ -20,9 +20,10 @@ from fastinfogan.data.ingest import decode, make, sample
 
 CPU = torch.device("cpu")
 TRAIN = [
-    "--preset", "mnist-mlp", "--image-size", "28", "--channels", "1", "--batch-size", "8",
+    "--preset", "narrow-mnist-mlp", "--image-size", "28", "--channels", "1", "--batch-size", "8",
     "--device", "cpu",
 ]  # fmt: skip
+pytestmark = pytest.mark.usefixtures("narrow_presets", "no_curves")
 
 
 def batches(rank=0, ranks=1):
