@@ -57,7 +57,8 @@ def command(*arguments: str) -> list[str]:
     return [sys.executable, "-m", "fastinfogan", "train", *arguments]
 
 
-MLP = ("--preset", "mnist-mlp", "--device", "cpu", "--sample-every", "0", "--log-every", "7")
+MLP = ("--preset", "mnist-mlp", "--device", "cpu", "--sample-every", "0", "--log-every", "7",
+       "--batch-size", "16")  # fmt: skip
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
