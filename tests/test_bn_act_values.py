@@ -2,30 +2,20 @@
 
 from __future__ import annotations
 
-from itertools import product
-
 import pytest
 import torch
 from bn_act_cases import LARGE, MODES, NAMES, SHAPES, inputs, outputs
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from kernel_cases import PLACES, TARGETS, assert_as_close_as, need
+from kernel_cases import PLACES, TARGETS, assert_as_close_as, in_turn, need
 from tolerances import BN_ACT_64, EPS
 
 from fastinfogan.kernels.bn_act import bn_act, bn_act_reference, triton
 
 
-def parities():
-    """All with all; but of large shapes the interpreter has one dtype a mode."""
-    dtypes = torch.float32, torch.bfloat16, torch.float16
-    for why, mode, target in product(SHAPES, MODES, TARGETS):
-        dtype = dtypes[list(MODES).index(mode) % 3]
-        if why not in LARGE or target[:2] != ("triton", "cpu") or target[2] == dtype:
-            values, marks = getattr(target, "values", target), getattr(target, "marks", ())
-            yield pytest.param(why, mode, *values, marks=marks)
-
-
-@pytest.mark.parametrize(("why", "mode", "impl", "device", "dtype"), list(parities()))
+@pytest.mark.parametrize(
+    ("why", "mode", "impl", "device", "dtype"), in_turn(TARGETS, SHAPES, MODES, only=LARGE)
+)
 def test_parity(why, mode, impl, device, dtype):
     need(impl, device)
     tensors = inputs(SHAPES[why], dtype)
