@@ -7,7 +7,7 @@ import torch
 from conv_cases import CASES, assert_right, inputs, results
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from kernel_cases import need
+from kernel_cases import in_turn, need
 from tolerances import EPS, KERNEL_ROUNDINGS
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -35,12 +35,13 @@ PLACES = ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)]
 HALVES = [torch.bfloat16, torch.float16]
 
 
-@pytest.mark.parametrize("device", PLACES)
-@pytest.mark.parametrize("dtype", HALVES)
-@pytest.mark.parametrize("why", ALL)
-def test_parity(why, dtype, device):
-    need("triton", device)
-    assert_right(inputs(ALL[why], dtype), ALL[why], "triton", device)
+@pytest.mark.parametrize(
+    ("why", "impl", "device", "dtype"),
+    in_turn([("triton", device, dtype) for device in ("cpu", "cuda") for dtype in HALVES], ALL),
+)
+def test_parity(why, impl, device, dtype):
+    need(impl, device)
+    assert_right(inputs(ALL[why], dtype), ALL[why], impl, device)
 
 
 @pytest.mark.parametrize("device", PLACES)
