@@ -27,6 +27,14 @@ def _narrow_presets():
         yield
 
 
+@pytest.fixture
+def no_curves(monkeypatch):
+    """Runs that end leave an empty curves.png: drawing it takes longer than all else they do."""
+    from fastinfogan.results import leaving  # not earlier: it may import Triton
+
+    monkeypatch.setattr(leaving, "plot_curves", lambda metrics, spec, path: path.touch())
+
+
 @pytest.fixture(scope="session", autouse=True)
 def session_cache(tmp_path_factory):
     """No test reads or writes the user's own cache."""
@@ -44,6 +52,18 @@ def small_run(tmp_path_factory):
             "train", "--preset", "narrow-mnist", "--batch-size", "16", "--iterations", "6",
             "--device", "cpu", "--checkpoint-every", "3", "--out", str(folder),
         ]  # fmt: skip
+        assert main(arguments) == 0
+    return folder
+
+
+@pytest.fixture(scope="session")
+def small_study(tmp_path_factory):
+    """Directory of a finished study of two seeds; don't write."""
+    from studies import SMALL, in_this_process  # not earlier: it imports Triton
+
+    folder = tmp_path_factory.mktemp("studies") / "a"
+    with in_this_process():
+        arguments = ["study", *SMALL, "--seeds", "2", "--evaluate-every", "3", "--out", str(folder)]
         assert main(arguments) == 0
     return folder
 

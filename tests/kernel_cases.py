@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Container, Iterable, Sequence
+from itertools import product
+from typing import Any
+
 import pytest
 import torch
 from tolerances import EPS, KERNEL_ROUNDINGS, SAME_DTYPE_FACTOR
@@ -25,6 +29,36 @@ PLACES = [
     ("triton", "cpu"),
     pytest.param("triton", "cuda", marks=pytest.mark.gpu),
 ]
+
+
+def in_turn(
+    targets: Sequence[Any], *others: Iterable[Any], only: Container[Any] | None = None
+) -> list[Any]:
+    """What parametrize takes for ``others`` and then a target's three: all with all, but one thing.
+
+    In the interpreter, which is slow, each combination of the others has one dtype; dtypes take
+    turns, so that each meets every value.
+
+    Args:
+        targets: of ``TARGETS``.
+        others: the values of each other parameter.
+        only: values of the first of them of which that is so; None: all.
+    """
+    targets = [getattr(target, "values", target) for target in targets]
+    dtypes = [target[2] for target in targets if target[:2] == ("triton", "cpu")]
+    found = []
+    for rest in product(*(tuple(enumerate(values)) for values in others)):
+        turn = dtypes[sum(number for number, _ in rest) % len(dtypes)]
+        values = [value for _, value in rest]
+        for impl, device, dtype in targets:
+            everywhere = only is not None and values[0] not in only
+            if (impl, device) != ("triton", "cpu") or dtype == turn or everywhere:
+                words = [*map(str, values), impl, device, str(dtype).removeprefix("torch.")]
+                marks = [pytest.mark.gpu] if device == "cuda" else []
+                found.append(
+                    pytest.param(*values, impl, device, dtype, id="-".join(words), marks=marks)
+                )
+    return found
 
 
 def need(impl: str, device: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from studies import SMALL, in_this_process
 
 from bench import fidelity
 from bench.fidelity import frechet, slants
@@ -39,31 +40,19 @@ def test_an_empty_image_has_no_slant():
     assert slants(torch.zeros(2, 1, 8, 8)).tolist() == [0.0, 0.0]
 
 
-@pytest.mark.usefixtures("narrow_presets")
 def test_two_studies_side_by_side(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(fidelity, "RESULTS", tmp_path)
     monkeypatch.setattr(fidelity, "STEPS", 10)
-    for name in ("a", "b"):
-        arguments = [
-            "study",
-            "--seeds",
-            "1",
-            "--jobs",
-            "1",
-            "--iterations",
-            "2",
-            "--batch-size",
-            "8",
-        ]
-        arguments += ["--preset", "mnist-mlp", "--device", "cpu", "--out", str(tmp_path / name)]
-        assert fastinfogan(arguments) == 0
-    capsys.readouterr()
-    assert fidelity.main([str(tmp_path / "a"), str(tmp_path / "b"), "--count", "64"]) == 0
+    with in_this_process():
+        for name in ("a", "b"):
+            out = str(tmp_path / name)
+            assert fastinfogan(["study", *SMALL, "--seeds", "1", "--out", out]) == 0
+        capsys.readouterr()
+        assert fidelity.main([str(tmp_path / "a"), str(tmp_path / "b"), "--count", "64"]) == 0
     out = capsys.readouterr().out
     assert "real " in out and "a, seed 0" in out and "b, mean of 1" in out
-    assert (tmp_path / "b" / "slants.png").exists() and len(
-        list(tmp_path.glob("fidelity-b-*"))
-    ) == 1
+    assert (tmp_path / "b" / "slants.png").exists()
+    assert len(list(tmp_path.glob("fidelity-b-*"))) == 1
 
 
 def test_no_study_is_one_line(tmp_path, capsys):

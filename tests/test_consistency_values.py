@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 from consistency_cases import CASES, NAMES, inputs, outputs
-from kernel_cases import PLACES, TARGETS, assert_as_close_as, need
+from kernel_cases import PLACES, TARGETS, assert_as_close_as, in_turn, need
 from tolerances import EPS, SUMMATION_64
 
 from fastinfogan.kernels.consistency import consistency, consistency_reference, triton
@@ -192,11 +192,12 @@ def test_the_whole_gradient_is_written(impl, device, poison, monkeypatch):
     assert not dq[:, [0, 6, 7, 9]].any() and dq[:, [1, 2, 3, 4, 5, 8]].all()
 
 
-@pytest.mark.parametrize(("impl", "device", "dtype"), TARGETS)
-@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
-@pytest.mark.parametrize("which", ["q_image", "q_copy"])
-@pytest.mark.parametrize("column", [0, 4, 9], ids=["cat", "cat20", "bern"])
-def test_nan_and_infinity_spoil_their_own(impl, device, dtype, value, which, column):
+# Columns of a cat, of another one of 20 and of a bern.
+@pytest.mark.parametrize(
+    ("column", "which", "value", "impl", "device", "dtype"),
+    in_turn(TARGETS, [0, 4, 9], ["q_image", "q_copy"], [math.nan, math.inf, -math.inf]),
+)
+def test_nan_and_infinity_spoil_their_own(column, which, value, impl, device, dtype):
     """A bad number shows in its code and row, wherever the reference shows it; in no other."""
     need(impl, device)
     column = {0: 0, 4: 4, 9: 23}[column]

@@ -99,7 +99,7 @@ def test_g_s_update_leaves_its_network_s_statistics_alone(engine, update):
 
 def test_its_network_learns_which_code_a_pair_shares():
     """With G at rest, and codes that can be seen: far below the log 2 of a guess."""
-    config = tiny("mnist", codes="2xuni", batch=64, contrastive=1.0, lr_g=1e-12, lr_d=3e-3)
+    config = tiny("mnist", codes="2xuni", batch=32, contrastive=1.0, lr_g=1e-12, lr_d=3e-3)
     config = replace(config, model=replace(config.model, noise=0))
     subject = build(FastEngine, config, torch.float32)
     with torch.no_grad():  # each code lights its own half of the image

@@ -20,9 +20,10 @@ from fastinfogan.data.ingest import decode, make, sample
 
 CPU = torch.device("cpu")
 TRAIN = [
-    "--preset", "mnist-mlp", "--image-size", "28", "--channels", "1", "--batch-size", "8",
+    "--preset", "narrow-mnist-mlp", "--image-size", "28", "--channels", "1", "--batch-size", "8",
     "--device", "cpu",
 ]  # fmt: skip
+pytestmark = pytest.mark.usefixtures("narrow_presets", "no_curves")
 
 
 def batches(rank=0, ranks=1):
@@ -40,6 +41,10 @@ def photos(tmp_path_factory):
             image = image.convert("RGBA")
         (folder / f"{number:02}.{form.lower()}").write_bytes(encode(image, form))
     return folder
+
+
+# Tests that choose decoders themselves: once.
+CHOSEN_HERE = pytest.mark.parametrize("decoder", ["pillow"], indirect=True)
 
 
 @pytest.fixture(autouse=True)
@@ -202,6 +207,7 @@ def test_a_run_resumes_in_mid_epoch_bit_for_bit(photos, tmp_path, capsys):
     assert "their files' names, sizes or times, or labels differ" in capsys.readouterr().err
 
 
+@CHOSEN_HERE
 def test_a_run_keeps_to_what_auto_has_come_to(photos, tmp_path, monkeypatch, own_cache, capsys):
     """Else it would go on with other images once there is room on the disk."""
 
@@ -226,6 +232,7 @@ def test_a_run_keeps_to_what_auto_has_come_to(photos, tmp_path, monkeypatch, own
     assert not [thread for thread in new if "feed" in thread.name]
 
 
+@CHOSEN_HERE
 def test_a_run_says_when_another_decoder_goes_on_with_it(
     photos, tmp_path, monkeypatch, own_cache, capsys
 ):

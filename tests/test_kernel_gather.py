@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from kernel_cases import PLACES, need
+from kernel_cases import PLACES, in_turn, need
 from scipy import stats
 from tolerances import EPS, SCALE_ROUNDINGS
 
@@ -20,6 +20,7 @@ from fastinfogan.kernels.gather import (
 
 CPU = torch.device("cpu")
 DTYPES = [torch.float32, torch.bfloat16, torch.float16, torch.float64]
+TARGETS = [(*place, dtype) for place in (*PLACES[:2], ("triton", "cuda")) for dtype in DTYPES]
 # (N, H, W, C), and why it is here.
 SHAPES = {
     "one channel, MNIST's size": (17, 28, 28, 1),
@@ -51,11 +52,11 @@ def assert_scaled(got, expected, output_range):
     )
 
 
-@pytest.mark.parametrize(("impl", "device"), PLACES)
-@pytest.mark.parametrize("output_range", [(0.0, 1.0), (-1.0, 1.0)])
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("why", SHAPES)
-def test_parity(impl, device, output_range, dtype, why):
+@pytest.mark.parametrize(
+    ("why", "output_range", "impl", "device", "dtype"),
+    in_turn(TARGETS, SHAPES, [(0.0, 1.0), (-1.0, 1.0)]),
+)
+def test_parity(why, output_range, impl, device, dtype):
     need(impl, device)
     images = pixels(SHAPES[why])
     options = dict(output_range=output_range, dtype=dtype, impl=impl)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from kernel_cases import TARGETS, accumulator, assert_as_close_as, need
+from kernel_cases import TARGETS, accumulator, assert_as_close_as, in_turn, need
 from tolerances import EPS, KERNEL_ROUNDINGS
 
 from fastinfogan.kernels import triton_module, triton_needs
@@ -67,10 +67,8 @@ def outputs(
     return [y.detach(), *statistics, *(found.get(name) for name in NAMES[3:])]
 
 
-@pytest.mark.parametrize(("impl", "device", "dtype"), OURS)
-@pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("why", CASES)
-def test_parity(impl, device, dtype, mode, why):
+@pytest.mark.parametrize(("why", "mode", "impl", "device", "dtype"), in_turn(OURS, CASES, MODES))
+def test_parity(why, mode, impl, device, dtype):
     need(impl, device)
     tensors, groups = inputs(CASES[why], dtype), CASES[why][-1]
     got = outputs(tensors, groups, impl, device, **MODES[mode])

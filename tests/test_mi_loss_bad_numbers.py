@@ -6,7 +6,7 @@ import math
 
 import pytest
 import torch
-from kernel_cases import PLACES, TARGETS, need
+from kernel_cases import PLACES, TARGETS, in_turn, need
 from mi_loss_cases import FORMS, inputs, outputs
 
 from fastinfogan.kernels.mi_loss import mi_loss
@@ -15,10 +15,12 @@ from fastinfogan.kernels.mi_loss import mi_loss
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning:triton")
 
 
-@pytest.mark.parametrize(("impl", "device", "dtype"), TARGETS)
-@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
-@pytest.mark.parametrize("column", [0, 4, 8, 9, 10], ids=["cat", "cat2", "mean", "s", "bern"])
-def test_nan_and_infinity_spoil_their_own(impl, device, dtype, value, column):
+# Columns of a cat, another one, a mean, a sigma and a bern.
+@pytest.mark.parametrize(
+    ("column", "value", "impl", "device", "dtype"),
+    in_turn(TARGETS, [0, 4, 8, 9, 10], [math.nan, math.inf, -math.inf]),
+)
+def test_nan_and_infinity_spoil_their_own(column, value, impl, device, dtype):
     """A bad number shows in its code and row, wherever the reference shows it; in no other."""
     need(impl, device)
     tensors = inputs("cat3,cat5,gauss:learned,bern", 6, dtype, "g")

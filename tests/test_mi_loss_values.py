@@ -8,7 +8,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from kernel_cases import PLACES, TARGETS, assert_as_close_as, need
+from kernel_cases import PLACES, TARGETS, assert_as_close_as, in_turn, need
 from mi_loss_cases import CASES, FORMS, NAMES, inputs, outputs
 from tolerances import EPS, EXP_OF_60, FORMULA_32, SOFTPLUS_64, SUMMATION_64
 
@@ -28,10 +28,8 @@ from fastinfogan.model.latent_spec import parse_codes
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning:triton")
 
 
-@pytest.mark.parametrize(("impl", "device", "dtype"), TARGETS)
-@pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("why", CASES)
-def test_parity(impl, device, dtype, form, why):
+@pytest.mark.parametrize(("why", "form", "impl", "device", "dtype"), in_turn(TARGETS, CASES, FORMS))
+def test_parity(why, form, impl, device, dtype):
     need(impl, device)
     tensors = inputs(*CASES[why], dtype, form)
     got = outputs(tensors, impl, device)

@@ -19,7 +19,7 @@ KINDS = (
     "checkpoints/step_00000006.json", "checkpoints/step_00000006.safetensors",
 )  # fmt: skip
 
-pytestmark = pytest.mark.usefixtures("narrow_presets")
+pytestmark = pytest.mark.usefixtures("narrow_presets", "no_curves")
 
 
 def end_of(capsys, *arguments: object) -> int:

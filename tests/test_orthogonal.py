@@ -95,7 +95,7 @@ def test_its_gradient_reaches_g_alone_and_statistics_don_t_see_its_images(kind, 
 
 def test_it_falls_when_it_is_all_that_counts():
     """Of a G that the other losses hardly move, two codes come to change other pixels."""
-    config = tiny("sprites", codes="2xuni", batch=32, orthogonal=1e4, augment=False)
+    config = tiny("sprites", codes="2xuni", batch=8, orthogonal=1e4, augment=False)
     engine = build(FastEngine, config, torch.float32)
     found = [
         engine.step(batch_of(config, iteration, torch.float32)).orthogonal.item()

@@ -12,7 +12,7 @@ from fastinfogan.data import load_images
 from fastinfogan.data.sources.sprites import FACTORS, RADII, SHADES, SIZES, TILE, coverage
 
 
-@pytest.mark.parametrize("size", [32, 64])
+@pytest.mark.parametrize("size", [32, pytest.param(64, marks=pytest.mark.slow)])
 def test_sprites_are_every_combination_of_their_factors(size):
     data = load_images("sprites", image_size=size)
     assert data.images.shape == (np.prod(SIZES), size, size, 1) == (18432, size, size, 1)

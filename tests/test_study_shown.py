@@ -7,12 +7,18 @@ import json
 import shutil
 
 import pytest
-from test_study import SMALL, finished  # noqa: F401  a fixture
+from studies import SMALL, in_this_process
 
 from fastinfogan.cli import main
 from fastinfogan.study import collect, curves, folder
 from fastinfogan.study.folder import open_study, read_study
 from fastinfogan.study.report import table
+
+
+@pytest.fixture(autouse=True)
+def _in_this_process():
+    with in_this_process():
+        yield
 
 
 def content(path):
@@ -37,8 +43,8 @@ def forget(study):
 
 
 @pytest.fixture
-def two(tmp_path, finished):  # noqa: F811
-    return [shutil.copytree(finished, tmp_path / name) for name in "ab"]
+def two(tmp_path, small_study):
+    return [shutil.copytree(small_study, tmp_path / name) for name in "ab"]
 
 
 def test_only_needs_the_folder_that_the_array_shares(tmp_path, monkeypatch, capsys):
@@ -113,8 +119,8 @@ def test_of_two_studies_that_can_not_be_compared_only_the_error_is_shown(two, ca
         ((0, 1), (0, 1), None),
     ],
 )
-def test_seeds_join_and_none_goes(tmp_path, finished, there, asked, says):  # noqa: F811
-    config, told = read_study(finished).config, []
+def test_seeds_join_and_none_goes(tmp_path, small_study, there, asked, says):
+    config, told = read_study(small_study).config, []
     open_study(tmp_path / "study", config, there)
     study = open_study(tmp_path / "study", config, asked, told.append)
     assert study.seeds == tuple(sorted({*there, *(asked or ())}))
@@ -134,8 +140,8 @@ def found_of(count):
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 4, 5, 8])
-def test_the_table_of_few_seeds(finished, count):  # noqa: F811
-    text = table(read_study(finished), found_of(count))
+def test_the_table_of_few_seeds(small_study, count):
+    text = table(read_study(small_study), found_of(count))
     assert (text.count("\n") == 0 and "none of 2 seeds is finished" in text) == (count == 0)
     assert ("over" in text) == (count >= 5)
     assert count < 5 or f"over {count} seeds (-1 is best): -1.00" in text

@@ -8,7 +8,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from kernel_cases import PLACES, TARGETS, assert_as_close_as, need
+from kernel_cases import PLACES, TARGETS, assert_as_close_as, in_turn, need
 from tolerances import EPS, KERNEL_ROUNDINGS
 from warp_cases import (
     IDENTITY,
@@ -33,9 +33,8 @@ def shown(x, map_, impl, device, fill=None, output_range=OUTPUT_RANGE):
     return warp(*(t.to(device) for t in (x, maps, fill)), output_range, impl=impl).cpu()
 
 
-@pytest.mark.parametrize(("impl", "device", "dtype"), TARGETS)
-@pytest.mark.parametrize("why", SHAPES)
-def test_parity(impl, device, dtype, why):
+@pytest.mark.parametrize(("why", "impl", "device", "dtype"), in_turn(TARGETS, SHAPES))
+def test_parity(why, impl, device, dtype):
     need(impl, device)
     tensors = inputs(SHAPES[why], dtype)
     got = outputs(tensors, impl, device)

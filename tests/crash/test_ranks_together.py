@@ -201,7 +201,7 @@ def test_a_slow_disk_may_take_longer_than_ranks_wait_for_each_other_in_training(
     out = tmp_path / "run"
     train = [*TRAIN, "--feed", "streamed", "--out", str(out)]
     asks = [
-        ask(out, *train, environment={"SLOW": what, "SLOW_SECONDS": "3"})
+        ask(out, *train, environment={"SLOW": what, "SLOW_SECONDS": "2.4"})
         for what in (first, second)
     ]
     ended = crashes.run(*ranks_of(*asks, wait=2))
