@@ -123,6 +123,12 @@ def test_a_launch_has_other_constants_on_hopper():
         assert launch.on(other).constants["num_warps"] == 8
 
 
+@pytest.mark.skipif(not triton_needs.INSTALLED, reason="Triton is not installed")
+def test_without_a_gpu_kernels_are_interpreted_in_these_tests():
+    """Else what needs it is skipped, and nothing fails: conftest.py asks before Triton is there."""
+    assert triton_needs.INTERPRETED or torch.cuda.is_available()
+
+
 def test_launches_are_early_from_hopper_on_and_only_if_asked_for(monkeypatch):
     """What they take of such a GPU is gated as if they were."""
     triton_module.launch("kernel", (1,), torch.empty(4, device="meta"), BLOCK=4)
