@@ -50,7 +50,7 @@ def test_other_images_are_refused(tmp_path, brief):
 
 
 def test_a_finished_run_asks_for_more_iterations(finished):
-    with pytest.raises(UserError, match="--iterations 12: .* has done 12"):
+    with pytest.raises(UserError, match="--resume .*the run is finished, with 12 iterations"):
         train(resume=finished.folder)
 
 
