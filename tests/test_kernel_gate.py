@@ -38,13 +38,39 @@ def run():
     return run
 
 
-def test_one_launch_of_each_kernel_compiles_for_every_gpu(run):
+def test_one_launch_of_each_kernel_compiles_for_every_gpu_and_waits(run):
+    """Of an early launch nothing is read or written before the launch before it is through.
+
+    (griddepcontrol.wait is ACQBULK in machine code, .launch_dependents PREEXIT.)
+    """
     code = """if True:
+        import re
         from bench import compile_gate as gate, launches
-        first = {}
+        first, codes = {}, {}
         for launch in launches.all_launches():
             first.setdefault(launch[0].__name__, launch)
+        compile_launch = gate.compile_launch
+
+        def kept(launch, capability):
+            compiled = compile_launch(launch, capability)
+            if capability in (80, 90):
+                text = gate.dump(compiled.asm["cubin"], "-sass")
+                lines = re.findall(r"/[*][0-9a-f]{4}[*]/(.*)", text)
+                codes[launch.kernel.__name__, capability] = lines
+            return compiled
+
+        gate.compile_launch = kept
         usages = list(gate.measure(list(first.values())))
+        memory = r"\\b(LDG?|LDGSTS|LDL|STG?|STL|ATOMG?|REDG?|UTMALDG|UBLKCP)\\b"
+        for (name, capability), lines in codes.items():
+            waits, lets, touches = (
+                [i for i, line in enumerate(lines) if re.search(what, line)]
+                for what in ("ACQBULK", "PREEXIT", memory)
+            )
+            assert touches, name
+            assert len(waits) == len(lets) == (capability == 90), (name, waits, lets)
+            assert capability == 80 or waits[0] < min(lets[0], touches[0]), name
+        assert sum(capability == 90 for _, capability in codes) == len(first)
         old = sum(capability < gate.LEAST_FOR_PRODUCTS for capability in gate.SHARED_LIMIT)
         expected = len(gate.SHARED_LIMIT) * len(first) - old * len(gate.PRODUCTS)
         assert len(usages) == expected, usages
@@ -55,33 +81,6 @@ def test_one_launch_of_each_kernel_compiles_for_every_gpu(run):
     done = run("-c", code)
     assert done.returncode == 0, done.stderr
     assert int(done.stdout) >= 4
-
-
-def test_kernels_wait_before_they_touch_memory(run):
-    """Of an early launch nothing is read or written before the launch before it is through.
-
-    (griddepcontrol.wait is ACQBULK in machine code, .launch_dependents PREEXIT.)
-    """
-    code = """if True:
-        import re
-        from bench import compile_gate as gate, launches
-        first = {}
-        for launch in launches.all_launches():
-            first.setdefault(launch[0].__name__, launch)
-        memory = re.compile(r"\\b(LD|LDG|LDGSTS|LDL|ST|STG|STL|ATOMG|ATOM|REDG?|UTMALDG|UBLKCP)\\b")
-        for name, launch in first.items():
-            sass = gate.dump(gate.compile_launch(launch, 90).asm["cubin"], "-sass")
-            code = [line for line in sass.splitlines() if re.search(r"/\\*[0-9a-f]{4}\\*/", line)]
-            at = {what: [i for i, line in enumerate(code) if re.search(what, line)]
-                  for what in ("ACQBULK", "PREEXIT")}
-            assert len(at["ACQBULK"]) == len(at["PREEXIT"]) == 1, (name, at)
-            touching = min(i for i, line in enumerate(code) if memory.search(line))
-            assert at["ACQBULK"][0] < min(at["PREEXIT"][0], touching), name
-            late = gate.dump(gate.compile_launch(launch, 80).asm["cubin"], "-sass")
-            assert "ACQBULK" not in late, name
-    """
-    done = run("-c", code)
-    assert done.returncode == 0, done.stderr
 
 
 def test_a_kernel_that_cannot_wait_is_refused():
