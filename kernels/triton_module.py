@@ -44,9 +44,15 @@ class Launch(NamedTuple):
 
     def on(self, capability: int) -> Launch:
         """As a GPU of this compute capability, times 10, launches it: early where it can."""
-        chosen = self.on_hopper if capability // 10 == HOPPER else {}
-        when = _EARLY if capability // 10 >= HOPPER else _LATE
-        return self._replace(constants=self.constants | chosen | when)
+        placed = _placed(self.constants, self.on_hopper, capability // 10, early=True)
+        return self._replace(constants=placed)
+
+
+def _placed(constants: Constants, on_hopper: Constants, generation: int, early: bool) -> Constants:
+    """The constants of a launch on a GPU whose compute capability begins with ``generation``."""
+    chosen = on_hopper if generation == HOPPER else {}
+    when = _EARLY if early and generation >= HOPPER else _LATE
+    return constants | chosen | when
 
 
 def jit(function: Callable[..., None]) -> Any:
@@ -97,10 +103,7 @@ def launch(
         shown = tuple(map(_detached, args))
         recorded.append(Launch(kernel, grid, shown, constants, on_hopper or {}))
     else:
-        generation = _generation(args[0].device)
-        if on_hopper and generation == HOPPER:
-            constants |= on_hopper
-        constants |= _EARLY if early and generation >= HOPPER else _LATE
+        constants = _placed(constants, on_hopper or {}, _generation(args[0].device), early)
         with torch.cuda.device_of(args[0]):  # Triton goes by the current device
             kernel[grid](*args, **constants)
 

@@ -18,10 +18,12 @@ from rank_places import places
 
 HERE = Path(__file__).resolve().parent / "crash"
 KILLED = -9
-# How many of the calls are tried: a few by default, all of them where there is time.
-SOME_OR_ALL = pytest.mark.parametrize(
-    "most", [4, pytest.param(10**6, marks=pytest.mark.slow, id="all")]
-)
+
+
+def some_or_all(some: int) -> pytest.MarkDecorator:
+    """How many of the calls are tried: a few by default, all of them where there is time."""
+    everyone = pytest.param(10**6, marks=pytest.mark.slow, id="all")
+    return pytest.mark.parametrize("most", [some, everyone])
 
 
 @dataclass(frozen=True)

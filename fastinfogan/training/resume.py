@@ -135,7 +135,7 @@ def restore(
         if done == wanted:
             raise UserError(
                 f"--resume {out}: the run is finished, with {counted(done, 'iteration')}; "
-                f"--iterations with more of them goes on"
+                "--iterations with more of them goes on"
             )
         raise UserError(f"--iterations {wanted}: the run in {out} has done {done}; ask for more")
     window.sums.copy_(state.pop("window"))

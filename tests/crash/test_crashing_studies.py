@@ -7,15 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from crashes import KILLED, Ask, points
+from crashes import KILLED, Ask, points, some_or_all
 from training_runs import NARROW, assert_same_run
 
 OPTIONS = (*NARROW[1:-4], "--iterations", "8", "--log-every", "4", "--evaluate-every", "4",
            "--checkpoint-every", "4", "--sample-every", "0")  # fmt: skip
-# Of the calls, each of which takes two studies.
-FEW_OR_ALL = pytest.mark.parametrize(
-    "most", [3, pytest.param(10**6, marks=pytest.mark.slow, id="all")]
-)
 
 
 def ask(out: Path, *more: str, **chosen) -> Ask:
@@ -47,7 +43,7 @@ def whole(crashes, tmp_path_factory):
     return out, ended.calls
 
 
-@FEW_OR_ALL
+@some_or_all(3)
 @pytest.mark.parametrize("mode", ["kill", "torn", "full"])
 def test_a_study_that_is_killed_goes_on_bit_for_bit(crashes, tmp_path, whole, mode, most):
     """What it started saves, stops, and goes on with it."""
@@ -65,7 +61,7 @@ def test_a_study_that_is_killed_goes_on_bit_for_bit(crashes, tmp_path, whole, mo
         assert_same_study(out, run)
 
 
-@FEW_OR_ALL
+@some_or_all(3)
 def test_a_study_whose_runs_are_killed_says_so_and_goes_on(crashes, tmp_path, whole, most):
     run, _ = whole
     for at in points(100, most)[1:]:

@@ -37,7 +37,7 @@ ONE_THREAD = {**os.environ, "OMP_NUM_THREADS": "1"}
 def test_a_run_is_its_two_halves(tmp_path, engine, update, preset):
     """Preset digits has --consistency and --augment on, which draw numbers of their own.
 
-    A pair's gap falls until long after the first half.
+    A pair's gap falls until well into the second half.
     """
     more = {"contrastive": 0.6, "gap_until": 20} if preset == "contrastive" else {}
 

@@ -88,7 +88,7 @@ def check_onnx(model: bytes, trained: TrainedGenerator, latents: bool = False) -
     return None
 
 
-def missing(error: ImportError, latents: bool = False) -> UserError:
+def missing(error: ImportError, latents: bool) -> UserError:
     """What to say where a library isn't installed; ``latents`` as for ``onnx_model``."""
     asked = "onnx-latents" if latents else "onnx"
     return UserError(f"--format {asked}: {one_line(error)}; pip install 'fastinfogan[onnx]' has it")
