@@ -103,16 +103,13 @@ def test_any_strides_do(impl, device, layout):
 
 
 @pytest.mark.parametrize(("impl", "device"), PLACES)
-def test_backward_can_run_twice_but_not_be_differentiated(impl, device):
+def test_backward_can_run_twice(impl, device):
     need(impl, device)
     q_image, q_copy, codes = inputs("cat3,bern", 4, torch.float32)
     q_copy = q_copy.to(device).requires_grad_()
     loss = consistency(q_image.to(device), q_copy, codes, impl=impl)
     once = torch.autograd.grad(loss, q_copy, retain_graph=True)[0]
-    assert torch.equal(torch.autograd.grad(loss, q_copy, retain_graph=True)[0], once)
-    (grad,) = torch.autograd.grad(loss, q_copy, create_graph=True)
-    with pytest.raises(RuntimeError, match="does not require grad"):
-        grad.sum().backward()
+    assert torch.equal(torch.autograd.grad(loss, q_copy)[0], once)
     assert not consistency(q_image.to(device), q_copy.detach(), codes, impl=impl).requires_grad
 
 

@@ -71,16 +71,13 @@ def test_who_wants_no_gradient_of_the_total_gets_none(impl, device, seeded):
 
 
 @pytest.mark.parametrize(("impl", "device"), PLACES)
-def test_backward_can_run_twice_but_not_be_differentiated(impl, device):
+def test_backward_can_run_twice(impl, device):
     need(impl, device)
     _, q_params, values, codes, weights = inputs("cat3,uni", 4, torch.float32)
     q_params = q_params.to(device).requires_grad_()
     total, _ = mi_loss(q_params, values.to(device), codes, weights, impl=impl)
     once = torch.autograd.grad(total, q_params, retain_graph=True)[0]
-    assert torch.equal(torch.autograd.grad(total, q_params, retain_graph=True)[0], once)
-    (grad,) = torch.autograd.grad(total, q_params, create_graph=True)
-    with pytest.raises(RuntimeError, match="does not require grad"):
-        grad.sum().backward()
+    assert torch.equal(torch.autograd.grad(total, q_params)[0], once)
 
 
 @pytest.mark.parametrize(("impl", "device"), [*PLACES, ("reference", "cpu")])

@@ -29,13 +29,13 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 import fastinfogan.kernels.bn_act.registration  # noqa: F401  (registers what op() gives)
 from fastinfogan.kernels.bn_act.arguments import Exchange, check
 from fastinfogan.kernels.channels_last import channels_last
 from fastinfogan.kernels.dispatch import NATIVE_DTYPES, TRITON_DTYPES, Impl, choose, op
+from fastinfogan.kernels.once import once
 
 
 def bn_act_reference(
@@ -155,27 +155,19 @@ class BnActFunction(torch.autograd.Function):
         return y
 
     @staticmethod
+    @once("bn_act")
     def backward(ctx, dy: Tensor) -> tuple[Tensor | None, ...]:
-        # Forbidding a second derivative costs as much as a small layer's arithmetic, and is
-        # needed only where the gradient is recorded.
-        return (_backward_once if torch.is_grad_enabled() else _backward)(ctx, dy)
-
-
-def _backward(ctx, dy: Tensor) -> tuple[Tensor | None, ...]:
-    x, weight, bias, stats = ctx.saved_tensors
-    slope, groups, _, _, training, exchange, impl = ctx.settings
-    dy = channels_last(dy)  # .sum() hands down strides of 0
-    own = partials = None
-    if training and exchange is not None:
-        own = op("bn_act_backward_partials", impl, x)(dy, x, weight, bias, stats, slope, groups)
-        partials = exchange(own)
-    dx, dweight, dbias = op("bn_act_backward", impl, x)(
-        dy, x, weight, bias, stats, own, partials, slope, groups, training
-    )
-    return dx, dweight, dbias, None, None, None, None
-
-
-_backward_once = once_differentiable(_backward)
+        x, weight, bias, stats = ctx.saved_tensors
+        slope, groups, _, _, training, exchange, impl = ctx.settings
+        dy = channels_last(dy)  # .sum() hands down strides of 0
+        own = partials = None
+        if training and exchange is not None:
+            own = op("bn_act_backward_partials", impl, x)(dy, x, weight, bias, stats, slope, groups)
+            partials = exchange(own)
+        dx, dweight, dbias = op("bn_act_backward", impl, x)(
+            dy, x, weight, bias, stats, own, partials, slope, groups, training
+        )
+        return dx, dweight, dbias, None, None, None, None
 
 
 def bn_act(

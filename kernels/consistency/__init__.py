@@ -21,7 +21,6 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 import fastinfogan.kernels.consistency.registration  # noqa: F401  (registers what op() gives)
@@ -29,6 +28,7 @@ from fastinfogan.kernels.checks import check_begun_with
 from fastinfogan.kernels.codes import Code
 from fastinfogan.kernels.consistency.arguments import Terms, check, read, takes_part
 from fastinfogan.kernels.dispatch import NATIVE_DTYPES, TRITON_DTYPES, Impl, choose, op
+from fastinfogan.kernels.once import once
 
 
 def consistency_reference(q_image: Tensor, q_copy: Tensor, codes: Sequence[Code]) -> Tensor:
@@ -74,7 +74,7 @@ class ConsistencyFunction(torch.autograd.Function):
         return loss
 
     @staticmethod
-    @once_differentiable
+    @once("consistency")
     def backward(ctx, dloss: Tensor) -> tuple[Tensor | None, ...]:
         (grads,) = ctx.saved_tensors
         dtype, seed = ctx.settings

@@ -23,7 +23,6 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 import fastinfogan.kernels.conv.registration  # noqa: F401  (registers what op() gives)
@@ -53,6 +52,7 @@ from fastinfogan.kernels.conv.chosen import (
 from fastinfogan.kernels.conv.layout import bias_gradient
 from fastinfogan.kernels.conv.library import padded
 from fastinfogan.kernels.dispatch import Impl, choose, op
+from fastinfogan.kernels.once import once
 
 
 def conv_reference(
@@ -135,7 +135,7 @@ class ConvFunction(torch.autograd.Function):
         return y if sums is None else (y, sums)
 
     @staticmethod
-    @once_differentiable
+    @once("conv")
     def backward(ctx, dy: Tensor, _: Tensor | None = None) -> tuple[Tensor | None, ...]:
         x, weight, y, *normalised = ctx.saved_tensors
         size, stride, transposed, activation, chosen, x_slope, front = ctx.settings

@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 import fastinfogan.kernels.linear.registration  # noqa: F401  (registers what op() gives)
@@ -32,6 +31,7 @@ from fastinfogan.kernels.linear import native
 from fastinfogan.kernels.linear.arguments import check
 from fastinfogan.kernels.linear.layout import MOST_OUTPUTS, gathers, is_odd, is_small
 from fastinfogan.kernels.linear.rule import native_is_faster
+from fastinfogan.kernels.once import once
 
 
 def linear_reference(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -73,7 +73,7 @@ class LinearFunction(torch.autograd.Function):
         return y, x[x.shape[0] - tail :]
 
     @staticmethod
-    @once_differentiable
+    @once("linear")
     def backward(ctx, dy: Tensor | None, dtail: Tensor | None) -> tuple[Tensor | None, ...]:
         x, weight, *normalised = ctx.saved_tensors
         wants = ctx.needs_input_grad[:5]

@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 import fastinfogan.kernels.linear_bn_act.registration  # noqa: F401  (registers what op() gives)
 from fastinfogan.kernels.bn_act import Normalising, bn_act, bn_act_reference
@@ -30,6 +29,7 @@ from fastinfogan.kernels.dispatch import TRITON_DTYPES, Impl, choose, op
 from fastinfogan.kernels.linear import linear, linear_reference
 from fastinfogan.kernels.linear_bn_act.arguments import check
 from fastinfogan.kernels.linear_bn_act.layout import FEW_OUTPUTS, HALF, MOST_ROWS, gathers
+from fastinfogan.kernels.once import once
 
 
 def linear_bn_act_reference(
@@ -90,7 +90,7 @@ class LinearBnActFunction(torch.autograd.Function):
         return y
 
     @staticmethod
-    @once_differentiable
+    @once("linear_bn_act")
     def backward(ctx, dy: Tensor) -> tuple[Tensor | None, ...]:
         x, weight, scale, shift, z, stats, *normalised = ctx.saved_tensors
         slope, groups, impl, front = ctx.settings

@@ -35,7 +35,6 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 import fastinfogan.kernels.mi_loss.registration  # noqa: F401  (registers what op() gives)
@@ -44,6 +43,7 @@ from fastinfogan.kernels.codes import HALF_LOG_TWO_PI, LOG_SIGMA_BOUND, Code
 from fastinfogan.kernels.dispatch import NATIVE_DTYPES, TRITON_DTYPES, Impl, accumulator, choose, op
 from fastinfogan.kernels.mi_loss.arguments import Terms, check, check_categories, read
 from fastinfogan.kernels.mi_loss.layout import add_to, weights_on_device
+from fastinfogan.kernels.once import once
 
 Weights = Sequence[float]  # lambda per code
 
@@ -137,7 +137,7 @@ class MiLossFunction(torch.autograd.Function):
         return total, means
 
     @staticmethod
-    @once_differentiable
+    @once("mi_loss")
     def backward(ctx, dtotal: Tensor | None, _: None) -> tuple[Tensor | None, ...]:
         if dtotal is None:  # nobody wants the total's gradient
             return (None,) * 7

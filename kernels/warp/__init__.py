@@ -34,13 +34,13 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 import fastinfogan.kernels.warp.registration  # noqa: F401  (registers what op() gives)
 from fastinfogan.kernels.channels_last import channels_last
 from fastinfogan.kernels.dispatch import NATIVE_DTYPES, TRITON_DTYPES, Impl, choose, op
 from fastinfogan.kernels.jitter import Jitter
+from fastinfogan.kernels.once import once
 from fastinfogan.kernels.philox import halves, philox_reference
 from fastinfogan.kernels.warp.arguments import RANGES, check_draw_maps, check_warp
 
@@ -133,7 +133,7 @@ class WarpFunction(torch.autograd.Function):
         return op("warp_forward", impl, x)(channels_last(x), maps, fill, middle)
 
     @staticmethod
-    @once_differentiable
+    @once("warp")
     def backward(ctx, dy: Tensor) -> tuple[Tensor | None, ...]:
         (maps,) = ctx.saved_tensors
         return op("warp_backward", ctx.settings[1], dy)(channels_last(dy), maps), None, None, None
