@@ -104,12 +104,26 @@ class Code:
         categories: K, of a kind that has categories; otherwise 0.
         std: of a kind that can learn sigma.
         regularized: False if the code is sampled and fed to G but is no part of L_I.
+
+    Raises:
+        ValueError: a kind is unknown, or something else doesn't fit it.
     """
 
     kind: str
     categories: int = 0
     std: Literal["fixed", "learned"] = "fixed"
     regularized: bool = True
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise ValueError(f"Code: kind={self.kind!r}; {', '.join(KINDS)} work")
+        if self.has_categories != (self.categories > 0):
+            works = "1 or more work" if self.has_categories else "it has none, and 0 works"
+            raise ValueError(f"Code: {self.kind} with categories={self.categories}; {works}")
+        stds = ("fixed", "learned") if self.row.can_learn_sigma else ("fixed",)
+        if self.std not in stds:
+            works = " and ".join(stds) + (" work" if len(stds) > 1 else " works")
+            raise ValueError(f"Code: {self.kind} with std={self.std!r}; {works}")
 
     @property
     def row(self) -> Kind:
@@ -169,16 +183,19 @@ class Code:
         return self.entropy - HALF_LOG_TWO_PI - smallest_log_sigma
 
 
-def check_kinds(op: str, codes: Sequence[Code]) -> None:
-    """Every code's kind is in the table.
+def check_codes(op: str, codes: Sequence[Code]) -> None:
+    """Every one is a code, and no letter of what ``--codes`` takes, say.
 
     Args:
         op: the public function's name, for the message.
         codes: as the op was given them.
 
     Raises:
-        ValueError: a code's kind is unknown.
+        ValueError: one isn't.
     """
     for i, code in enumerate(codes):
-        if code.kind not in KINDS:
-            raise ValueError(f"{op}: codes[{i}] is {code.kind!r}; {', '.join(KINDS)} work")
+        if not isinstance(code, Code):
+            raise ValueError(
+                f"{op}: codes[{i}] is {code!r}; a Code works, such as Code('categorical', 10), "
+                "and parse_codes makes them of a text"
+            )

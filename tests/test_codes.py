@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import math
+import re
 
 import pytest
 import torch
@@ -35,6 +36,23 @@ def test_the_triton_kernels_have_the_table_s_numbers(op):
     for kind in KINDS.values():
         number = getattr(kernels, f"_{kind.name.upper()}")
         assert getattr(number, "value", number) == kind.number
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (("poisson",), "kind='poisson'; categorical, uniform, gaussian, bernoulli work"),
+        (("cat10",), "kind='cat10'; categorical, "),
+        (("categorical",), "categorical with categories=0; 1 or more work"),
+        (("categorical", -3), "categorical with categories=-3; 1 or more work"),
+        (("uniform", 3), "uniform with categories=3; it has none, and 0 works"),
+        (("uniform", 0, "free"), "uniform with std='free'; fixed and learned work"),
+        (("bernoulli", 0, "learned"), "bernoulli with std='learned'; fixed works"),
+    ],
+)
+def test_a_code_that_cannot_be(given, message):
+    with pytest.raises(ValueError, match=f"^Code: {re.escape(message)}"):
+        Code(*given)
 
 
 def test_the_papers_mnist_codes():

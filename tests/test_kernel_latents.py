@@ -285,7 +285,7 @@ def test_the_reference_takes_numbers_and_tensors_alike():
         (dict(codes=(Code("uniform"),) * 65), "codes has 65 of them; 1 to 64 work"),
         (dict(codes=(Code("categorical", 1),)), "codes[0] has 1 categories; 2 to 1024 work"),
         (dict(codes=(Code("categorical", 1025),)), "codes[0] has 1025 categories"),
-        (dict(codes=(Code("uniform"), Code("poisson"))), "codes[1] is 'poisson'; categorical, "),
+        (dict(codes=(Code("uniform"), "bern")), "codes[1] is 'bern'; a Code works, such as"),
         (dict(batch=0), "batch=0; 1 or more work"),
         (dict(seed=3), "seed is of type int; a tensor works"),
         (dict(seed=torch.tensor([1.0])), "seed is torch.float32 of shape (1,)"),

@@ -7,7 +7,6 @@ import math
 import pytest
 import torch
 
-from fastinfogan.kernels.codes import Code
 from fastinfogan.kernels.mi_loss import d_loss, g_loss, mi_loss
 from fastinfogan.model.latent_spec import parse_codes
 
@@ -38,7 +37,8 @@ def arguments(**changed):
         (dict(weights=(1.0, math.nan, 0.0)), "weights has a nan"),
         (dict(weights=(1.0, math.inf, 0.0)), "weights has a inf"),
         (dict(codes=parse_codes("cat4,uni:learned,bern")), "(B, 7) fits the codes"),
-        (dict(codes=(*parse_codes("2xuni"), Code("poisson"))), "codes[2] is 'poisson'; categor"),
+        (dict(codes=(*parse_codes("2xuni"), "bern")), "codes[2] is 'bern'; a Code works, such as"),
+        (dict(codes="uni"), "codes[0] is 'u'; a Code works"),
         (dict(seed=torch.ones(1).half()), "seed is torch.float16 of shape (1,) on cpu; one number"),
         (dict(seed=torch.ones(1, device="meta")), "seed is torch.float32 of shape (1,) on meta; o"),
         (dict(logits=torch.zeros(4)), "logits is (4,); (8,) fits q_params' batch of 4"),

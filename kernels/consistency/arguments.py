@@ -14,7 +14,7 @@ from fastinfogan.kernels.checks import (
     check_seed,
     check_shape,
 )
-from fastinfogan.kernels.codes import Code, check_kinds
+from fastinfogan.kernels.codes import Code, check_codes
 from fastinfogan.kernels.dispatch import accumulator
 
 
@@ -40,9 +40,9 @@ def read(codes: tuple[Code, ...]) -> Terms:
     """The codes that ``consistency`` was given.
 
     Raises:
-        ValueError: a kind of code is unknown, or no code takes part.
+        ValueError: one is no code, or none takes part.
     """
-    check_kinds("consistency", codes)
+    check_codes("consistency", codes)
     if not any(map(takes_part, codes)):
         raise ValueError(
             "consistency: codes has no categorical or Bernoulli code that is regularised; "

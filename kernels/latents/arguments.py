@@ -14,7 +14,7 @@ from fastinfogan.kernels.checks import (
     check_number,
     check_same_device,
 )
-from fastinfogan.kernels.codes import MAX_CATEGORIES, MAX_CODES, MAX_NOISE, Code, check_kinds
+from fastinfogan.kernels.codes import MAX_CATEGORIES, MAX_CODES, MAX_NOISE, Code, check_codes
 from fastinfogan.kernels.latents.layout import Layout, layout_of
 
 
@@ -23,13 +23,13 @@ def read(noise: int, codes: tuple[Code, ...]) -> Layout:
     """The layout of noise and codes that ``latents`` was given.
 
     Raises:
-        ValueError: noise, the number of codes or a number of categories is out of range, or a kind
-            of code is unknown.
+        ValueError: noise, the number of codes or a number of categories is out of range, or one is
+            no code.
     """
     check_between("latents", "noise", noise, 0, MAX_NOISE)
     if not 1 <= len(codes) <= MAX_CODES:
         raise ValueError(f"latents: codes has {len(codes)} of them; 1 to {MAX_CODES} work")
-    check_kinds("latents", codes)
+    check_codes("latents", codes)
     for i, code in enumerate(codes):
         if code.has_categories and not 2 <= code.categories <= MAX_CATEGORIES:
             raise ValueError(

@@ -19,7 +19,7 @@ from fastinfogan.kernels.checks import (
     check_shape,
     check_vector,
 )
-from fastinfogan.kernels.codes import KINDS, Code, check_kinds
+from fastinfogan.kernels.codes import KINDS, Code, check_codes
 from fastinfogan.kernels.dispatch import accumulator
 
 
@@ -44,15 +44,15 @@ def read(op: str, codes: tuple[Code, ...], weights: tuple[float, ...]) -> Terms:
     """The codes and weights that ``op`` was given.
 
     Raises:
-        ValueError: there are more or fewer weights than codes, one isn't finite, or a kind of
-            code is unknown.
+        ValueError: one is no code, there are more or fewer weights than codes, or one isn't
+            finite.
     """
+    check_codes(op, codes)
     if len(codes) != len(weights):
         raise ValueError(f"{op}: weights has {len(weights)} numbers for {len(codes)} codes")
     for weight in weights:
         if not abs(weight) < math.inf:
             raise ValueError(f"{op}: weights has a {weight}; finite numbers work")
-    check_kinds(op, codes)
     widths = tuple(code.q_width for code in codes)
     return Terms(
         tuple(code.row.number if code.regularized else 0 for code in codes),
