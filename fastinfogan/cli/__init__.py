@@ -29,7 +29,7 @@ from fastinfogan.cli.explore import Explore
 from fastinfogan.cli.foreign import command_hint
 from fastinfogan.cli.interrupt import interrupted
 from fastinfogan.cli.loading import loading
-from fastinfogan.cli.options import DASHES, mistake, spelt_out
+from fastinfogan.cli.options import DASHES, fill_lines, mistake, spelt_out
 from fastinfogan.cli.results import Evaluate, Export, Sample, Traverse
 from fastinfogan.cli.study import Study
 from fastinfogan.cli.train import Train
@@ -110,6 +110,8 @@ def _show_help(arguments: Sequence[str]) -> None:
 def _parse_one(name: str, arguments: Sequence[str], **options: Any) -> Any:
     """One command's options: building the parsers of all the others takes longer than the rest."""
     kind, said = COMMANDS[name], io.StringIO()
+    if "-h" in arguments or "--help" in arguments:
+        fill_lines(kind)
     as_typed = arguments and _asks_for_completion(arguments)
     words = arguments if as_typed else spelt_out(kind, arguments)
     try:

@@ -12,7 +12,7 @@ import typing
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import tyro
 
@@ -123,6 +123,24 @@ def _options(tree: type) -> Iterator[Option]:
                 values = 0
             has_no = kind is bool and tyro.conf.FlagCreatePairsOff not in marks
             yield Option(field.name.replace("_", "-"), kind, values, unset, has_no)
+
+
+def fill_lines(tree: type) -> None:
+    """Have ``--help`` break lines where they are full, instead of where the source does.
+
+    tyro shows the docstring of a field with the indentation that its second line has there.
+    """
+    import docstring_parser  # only now: --help alone needs it
+
+    for kind in filter(dataclasses.is_dataclass, tree.__mro__):
+        hints = typing.get_type_hints(kind, include_extras=True)
+        for field in docstring_parser.parse_from_object(kind).params:
+            if field.arg_name in kind.__annotations__ and field.description:
+                marks = tyro.conf.arg(help=" ".join(field.description.split()))
+                kind.__annotations__[field.arg_name] = Annotated[hints[field.arg_name], marks]
+    for hint in typing.get_type_hints(tree).values():
+        if dataclasses.is_dataclass(hint):
+            fill_lines(hint)
 
 
 def positionals_of(command: type) -> list[str]:
