@@ -28,6 +28,7 @@ from bench.subjects import Subject, all_subjects, amp_type
 from fastinfogan.config import PRESETS
 from fastinfogan.device import pick_device, wait
 from fastinfogan.engine.graph import WARMUP
+from fastinfogan.kernels.dispatch import recorded
 
 ON_DEVICE = ("kernel", "gpu_memcpy", "gpu_memset")  # categories of Chrome's trace format
 ITERATIONS, ROUNDS = 20, 10
@@ -106,7 +107,7 @@ def trace(runner: Runner, device: torch.device, iterations: int) -> dict[str, An
     """Profile ``iterations`` iterations of a runner that is warm."""
     on_gpu = device.type == "cuda"
     activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_gpu else [])]
-    with profile(activities=activities) as profiler:
+    with recorded(), profile(activities=activities) as profiler:
         runner.run(iterations)
         wait(device)
     if on_gpu:

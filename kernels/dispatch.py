@@ -50,6 +50,25 @@ def plain_ops() -> Iterator[None]:
         _plain = False
 
 
+@contextlib.contextmanager
+def recorded() -> Iterator[None]:
+    """Inside, torch's profiler sees native kernels, as ``native::NAME``.
+
+    It asks torch's dispatcher, which they pass by.
+    """
+    if NATIVE is None:
+        yield
+        return
+    callables = {name: kernel for name, kernel in vars(NATIVE).items() if callable(kernel)}
+    for name, kernel in callables.items():
+        setattr(NATIVE, name, torch.profiler.record_function(f"native::{name}")(kernel))
+    try:
+        yield
+    finally:
+        for name, kernel in callables.items():
+            setattr(NATIVE, name, kernel)
+
+
 def choose(
     op: str,
     impl: Impl,

@@ -12,6 +12,7 @@ from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 
 from fastinfogan.files import atomic_write
+from fastinfogan.kernels.dispatch import recorded
 
 AFTER, ITERATIONS = 30, 10  # iterations of the session before the trace (warm-up); at most in it
 TOP = 5
@@ -32,7 +33,7 @@ def traced(path: Path, device: torch.device, iterations: int) -> Iterator[list[s
     lines: list[str] = []
     on_gpu = device.type == "cuda"
     activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_gpu else [])]
-    with profile(activities=activities) as profiler:
+    with recorded(), profile(activities=activities) as profiler:
         yield lines
         if on_gpu:
             torch.cuda.synchronize(device)
