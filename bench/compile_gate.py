@@ -13,7 +13,7 @@ import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -66,12 +66,13 @@ class Usage:
 
 
 def measure(
-    chosen: list[Launch] | None = None,
+    chosen: list[Launch] | None = None, capabilities: Collection[int] = tuple(SHARED_LIMIT)
 ) -> Iterator[Usage]:
-    """Compile launches for every compute capability.
+    """Compile launches for compute capabilities.
 
     Args:
         chosen: which of ``all_launches()``; None means all.
+        capabilities: for which; of old ones, launches that multiply are left out.
 
     Yields:
         What each takes, launch by launch.
@@ -82,7 +83,7 @@ def measure(
     require_compiler("compile_gate")
     for launch in all_launches() if chosen is None else chosen:
         values = {**specialize(launch)[2], **options_of(launch)}
-        for capability in SHARED_LIMIT:
+        for capability in capabilities:
             if name_of(launch) in PRODUCTS and capability < LEAST_FOR_PRODUCTS:
                 continue
             compiled = compile_launch(launch, capability)
