@@ -37,7 +37,7 @@ from fastinfogan.training.alike import share_statistics
 from fastinfogan.training.average import EVERY, Average
 from fastinfogan.training.checkpoint import engine_state
 
-ITERATIONS = 20
+ITERATIONS = 12  # more than pairs' gap lasts, and than lie between two updates of an average
 PRESETS = ("mnist", "celeba", "chairs-rotation", "mnist-mlp", "digits")
 
 

@@ -150,7 +150,7 @@ def test_ranks_that_start_again_meet_where_others_have_met_before():
 @pytest.mark.usefixtures("narrow_presets")
 @pytest.mark.parametrize("case", CASES)
 def test_two_ranks_are_one_in_float64(folder, case):
-    """Losses of 20 iterations, then weights, statistics, moments and averages."""
+    """Losses of 12 iterations, then weights, statistics, moments and averages."""
     alone = trained(CASES[case], ALONE)
     for rank in range(RANKS):
         together = load_file(folder / f"{case}-{rank}.safetensors")

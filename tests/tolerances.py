@@ -17,7 +17,7 @@ SUMMATION_64 = 6_272 * EPS[torch.float64]
 
 # A trajectory: Adam divides a gradient by at least its eps (1e-8), so an absolute gradient error e
 # moves a weight by up to lr * e / 1e-8 a step. With e = SUMMATION_64 (gradients here are of order
-# 1 or below), lr = 1e-3 and 20 steps:
+# 1 or below), lr = 1e-3 and 20 steps, which no test exceeds:
 TRAJECTORY_64 = 20 * 1e-3 * SUMMATION_64 / 1e-8
 
 # In float32 the same holds at another scale, and the only honest yardstick is the reference's own
