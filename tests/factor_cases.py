@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
+from functools import partial
 
 import numpy as np
+import pytest
 
 from fastinfogan.data.factors import Factor
 from fastinfogan.results.factors.codes import Codes
@@ -35,3 +38,17 @@ def mixed(*columns: tuple[np.ndarray, int]) -> Codes:
 def spread(column: np.ndarray) -> np.ndarray:
     """A factor's values on -1 to 1, as a uniform code would have them."""
     return 2.0 * column / column.max() - 1.0
+
+
+@contextlib.contextmanager
+def few_trees() -> Iterator[None]:
+    """Inside, DCI's classifiers have a fifth of their rounds of trees, which take most of the time.
+
+    What constructed codes tell of a factor they find all the same.
+    """
+    from sklearn import ensemble  # not earlier: it takes a second, in every process of tests
+
+    few = partial(ensemble.GradientBoostingClassifier, n_estimators=20)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ensemble, "GradientBoostingClassifier", few)
+        yield

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from factor_cases import ROWS, grid, mixed, numbers, spread
+from factor_cases import ROWS, few_trees, grid, mixed, numbers, spread
 from narrow import narrow_presets
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -54,7 +54,8 @@ def cases():
 )
 def test_what_is_measured_on_the_way_is_what_is_measured_at_the_end(codes, factors, rows):
     """MIG and correlations of the images that are learned from; the votes have fewer images."""
-    whole = measure(codes, factors, rows)
+    with few_trees():
+        whole = measure(codes, factors, rows)
     part = slice(whole.points) if len(codes) >= 100 else slice(None)
     found = measure_briefly(codes.part(part), factors[part], rows, 0)
     assert tuple(found["scores"]) == BRIEF and set(BRIEF) <= set(SCORES)
@@ -88,7 +89,8 @@ def finished(known, tmp_path_factory):
     folder = tmp_path_factory.mktemp("studies") / "a"
     config = small(folder, dataset="known", evaluate_every=6)
     study = open_study(folder, config, (0,))
-    train(study.run_config(0))
+    with few_trees():
+        train(study.run_config(0))
     return study
 
 

@@ -9,7 +9,7 @@ from dataclasses import asdict
 
 import numpy as np
 import pytest
-from factor_cases import ROWS, SIZES, grid, mixed, numbers, spread
+from factor_cases import ROWS, SIZES, few_trees, grid, mixed, numbers, spread
 
 from fastinfogan.data.factors import Factor
 from fastinfogan.results.factors import dci, information
@@ -23,7 +23,8 @@ RANDOM = np.random.default_rng(5)
 
 
 def scores_of(codes, factors=FACTORS, rows=ROWS):
-    found = measure(codes, factors, rows)
+    with few_trees():
+        found = measure(codes, factors, rows)
     json.dumps(asdict(found), allow_nan=False)
     assert max(map(len, format_disentanglement(found))) <= 80
     assert all(0.0 <= score <= 1.0 for score in found.scores.values() if score is not None)
