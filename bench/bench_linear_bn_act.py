@@ -44,9 +44,8 @@ IMPLEMENTATIONS = {"two ops": two_ops, "auto": linear_bn_act}
 @pytest.mark.parametrize("impl", IMPLEMENTATIONS)
 @pytest.mark.parametrize("layer", LAYERS)
 def bench_linear_bn_act(benchmark, batch, layer, impl, dtype):
-    outputs, inputs, groups, slope, back = LAYERS[layer]
-    if batch < 128:
-        outputs, inputs = (-(-size // 16) for size in (outputs, inputs))
+    *widths, groups, slope, back = LAYERS[layer]
+    outputs, inputs = widths if batch == 128 else (min(width, 1024) for width in widths)
     torch.manual_seed(0)
     rows = groups * batch
     x = torch.randn(rows, inputs, device=DEVICE).to(dtype)

@@ -6,7 +6,7 @@ import pytest
 
 
 def pytest_addoption(parser):
-    parser.addoption("--tiny", action="store_true", help="a sixteenth of batches and wide layers")
+    parser.addoption("--tiny", action="store_true", help="small batches and layers: a smoke test")
     parser.addoption("--large", action="store_true", help="also with 200,000 images")
 
 
