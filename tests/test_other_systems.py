@@ -49,8 +49,10 @@ def run_without(code, folder):
     assert "Traceback" not in done.stderr
 
 
-def test_training_resuming_and_looking_at_a_run(tmp_path):
+def test_ingesting_training_resuming_and_looking_at_a_run(tmp_path):
+    write(tmp_path / "images", 20, "PNG")  # which begins with what Windows takes for a line's end
     run_without(
+        "assert main(['ingest', '--data-dir', 'images']) == 0\n"
         "few = ['--preset', 'mnist-mlp', '--batch-size', '16', '--iterations', '2']\n"
         "assert main(['train', '--out', 'run', *few]) == 0\n"
         "assert main(['train', '--resume=run', '--iterations=4', '--feed=streamed']) == 0\n"
@@ -60,11 +62,6 @@ def test_training_resuming_and_looking_at_a_run(tmp_path):
         tmp_path,
     )
     assert (tmp_path / "run" / "summary.json").exists() and (tmp_path / "x.npz").exists()
-
-
-def test_ingesting(tmp_path):
-    write(tmp_path / "images", 20, "PNG")  # which begins with what Windows takes for a line's end
-    run_without("assert main(['ingest', '--data-dir', 'images']) == 0\n", tmp_path)
 
 
 def test_memory_is_known_without_proc(monkeypatch):
