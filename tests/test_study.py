@@ -123,9 +123,9 @@ def test_a_killed_study_goes_on_and_gives_what_an_undisturbed_one_does(tmp_path,
     """SIGTERM while both seeds train: they save; started again, weights are bit for bit.
 
     However fast they are: each is held where it has begun, until the study has heard of its end.
-    What is left of its iterations, nearly a second, is the time in which that must happen.
+    What is left of its iterations, more than a second, is the time in which that must happen.
     """
-    arguments = ["study", *BARE, "--iterations", "150", "--log-every", "5", "--sample-every", "0",
+    arguments = ["study", *BARE, "--iterations", "300", "--log-every", "5", "--sample-every", "0",
                  "--seeds", "2", "--jobs", "2"]  # fmt: skip
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     command = [sys.executable, "-m", "fastinfogan", *arguments, "--out", str(parts)]
