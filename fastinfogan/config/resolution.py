@@ -9,6 +9,7 @@ from fastinfogan.config.jitter import parse_jitter
 from fastinfogan.config.layers import Shape
 from fastinfogan.config.presets import FAMILIES, PRESETS, architecture_of
 from fastinfogan.config.tree import DataConfig, ModelConfig, OptimConfig, TrainConfig
+from fastinfogan.config.types import well_typed
 from fastinfogan.errors import UserError
 from fastinfogan.kernels.codes import MAX_CODES
 from fastinfogan.model.latent_spec import make_spec
@@ -23,6 +24,7 @@ def resolve(config: TrainConfig) -> TrainConfig:
     """
     from fastinfogan.data import find_dataset  # numpy and more, which --help does without
 
+    config = well_typed(TrainConfig(config.data, config.model, config.optim, config.run))
     dataset = find_dataset(config.data.dataset)
     name = dataset.default_preset if config.model.preset is None else config.model.preset
     if name not in PRESETS:

@@ -6,10 +6,11 @@ import dataclasses
 import typing
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from fastinfogan.config.presets import FAMILIES, PRESETS
 from fastinfogan.config.tree import TrainConfig, to_dict
+from fastinfogan.config.types import holds
 from fastinfogan.errors import UserError
 from fastinfogan.json_files import misfit
 
@@ -115,12 +116,7 @@ def _build(kind: type, tree: Any, where: str) -> Any:
             value = Path(value)
         elif float in allowed and misfit(value, int) is None:
             value = float(value)
-        literal = typing.get_origin(hint) is Literal
-        if value not in allowed if literal else type(value) not in _plain(allowed):
+        if not holds(hint, value):
             raise UserError(f"{where}: {key} is {value!r}, which is not a {hint}")
         values[key] = value
     return kind(**values)
-
-
-def _plain(types_: tuple[type, ...]) -> tuple[type, ...]:
-    return tuple(type(Path()) if kind is Path else kind for kind in types_)
