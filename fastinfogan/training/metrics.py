@@ -30,6 +30,7 @@ from fastinfogan.results.summary import DISENTANGLEMENT
 from fastinfogan.tell import Tell, on_stderr
 
 if TYPE_CHECKING:
+    from fastinfogan.engine.loss_scale import LossScale
     from fastinfogan.engine.step import FastEngine
 
 # A row of metrics.jsonl, in what of it is read again.
@@ -108,25 +109,38 @@ class Window:
         }
 
 
-def not_finite(means: dict[str, Any]) -> str | None:
-    """The name of a mean that is NaN or infinite, if one is."""
-    names = ("d_loss", "g_loss", "mi")
-    return next((name for name in names if not math.isfinite(means[name])), None)
+_CALMER = "lower --lr-g and --lr-d, or a lower --lambda-cont where sigma is learned"
 
 
-def diverged(means: dict[str, Any], name: str, kept: Path | None) -> TrainingDiverged:
+def not_finite(means: dict[str, Any], loss_scale: LossScale | None) -> tuple[str, str] | None:
+    """What is NaN or infinite, a mean or all gradients, and what may help; None: nothing is.
+
+    Args:
+        means: of a row.
+        loss_scale: float16's. It halves whenever a gradient isn't finite, and nothing is learned
+            then: a loss that has shrunk, and overflows all the same, has none that are.
+    """
+    for name in ("d_loss", "g_loss", "mi"):
+        if not math.isfinite(means[name]):
+            return f"{name} is {means[name]}", f"with {_CALMER}"
+    if loss_scale is not None and (scale := loss_scale.value.item()) < 1.0:
+        wrong = f"gradients aren't finite in float16, even of losses scaled by {scale:g}"
+        return wrong, "without --amp, or with --amp-dtype bfloat16"
+    return None
+
+
+def diverged(iteration: int, wrong: str, helps: str, kept: Path | None) -> TrainingDiverged:
     """What is said of it.
 
     Args:
-        means: with the iteration.
-        name: of the mean.
+        iteration: that has just ended.
+        wrong, helps: what ``not_finite`` found.
         kept: the last checkpoint.
     """
     return TrainingDiverged(
-        f"iteration {means['iteration']}: {name} is {means[name]}; "
+        f"iteration {iteration}: {wrong}; "
         + ("no checkpoint yet" if kept is None else f"the last good checkpoint is {kept}")
-        + "; start a new run with lower --lr-g and --lr-d, or a lower --lambda-cont "
-        "where sigma is learned"
+        + f"; start a new run {helps}"
     )
 
 

@@ -260,10 +260,10 @@ class Training:
     def _means(self, record: Onlooker) -> dict[str, Any]:
         """The mean metrics since the last log line, all of them finite."""
         means = {"iteration": self.iteration, **self.window.means()}
-        if (wrong := not_finite(means)) is not None:
+        if (wrong := not_finite(means, self.engine.loss_scale)) is not None:
             record.wait()
             kept = list_checkpoints(self.out / "checkpoints")
-            raise diverged(means, wrong, kept[0] if kept else None)
+            raise diverged(self.iteration, *wrong, kept[0] if kept else None)
         return means
 
     # -- Saving ----------------------------------------------------------------------------------

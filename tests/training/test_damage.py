@@ -146,6 +146,19 @@ def test_a_bad_number_stops_the_run_and_keeps_the_last_good_checkpoint(
     assert all(torch.isfinite(t).all() for t in load_file(kept).values())
 
 
+def test_gradients_that_overflow_however_the_loss_is_scaled_stop_the_run(tmp_path, spoil):
+    """Nothing is learned, though the losses are fine: the scale has gone below 1."""
+
+    def before(engine, call):
+        if call == 7:
+            engine.loss_scale.restore(torch.tensor([0.5, 0.0]))
+
+    spoil(before=before)
+    says = "iteration 8: gradients aren't finite in float16, even of losses scaled by 0.5; .*"
+    with pytest.raises(TrainingDiverged, match=says + "step_00000005.*run without --amp, or with"):
+        train(small(tmp_path / "run", 12, amp=True, amp_dtype="float16"))
+
+
 @pytest.mark.parametrize("engine", ["fast", "reference"])
 def test_bad_weights_are_never_saved(tmp_path, spoil, engine):
     """Losses can still be finite when the update after them has already broken a weight."""
