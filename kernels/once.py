@@ -22,7 +22,10 @@ class _Refusal(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, _: Tensor) -> Gradients:
-        raise RuntimeError(f"{ctx.op}: it has no second derivative; impl='reference' has")
+        raise RuntimeError(
+            f"{ctx.op}: it has no second derivative; impl='reference' has, "
+            "which every op takes inside kernels.dispatch.plain_ops()"
+        )
 
 
 def once(op: str) -> Callable[[Callable[..., Gradients]], Callable[..., Gradients]]:

@@ -15,6 +15,7 @@ from user_errors import error_of
 from fastinfogan.config import DataConfig, TrainConfig, resolve
 from fastinfogan.data import DATASETS, dataset_status, load_images
 from fastinfogan.data.factors import Factor
+from fastinfogan.data.npz import read_array
 
 
 def encode(pixels: np.ndarray, form: str) -> bytes:
@@ -311,3 +312,10 @@ def test_a_wrong_folder_is_told_where_to_get_the_files(tmp_path, name):
     assert ("http" in message) or name == "faces"
     assert dataset_status(name, tmp_path)[0] is False
     assert os.listdir(tmp_path) == ["notes.txt"]
+
+
+def test_an_array_can_be_written_to(tmp_path):
+    """What a dataset hands on, torch takes without a warning."""
+    np.savez_compressed(tmp_path / "a.npz", images=np.arange(12, dtype=np.uint8).reshape(3, 4))
+    found = read_array(tmp_path / "a.npz", "images")
+    assert found.flags.writeable and found.sum() == 66

@@ -64,6 +64,11 @@ def test_codes_that_cannot_be_parsed(trained, text, says):
         trained.parse_codes(text)
 
 
+def test_a_code_set_to_a_text_is_refused(trained):
+    with pytest.raises(UserError, match="^fixed sets c2_uni to '0.5'; a number works"):
+        trained.sample(5, fixed={"c2": "0.5"})
+
+
 def test_samples_as_arrays_and_as_a_picture(trained, tmp_path):
     trained.save_samples(tmp_path / "s.npz", 5, seed=2, fixed={1: 0.5})
     with np.load(tmp_path / "s.npz") as arrays:

@@ -78,7 +78,8 @@ def read_array(path: Path, name: str) -> np.ndarray:
         size = math.prod(shape) * dtype.itemsize
         if size > MAX_BYTES:
             raise ValueError(f"{name} takes {size:,} bytes; at most {MAX_BYTES:,} are read")
-        return np.frombuffer(read_exactly(file, size), dtype).reshape(shape)
+        # A bytearray's memory can be written to, and torch warns of an array whose can't.
+        return np.frombuffer(bytearray(read_exactly(file, size)), dtype).reshape(shape)
 
 
 def read_exactly(file: IO[bytes], size: int) -> bytes:
