@@ -128,7 +128,8 @@ def _options(tree: type) -> Iterator[Option]:
 def fill_lines(tree: type) -> None:
     """Have ``--help`` break lines where they are full, instead of where the source does.
 
-    tyro shows the docstring of a field with the indentation that its second line has there.
+    tyro shows the docstring of a field with the indentation that its second line has there. (And to
+    find that of a part, which is its class's, it would read the source once more.)
     """
     import docstring_parser  # only now: --help alone needs it
 
@@ -138,9 +139,11 @@ def fill_lines(tree: type) -> None:
             if field.arg_name in kind.__annotations__ and field.description:
                 marks = tyro.conf.arg(help=" ".join(field.description.split()))
                 kind.__annotations__[field.arg_name] = Annotated[hints[field.arg_name], marks]
-    for hint in typing.get_type_hints(tree).values():
+    for name, hint in typing.get_type_hints(tree).items():
         if dataclasses.is_dataclass(hint):
             fill_lines(hint)
+            kind = next(kind for kind in tree.__mro__ if name in kind.__annotations__)
+            kind.__annotations__[name] = Annotated[hint, tyro.conf.arg(help=hint.__doc__)]
 
 
 def positionals_of(command: type) -> list[str]:
