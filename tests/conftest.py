@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 import os
 from pathlib import Path
 
@@ -16,12 +17,13 @@ from fastinfogan.data.ingest import dali, make
 if not torch.cuda.is_available():
     # Triton's kernels run in its interpreter, which must be chosen before anything imports Triton.
     os.environ["TRITON_INTERPRET"] = "1"
-    from triton.runtime import interpreter
+    if importlib.util.find_spec("triton") is not None:
+        from triton.runtime.interpreter import interpreter_builder
 
-    # By itself the interpreter computes each sum, difference and product of integers a second time,
-    # in 64 bits, to see whether it fits: nearly half its time. All do, tests' tensors being small.
-    quick = dataclasses.replace(interpreter.interpreter_builder.options, sanitize_overflow=False)
-    interpreter.interpreter_builder.options = quick
+        # By itself it computes each sum, difference and product of integers a second time, in 64
+        # bits, to see whether it fits: nearly half its time. All do, tests' tensors being small.
+        quick = dataclasses.replace(interpreter_builder.options, sanitize_overflow=False)
+        interpreter_builder.options = quick
 
 # The tests' networks are too small to share out; handing them round takes longer than the work.
 torch.set_num_threads(1)
