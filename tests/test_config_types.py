@@ -46,7 +46,7 @@ def test_what_a_field_cannot_hold_is_refused(part, given, message):
     assert str(refused.value) == message
 
 
-def test_a_part_that_is_none_is_refused():
+def test_a_part_of_another_type_is_refused():
     with pytest.raises(UserError, match="optim={'iterations': 3}: an instance of OptimConfig work"):
         resolve(TrainConfig(optim={"iterations": 3}))
 

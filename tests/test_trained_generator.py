@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -65,8 +66,9 @@ def test_codes_that_cannot_be_parsed(trained, text, says):
 
 
 def test_a_code_set_to_a_text_is_refused(trained):
-    with pytest.raises(UserError, match="^fixed sets c2_uni to '0.5'; a number works"):
-        trained.sample(5, fixed={"c2": "0.5"})
+    for draw in (partial(trained.sample, 5), partial(trained.traverse, "c3")):
+        with pytest.raises(UserError, match="^--set c2_uni='0.5': a number works"):
+            draw(fixed={"c2": "0.5"})
 
 
 def test_samples_as_arrays_and_as_a_picture(trained, tmp_path):

@@ -10,7 +10,7 @@ from typing import Any
 
 from fastinfogan.config.presets import FAMILIES, PRESETS
 from fastinfogan.config.tree import TrainConfig, to_dict
-from fastinfogan.config.types import holds
+from fastinfogan.config.types import holds, kinds
 from fastinfogan.errors import UserError
 from fastinfogan.json_files import misfit
 
@@ -111,7 +111,7 @@ def _build(kind: type, tree: Any, where: str) -> Any:
         if dataclasses.is_dataclass(hint):
             values[key] = _build(hint, value, f"{where}: {key}")
             continue
-        allowed = typing.get_args(hint) or (hint,)
+        allowed = kinds(hint)
         if Path in allowed and isinstance(value, str):
             value = Path(value)
         elif float in allowed and misfit(value, int) is None:

@@ -24,7 +24,12 @@ def holds(hint: Any, value: Any) -> bool:
     """Whether a field with this annotation may hold the value."""
     if typing.get_origin(hint) is Literal:
         return type(value) is str and value in typing.get_args(hint)
-    return type(value) in (type(Path()) if kind is Path else kind for kind in _kinds(hint))
+    return type(value) in (type(Path()) if kind is Path else kind for kind in kinds(hint))
+
+
+def kinds(hint: Any) -> tuple[Any, ...]:
+    """The types that an annotation joins with |, or the one that it is."""
+    return typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
 
 
 def well_typed(config: Any) -> Any:
@@ -51,20 +56,16 @@ def well_typed(config: Any) -> Any:
     return dataclasses.replace(config, **found)
 
 
-def _kinds(hint: Any) -> tuple[Any, ...]:
-    return typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
-
-
 def _plain(hint: Any, value: Any) -> Any:
     """A number as Python has it, where the field holds such."""
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         return value
-    if int in _kinds(hint) and isinstance(value, numbers.Integral):
+    if int in kinds(hint) and isinstance(value, numbers.Integral):
         return int(value)
-    return float(value) if float in _kinds(hint) else value
+    return float(value) if float in kinds(hint) else value
 
 
 def _works(hint: Any) -> str:
     if typing.get_origin(hint) is Literal:
         return f"{', '.join(typing.get_args(hint))} work"
-    return next(_WORKS[kind] for kind in _kinds(hint) if kind in _WORKS)
+    return next(_WORKS[kind] for kind in kinds(hint) if kind in _WORKS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import SupportsFloat
 
 import numpy as np
 import torch
@@ -78,6 +79,8 @@ def pin_codes(spec: LatentSpec, values: Tensor, fixed: Mapping[int, float]) -> T
     """
     values = values.clone()
     for i, value in fixed.items():
+        if not isinstance(value, SupportsFloat):
+            raise UserError(f"--set {spec.names[i]}={value!r}: a number works")
         code, asked = spec.codes[i], f"--set {spec.names[i]}={value:g}"
         if code.is_discrete and value not in range(code.choices):
             raise UserError(f"{asked}: whole numbers from 0 to {code.choices - 1} work")

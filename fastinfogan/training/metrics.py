@@ -109,9 +109,6 @@ class Window:
         }
 
 
-_CALMER = "lower --lr-g and --lr-d, or a lower --lambda-cont where sigma is learned"
-
-
 def not_finite(means: dict[str, Any], loss_scale: LossScale | None) -> tuple[str, str] | None:
     """What is NaN or infinite, a mean or all gradients, and what may help; None: nothing is.
 
@@ -122,7 +119,8 @@ def not_finite(means: dict[str, Any], loss_scale: LossScale | None) -> tuple[str
     """
     for name in ("d_loss", "g_loss", "mi"):
         if not math.isfinite(means[name]):
-            return f"{name} is {means[name]}", f"with {_CALMER}"
+            helps = "with lower --lr-g and --lr-d, or a lower --lambda-cont where sigma is learned"
+            return f"{name} is {means[name]}", helps
     if loss_scale is not None and (scale := loss_scale.value.item()) < 1.0:
         wrong = f"gradients aren't finite in float16, even of losses scaled by {scale:g}"
         return wrong, "without --amp, or with --amp-dtype bfloat16"
