@@ -234,7 +234,7 @@ RULE = {
     "mnist, between maps": ((128, 7, 64, 2), ALL),
     "celeba, between image and maps": ((64, 16, 3, 2), {"up"}),
     "celeba, 2x2": ((448, 2, 256, 2), ALL),
-    "chairs, 32x32": ((128, 16, 64, 2), {"up"}),
+    "chairs, 32x32": ((128, 16, 64, 2), {"up", "weight"}),
     "chairs, stride 1": ((256, 8, 256, 1), ALL),
 }
 

@@ -61,8 +61,7 @@ def _native_is_faster(
     * torch's gradient of the weight is good where the large map is an image, in which our columns
       would be empty but for 1 or 3; so is its ``down`` from 3 channels.
     * Few images fill no tile, and no block of ``weight``'s sum; but small maps torch is poor at.
-    * From maps of 32x32 on, pixels of several images lie too far apart for our ``down`` and
-      ``weight``.
+    * From maps of 32x32 on, torch's ``down`` is as fast as ours or a tenth faster.
     """
     if dtype == torch.float64:
         return True
@@ -73,4 +72,4 @@ def _native_is_faster(
         return image_channels <= {"down": 1, "up": IMAGE_CHANNELS, "weight": 0}[operation]
     if batch < IMAGES[operation] and (height // stride) * (width // stride) > 16:
         return False
-    return operation == "up" or height * width < LARGE
+    return operation != "down" or height * width < LARGE

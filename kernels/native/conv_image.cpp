@@ -63,7 +63,7 @@ void up_image(const ConvShape& s, const T* small, const T* weight, const T* bias
 #pragma omp parallel if (s.images * pixels * s.maps * kWide >= kFew)
   {
     const Buffer<A> patches(pixels * lines);
-    const Buffer<WordOf<T>> rows(blocks * kBlock * kBlock);
+    const Buffer<WordOf<T>> rows(blocks * kRowsBlock<kLines>);
 #pragma omp for schedule(dynamic)
     for (int64_t i = 0; i < s.images; ++i) {
       for (int64_t t = 0; t < tiles; ++t) {

@@ -6,18 +6,20 @@
 // have the same taps at a pixel, so the rows of a product's tile are one pixel of several images:
 // what lies outside of the map takes no part, neither as zeros in memory nor as arithmetic. Where a
 // source's pixel is too short for that, as an image's 1 or 3 channels, the rows are patches of
-// adjacent pixels, with their zeros.
+// adjacent pixels, with their zeros. Several images' source is packed once, a band of rows at a time
+// if it is large, and read by all pixels that see it.
 //
 // Which terms are added up in which order depends on the shape alone.
 
 #include "product.h"
+#include "threads.h"
 
 namespace fastinfogan {
 namespace FASTINFOGAN_ISA {
 namespace {
 
-// Words of rows that are made before columns are read: half of a second-level cache.
-constexpr int64_t kWordsOfRows = 1 << 16;
+// Words of the source that a thread packs at a time: 1 MB, about a second-level cache.
+constexpr int64_t kWordsOfSource = 1 << 18;
 
 // From (images, in_height, in_width, in_channels) to (images, out_height, out_width, out_channels).
 struct Maps {
@@ -27,33 +29,21 @@ struct Maps {
   INLINE int64_t out_pixels() const { return out_height * out_width; }
 };
 
-// The taps that reach the source from a pixel of the result, and where.
-struct Taps {
+// Along an axis, the taps that reach the source from a place of the result, and where.
+struct Reach {
   int count = 0;
-  int tap[kTaps * kTaps];
-  int64_t pixel[kTaps * kTaps];
+  int64_t tap[kTaps], from[kTaps];
 };
 
-INLINE Taps taps_at(const Maps& m, int64_t y, int64_t x) {
-  Taps taps;
-  // Where tap k along an axis leads from i, or -1.
-  const auto source = [&](int64_t i, int k, int64_t size) -> int64_t {
+INLINE Reach reach(const Maps& m, int64_t i, int64_t size) {
+  Reach taps;
+  for (int k = 0; k < kTaps; ++k) {
     int64_t j = m.up ? i + 1 - k : m.stride * i - 1 + k;
-    if (m.up) {
-      if (j < 0 || j % m.stride) return -1;
-      j /= m.stride;
-    }
-    return j < size ? j : -1;
-  };
-  for (int ky = 0; ky < kTaps; ++ky) {
-    const int64_t row = source(y, ky, m.in_height);
-    if (row < 0) continue;
-    for (int kx = 0; kx < kTaps; ++kx) {
-      const int64_t column = source(x, kx, m.in_width);
-      if (column < 0) continue;
-      taps.tap[taps.count] = ky * kTaps + kx;
-      taps.pixel[taps.count++] = row * m.in_width + column;
-    }
+    if (j < 0 || (m.up && j % m.stride)) continue;
+    if (m.up) j /= m.stride;
+    if (j >= size) continue;
+    taps.tap[taps.count] = k;
+    taps.from[taps.count++] = j;
   }
   return taps;
 }
@@ -79,6 +69,7 @@ INLINE void finish(const Tile<T, R>& tile, After<T> after, int64_t column, int64
       store(out + r * step + first, u > 0 ? u : u * after.slope, lanes);
     }
   };
+#pragma GCC unroll 2
   for (int side = 0; side < 2; ++side) {
     const int64_t left = columns - column - side * kLanes<T>;
     if (left >= kLanes<T>) {
@@ -89,30 +80,26 @@ INLINE void finish(const Tile<T, R>& tile, After<T> after, int64_t column, int64
   }
 }
 
-// The rows of a tile, packed, and where the result goes.
+// A tile of the result: `rows` has row 0 of the source, packed, `columns` the first tap's, both with
+// `blocks` for a pixel or a tap.
 template <class T>
-struct Strip {
-  const WordOf<T>* rows;
-  int64_t count, blocks;  // rows, and blocks of a tap
-  Taps taps;
-  T* out;
-  int64_t step;  // from row to row of the result
-};
-
-// Columns of a tile's result: `columns` begins with the first tap's.
-template <class T>
-INLINE void multiply(const Strip<T>& strip, const WordOf<T>* columns, After<T> after,
-                     int64_t column, int64_t all) {
-  with_rows(strip.count, [&](auto rows) {
-    Tile<T, rows.n> tile = {};
-    const WordOf<T>* from = strip.rows;
-    const int64_t block = kBlock * kColumns<T> * strip.blocks;
-    for (int i = 0; i < strip.taps.count; ++i) {
-      const WordOf<T>* tap = columns + strip.taps.tap[i] * block;
-      add_products<T, rows.n, kLines>(tile, from, tap, strip.blocks);
-      from += strip.blocks * kBlock * kBlock;
+INLINE void multiply(const Maps& m, const Reach& y, const Reach& x, const WordOf<T>* rows,
+                     int64_t count, const WordOf<T>* columns, int64_t blocks, After<T> after,
+                     int64_t column, T* out, int64_t step) {
+  with_rows(count, [&](auto n) {
+    Tile<T, n.n> tile = {};
+    // Where it goes is fetched meanwhile, or what is stored would wait for it.
+    for (int r = 0; r < 2 * n.n; ++r) {
+      __builtin_prefetch(out + r / 2 * step + column + r % 2 * kLanes<T>, 1);
     }
-    finish<T, rows.n>(tile, after, column, all, strip.out, strip.step);
+    for (int i = 0; i < y.count; ++i) {
+      for (int j = 0; j < x.count; ++j) {
+        add_products<T, n.n, kLines>(
+            tile, rows + (y.from[i] * m.in_width + x.from[j]) * blocks * kRowsBlock<kLines>,
+            columns + (y.tap[i] * kTaps + x.tap[j]) * blocks * kBlock * kColumns<T>, blocks);
+      }
+    }
+    finish<T, n.n>(tile, after, column, m.out_channels, out, step);
   });
 }
 
@@ -148,66 +135,96 @@ INLINE void gather_patch(const Maps& m, C channels, const T* image, int64_t y, i
   }
 }
 
+// What pixels see along both axes, and how their work is cut for threads and caches, which has no
+// part in the results: into groups of tiles, bands of rows, and parts of the strips of columns.
+struct Cut {
+  const Maps& m;
+  const int64_t line, tiles;  // words of a row of the source, packed; tiles of images
+  const Buffer<Reach> down, along;
+  int64_t bands = 1, together, groups, parts;  // `together`: tiles of a group at most
+
+  Cut(const Maps& m, int64_t line, int64_t strips)
+      : m(m), line(line), tiles(pieces(m.images, kRows)), down(m.out_height), along(m.out_width) {
+    for (int64_t y = 0; y < m.out_height; ++y) down.at[y] = reach(m, y, m.in_height);
+    for (int64_t x = 0; x < m.out_width; ++x) along.at[x] = reach(m, x, m.in_width);
+    while (bands < m.out_height && room() > kWordsOfSource) ++bands;
+    together = bands > 1 ? 1 : at_least(1, kWordsOfSource / room());
+    groups = pieces(tiles, together);
+    const int64_t units = kUnits * threads();
+    bands = at_most(m.out_height, at_least(bands, pieces(units, groups * strips)));
+    parts = at_most(strips, pieces(units, groups * bands));
+  }
+
+  // The rows of the source that rows of the result see.
+  INLINE Share seen(const Share& band) const {
+    const Reach &top = down.at[band.first], &bottom = down.at[band.last - 1];
+    int64_t first = m.in_height, last = 0;
+    for (int i = 0; i < top.count; ++i) first = at_most(first, top.from[i]);
+    for (int i = 0; i < bottom.count; ++i) last = at_least(last, bottom.from[i] + 1);
+    return Share(first, last);
+  }
+  // Words of what a band sees, at most, of a tile's images.
+  INLINE int64_t room() const {
+    int64_t rows = 0;
+    for (int64_t i = 0; i < bands; ++i) {
+      rows = at_least(rows, seen(Share(m.out_height, i, bands)).size());
+    }
+    return rows * line;
+  }
+};
+
 // A pixel of several images at a time.
 template <class T>
 void by_pixels(const Maps& m, const T* in, const T* weight, After<T> after, T* out) {
-  const int64_t inputs = m.in_channels, outputs = m.out_channels;
+  const int64_t inputs = m.in_channels, outputs = m.out_channels, pixels = m.out_pixels();
   constexpr int64_t kAll = kTaps * kTaps;
   const int64_t row = kAll * (m.up ? outputs : inputs);  // of the weight
   const Columns<T> shape = m.up ? Columns<T>{kAll, inputs, outputs, outputs, row, 1}
                                 : Columns<T>{kAll, inputs, outputs, inputs, 1, row};
   const Buffer<WordOf<T>> columns(shape.strips() * shape.words());
-  const int64_t blocks = shape.blocks(), strips = shape.strips();
+  const int64_t blocks = shape.blocks(), pixel = blocks * kRowsBlock<kLines>;
+  const Cut cut(m, m.in_width * pixel, shape.strips());
+  const int64_t room = cut.room(), units = cut.groups * cut.bands * cut.parts;
+  const int64_t phases = m.up ? m.stride : 1;
 
-  // Pixels that have the same taps inside of the map one after the other.
-  const int64_t pixels = m.out_pixels(), phases = m.up ? m.stride : 1;
-  const Buffer<int64_t> order(pixels);
-  for (int64_t phase = 0, n = 0; phase < phases * phases; ++phase) {
-    for (int64_t y = phase / phases; y < m.out_height; y += phases) {
-      for (int64_t x = phase % phases; x < m.out_width; x += phases) {
-        order.at[n++] = y * m.out_width + x;
-      }
-    }
-  }
-  const int64_t tiles = pieces(m.images, kRows);
-  const int64_t taps = kAll / (phases * phases);
-  const int64_t words = taps * blocks * kBlock * kBlock;  // of the rows of a tile
-  constexpr int64_t kMost = 8;
-  const int64_t together = words * kMost <= kWordsOfRows ? kMost
-                           : words < kWordsOfRows        ? kWordsOfRows / words
-                                                         : 1;
-  const int64_t groups = pieces(pixels, together);
-
-#pragma omp parallel if (m.images * pixels * outputs * inputs * taps >= kFew)
+#pragma omp parallel if (m.images * pixels * outputs * inputs * kAll / (phases * phases) >= kFew)
   {
-    const Buffer<WordOf<T>> rows(together * words);
-    Strip<T> strip[kMost];
+    const Buffer<WordOf<T>> rows(cut.together * room);
 #pragma omp for schedule(static)
-    for (int64_t i = 0; i < strips * shape.taps; ++i) {
+    for (int64_t i = 0; i < shape.strips() * shape.taps; ++i) {
       shape.pack(weight, i / shape.taps, i % shape.taps, columns.at);
     }
 #pragma omp for schedule(dynamic)
-    for (int64_t i = 0; i < tiles * groups; ++i) {
-      const Share images(m.images, i / groups, tiles);
-      const Share here(pixels, i % groups, groups);
-      for (int64_t p = here.first; p < here.last; ++p) {
-        const int64_t pixel = order.at[p];
-        Strip<T>& s = strip[p - here.first];
-        WordOf<T>* to = rows.at + (p - here.first) * words;
-        s = {to, images.last - images.first, blocks,
-             taps_at(m, pixel / m.out_width, pixel % m.out_width),
-             out + (images.first * pixels + pixel) * outputs, pixels * outputs};
-        for (int64_t r = 0; r < s.count; ++r) {
-          const T* image = in + (images.first + r) * m.in_pixels() * inputs;
-          for (int t = 0; t < s.taps.count; ++t) {
-            pack_run(image + s.taps.pixel[t] * inputs, inputs,
-                     to + t * blocks * kBlock * kBlock + r * kBlock);
+    for (int64_t i = 0; i < units; ++i) {
+      const Share group(cut.tiles, i / (cut.bands * cut.parts), cut.groups);
+      const Share band(m.out_height, i / cut.parts % cut.bands, cut.bands);
+      const Share part(shape.strips(), i % cut.parts, cut.parts), source = cut.seen(band);
+      for (int64_t t = group.first; t < group.last; ++t) {
+        const Share images(m.images, t, cut.tiles);
+        for (int64_t p = 0; p < source.size() * m.in_width; ++p) {
+          const T* from = in + (source.first * m.in_width + p) * inputs;
+          WordOf<T>* to = rows.at + (t - group.first) * room + p * pixel;
+          for (int64_t r = images.first; r < images.last; ++r, to += kBlock) {
+            pack_run(from + r * m.in_pixels() * inputs, inputs, to);
           }
         }
       }
-      for (int64_t j = 0; j < strips; ++j) {
-        for (int64_t p = 0; p < here.last - here.first; ++p) {
-          multiply(strip[p], columns.at + j * shape.words(), after, j * kColumns<T>, outputs);
+      for (int64_t j = part.first; j < part.last; ++j) {
+        // Pixels that have the same taps, but for the border, one after the other.
+        for (int64_t phase = 0; phase < phases * phases; ++phase) {
+          const int64_t first = (phase / phases + phases - band.first % phases) % phases;
+          for (int64_t t = group.first; t < group.last; ++t) {
+            const Share images(m.images, t, cut.tiles);
+            const WordOf<T>* top = rows.at + (t - group.first) * room - source.first * cut.line;
+            for (int64_t y = band.first + first; y < band.last; y += phases) {
+              for (int64_t x = phase % phases; x < m.out_width; x += phases) {
+                T* to = out + (images.first * pixels + y * m.out_width + x) * outputs;
+                multiply<T>(m, cut.down.at[y], cut.along.at[x], top, images.size(),
+                            columns.at + j * shape.words(), blocks, after, j * kColumns<T>, to,
+                            pixels * outputs);
+              }
+            }
+          }
         }
       }
     }
@@ -226,7 +243,7 @@ void by_patches(const Maps& m, C channels, const T* in, const T* weight, After<T
 
 #pragma omp parallel if (m.images * pixels * outputs * patch >= kFew)
   {
-    const Buffer<WordOf<T>> rows(blocks * kBlock * kBlock);
+    const Buffer<WordOf<T>> rows(blocks * kRowsBlock<kLines>);
     const Buffer<T> gathered(blocks * kDeep<T>);
 #pragma omp for schedule(dynamic, 64)
     for (int64_t i = 0; i < tiles; ++i) {
@@ -236,12 +253,10 @@ void by_patches(const Maps& m, C channels, const T* in, const T* weight, After<T
                      p % pixels / m.out_width, p % m.out_width, gathered.at);
         pack_run(gathered.at, patch, rows.at + (p - here.first) * kBlock);
       }
-      Strip<T> strip = {rows.at, here.last - here.first, blocks, {}, out + here.first * outputs,
-                        outputs};
-      strip.taps.count = 1;
-      strip.taps.tap[0] = 0;
+      const Reach only = {1, {0}, {0}};
       for (int64_t j = 0; j < shape.strips(); ++j) {
-        multiply(strip, columns.at + j * shape.words(), after, j * kColumns<T>, outputs);
+        multiply<T>(m, only, only, rows.at, here.size(), columns.at + j * shape.words(), blocks,
+                    after, j * kColumns<T>, out + here.first * outputs, outputs);
       }
     }
   }

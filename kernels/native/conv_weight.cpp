@@ -2,8 +2,9 @@
 //
 // For each tap the gradient is a product whose sum runs over pixels. A block of the sum is one pixel
 // of the small map in several images, which have the same taps there: where a tap leads out of the
-// large map, the block is left out. The small map's pixels are packed once for several taps. Sums
-// run to their end in the accumulator type, in an order that the shape decides.
+// large map, the block is left out. Both maps are packed once, some images and a band of rows at a
+// time, and read by all taps. Sums run to their end in the accumulator type, in an order that the
+// shape decides.
 
 #include "product.h"
 #include "threads.h"
@@ -12,7 +13,8 @@ namespace fastinfogan {
 namespace FASTINFOGAN_ISA {
 namespace {
 
-constexpr int kPixels = 16;  // of an image that are packed at a time
+constexpr int kBlocks = 16;  // of a sum that stays in registers
+constexpr int64_t kWordsOfMaps = 1 << 19;  // that are packed at a time: 2 MB
 
 // Images of a block.
 template <class T>
@@ -64,94 +66,168 @@ INLINE void pack(const Factor<T>& factor, int64_t image, int64_t count, int64_t 
   }
 }
 
+// How maps are cut, packed and added up: the images of a block at a time, in bands of rows if they
+// are large.
+template <class T>
+struct Weight {
+  using A = AccumulatorOf<T>;
+  static constexpr int64_t kTile = kRows * kColumns<T>;
+  static constexpr int64_t kRowsBlock = ::kRowsBlock<kAcross>;
+  static constexpr int64_t kColumnsBlock = kBlock * kColumns<T>;
+  const ConvShape& s;
+  const int64_t tiles, strips;  // of maps, of channels
+  int64_t bands = 1, room;      // words of a band of both maps, at most
+
+  explicit Weight(const ConvShape& s)
+      : s(s), tiles(pieces(s.maps, kRows)), strips(pieces(s.channels, kColumns<T>)) {
+    while ((room = most()) > kWordsOfMaps && bands < s.rows) ++bands;
+  }
+
+  INLINE Share band(int64_t i) const { return Share(s.rows, i, bands); }
+  // The rows of the large map that a band of the small one sees.
+  INLINE Share seen(const Share& band) const {
+    return Share(at_least(0, s.stride * band.first - 1),
+                 at_most(s.height, s.stride * (band.last - 1) - 1 + kTaps));
+  }
+  INLINE int64_t words_of_rows(const Share& band) const {
+    return band.size() * s.columns * tiles * kRowsBlock;
+  }
+  INLINE int64_t most() const {
+    int64_t most = 0;
+    for (int64_t i = 0; i < bands; ++i) {
+      const int64_t columns = seen(band(i)).size() * s.width * strips * kColumnsBlock;
+      most = at_least(most, words_of_rows(band(i)) + columns);
+    }
+    return most;
+  }
+  // Pixels of both maps, the small one's first.
+  INLINE int64_t pixels(const Share& band) const {
+    return band.size() * s.columns + seen(band).size() * s.width;
+  }
+
+  // Packs one of them, of images from the first on.
+  INLINE void pack_pixel(const T* large, const T* small, int64_t image, const Share& band,
+                         int64_t pixel, WordOf<T>* to) const {
+    const int64_t count = at_most(kImages<T>, s.images - image);
+    if (pixel < band.size() * s.columns) {
+      const int64_t size = s.rows * s.columns * s.maps;
+      to += pixel * tiles * kRowsBlock;
+      for (int64_t t = 0; t < tiles; ++t, to += kRowsBlock) {
+        const Factor<T> factor = {small, small + s.images * size, size, s.maps,
+                                  Share(s.maps, t, tiles).first};
+        pack(factor, image, count, band.first * s.columns + pixel, kAcrossLine, to);
+      }
+      return;
+    }
+    const int64_t size = s.height * s.width * s.channels;
+    pixel -= band.size() * s.columns;
+    to += words_of_rows(band) + pixel * strips * kColumnsBlock;
+    for (int64_t j = 0; j < strips; ++j, to += kColumnsBlock) {
+      const Factor<T> factor = {large, large + s.images * size, size, s.channels, j * kColumns<T>};
+      pack(factor, image, count, seen(band).first * s.width + pixel, kColumns<T>, to);
+    }
+  }
+
+  // Adds to a tap's sums what some pixels of the small map give, in `groups` blocks of images.
+  INLINE void add(const Share& band, const Share& pixels, int64_t tap, const Share& mine,
+                  int64_t groups, const WordOf<T>* packed, A* sums) const {
+    // The blocks whose tap lies within the large map.
+    int64_t blocks = 0;
+    const WordOf<T>*rows[kBlocks], *columns[kBlocks];
+    for (int64_t g = 0; g < groups; ++g, packed += room) {
+      for (int64_t p = pixels.first; p < pixels.last; ++p) {
+        const int64_t y = s.stride * (band.first + p / s.columns) - 1 + tap / kTaps;
+        const int64_t x = s.stride * (p % s.columns) - 1 + tap % kTaps;
+        if (y < 0 || y >= s.height || x < 0 || x >= s.width) continue;
+        rows[blocks] = packed + p * tiles * kRowsBlock;
+        columns[blocks++] = packed + words_of_rows(band) +
+                            ((y - seen(band).first) * s.width + x) * strips * kColumnsBlock;
+      }
+    }
+    for (int64_t j = 0; j < strips; ++j) {
+      for (int64_t t = mine.first; t < mine.last; ++t) {
+        A* sum = sums + ((tap * tiles + t) * strips + j) * kTile;
+        with_rows(Share(s.maps, t, tiles).size(), [&](auto n) {
+          Tile<T, n.n> tile = {};  // sums of these blocks alone: long sums lose more
+          for (int64_t b = 0; b < blocks; ++b) {
+            add_products<T, n.n, kAcross>(tile, rows[b] + t * kRowsBlock,
+                                          columns[b] + j * kColumnsBlock, 1);
+          }
+#pragma GCC unroll 32
+          for (int i = 0; i < 2 * n.n; ++i) {
+            A* to = sum + i * kLanes<T>;
+            store<A>(to, load<A>(to) + tile.sum[i / 2][i % 2]);
+          }
+        });
+      }
+    }
+  }
+
+  // Writes a tap's sums.
+  INLINE void write(int64_t tap, const Share& mine, const A* sums, T* gradient) const {
+    for (int64_t t = mine.first; t < mine.last; ++t) {
+      const Share maps(s.maps, t, tiles);
+      for (int64_t row = maps.first; row < maps.last; ++row) {
+        T* to = gradient + (row * kTaps * kTaps + tap) * s.channels;
+        for (int64_t c = 0; c < s.channels; c += kLanes<T>) {
+          const A* sum = sums + ((tap * tiles + t) * strips + c / kColumns<T>) * kTile +
+                         (row - maps.first) * kColumns<T> + c % kColumns<T>;
+          store(to + c, load<A>(sum), int(at_most(kLanes<T>, s.channels - c)));
+        }
+      }
+    }
+  }
+};
+
 template <class T>
 void weight_of(const ConvShape& s, const T* large, const T* small, T* gradient) {
   using A = AccumulatorOf<T>;
-  constexpr int64_t kTile = kRows * kColumns<T>, kRowsBlock = kBlock * kBlock;
-  constexpr int64_t kColumnsBlock = kBlock * kColumns<T>;
-  const int64_t tiles = pieces(s.maps, kRows), strips = pieces(s.channels, kColumns<T>);
-  const int64_t pixels = s.rows * s.columns, images = pieces(s.images, kImages<T>);
+  const Weight<T> w(s);
+  const int64_t images = pieces(s.images, kImages<T>), taps = kTaps * kTaps;
+  // Blocks of images whose small maps fill a sum together.
+  const int64_t several =
+      w.bands > 1 ? 1 : at_most(images, at_least(1, kBlocks / (s.rows * s.columns)));
   // How the work is shared has no part in the results.
-  const int64_t together = threads() <= 4 ? 2 : 1;  // taps
-  const int64_t groups = at_most(pieces(threads(), kTaps * kTaps), tiles);
-  const Buffer<A> sums(kTaps * kTaps * tiles * strips * kTile);
+  const int64_t together = threads() <= 4 ? 4 : threads() <= 8 ? 2 : 1;  // taps
+  const int64_t sets = taps / together;
+  const int64_t groups = at_most(pieces(kUnits * threads(), sets), w.tiles);
+  const int64_t room = pieces(threads() * kWordsOfMaps / 2, several * w.room);
+  const int64_t at_once = w.bands > 1 ? 1 : at_most(images, several * room);
+  const Buffer<A> sums(taps * w.tiles * w.strips * w.kTile);
+  const Buffer<WordOf<T>> packed(at_once * w.room);
 
-  const auto unit = [&](int64_t tap, const Share& mine, WordOf<T>* rows, WordOf<T>* columns) {
-    const int64_t some = mine.last - mine.first;
-    A* first_sum = sums.at + (tap * tiles + mine.first * together) * strips * kTile;
-    memset(first_sum, 0, together * some * strips * kTile * sizeof(A));
-    for (int64_t image = 0; image < s.images; image += kImages<T>) {
-      const int64_t count = at_most(kImages<T>, s.images - image);
-      for (int64_t first = 0; first < pixels; first += kPixels) {
-        const int64_t last = at_most(first + kPixels, pixels);
-        for (int64_t t = 0; t < some; ++t) {
-          const Share maps(s.maps, mine.first + t, tiles);
-          const Factor<T> factor = {small, small + s.images * pixels * s.maps, pixels * s.maps,
-                                    s.maps, maps.first};
-          for (int64_t p = first; p < last; ++p) {
-            pack(factor, image, count, p, kBlock, rows + (t * kPixels + p - first) * kRowsBlock);
-          }
-        }
-        for (int64_t i = 0; i < together; ++i) {
-          // The pixels whose tap lies within the large map, and where.
-          int64_t blocks = 0, here[kPixels], there[kPixels];
-          for (int64_t p = first; p < last; ++p) {
-            const int64_t y = s.stride * (p / s.columns) - 1 + (tap + i) / kTaps;
-            const int64_t x = s.stride * (p % s.columns) - 1 + (tap + i) % kTaps;
-            if (y < 0 || y >= s.height || x < 0 || x >= s.width) continue;
-            here[blocks] = p - first;
-            there[blocks++] = y * s.width + x;
-          }
-          for (int64_t j = 0; j < strips; ++j) {
-            const int64_t image_size = s.height * s.width * s.channels;
-            const Factor<T> factor = {large, large + s.images * image_size, image_size, s.channels,
-                                      j * kColumns<T>};
-            for (int64_t b = 0; b < blocks; ++b) {
-              pack(factor, image, count, there[b], kColumns<T>, columns + b * kColumnsBlock);
-            }
-            for (int64_t t = 0; t < some; ++t) {
-              const Share maps(s.maps, mine.first + t, tiles);
-              A* sum = first_sum + ((i * some + t) * strips + j) * kTile;
-              with_rows(maps.last - maps.first, [&](auto n) {
-                Tile<T, n.n> tile = {};  // sums of these blocks alone: long sums lose more
-                for (int64_t b = 0; b < blocks; ++b) {
-                  add_products<T, n.n, kAcross>(tile, rows + (t * kPixels + here[b]) * kRowsBlock,
-                                                columns + b * kColumnsBlock, 1);
-                }
-                for (int i = 0; i < 2 * n.n; ++i) {
-                  A* to = sum + i * kLanes<T>;
-                  store<A>(to, load<A>(to) + tile.sum[i / 2][i % 2]);
-                }
-              });
-            }
-          }
-        }
+#pragma omp parallel if (s.images * s.rows * s.columns * s.maps * s.channels * taps >= kFew)
+  for (int64_t first = 0; first < images; first += at_once) {
+    const int64_t here = at_most(at_once, images - first);
+    for (int64_t i = 0; i < w.bands; ++i) {
+      const Share band = w.band(i);
+      const int64_t pixels = w.pixels(band), smalls = band.size() * s.columns;
+#pragma omp for schedule(static)
+      for (int64_t n = 0; n < here * pixels; ++n) {
+        w.pack_pixel(large, small, (first + n / pixels) * kImages<T>, band, n % pixels,
+                     packed.at + n / pixels * w.room);
       }
-    }
-    for (int64_t i = 0; i < together; ++i) {
-      for (int64_t t = 0; t < some; ++t) {
-        const Share maps(s.maps, mine.first + t, tiles);
-        for (int64_t row = maps.first; row < maps.last; ++row) {
-          T* to = gradient + (row * kTaps * kTaps + tap + i) * s.channels;
-          for (int64_t c = 0; c < s.channels; c += kLanes<T>) {
-            const A* sum = first_sum + ((i * some + t) * strips + c / kColumns<T>) * kTile +
-                           (row - maps.first) * kColumns<T> + c % kColumns<T>;
-            store(to + c, load<A>(sum), int(at_most(kLanes<T>, s.channels - c)));
-          }
-        }
-      }
-    }
-  };
-
-#pragma omp parallel if (images * kImages<T> * pixels * s.maps * s.channels * 16 >= kFew)
-  {
-    const Buffer<WordOf<T>> rows(pieces(tiles, groups) * kPixels * kRowsBlock);
-    const Buffer<WordOf<T>> columns(kPixels * kColumnsBlock);
 #pragma omp for schedule(dynamic)
-    for (int64_t i = 0; i < kTaps * kTaps / together * groups; ++i) {
-      unit(i / groups * together, Share(tiles, i % groups, groups), rows.at, columns.at);
+      for (int64_t unit = 0; unit < sets * groups; ++unit) {
+        const Share mine(w.tiles, unit % groups, groups);
+        const int64_t tap = unit / groups * together;
+        for (int64_t k = tap; first == 0 && i == 0 && k < tap + together; ++k) {
+          memset(sums.at + (k * w.tiles + mine.first) * w.strips * w.kTile, 0,
+                 mine.size() * w.strips * w.kTile * sizeof(A));
+        }
+        for (int64_t group = 0; group < here; group += several) {
+          for (int64_t p = 0; p < smalls; p += kBlocks) {
+            for (int64_t k = tap; k < tap + together; ++k) {
+              w.add(band, Share(p, at_most(p + kBlocks, smalls)), k, mine,
+                    at_most(several, here - group), packed.at + group * w.room, sums.at);
+            }
+          }
+        }
+      }
     }
   }
+#pragma omp parallel for schedule(static) if (taps * s.maps * s.channels >= kFew)
+  for (int64_t k = 0; k < taps; ++k) w.write(k, Share(0, w.tiles), sums.at, gradient);
 }
 
 }  // namespace

@@ -34,7 +34,7 @@ void forward(const Layer& l, const T* x, const T* weight, const T* bias, T* y) {
   const Buffer<WordOf<T>> columns(shape.strips() * shape.words());
 #pragma omp parallel if (l.samples * l.inputs * l.outputs >= kFew)
   {
-    const Buffer<WordOf<T>> rows(shape.blocks() * kBlock * kBlock);
+    const Buffer<WordOf<T>> rows(shape.blocks() * kRowsBlock<kLines>);
 #pragma omp for schedule(static)
     for (int64_t j = 0; j < shape.strips(); ++j) shape.pack(x, j, 0, columns.at);
 #pragma omp for schedule(dynamic)
@@ -64,14 +64,14 @@ void forward(const Layer& l, const T* x, const T* weight, const T* bias, T* y) {
 template <class T>
 void backward(const Layer& l, const T* dy, const T* weight, T* dx) {
   const int64_t tiles = pieces(l.samples, kRows), blocks = pieces(l.outputs, kDeep<T>);
-  const int64_t strips = pieces(l.inputs, kColumns<T>);
-  const Buffer<WordOf<T>> rows(tiles * blocks * kBlock * kBlock);
+  const int64_t strips = pieces(l.inputs, kColumns<T>), words = blocks * kRowsBlock<kLines>;
+  const Buffer<WordOf<T>> rows(tiles * words);
 #pragma omp parallel if (l.samples * l.inputs * l.outputs >= kFew)
   {
     const Buffer<WordOf<T>> columns(kChunk * kColumns<T>);
 #pragma omp for schedule(static)
     for (int64_t i = 0; i < tiles; ++i) {
-      pack_rows(dy, l.outputs, Share(l.samples, i, tiles), rows.at + i * blocks * kBlock * kBlock);
+      pack_rows(dy, l.outputs, Share(l.samples, i, tiles), rows.at + i * words);
     }
 #pragma omp for schedule(dynamic)
     for (int64_t j = 0; j < strips; ++j) {
@@ -85,7 +85,7 @@ void backward(const Layer& l, const T* dy, const T* weight, T* dx) {
             Tile<T, n.n> tile = {};
             T* to = dx + here.first * l.inputs + first;
             add_products<T, n.n, kLines>(tile,
-                                         rows.at + (i * blocks + k / kDeep<T>) * kBlock * kBlock,
+                                         rows.at + i * words + k / kDeep<T> * kRowsBlock<kLines>,
                                          columns.at, pieces(deep, kDeep<T>));
             if (k) add_tile(tile, to, l.inputs, wide);
             write_tile(tile, to, l.inputs, wide);
@@ -100,7 +100,7 @@ void backward(const Layer& l, const T* dy, const T* weight, T* dx) {
 template <class T>
 void gradient(const Layer& l, const T* dy, const T* x, T* dweight) {
   const int64_t tiles = pieces(l.outputs, kRows), blocks = pieces(l.samples, kDeep<T>);
-  const int64_t strips = pieces(l.inputs, kColumns<T>), words = blocks * kBlock * kBlock;
+  const int64_t strips = pieces(l.inputs, kColumns<T>), words = blocks * kRowsBlock<kAcross>;
   const Buffer<WordOf<T>> rows(tiles * words);
 #pragma omp parallel if (l.samples * l.inputs * l.outputs >= kFew)
   {
@@ -111,7 +111,7 @@ void gradient(const Layer& l, const T* dy, const T* x, T* dweight) {
       WordOf<T>* to = rows.at + i * words;
       memset(to, 0, words * sizeof(WordOf<T>));
       for (int64_t k = 0; k < l.samples; ++k) {
-        memcpy(to + k * kBlock, dy + k * l.outputs + here.first,
+        memcpy(to + k * kAcrossLine, dy + k * l.outputs + here.first,
                (here.last - here.first) * sizeof(T));
       }
     }

@@ -5,8 +5,8 @@
 // bfloat16 two neighbours of the sum, whose two products one instruction adds up in float32. The sum
 // is cut into blocks of kBlock words. Per block,
 //
-//     rows     kBlock x kBlock words: a line per row (kLines), or a line per place of the sum
-//              (kAcross), of which the tile's rows are a part;
+//     rows     kBlock words each: a line per row, kRows of them (kLines), or a line per place of
+//              the sum (kAcross), of which the tile's rows are a part;
 //     columns  kBlock lines of kColumns<T> words, a line per place of the sum.
 //
 // Within a block every address is a constant apart from the first, so that a tile needs two pointers
@@ -67,11 +67,13 @@ constexpr int kDeep = kBlock * Packed<T>::kNumbers;
 // How many pieces of `size`, the last of which may be shorter, n is cut into.
 INLINE int64_t pieces(int64_t n, int64_t size) { return (n + size - 1) / size; }
 
-// Part i of `parts` equal ones of n: first ... last - 1.
+// first ... last - 1: those two, or part i of `parts` equal ones of n.
 struct Share {
   int64_t first, last;
   INLINE Share(int64_t n, int64_t i, int64_t parts)
       : first(n * i / parts), last(n * (i + 1) / parts) {}
+  INLINE Share(int64_t first, int64_t last) : first(first), last(last) {}
+  INLINE int64_t size() const { return last - first; }
 };
 
 template <class W>
@@ -117,9 +119,12 @@ INLINE void add_place(Tile<T, R, N>& tile, const WordOf<T>* rows, int64_t step,
 // Adds rows of a matrix to a tile's sums; `columns` of them are there.
 template <class T, int R, int N>
 INLINE void add_tile(Tile<T, R, N>& tile, const T* from, int64_t step, int64_t columns) {
+#pragma GCC unroll 2
   for (int j = 0; j < N; ++j) {
     const int64_t left = columns - j * kLanes<T>;
-    for (int r = 0; r < R && left > 0; ++r) {
+#pragma GCC unroll 16
+    for (int r = 0; r < R; ++r) {
+      if (left <= 0) break;
       const T* at = from + r * step + j * kLanes<T>;
       tile.sum[r][j] += left >= kLanes<T> ? load(at) : load(at, int(left));
     }
@@ -129,9 +134,12 @@ INLINE void add_tile(Tile<T, R, N>& tile, const T* from, int64_t step, int64_t c
 // Writes them there.
 template <class T, int R, int N>
 INLINE void write_tile(const Tile<T, R, N>& tile, T* to, int64_t step, int64_t columns) {
+#pragma GCC unroll 2
   for (int j = 0; j < N; ++j) {
     const int64_t left = columns - j * kLanes<T>;
-    for (int r = 0; r < R && left > 0; ++r) {
+#pragma GCC unroll 16
+    for (int r = 0; r < R; ++r) {
+      if (left <= 0) break;
       T* at = to + r * step + j * kLanes<T>;
       if (left >= kLanes<T>) {
         store(at, tile.sum[r][j]);
@@ -143,6 +151,9 @@ INLINE void write_tile(const Tile<T, R, N>& tile, T* to, int64_t step, int64_t c
 }
 
 constexpr bool kLines = false, kAcross = true;
+constexpr int kAcrossLine = kRows > 8 ? 16 : 8;  // words, the tile's rows first
+template <bool kHow>
+constexpr int kRowsBlock = kBlock * (kHow == kAcross ? kAcrossLine : kRows);  // words
 
 template <class T, int R, bool kHow>
 INLINE void add_products(Tile<T, R>& tile, const WordOf<T>* rows, const WordOf<T>* columns,
@@ -152,10 +163,10 @@ INLINE void add_products(Tile<T, R>& tile, const WordOf<T>* rows, const WordOf<T
     for (int k = 0; k < kBlock; ++k) {
       const WordsOf<T> line[] = {words_at<WordsOf<T>>(columns + k * kColumns<T>),
                                  words_at<WordsOf<T>>(columns + k * kColumns<T> + kLanes<T>)};
-      add_place<T>(tile, rows + (kHow == kAcross ? k * kBlock : k), kHow == kAcross ? 1 : kBlock,
+      add_place<T>(tile, rows + (kHow == kAcross ? k * kAcrossLine : k), kHow == kAcross ? 1 : kBlock,
                    line);
     }
-    rows += kBlock * kBlock;
+    rows += kRowsBlock<kHow>;
     columns += kBlock * kColumns<T>;
   }
 }
@@ -234,7 +245,7 @@ INLINE void pack_columns(const T* from, int64_t deep, int64_t down, int64_t wide
 template <class T>
 INLINE void pack_run(const T* from, int64_t n, WordOf<T>* to) {
   constexpr int64_t kBytes = kBlock * sizeof(WordOf<T>);
-  for (; n >= kDeep<T>; n -= kDeep<T>, from += kDeep<T>, to += kBlock * kBlock) {
+  for (; n >= kDeep<T>; n -= kDeep<T>, from += kDeep<T>, to += kRowsBlock<kLines>) {
     memcpy(to, from, kBytes);
   }
   if (n > 0) {

@@ -8,6 +8,9 @@
 
 namespace {
 
+// Of work for each thread, where it is cut, so that none waits long for the others.
+constexpr int kUnits = 4;
+
 // Torch's own number, or 1 where this is compiled without OpenMP.
 inline int threads() {
 #ifdef _OPENMP

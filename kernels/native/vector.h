@@ -26,6 +26,7 @@ constexpr int kVectorBytes = 16;
 #define INLINE inline __attribute__((always_inline))
 
 INLINE int64_t at_most(int64_t a, int64_t b) { return a < b ? a : b; }
+INLINE int64_t at_least(int64_t a, int64_t b) { return a < b ? b : a; }
 
 struct bfloat16 {
   uint16_t bits;
