@@ -12,6 +12,7 @@ from fastinfogan.kernels.activation import SLOPE, activate_, derived
 from fastinfogan.kernels.conv.layout import (
     IMAGE_CHANNELS,
     bias_gradient,
+    empty_bias,
     empty_large,
     empty_small,
     empty_weight,
@@ -71,12 +72,23 @@ def conv_weight(
     with_bias: bool,
 ) -> tuple[Tensor, Tensor]:
     """The gradients of weight and bias; the latter is empty if it isn't wanted."""
+    weight = empty_weight(large, small)
+    shape = _shape(large, small, stride)
+    if large.shape[1] <= IMAGE_CHANNELS:
+        bias = empty_bias(small, with_bias and not dy_is_large)
+        NATIVE.conv_weight_image(
+            *shape,
+            large.data_ptr(),
+            small.data_ptr(),
+            address(y),
+            weight.data_ptr(),
+            bias.data_ptr() if bias.numel() else 0,
+            slope,
+        )
+        return weight, bias_gradient(large, with_bias) if dy_is_large else bias
     if y is not None:
         small = derived(small, y, SLOPE, slope)
-    weight = empty_weight(large, small)
-    NATIVE.conv_weight(
-        *_shape(large, small, stride), large.data_ptr(), small.data_ptr(), weight.data_ptr()
-    )
+    NATIVE.conv_weight(*shape, large.data_ptr(), small.data_ptr(), weight.data_ptr())
     return weight, bias_gradient(large if dy_is_large else small, with_bias)
 
 

@@ -95,6 +95,8 @@ struct DenseShape {
                        const void* dy, const void* weight, void* dx);                              \
   void linear_weight(Dtype dtype, int64_t samples, int64_t inputs, int64_t outputs,                \
                      const void* dy, const void* x, void* dweight);                                \
+  void conv_weight_image(ConvShape shape, const void* large, const void* small, const void* y,     \
+                         void* gradient, void* bias, double slope);                                \
   int64_t gather(Dtype dtype, const void* images, int64_t count, int64_t size,                     \
                  const void* indices, int64_t batch, double low, double scale, void* result);      \
   void draw(Dtype dtype, const void* images, int64_t count, int64_t size, int64_t half_bits,       \

@@ -111,7 +111,7 @@ INLINE void add_place(Tile<T, R, N>& tile, const WordOf<T>* rows, int64_t step,
 #pragma GCC unroll 16
   for (int r = 0; r < R; ++r) {
     const auto x = everywhere(rows[r * step]);
-#pragma GCC unroll 2
+#pragma GCC unroll 4
     for (int j = 0; j < N; ++j) tile.sum[r][j] = plus_product(tile.sum[r][j], x, columns[j]);
   }
 }
@@ -119,7 +119,7 @@ INLINE void add_place(Tile<T, R, N>& tile, const WordOf<T>* rows, int64_t step,
 // Adds rows of a matrix to a tile's sums; `columns` of them are there.
 template <class T, int R, int N>
 INLINE void add_tile(Tile<T, R, N>& tile, const T* from, int64_t step, int64_t columns) {
-#pragma GCC unroll 2
+#pragma GCC unroll 4
   for (int j = 0; j < N; ++j) {
     const int64_t left = columns - j * kLanes<T>;
 #pragma GCC unroll 16
@@ -134,7 +134,7 @@ INLINE void add_tile(Tile<T, R, N>& tile, const T* from, int64_t step, int64_t c
 // Writes them there.
 template <class T, int R, int N>
 INLINE void write_tile(const Tile<T, R, N>& tile, T* to, int64_t step, int64_t columns) {
-#pragma GCC unroll 2
+#pragma GCC unroll 4
   for (int j = 0; j < N; ++j) {
     const int64_t left = columns - j * kLanes<T>;
 #pragma GCC unroll 16
