@@ -10,6 +10,7 @@ from tolerances import EPS
 
 from bench.predict.iteration import count
 from fastinfogan.kernels.conv import conv_and_sums, triton
+from fastinfogan.kernels.dispatch import recorded
 
 PLACES = ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)]
 # Two layers of the same kind: batch, channels, height, width of x; strides.
@@ -88,6 +89,16 @@ def test_older_gpus_derive_it_afterwards(transposed, monkeypatch):
     assert all(map(torch.equal, *found))
 
 
+@pytest.mark.parametrize("why", CASES)
+def test_on_a_cpu_it_is_no_pass_of_its_own(why):
+    need("native", "cpu")
+    with recorded(), torch.profiler.profile() as seen:
+        gradients(why, torch.float32, "native", True, slope=0.1)
+    names = {event.name for event in seen.events()}
+    assert names >= {"native::conv_down", "native::conv_up"}
+    assert "aten::leaky_relu_backward" not in names
+
+
 @pytest.mark.parametrize("device", PLACES)
 def test_opcheck(device):
     need("triton", device)
@@ -95,6 +106,15 @@ def test_opcheck(device):
     ops = torch.ops.fastinfogan
     torch.library.opcheck(ops.conv_up_derived_triton.default, (dy, weight, 2, x, 0.1))
     torch.library.opcheck(ops.conv_down_derived_triton.default, (x, weight, 2, dy, 0.0))
+
+
+@pytest.mark.parametrize("channels", [3, 5])  # of an image, of a map
+def test_opcheck_on_a_cpu(channels):
+    need("native", "cpu")
+    x, weight, _, dy = inputs(((2, channels, 5, 4), 6, 2, False), torch.float32)
+    ops = torch.ops.fastinfogan
+    torch.library.opcheck(ops.conv_up_derived_native.default, (dy, weight, 2, x, 0.1))
+    torch.library.opcheck(ops.conv_down_derived_native.default, (x, weight, 2, dy, 0.0))
 
 
 def test_no_launch_of_its_own_is_left():

@@ -13,7 +13,7 @@ from tolerances import SUMMATION_64
 from torch.nn import functional as F
 
 from fastinfogan.kernels.activation import LINEAR, SIGMOID
-from fastinfogan.kernels.conv import chosen, conv, conv_reference, native, rule
+from fastinfogan.kernels.conv import chosen, conv, conv_reference, rule
 from fastinfogan.kernels.conv.rule import ours_is_faster
 
 TARGETS = [

@@ -58,11 +58,11 @@ def input_gradient_by(
     x: Tensor,
     slope: float,
 ) -> Tensor:
-    """The gradient of what a slope made x of: on a GPU in the launch of x's own."""
+    """The gradient of what a slope made x of: where it is ours, in the launch of x's own."""
     operation = "down" if transposed else "up"
     large = dy.shape if transposed else x.shape
-    if chosen[0] == "triton" and is_ours(operation, chosen, dy, large, weight.shape[0], stride):
-        return op(f"conv_{operation}_derived", "triton", dy)(dy, weight, stride, x, slope)
+    if is_ours(operation, chosen, dy, large, weight.shape[0], stride):
+        return op(f"conv_{operation}_derived", chosen[0], dy)(dy, weight, stride, x, slope)
     if transposed:
         dx = down_by(chosen, dy, weight, None, stride, LINEARLY)
     else:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from fastinfogan.kernels.activation import SLOPE, activate_, derived
+from fastinfogan.kernels.channels_last import channels_last
 from fastinfogan.kernels.conv.layout import (
     IMAGE_CHANNELS,
     bias_gradient,
@@ -30,15 +31,37 @@ def conv_down(
     """The small map of a large one."""
     small = empty_small(large, weight, stride)
     bias = None if bias is None else bias.contiguous()
+    _down(large, weight, bias, stride, None, small, slope)
+    return small if activation == SLOPE else activate_(small, activation, slope)
+
+
+def conv_down_derived(
+    large: Tensor, weight: Tensor, stride: int, x: Tensor, slope: float
+) -> Tensor:
+    """The same without bias, as the gradient of what a slope made x of, which is like it."""
+    small = empty_small(large, weight, stride)
+    _down(large, weight, None, stride, x, small, slope)
+    return small
+
+
+def _down(
+    large: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    stride: int,
+    x: Tensor | None,
+    small: Tensor,
+    slope: float,
+) -> None:
     NATIVE.conv_down(
         *_shape(large, small, stride),
         large.data_ptr(),
         weight.data_ptr(),
         address(bias),
+        address(x),
         small.data_ptr(),
         slope,
     )
-    return small if activation == SLOPE else activate_(small, activation, slope)
 
 
 def conv_up(
@@ -58,8 +81,19 @@ def conv_up(
     if large.shape[1] <= IMAGE_CHANNELS:
         NATIVE.conv_up_image(*what, large.data_ptr())
         return activate_(large, activation, slope)
-    NATIVE.conv_up(*what, large.data_ptr(), slope)
+    NATIVE.conv_up(*what, 0, large.data_ptr(), slope)
     return large if activation == SLOPE else activate_(large, activation, slope)
+
+
+def conv_up_derived(small: Tensor, weight: Tensor, stride: int, x: Tensor, slope: float) -> Tensor:
+    """The same without bias, as the gradient of what a slope made x of, which is like it."""
+    large = empty_large(small, weight, *x.shape[2:])
+    what = *_shape(large, small, stride), small.data_ptr(), weight.data_ptr(), 0
+    if large.shape[1] <= IMAGE_CHANNELS:
+        NATIVE.conv_up_image(*what, large.data_ptr())
+        return channels_last(derived(large, x, SLOPE, slope))
+    NATIVE.conv_up(*what, x.data_ptr(), large.data_ptr(), slope)
+    return large
 
 
 def conv_weight(

@@ -93,11 +93,13 @@ register(
 )
 register(
     "conv_down_derived(Tensor large, Tensor weight, int stride, Tensor x, float slope) -> Tensor",
+    native=native.conv_down_derived,
     triton=triton.conv_down_derived,
     fake=lambda impl: _fake_down_derived,
 )
 register(
     "conv_up_derived(Tensor small, Tensor weight, int stride, Tensor x, float slope) -> Tensor",
+    native=native.conv_up_derived,
     triton=triton.conv_up_derived,
     fake=lambda impl: _fake_up_derived,
 )

@@ -48,10 +48,12 @@ INLINE Reach reach(const Maps& m, int64_t i, int64_t size) {
   return taps;
 }
 
-// What becomes of the sums.
+// What becomes of the sums: a bias is added and a slope applied; or, where the result is the
+// gradient of what a slope made x of, that slope's derivative.
 template <class T>
 struct After {
-  const T* bias;  // or null
+  const T *bias, *x;  // or null
+  const T* out;       // the result's first number, as x points to its own
   AccumulatorOf<T> slope;
 };
 
@@ -65,8 +67,10 @@ INLINE void finish(const Tile<T, R>& tile, After<T> after, int64_t column, int64
     if (after.bias) bias = load(after.bias + first, lanes);
 #pragma GCC unroll 16
     for (int r = 0; r < R; ++r) {
+      T* to = out + r * step + first;
       const V u = tile.sum[r][side] + bias;
-      store(out + r * step + first, u > 0 ? u : u * after.slope, lanes);
+      const V sign = after.x ? load(after.x + (to - after.out), lanes) : u;
+      store(to, sign > 0 ? u : u * after.slope, lanes);
     }
   };
 #pragma GCC unroll 2
@@ -264,13 +268,13 @@ void by_patches(const Maps& m, C channels, const T* in, const T* weight, After<T
 
 }  // namespace
 
-void conv_down(ConvShape s, const void* large, const void* weight, const void* bias, void* small,
-               double slope) {
+void conv_down(ConvShape s, const void* large, const void* weight, const void* bias, const void* x,
+               void* small, double slope) {
   const Maps m = {s.images,  s.height, s.width,  s.channels, s.rows,
                   s.columns, s.maps,   s.stride, false};
   with_product_type(s.dtype, [&](auto type) {
     using T = typename Pointee<decltype(type)>::Type;
-    const After<T> after = {in<T>(bias), AccumulatorOf<T>(slope)};
+    const After<T> after = {in<T>(bias), in<T>(x), in<T>(small), AccumulatorOf<T>(slope)};
     const auto run = [&](auto channels) {
       by_patches<T>(m, channels, in<T>(large), in<T>(weight), after, out<T>(small));
     };
@@ -281,13 +285,13 @@ void conv_down(ConvShape s, const void* large, const void* weight, const void* b
   });
 }
 
-void conv_up(ConvShape s, const void* small, const void* weight, const void* bias, void* large,
-             double slope) {
+void conv_up(ConvShape s, const void* small, const void* weight, const void* bias, const void* x,
+             void* large, double slope) {
   const Maps m = {s.images, s.rows,     s.columns, s.maps, s.height,
                   s.width,  s.channels, s.stride,  true};
   with_product_type(s.dtype, [&](auto type) {
     using T = typename Pointee<decltype(type)>::Type;
-    const After<T> after = {in<T>(bias), AccumulatorOf<T>(slope)};
+    const After<T> after = {in<T>(bias), in<T>(x), in<T>(large), AccumulatorOf<T>(slope)};
     by_pixels<T>(m, in<T>(small), in<T>(weight), after, out<T>(large));
   });
 }

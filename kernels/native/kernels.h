@@ -117,9 +117,9 @@ struct DenseShape {
 #define FASTINFOGAN_DECLARE_PRODUCTS(ISA)                                                          \
   namespace ISA {                                                                                  \
   void conv_down(ConvShape shape, const void* large, const void* weight, const void* bias,         \
-                 void* small, double slope);                                                       \
+                 const void* x, void* small, double slope);                                        \
   void conv_up(ConvShape shape, const void* small, const void* weight, const void* bias,           \
-               void* large, double slope);                                                         \
+               const void* x, void* large, double slope);                                          \
   void conv_up_image(ConvShape shape, const void* small, const void* weight, const void* bias,     \
                      void* large);                                                                 \
   void conv_weight(ConvShape shape, const void* large, const void* small, void* gradient);         \
