@@ -116,6 +116,16 @@ INLINE void add_place(Tile<T, R, N>& tile, const WordOf<T>* rows, int64_t step,
   }
 }
 
+// A part of a vector. By a call, whose instructions would drive a tile out of the registers.
+template <class T>
+__attribute__((noinline)) VectorOf<T> load_some(const T* p, int64_t lanes) {
+  return load(p, int(lanes));
+}
+template <class T>
+__attribute__((noinline)) void store_some(T* p, VectorOf<T> v, int64_t lanes) {
+  store(p, v, int(lanes));
+}
+
 // Adds rows of a matrix to a tile's sums; `columns` of them are there.
 template <class T, int R, int N>
 INLINE void add_tile(Tile<T, R, N>& tile, const T* from, int64_t step, int64_t columns) {
@@ -126,7 +136,7 @@ INLINE void add_tile(Tile<T, R, N>& tile, const T* from, int64_t step, int64_t c
     for (int r = 0; r < R; ++r) {
       if (left <= 0) break;
       const T* at = from + r * step + j * kLanes<T>;
-      tile.sum[r][j] += left >= kLanes<T> ? load(at) : load(at, int(left));
+      tile.sum[r][j] += left >= kLanes<T> ? load(at) : load_some(at, left);
     }
   }
 }
@@ -144,7 +154,7 @@ INLINE void write_tile(const Tile<T, R, N>& tile, T* to, int64_t step, int64_t c
       if (left >= kLanes<T>) {
         store(at, tile.sum[r][j]);
       } else {
-        store(at, tile.sum[r][j], int(left));
+        store_some<T>(at, tile.sum[r][j], left);
       }
     }
   }
