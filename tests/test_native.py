@@ -130,7 +130,7 @@ def test_a_number_type_that_a_kernel_lacks_is_refused(kernel, dtype):
         "linear_forward": (1, 1, 1, *[0] * 4),
         "dense_forward": (1, 16, 1, False, *[0] * 8),
         "adam": (*[0] * 11, *[1.0] * 6),
-        "conv_down": (*[1] * 8, *[0] * 4, 0.0),
+        "conv_down": (*[1] * 8, *[0] * 5, 0.0),
         "warp": (*[1] * 5, 0, 0, 0, 0.0, 0, 0),
     }[kernel]
     with pytest.raises(ValueError, match=rf"^dtype {dtype}; float32 \(0\)"):

@@ -13,7 +13,7 @@ namespace fastinfogan {
 namespace FASTINFOGAN_ISA {
 namespace {
 
-constexpr int64_t kParts = 64;
+constexpr int64_t kParts = 64;   // of the images, at most
 constexpr int64_t kPixels = 64;  // whose products stay in registers, rounded up to rows of the map
 
 #if defined(__AVX512F__)
@@ -22,8 +22,8 @@ constexpr int kRegisters = 32;
 constexpr int kRegisters = 16;
 #endif
 
-// Sums for N channels of images: of `taps` lines of kLine numbers each, `maps` of a small map, which
-// are rounded up to tiles of kWide vectors; and of the small map alone.
+// Images of N channels. Sums are kTaps lines of kLine numbers, each for all channels of the small map
+// (`maps`: rounded up to tiles of kWide vectors); and then the small map's own.
 template <int N, class T>
 struct WeightImage {
   using A = AccumulatorOf<T>;
