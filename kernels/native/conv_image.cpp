@@ -73,7 +73,7 @@ void up_image(const ConvShape& s, const T* small, const T* weight, const T* bias
                    rows.at + (p - here.first) * kBlock);
         }
         for (int64_t j = 0; j < shape.strips(); ++j) {
-          with_rows(here.last - here.first, [&](auto n) {
+          with_number(here.last - here.first, [&](auto n) {
             Tile<T, n.n> tile = {};
             add_products<T, n.n, kLines>(tile, rows.at, columns.at + j * shape.words(), blocks);
             A* to = patches.at + here.first * lines + j * kColumns<T>;
@@ -96,21 +96,15 @@ void up_image(const ConvShape& s, const T* small, const T* weight, const T* bias
   }
 }
 
-template <class T, int N = kImageChannels>
-void with_channels(const ConvShape& s, const T* small, const T* weight, const T* bias, T* large) {
-  if constexpr (N > 1) {
-    if (s.channels < N) return with_channels<T, N - 1>(s, small, weight, bias, large);
-  }
-  up_image<N>(s, small, weight, bias, large);
-}
-
 }  // namespace
 
 void conv_up_image(ConvShape s, const void* small, const void* weight, const void* bias,
                    void* large) {
   with_product_type(s.dtype, [&](auto type) {
     using T = typename Pointee<decltype(type)>::Type;
-    with_channels(s, in<T>(small), in<T>(weight), in<T>(bias), out<T>(large));
+    with_number<kImageChannels>(s.channels, [&](auto channels) {
+      up_image<channels.n>(s, in<T>(small), in<T>(weight), in<T>(bias), out<T>(large));
+    });
   });
 }
 

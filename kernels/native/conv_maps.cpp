@@ -108,7 +108,7 @@ template <class T>
 INLINE void multiply(const Maps& m, const Reach& y, const Reach& x, const WordOf<T>* rows,
                      int64_t count, const WordOf<T>* columns, int64_t blocks, After<T> after,
                      int64_t column, T* out, int64_t step) {
-  with_rows(count, [&](auto n) {
+  with_number(count, [&](auto n) {
     Tile<T, n.n> tile = {};
     // Where it goes is fetched meanwhile, or what is stored would wait for it.
     for (int r = 0; r < 2 * n.n; ++r) {

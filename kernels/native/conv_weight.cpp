@@ -147,7 +147,7 @@ struct Weight {
     for (int64_t j = 0; j < strips; ++j) {
       for (int64_t t = mine.first; t < mine.last; ++t) {
         A* sum = sums + ((tap * tiles + t) * strips + j) * kTile;
-        with_rows(Share(s.maps, t, tiles).size(), [&](auto n) {
+        with_number(Share(s.maps, t, tiles).size(), [&](auto n) {
           Tile<T, n.n> tile = {};  // sums of these blocks alone: long sums lose more
           for (int64_t b = 0; b < blocks; ++b) {
             add_products<T, n.n, kAcross>(tile, rows[b] + t * kRowsBlock,

@@ -143,24 +143,16 @@ void weight_image(const ConvShape& s, const T* large, const T* small, const T* y
   }
 }
 
-template <class T, int N = kImageChannels>
-void with_channels(const ConvShape& s, const T* large, const T* small, const T* y, T* gradient,
-                   T* bias, double slope) {
-  if constexpr (N > 1) {
-    if (s.channels < N) {
-      return with_channels<T, N - 1>(s, large, small, y, gradient, bias, slope);
-    }
-  }
-  weight_image<N, T>(s, large, small, y, gradient, bias, AccumulatorOf<T>(slope));
-}
-
 }  // namespace
 
 void conv_weight_image(ConvShape s, const void* large, const void* small, const void* y,
                        void* gradient, void* bias, double slope) {
   with_type(s.dtype, [&](auto type) {
     using T = typename Pointee<decltype(type)>::Type;
-    with_channels(s, in<T>(large), in<T>(small), in<T>(y), out<T>(gradient), out<T>(bias), slope);
+    with_number<kImageChannels>(s.channels, [&](auto channels) {
+      weight_image<channels.n>(s, in<T>(large), in<T>(small), in<T>(y), out<T>(gradient),
+                               out<T>(bias), AccumulatorOf<T>(slope));
+    });
   });
 }
 

@@ -42,7 +42,7 @@ void forward(const Layer& l, const T* x, const T* weight, const T* bias, T* y) {
       const Share here(l.outputs, i, tiles);
       pack_rows(weight, l.inputs, here, rows.at);
       for (int64_t j = 0; j < shape.strips(); ++j) {
-        with_rows(here.last - here.first, [&](auto n) {
+        with_number(here.last - here.first, [&](auto n) {
           Tile<T, n.n> tile = {};
           add_products<T, n.n, kLines>(tile, rows.at, columns.at + j * shape.words(),
                                        shape.blocks());
@@ -81,7 +81,7 @@ void backward(const Layer& l, const T* dy, const T* weight, T* dx) {
         pack_columns(weight + k * l.inputs + first, deep, l.inputs, wide, 1, columns.at);
         for (int64_t i = 0; i < tiles; ++i) {
           const Share here(l.samples, i, tiles);
-          with_rows(here.last - here.first, [&](auto n) {
+          with_number(here.last - here.first, [&](auto n) {
             Tile<T, n.n> tile = {};
             T* to = dx + here.first * l.inputs + first;
             add_products<T, n.n, kLines>(tile,
@@ -121,7 +121,7 @@ void gradient(const Layer& l, const T* dy, const T* x, T* dweight) {
       pack_columns(x + first, l.samples, l.inputs, wide, 1, columns.at);
       for (int64_t i = 0; i < tiles; ++i) {
         const Share here(l.outputs, i, tiles);
-        with_rows(here.last - here.first, [&](auto n) {
+        with_number(here.last - here.first, [&](auto n) {
           Tile<T, n.n> tile = {};
           add_products<T, n.n, kAcross>(tile, rows.at + i * words, columns.at, blocks);
           write_tile(tile, dweight + here.first * l.inputs + first, l.inputs, wide);

@@ -191,17 +191,17 @@ INLINE void with_product_type(fastinfogan::Dtype dtype, F f) {
 #endif
 }
 
-// Calls f with the number of rows, 1 ... kRows, as a constant.
+// Calls f with a number, 1 ... N, as a constant: of a tile's rows, or an image's channels.
 template <int N>
-struct Rows {
+struct Number {
   static constexpr int n = N;
 };
 template <int N = kRows, class F>
-INLINE void with_rows(int64_t rows, F f) {
+INLINE void with_number(int64_t number, F f) {
   if constexpr (N > 1) {
-    if (rows < N) return with_rows<N - 1>(rows, f);
+    if (number < N) return with_number<N - 1>(number, f);
   }
-  f(Rows<N>());
+  f(Number<N>());
 }
 
 #ifdef FASTINFOGAN_PAIRS
