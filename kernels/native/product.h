@@ -173,8 +173,8 @@ INLINE void add_products(Tile<T, R>& tile, const WordOf<T>* rows, const WordOf<T
     for (int k = 0; k < kBlock; ++k) {
       const WordsOf<T> line[] = {words_at<WordsOf<T>>(columns + k * kColumns<T>),
                                  words_at<WordsOf<T>>(columns + k * kColumns<T> + kLanes<T>)};
-      add_place<T>(tile, rows + (kHow == kAcross ? k * kAcrossLine : k), kHow == kAcross ? 1 : kBlock,
-                   line);
+      add_place<T>(tile, rows + (kHow == kAcross ? k * kAcrossLine : k),
+                   kHow == kAcross ? 1 : kBlock, line);
     }
     rows += kRowsBlock<kHow>;
     columns += kBlock * kColumns<T>;
