@@ -8,10 +8,10 @@ import sys
 
 import pytest
 
-# Each takes from a tenth of a second to seconds to import.
+# Each takes from a twentieth of a second to seconds to import.
 SLOW = {
     "matplotlib", "mlxtend", "numpy", "pandas", "PIL", "pooch", "scipy", "sklearn", "sympy",
-    "torch", "triton",
+    "torch", "triton", "typeguard",
 }  # fmt: skip
 
 SAY = "print(*sorted({name.partition('.')[0] for name in sys.modules}))"
@@ -60,6 +60,7 @@ def imported(code, folder, *arguments):
         ("train --help", "0"),
         ("nonsense", "2"),
         ("train --batch-size many", "2"),
+        ("train --batch-size 0", "2"),
         ("train --resume nowhere", "2"),
     ],
 )
@@ -72,7 +73,6 @@ def test_help_and_mistakes_wait_for_nothing(arguments, code, tmp_path):
 @pytest.mark.parametrize(
     "arguments",
     [
-        "train --batch-size 0",
         "train --codes nonsense",
         "train --dataset nonsense",
         "train --preset svhn",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 from fastinfogan.cli.arguments import SourcePath, output_file, valid_seed, writing
 from fastinfogan.config import unset_as
@@ -27,29 +27,31 @@ class Animate:
 
     source: SourcePath
     """Run directory, or a generator.safetensors."""
-    code: Annotated[str | None, unset_as("CODE", "an animation for each")] = None
+    code: Annotated[Optional[str], unset_as("CODE", "an animation for each")] = None
     """Code to vary, e.g. c2, or two continuous ones, e.g. c2,c3."""
-    output: Annotated[Path | None, unset_as("FILE", "animation_CODE.gif here")] = None
+    output: Annotated[Optional[Path], unset_as("FILE", "animation_CODE.gif here")] = None
     """Where to write: a .gif (of 256 colours), a .webp or an .apng."""
     set: str = ""
     """Codes to set by hand, e.g. c1=3."""
     rows: int = 4
     """Rows of samples."""
-    columns: Annotated[int | None, unset_as("INT", "one per category, else 10")] = None
+    columns: Annotated[Optional[int], unset_as("INT", "one per category, else 10")] = None
     """Samples in a row."""
-    low: Annotated[float | None, unset_as("FLOAT", "-2.0")] = None
+    low: Annotated[Optional[float], unset_as("FLOAT", "-2.0")] = None
     """One end of a continuous code."""
-    high: Annotated[float | None, unset_as("FLOAT", "2.0")] = None
+    high: Annotated[Optional[float], unset_as("FLOAT", "2.0")] = None
     """Its other end."""
     seed: int = 0
     """Of noise and codes."""
-    frames: Annotated[int | None, unset_as("INT", "80")] = None
+    frames: Annotated[Optional[int], unset_as("INT", "80")] = None
     """Pictures of a continuous code's turn; a discrete code has one for each value."""
-    seconds: Annotated[float | None, unset_as("FLOAT", "4; a discrete code 0.5 per value")] = None
-    """How long until it begins again."""
-    scale: Annotated[int | None, unset_as("INT", "2 if then at most 1000 pixels wide, else 1")] = (
+    seconds: Annotated[Optional[float], unset_as("FLOAT", "4; a discrete code 0.5 per value")] = (
         None
     )
+    """How long until it begins again."""
+    scale: Annotated[
+        Optional[int], unset_as("INT", "2 if then at most 1000 pixels wide, else 1")
+    ] = None
     """How many pixels wide and high each of the generator's becomes."""
 
     def __call__(self) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Optional
 
 import tyro
 
@@ -16,7 +16,7 @@ from fastinfogan.printable import entry, printable
 class Datasets:
     """List the datasets: what is there, and what each needs."""
 
-    data_dir: Annotated[Path | None, unset_as("DIR", "none")] = None
+    data_dir: Annotated[Optional[Path], unset_as("DIR", "none")] = None
     """Folder to look for files in."""
 
     def __call__(self) -> int:
@@ -36,15 +36,15 @@ class Ingest:
 
     dataset: str = "folder"
     """Name of a dataset; `fastinfogan datasets` lists them."""
-    data_dir: Annotated[Path | None, unset_as("DIR", "none")] = None
+    data_dir: Annotated[Optional[Path], unset_as("DIR", "none")] = None
     """Folder that holds the dataset's files."""
-    image_size: Annotated[int | None, unset_as("PIXELS", "32")] = None
+    image_size: Annotated[Optional[int], unset_as("PIXELS", "32")] = None
     """folder only: side of the square images; 16, 28, 32, 64 or 128."""
-    channels: Annotated[int | None, unset_as("1|3", "3")] = None
+    channels: Annotated[Optional[int], unset_as("1|3", "3")] = None
     """folder only: 1 for grey, 3 for colour."""
     allow_bad: tyro.conf.FlagCreatePairsOff[bool] = False
     """Leave out files that can't be read, however many (a few, or 1 %, need no flag)."""
-    stretch: Annotated[int | None, unset_as("BITS", "16")] = None
+    stretch: Annotated[Optional[int], unset_as("BITS", "16")] = None
     """folder and faces: bits that grey images of 16 bits really use, as scans do; often 12."""
 
     def __call__(self) -> int:

@@ -7,7 +7,7 @@ import sys
 import webbrowser
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Optional
 
 import tyro
 
@@ -21,7 +21,7 @@ class Explore:
 
     source: SourcePath
     """Run directory, or a generator.safetensors."""
-    output: Annotated[Path | None, unset_as("FILE", "explorer.html beside the generator")] = None
+    output: Annotated[Optional[Path], unset_as("FILE", "explorer.html beside the generator")] = None
     """HTML file to write."""
     no_open: tyro.conf.FlagCreatePairsOff[bool] = False
     """Only write it."""

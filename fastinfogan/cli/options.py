@@ -7,7 +7,6 @@ lines; here the first is added up or refused, and the second becomes one line.
 from __future__ import annotations
 
 import dataclasses
-import types
 import typing
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
@@ -17,6 +16,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 import tyro
 
 from fastinfogan.cli.foreign import instead_of_option
+from fastinfogan.config.types import kinds
 from fastinfogan.errors import UserError
 from fastinfogan.paths import expanded
 
@@ -113,7 +113,7 @@ def _options(tree: type) -> Iterator[Option]:
         if dataclasses.is_dataclass(hint):
             yield from _options(hint)
         elif tyro.conf.Positional not in marks:
-            parts = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+            parts = kinds(hint)
             kind = next(part for part in parts if part is not type(None))
             unset = type(None) in parts
             values = 1
@@ -128,8 +128,7 @@ def _options(tree: type) -> Iterator[Option]:
 def fill_lines(tree: type) -> None:
     """Have ``--help`` break lines where they are full, instead of where the source does.
 
-    tyro shows the docstring of a field with the indentation that its second line has there. (And to
-    find that of a part, which is its class's, it would read the source once more.)
+    tyro shows the docstring of a field with the indentation that its second line has there.
     """
     import docstring_parser  # only now: --help alone needs it
 
@@ -139,11 +138,8 @@ def fill_lines(tree: type) -> None:
             if field.arg_name in kind.__annotations__ and field.description:
                 marks = tyro.conf.arg(help=" ".join(field.description.split()))
                 kind.__annotations__[field.arg_name] = Annotated[hints[field.arg_name], marks]
-    for name, hint in typing.get_type_hints(tree).items():
-        if dataclasses.is_dataclass(hint):
-            fill_lines(hint)
-            kind = next(kind for kind in tree.__mro__ if name in kind.__annotations__)
-            kind.__annotations__[name] = Annotated[hint, tyro.conf.arg(help=hint.__doc__)]
+    for part in filter(dataclasses.is_dataclass, typing.get_type_hints(tree).values()):
+        fill_lines(part)
 
 
 def positionals_of(command: type) -> list[str]:

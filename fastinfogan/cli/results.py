@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Optional
 
 import tyro
 
@@ -34,13 +34,13 @@ class Evaluate:
 
     run: RunPath
     """Run directory."""
-    data_dir: Annotated[Path | None, unset_as("DIR", "where the run found them")] = None
+    data_dir: Annotated[Optional[Path], unset_as("DIR", "where the run found them")] = None
     """Folder with the dataset's files."""
     samples: int = 10_000
     """Images to generate for L_I."""
     json: tyro.conf.FlagCreatePairsOff[bool] = False
     """Print JSON instead of text."""
-    output: Annotated[Path | None, unset_as("FILE", "none")] = None
+    output: Annotated[Optional[Path], unset_as("FILE", "none")] = None
     """PNG to write: what each code knows of each known factor."""
 
     def __call__(self) -> int:
@@ -115,21 +115,21 @@ class Traverse:
 
     source: SourcePath
     """Run directory, or a generator.safetensors."""
-    code: Annotated[str | None, unset_as("CODE", "a picture for each")] = None
+    code: Annotated[Optional[str], unset_as("CODE", "a picture for each")] = None
     """Code to vary, e.g. c2."""
     output: Annotated[
-        Path | None, unset_as("FILE", "traversal_CODE.png here, with what --set sets")
+        Optional[Path], unset_as("FILE", "traversal_CODE.png here, with what --set sets")
     ] = None
     """PNG to write."""
     set: str = ""
     """Codes to set by hand, e.g. c1=3."""
     rows: int = 10
     """Samples of noise."""
-    columns: Annotated[int | None, unset_as("INT", str(COLUMNS))] = None
+    columns: Annotated[Optional[int], unset_as("INT", str(COLUMNS))] = None
     """Values of a continuous code."""
-    low: Annotated[float | None, unset_as("FLOAT", str(LOW))] = None
+    low: Annotated[Optional[float], unset_as("FLOAT", str(LOW))] = None
     """First value of a continuous code."""
-    high: Annotated[float | None, unset_as("FLOAT", str(HIGH))] = None
+    high: Annotated[Optional[float], unset_as("FLOAT", str(HIGH))] = None
     """Last value of a continuous code."""
     seed: int = 0
     """Of noise and codes."""
@@ -190,7 +190,7 @@ class Export:
     format: Format = "safetensors"
     """safetensors describes itself. onnx takes noise, c1, c2, ... as inputs, onnx-latents one
     vector of them all. hub is a folder for a model hub."""
-    output: Annotated[Path | None, unset_as("PATH", "generator.* or hub in the run")] = None
+    output: Annotated[Optional[Path], unset_as("PATH", "generator.* or hub in the run")] = None
     """File to write; for a hub, the folder."""
 
     def __call__(self) -> int:

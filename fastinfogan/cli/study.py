@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 from fastinfogan.cli.arguments import within
 from fastinfogan.cli.loading import loading
@@ -31,13 +31,13 @@ class Study(TrainConfig):
     Takes all options of train. Started again with the same --out it goes on: what is finished
     isn't trained again."""
 
-    seeds: Annotated[str | None, unset_as("SEEDS", "0-4, or the study's own")] = None
+    seeds: Annotated[Optional[str], unset_as("SEEDS", "0-4, or the study's own")] = None
     """A number of seeds (20), a range (0-19) or a list (1,4,10-12)."""
-    jobs: Annotated[int | None, unset_as("COUNT", "a core each; 1 on a GPU")] = None
+    jobs: Annotated[Optional[int], unset_as("COUNT", "a core each; 1 on a GPU")] = None
     """Runs at a time. On a CPU two with one thread each finish sooner than one after the other."""
-    only: Annotated[int | None, unset_as("K", "all")] = None
+    only: Annotated[Optional[int], unset_as("K", "all")] = None
     """Train the K-th of the seeds alone, from 0: for a batch system's array. Needs --out."""
-    compare: Annotated[tuple[Path, Path] | None, unset_as("A B", "none")] = None
+    compare: Annotated[Optional[tuple[Path, Path]], unset_as("A B", "none")] = None
     """Train nothing: put two studies side by side, with a test of significance."""
 
     def saved(self) -> TrainConfig | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Optional
 
 import tyro
 
@@ -22,7 +22,7 @@ class Train(TrainConfig):
     networks and codes, Q's consistency, augmented judging and averaged weights, 1,000 iterations.
     """
 
-    resume: Annotated[Path | None, tyro.conf.arg(metavar="RUN", help_behavior_hint="")] = None
+    resume: Annotated[Optional[Path], tyro.conf.arg(metavar="RUN", help_behavior_hint="")] = None
     """Continue the run in this directory; options that aren't given keep the run's values."""
     or_start: tyro.conf.FlagCreatePairsOff[bool] = False
     """With --resume RUN: start the run if it isn't there yet, and do nothing if it is finished. So

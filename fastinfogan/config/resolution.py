@@ -8,7 +8,7 @@ from typing import Any
 from fastinfogan.config.jitter import parse_jitter
 from fastinfogan.config.layers import Shape
 from fastinfogan.config.presets import FAMILIES, PRESETS, architecture_of
-from fastinfogan.config.tree import DataConfig, ModelConfig, OptimConfig, TrainConfig
+from fastinfogan.config.tree import DataConfig, ModelConfig, OptimConfig, RunConfig, TrainConfig
 from fastinfogan.config.types import well_typed
 from fastinfogan.errors import UserError
 from fastinfogan.kernels.codes import MAX_CODES
@@ -22,9 +22,10 @@ def resolve(config: TrainConfig) -> TrainConfig:
     Raises:
         UserError: a value that can't work, naming its flag.
     """
-    from fastinfogan.data import find_dataset  # numpy and more, which --help does without
-
     config = well_typed(TrainConfig(config.data, config.model, config.optim, config.run))
+    _check_ranges(config.optim, config.run)
+    from fastinfogan.data import find_dataset  # numpy and more, which a wrong number does without
+
     dataset = find_dataset(config.data.dataset)
     name = dataset.default_preset if config.model.preset is None else config.model.preset
     if name not in PRESETS:
@@ -81,7 +82,7 @@ def resolve(config: TrainConfig) -> TrainConfig:
     model = replace(model, codes=str(spec))
     optim = replace(optim, jitter=str(parse_jitter(optim.jitter)))
     resolved = TrainConfig(data, model, optim, config.run)
-    _check_ranges(resolved)
+    _check_together(resolved)
     return resolved
 
 
@@ -117,47 +118,58 @@ def _filled(config: Any, **defaults: Any) -> Any:
     return replace(config, **missing)
 
 
-def _check_ranges(config: TrainConfig) -> None:
-    optim, run = config.optim, config.run
-    most, weight = 10**9 - 1, "0 or more works, up to 1000000"
+def _check_ranges(optim: OptimConfig, run: RunConfig) -> None:
+    """Refuse a value that works nowhere; what isn't given is the preset's, and works."""
+    most = 10**9 - 1
     limits = [  # flag, value, fits, what works
-        ("--iterations", optim.iterations, 1 <= optim.iterations <= most, f"1 to {most} works"),
+        ("--iterations", optim.iterations, lambda n: 1 <= n <= most, f"1 to {most} works"),
         (
-            "--batch-size", optim.batch_size, 2 <= optim.batch_size <= most,
+            "--batch-size", optim.batch_size, lambda n: 2 <= n <= most,
             f"2 or more (batchnorm) works, up to {most}",
         ),
-        ("--lr-d", optim.lr_d, 0 < optim.lr_d < 1, "above 0 and below 1 works"),
-        ("--lr-g", optim.lr_g, 0 < optim.lr_g < 1, "above 0 and below 1 works"),
-        ("--decay", optim.decay, 0 <= optim.decay <= 1, "0 to 1 works"),
-        ("--lambda-disc", optim.lambda_disc, 0 <= optim.lambda_disc <= 1e6, weight),
-        ("--lambda-cont", optim.lambda_cont, 0 <= optim.lambda_cont <= 1e6, weight),
-        ("--consistency", optim.consistency, 0 <= optim.consistency <= 1e6, weight),
-        ("--contrastive", optim.contrastive, 0 <= optim.contrastive <= 1e6, weight),
-        ("--orthogonal", optim.orthogonal, 0 <= optim.orthogonal <= 1e6, weight),
-        (
-            "--gap-until", optim.gap_until, 0 <= optim.gap_until <= most,
-            f"0 or more works, up to {most}",
-        ),
-        ("--average", optim.average, 0 <= optim.average <= most, f"0 or more works, up to {most}"),
-        ("--beta1", optim.beta1, 0 <= optim.beta1 < 1, "0 or more and below 1 works"),
-        ("--beta2", optim.beta2, 0 <= optim.beta2 < 1, "0 or more and below 1 works"),
-        ("--seed", run.seed, 0 <= run.seed < 2**63, "0 to 2^63 - 1 works"),
         *(
-            (
-                flag, every, every is None or least <= every < 2**63,
-                f"{least} or more works, up to 2^63 - 1",
+            (flag, rate, lambda x: 0 < x < 1, "above 0 and below 1 works")
+            for flag, rate in (("--lr-d", optim.lr_d), ("--lr-g", optim.lr_g))
+        ),
+        ("--decay", optim.decay, lambda x: 0 <= x <= 1, "0 to 1 works"),
+        *(
+            (flag, weight, lambda x: 0 <= x <= 1e6, "0 or more works, up to 1000000")
+            for flag, weight in (
+                ("--lambda-disc", optim.lambda_disc), ("--lambda-cont", optim.lambda_cont),
+                ("--consistency", optim.consistency), ("--contrastive", optim.contrastive),
+                ("--orthogonal", optim.orthogonal),
             )
-            for flag, every, least in (
-                ("--log-every", run.log_every, 1),
-                ("--sample-every", run.sample_every, 0),
-                ("--evaluate-every", run.evaluate_every, 0),
-                ("--checkpoint-every", run.checkpoint_every, 1),
+        ),
+        *(
+            (flag, count, lambda n: 0 <= n <= most, f"0 or more works, up to {most}")
+            for flag, count in (("--gap-until", optim.gap_until), ("--average", optim.average))
+        ),
+        *(
+            (flag, beta, lambda x: 0 <= x < 1, "0 or more and below 1 works")
+            for flag, beta in (("--beta1", optim.beta1), ("--beta2", optim.beta2))
+        ),
+        ("--seed", run.seed, lambda n: 0 <= n < 2**63, "0 to 2^63 - 1 works"),
+        *(
+            (flag, every, lambda n: 1 <= n < 2**63, "1 or more works, up to 2^63 - 1")
+            for flag, every in (
+                ("--log-every", run.log_every), ("--checkpoint-every", run.checkpoint_every),
+            )
+        ),
+        *(
+            (flag, every, lambda n: 0 <= n < 2**63, "0 or more works, up to 2^63 - 1")
+            for flag, every in (
+                ("--sample-every", run.sample_every), ("--evaluate-every", run.evaluate_every),
             )
         ),
     ]  # fmt: skip
     for flag, value, fits, works in limits:
-        if not fits:
+        if value is not None and not fits(value):
             raise UserError(f"{flag} {value}: {works}")
+
+
+def _check_together(config: TrainConfig) -> None:
+    """Refuse values that don't go with each other."""
+    optim, run = config.optim, config.run
     if optim.consistency > 0:
         if not any(config.spec.codes[i].is_discrete for i in config.spec.regularized):
             raise UserError(

@@ -1,6 +1,9 @@
 """The configuration: one frozen dataclass tree, which is the command line and ``config.json``.
 
 None means "the preset's" (or the dataset's) until ``resolve`` fills it in.
+
+Such a field is annotated ``Optional``: for ``X | None`` tyro loads a library that takes longer to
+import than all that a refusal needs.
 """
 
 from __future__ import annotations
@@ -10,7 +13,7 @@ import hashlib
 import json
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Optional
 
 from tyro.conf import FlagCreatePairsOff, arg
 
@@ -33,16 +36,16 @@ class DataConfig:
 
     dataset: str = "digits"
     """Name of a dataset; `fastinfogan datasets` lists them."""
-    data_dir: Annotated[Path | None, unset_as("DIR", "none")] = None
+    data_dir: Annotated[Optional[Path], unset_as("DIR", "none")] = None
     """Folder that holds the dataset's files (digits needs none)."""
-    image_size: Annotated[int | None, unset_as("PIXELS", "32")] = None
+    image_size: Annotated[Optional[int], unset_as("PIXELS", "32")] = None
     """Side of a folder's square images: 16, 32, 64 or 128 (28 with preset mnist); of sprites: 32
     or 64."""
-    channels: Annotated[int | None, unset_as("1|3", "3")] = None
+    channels: Annotated[Optional[int], unset_as("1|3", "3")] = None
     """folder only: 1 for grey, 3 for colour."""
     allow_bad: FlagCreatePairsOff[bool] = False
     """Leave out files that can't be read, however many (a few, or 1 %, need no flag)."""
-    stretch: Annotated[int | None, unset_as("BITS", "16")] = None
+    stretch: Annotated[Optional[int], unset_as("BITS", "16")] = None
     """folder and faces: bits that grey images of 16 bits really use, as scans do; often 12."""
 
     def __post_init__(self) -> None:
@@ -54,15 +57,15 @@ class DataConfig:
 class ModelConfig:
     """Networks and latent codes. What isn't given comes from the preset."""
 
-    preset: Annotated[str | None, unset_as("NAME", "fits the dataset")] = None
+    preset: Annotated[Optional[str], unset_as("NAME", "fits the dataset")] = None
     """digits, mnist, svhn, celeba, faces-azimuth, faces-elevation, faces-lighting, rendered-faces,
     chairs-rotation, chairs-width, rendered-chairs, mnist-mlp, sprites, infogan-cr or folder."""
-    codes: Annotated[str | None, unset_as("SPEC", "the preset's")] = None
+    codes: Annotated[Optional[str], unset_as("SPEC", "the preset's")] = None
     """Latent codes, e.g. cat10,uni,uni: catK, uni, gauss, bern; 10xcat10 repeats; uni:learned has
     the network put out sigma; uni:free isn't regularised."""
-    noise: Annotated[int | None, unset_as("COUNT", "the preset's")] = None
+    noise: Annotated[Optional[int], unset_as("COUNT", "the preset's")] = None
     """Number of noise values z beside the codes."""
-    separate_q: Annotated[bool | None, unset_as("True|False", "the preset's")] = None
+    separate_q: Annotated[Optional[bool], unset_as("True|False", "the preset's")] = None
     """Give Q a trunk of its own that shares nothing with D."""
 
 
@@ -74,42 +77,42 @@ class OptimConfig:
     """infogan: V(D, G) - lambda L_I. gan: the baseline; Q watches, and nothing learns from it."""
     update: Literal["alternating", "simultaneous"] = "alternating"
     """alternating: D and G each see fresh codes. simultaneous: one fake batch serves both."""
-    iterations: Annotated[int | None, unset_as("COUNT", "1000 for digits, else the preset's")] = (
-        None
-    )
+    iterations: Annotated[
+        Optional[int], unset_as("COUNT", "1000 for digits, else the preset's")
+    ] = None
     """Training length; one iteration updates D once and G once."""
-    batch_size: Annotated[int | None, unset_as("COUNT", "the preset's")] = None
+    batch_size: Annotated[Optional[int], unset_as("COUNT", "the preset's")] = None
     """Real images per iteration, and as many generated ones."""
-    lr_d: Annotated[float | None, unset_as("X", "the preset's")] = None
+    lr_d: Annotated[Optional[float], unset_as("X", "the preset's")] = None
     """Adam's learning rate for D and Q."""
-    lr_g: Annotated[float | None, unset_as("X", "the preset's")] = None
+    lr_g: Annotated[Optional[float], unset_as("X", "the preset's")] = None
     """Adam's learning rate for G."""
-    decay: Annotated[float | None, unset_as("SHARE", "the preset's")] = None
+    decay: Annotated[Optional[float], unset_as("SHARE", "the preset's")] = None
     """Share of the training, at its end, over which both learning rates fall to 0; 0, as in the
     paper's presets: they stay."""
-    lambda_disc: Annotated[float | None, unset_as("X", "the preset's")] = None
+    lambda_disc: Annotated[Optional[float], unset_as("X", "the preset's")] = None
     """Weight of L_I for categorical and Bernoulli codes."""
-    lambda_cont: Annotated[float | None, unset_as("X", "the preset's")] = None
+    lambda_cont: Annotated[Optional[float], unset_as("X", "the preset's")] = None
     """Weight of L_I for uniform and Gaussian codes."""
-    consistency: Annotated[float | None, unset_as("X", "the preset's")] = None
+    consistency: Annotated[Optional[float], unset_as("X", "the preset's")] = None
     """Weight of Q's consistency: its categories must agree on a real image and on a slightly
     changed copy of it. 0 is the paper's objective."""
-    augment: Annotated[bool | None, unset_as("", "the preset's")] = None
+    augment: Annotated[Optional[bool], unset_as("", "the preset's")] = None
     """Or --no-augment: D and Q see every image, real or generated, slightly changed, by half the
     ranges of --jitter. The paper's presets don't."""
-    jitter: Annotated[str | None, unset_as("RANGES", "the preset's")] = None
+    jitter: Annotated[Optional[str], unset_as("RANGES", "the preset's")] = None
     """What a slight change is, e.g. rotation=0.3,scale=0.15,shear=0.2,shift=0.08; also
     brightness, contrast, exposure and flip=1."""
-    contrastive: Annotated[float | None, unset_as("X", "the preset's")] = None
+    contrastive: Annotated[Optional[float], unset_as("X", "the preset's")] = None
     """Weight of the contrastive regulariser (InfoGAN-CR): of two generated images that share one
     continuous code, another network must tell which code that is. 0 is the paper's objective."""
-    gap_until: Annotated[int | None, unset_as("COUNT", "the preset's")] = None
+    gap_until: Annotated[Optional[int], unset_as("COUNT", "the preset's")] = None
     """With --contrastive: at first all other uniform codes of a pair lie half their range apart;
     this gap falls to 0 over so many iterations. 0: there is none."""
-    orthogonal: Annotated[float | None, unset_as("X", "the preset's")] = None
+    orthogonal: Annotated[Optional[float], unset_as("X", "the preset's")] = None
     """Weight of the orthogonal Jacobian regularisation: two continuous codes must not change an
     image in the same way. 0 is the paper's objective."""
-    average: Annotated[int | None, unset_as("COUNT", "the preset's")] = None
+    average: Annotated[Optional[int], unset_as("COUNT", "the preset's")] = None
     """Evaluate, draw and export the mean of the weights over about the last COUNT iterations (at
     most a tenth of the training so far); 0, as in the paper's presets, the weights themselves."""
     beta1: float = 0.5
@@ -133,7 +136,7 @@ class OptimConfig:
 class RunConfig:
     """Where and how to run, what to leave behind."""
 
-    out: Annotated[Path | None, unset_as("DIR", "runs/DATASET-DATE-TIME")] = None
+    out: Annotated[Optional[Path], unset_as("DIR", "runs/DATASET-DATE-TIME")] = None
     """Run directory; it must not exist yet, or be empty."""
     seed: int = 0
     """Fixes weights, codes and the order of images."""
@@ -152,7 +155,7 @@ class RunConfig:
     """With --amp: choose the type by hand; a CPU without bfloat16 arithmetic emulates it."""
     compile: bool = False
     """torch.compile for what is left between the kernels: little, and the first iteration waits."""
-    cuda_graphs: Annotated[bool | None, unset_as("", "on a GPU")] = None
+    cuda_graphs: Annotated[Optional[bool], unset_as("", "on a GPU")] = None
     """Or --no-cuda-graphs: replay whole iterations that the GPU has recorded."""
     sync_batchnorm: bool = True
     """Under torchrun: batchnorm goes by the whole batch, as one process would. Or
@@ -165,13 +168,13 @@ class RunConfig:
     most expensive things."""
     log_every: int = 20
     """Iterations between lines of metrics.jsonl."""
-    sample_every: Annotated[int | None, unset_as("COUNT", "by time")] = None
+    sample_every: Annotated[Optional[int], unset_as("COUNT", "by time")] = None
     """Iterations between pictures; 0 leaves only the ones at the end. By time as for
     --checkpoint-every."""
     evaluate_every: int = 0
     """Iterations between evaluations against labels or known factors, for metrics.jsonl; 0 leaves
     only the end's."""
-    checkpoint_every: Annotated[int | None, unset_as("COUNT", "by time")] = None
+    checkpoint_every: Annotated[Optional[int], unset_as("COUNT", "by time")] = None
     """Iterations between checkpoints; the two newest are kept. By time: after a minute, or fifty
     times as long as saving takes."""
 
@@ -184,10 +187,14 @@ class RunConfig:
 class TrainConfig:
     """Everything that defines a training run. This tree is the command line and config.json."""
 
-    data: DataConfig = field(default_factory=DataConfig)
-    model: ModelConfig = field(default_factory=ModelConfig)
-    optim: OptimConfig = field(default_factory=OptimConfig)
-    run: RunConfig = field(default_factory=RunConfig)
+    data: Annotated[DataConfig, arg(help=DataConfig.__doc__)] = field(default_factory=DataConfig)
+    model: Annotated[ModelConfig, arg(help=ModelConfig.__doc__)] = field(
+        default_factory=ModelConfig
+    )
+    optim: Annotated[OptimConfig, arg(help=OptimConfig.__doc__)] = field(
+        default_factory=OptimConfig
+    )
+    run: Annotated[RunConfig, arg(help=RunConfig.__doc__)] = field(default_factory=RunConfig)
 
     @property
     def spec(self) -> LatentSpec:

@@ -28,8 +28,9 @@ def holds(hint: Any, value: Any) -> bool:
 
 
 def kinds(hint: Any) -> tuple[Any, ...]:
-    """The types that an annotation joins with |, or the one that it is."""
-    return typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+    """The types that an annotation joins, or the one that it is."""
+    joined = typing.get_origin(hint) in (typing.Union, types.UnionType)
+    return typing.get_args(hint) if joined else (hint,)
 
 
 def well_typed(config: Any) -> Any:
