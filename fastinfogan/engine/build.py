@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from fastinfogan.config import TrainConfig
+from fastinfogan.engine.kept_memory import keep_freed_memory
 from fastinfogan.engine.step import FastEngine
 from fastinfogan.model.initial import initialize
 from fastinfogan.model.reference import ReferenceEngine
@@ -31,6 +32,8 @@ def build_engine(config: TrainConfig, plan: Plan, **parts: Any) -> Engine:
         torch.backends.cudnn.allow_tf32 = False
     plan.ranks.connect(plan.device)
     fast = config.run.engine == "fast"
+    if fast and plan.device.type == "cpu":
+        keep_freed_memory()
     engine = FastEngine(config, plan, **parts) if fast else ReferenceEngine(config, plan.device)
     random = torch.Generator().manual_seed(config.run.seed)
     initialize(engine.generator, config.architecture, random)

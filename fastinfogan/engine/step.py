@@ -154,6 +154,7 @@ class FastEngine:
             terms = self._trio.step_d(batch.real, batch.inputs_d)
             return self._report(terms, self._trio.step_g(batch.inputs_g), None)
         objective, d = self.objective, self.adam_d.compute
+        self._forget_gradients()
         if self._scales_weights:
             turn(self.discriminator)
         with torch.no_grad():
@@ -166,7 +167,6 @@ class FastEngine:
         agreed = self._agree(view.q_image, batch.copy)
         total, terms = objective.d_loss(view, batch.inputs_d.values, self._seed, self.tally)
         contrast = self._contrast(fake, batch.inputs_d)
-        self.adam_d.zero_grad()
         _backward(_plus(total, contrast), self._seed)
         if agreed is not None:
             _add(self.adam_d.trained, agreed.result()[1])
@@ -182,7 +182,6 @@ class FastEngine:
             total = _plus(total, self._contrast(fake, batch.inputs_g), objective.contrastive)
             crossed = self._crossing(batch.inputs_g)
             total = _plus(total, crossed, self._orthogonal)
-            self.adam_g.zero_grad()
             _backward(total, self._seed)
         self._last_update(self.adam_g)
         return self._report(terms, terms_g, agreed, contrast, crossed)
@@ -190,6 +189,7 @@ class FastEngine:
     def _simultaneous(self, batch: Batch) -> Losses:
         """One draw of codes and one pass through D serve both updates."""
         objective, d = self.objective, self.adam_d.compute
+        self._forget_gradients()
         if self._scales_weights:
             turn(self.discriminator)
         values = batch.inputs_d.values
@@ -215,6 +215,11 @@ class FastEngine:
             _add(self.adam_d.trained, agreed.result()[1])
         self._last_update(self.adam_d, self.adam_g)
         return self._report(terms, terms_g, agreed, contrast, crossed)
+
+    def _forget_gradients(self) -> None:
+        """Of both networks, before the largest of an iteration's maps are there."""
+        self.adam_d.zero_grad()
+        self.adam_g.zero_grad()
 
     def _fake(self, inputs: Inputs, batch: Batch) -> Tensor:
         """G's images as D and Q get to see them."""
