@@ -7,8 +7,9 @@ import torch
 from kernel_cases import PLACES, TARGETS, assert_as_close_as, in_turn, need
 from tolerances import SUMMATION_64
 
+from fastinfogan.kernels import linear as linear_package
 from fastinfogan.kernels import triton_module, triton_needs
-from fastinfogan.kernels.linear import linear, linear_and_tail, rule
+from fastinfogan.kernels.linear import library, linear, linear_and_tail, rule
 from fastinfogan.kernels.linear.layout import is_small
 
 # (rows, inputs), outputs, rows of the tail: why each is here.
@@ -214,6 +215,46 @@ def test_a_cpu_takes_large_layers_from_a_library_for_another_maker_s(monkeypatch
     monkeypatch.setattr(rule, "MKL_IS_NARROW", True)
     monkeypatch.setattr(rule, "THREADED", False)  # on one thread it would be slower
     assert not rule.native_is_faster(torch.float32, 128, large)
+
+
+needs_onednn = pytest.mark.skipif(not library.HAS_ONEDNN, reason="this torch has no oneDNN")
+
+
+def spy(monkeypatch, module, name):
+    """The calls of a function that still does its work."""
+    calls, real = [], getattr(module, name)
+    monkeypatch.setattr(module, name, lambda *args: (calls.append(args), real(*args))[1])
+    return calls
+
+
+@needs_onednn
+@pytest.mark.parametrize("frozen", [False, True])
+def test_parity_of_onednn(frozen, monkeypatch):
+    """By the rule, with the least that it takes, and a tail."""
+    case = (64, 1024), 1024, 5
+    if not rule.onednn_is_faster(torch.float32, 64, (1024, 1024)):
+        monkeypatch.setattr(linear_package, "onednn_is_faster", lambda *shape: True)
+    monkeypatch.setattr(linear_package, "native_is_faster", lambda *shape: False)
+    asked = spy(monkeypatch, library, "_ONEDNN")
+    tensors = inputs(case, torch.float32)
+    got = outputs(tensors, "auto", frozen=frozen)
+    assert len(asked) == 1
+    reference = outputs(tensors, "reference", frozen=frozen)
+    truth = outputs(tensors, "reference", dtype=torch.float64, frozen=frozen)
+    for *results, name in zip(got, reference, truth, NAMES, strict=False):
+        assert_as_close_as(*results, name)
+
+
+@needs_onednn
+def test_a_long_sum_s_way_forward_is_onednn_s(monkeypatch):
+    monkeypatch.setattr(rule, "X86", True)
+    assert rule.onednn_is_faster(torch.float32, 128, (1024, 6272))
+    assert not rule.onednn_is_faster(torch.float64, 128, (1024, 6272))
+    assert not rule.onednn_is_faster(torch.bfloat16, 128, (1024, 6272))
+    assert not rule.onednn_is_faster(torch.float32, 128, (6272, 256))
+    assert not rule.onednn_is_faster(torch.float32, 32, (1024, 1024))
+    monkeypatch.setattr(rule, "X86", False)
+    assert not rule.onednn_is_faster(torch.float32, 128, (1024, 6272))
 
 
 def test_the_cpu_takes_torch_s_own_for_all_others():

@@ -14,7 +14,8 @@ comes back for them to its own, in float32 and in the same launch:
 
     dx = dy W + [0; dtail]
 
-On a CPU it is a large layer in float32 where the library is made for another maker's processors.
+On a CPU it is a large layer in float32 where the library is made for another maker's processors; on
+others only the way forward isn't torch's own.
 """
 
 from __future__ import annotations
@@ -30,7 +31,8 @@ from fastinfogan.kernels.dispatch import TRITON_DTYPES, Impl, choose, op
 from fastinfogan.kernels.linear import native
 from fastinfogan.kernels.linear.arguments import check
 from fastinfogan.kernels.linear.layout import MOST_OUTPUTS, gathers, is_odd, is_small
-from fastinfogan.kernels.linear.rule import native_is_faster
+from fastinfogan.kernels.linear.library import OneDnnLinearFunction
+from fastinfogan.kernels.linear.rule import native_is_faster, onednn_is_faster
 from fastinfogan.kernels.once import once
 
 
@@ -121,8 +123,8 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None, impl: Impl = "auto") 
         bias: (O,) of the same dtype, or None.
         impl: see ``dispatch.choose``. "auto" on a GPU takes "triton" where there are few outputs
             (``layout.is_small``), or few inputs, unaligned, whose gradient nobody wants
-            (``layout.is_odd``), on a CPU "native" by ``rule.native_is_faster``, and torch's own
-            layer, "reference", everywhere else.
+            (``layout.is_odd``), on a CPU "native" by ``rule.native_is_faster`` or oneDNN forward
+            by ``rule.onednn_is_faster``, and torch's own layer, "reference", everywhere else.
 
     Returns:
         (B, O), of the same dtype.
@@ -172,7 +174,9 @@ def linear_and_tail(
     else:
         ours = is_small(weight.shape) or (is_odd(weight.shape) and not x.requires_grad)
     if chosen == "reference" or (impl == "auto" and not ours):
-        return linear_reference(x, weight, bias), x[x.shape[0] - tail :]
+        forward = chosen == "native" and onednn_is_faster(x.dtype, x.shape[0], weight.shape)
+        layer = OneDnnLinearFunction.apply if forward else linear_reference
+        return layer(x, weight, bias), x[x.shape[0] - tail :]
     bias = None if bias is None else bias.contiguous()
     numbers, how = (None,) * 5, None
     if together:
