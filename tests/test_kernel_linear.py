@@ -235,7 +235,7 @@ def test_parity_of_onednn(frozen, monkeypatch):
     if not rule.onednn_is_faster(torch.float32, 64, (1024, 1024)):
         monkeypatch.setattr(linear_package, "onednn_is_faster", lambda *shape: True)
     monkeypatch.setattr(linear_package, "native_is_faster", lambda *shape: False)
-    asked = spy(monkeypatch, library, "_ONEDNN")
+    asked = spy(monkeypatch, library, "_LINEAR")
     tensors = inputs(case, torch.float32)
     got = outputs(tensors, "auto", frozen=frozen)
     assert len(asked) == 1
@@ -243,6 +243,29 @@ def test_parity_of_onednn(frozen, monkeypatch):
     truth = outputs(tensors, "reference", dtype=torch.float64, frozen=frozen)
     for *results, name in zip(got, reference, truth, NAMES, strict=False):
         assert_as_close_as(*results, name)
+
+
+@needs_onednn
+def test_onednn_compiles_into_one_graph():
+    """torch's own name for it does not: its weight would have to be a constant."""
+    x, weight, _, dy, _ = inputs(((64, 1024), 1024, 0), torch.float32)
+
+    def layer(x, weight):
+        return linear_package.LongLinearFunction.apply(x, weight, None)
+
+    found = []
+    for run in (layer, torch.compile(layer, fullgraph=True)):
+        leaves = [t.clone().requires_grad_() for t in (x, weight)]
+        y = run(*leaves)
+        found.append([y.detach(), *torch.autograd.grad(y, leaves, dy)])
+    assert all(map(torch.equal, *found))
+
+
+@needs_onednn
+def test_onednn_opcheck():
+    x, weight, bias, _, _ = inputs(((6, 5), 3, 2), torch.float32)
+    long = torch.ops.fastinfogan.linear_long_native.default
+    torch.library.opcheck(long, (x, weight, bias))
 
 
 @needs_onednn

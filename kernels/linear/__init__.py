@@ -31,7 +31,6 @@ from fastinfogan.kernels.dispatch import TRITON_DTYPES, Impl, choose, op
 from fastinfogan.kernels.linear import native
 from fastinfogan.kernels.linear.arguments import check
 from fastinfogan.kernels.linear.layout import MOST_OUTPUTS, gathers, is_odd, is_small
-from fastinfogan.kernels.linear.library import OneDnnLinearFunction
 from fastinfogan.kernels.linear.rule import native_is_faster, onednn_is_faster
 from fastinfogan.kernels.once import once
 
@@ -109,6 +108,27 @@ class LinearFunction(torch.autograd.Function):
         return *given, *[None] * 6
 
 
+class LongLinearFunction(torch.autograd.Function):
+    """Keeps x only for gradients of the weight; going back both products are torch's own."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        wants_parameters = any(ctx.needs_input_grad[1:])
+        ctx.save_for_backward(x if wants_parameters else None, weight)
+        return op("linear_long", "native", x)(x, weight, bias)
+
+    @staticmethod
+    @once("linear")
+    def backward(ctx, dy: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight = ctx.saved_tensors
+        wants_x, wants_weight, wants_bias = ctx.needs_input_grad
+        return (
+            dy @ weight if wants_x else None,
+            dy.t() @ x if wants_weight else None,
+            dy.sum(0) if wants_bias else None,
+        )
+
+
 def _input(impl: Impl, dy: Tensor, weight: Tensor) -> Tensor:
     return op("linear_input", impl, dy)(dy, weight) if impl == "native" else dy @ weight
 
@@ -174,8 +194,8 @@ def linear_and_tail(
     else:
         ours = is_small(weight.shape) or (is_odd(weight.shape) and not x.requires_grad)
     if chosen == "reference" or (impl == "auto" and not ours):
-        forward = chosen == "native" and onednn_is_faster(x.dtype, x.shape[0], weight.shape)
-        layer = OneDnnLinearFunction.apply if forward else linear_reference
+        long = chosen == "native" and onednn_is_faster(x.dtype, x.shape[0], weight.shape)
+        layer = LongLinearFunction.apply if long else linear_reference
         return layer(x, weight, bias), x[x.shape[0] - tail :]
     bias = None if bias is None else bias.contiguous()
     numbers, how = (None,) * 5, None

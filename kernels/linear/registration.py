@@ -5,6 +5,7 @@ from __future__ import annotations
 from fastinfogan.kernels.dispatch import later, register
 from fastinfogan.kernels.linear import native
 from fastinfogan.kernels.linear.layout import empty_back, empty_gradients, empty_weight
+from fastinfogan.kernels.linear.library import linear_long
 
 triton = later(f"{__package__}.triton")
 
@@ -17,6 +18,12 @@ register(
     "linear_forward(Tensor x, Tensor weight, Tensor? bias) -> Tensor",
     native=native.linear_forward,
     triton=triton.linear_forward,
+    fake=lambda impl: _fake_forward,
+)
+# (An op of ours: torch.compile wants the weight of oneDNN's to be a constant.)
+register(
+    "linear_long(Tensor x, Tensor weight, Tensor? bias) -> Tensor",
+    native=linear_long,
     fake=lambda impl: _fake_forward,
 )
 
