@@ -217,7 +217,7 @@ def test_a_cpu_takes_large_layers_from_a_library_for_another_maker_s(monkeypatch
     assert not rule.native_is_faster(torch.float32, 128, large)
 
 
-needs_onednn = pytest.mark.skipif(not library.HAS_ONEDNN, reason="this torch has no oneDNN")
+needs_onednn = pytest.mark.skipif(not rule.INTEL or not library.HAS_ONEDNN, reason="an Intel CPU's")
 
 
 def spy(monkeypatch, module, name):
@@ -230,11 +230,8 @@ def spy(monkeypatch, module, name):
 @needs_onednn
 @pytest.mark.parametrize("frozen", [False, True])
 def test_parity_of_onednn(frozen, monkeypatch):
-    """By the rule, with the least that it takes, and a tail."""
+    """With the least that the rule takes, and a tail."""
     case = (64, 1024), 1024, 5
-    if not rule.onednn_is_faster(torch.float32, 64, (1024, 1024)):
-        monkeypatch.setattr(linear_package, "onednn_is_faster", lambda *shape: True)
-    monkeypatch.setattr(linear_package, "native_is_faster", lambda *shape: False)
     asked = spy(monkeypatch, library, "_LINEAR")
     tensors = inputs(case, torch.float32)
     got = outputs(tensors, "auto", frozen=frozen)
@@ -258,7 +255,22 @@ def test_onednn_compiles_into_one_graph():
         leaves = [t.clone().requires_grad_() for t in (x, weight)]
         y = run(*leaves)
         found.append([y.detach(), *torch.autograd.grad(y, leaves, dy)])
-    assert all(map(torch.equal, *found))
+    torch.testing.assert_close(*found)
+
+
+@needs_onednn
+def test_onednn_takes_any_strides():
+    """And a layer without a bias, as those before a batchnorm are."""
+    x, weight, _, _, _ = inputs(((64, 2048), 1024, 0), torch.float32)
+    x, weight = x[:, ::2], weight[:, :1024].t()
+    results = []
+    for impl, dtype in (("auto", None), ("reference", None), ("reference", torch.float64)):
+        leaves = [t.to(dtype=dtype).detach().requires_grad_() for t in (x, weight)]
+        y = linear(*leaves, None, impl)
+        assert ("LongLinear" in type(y.grad_fn).__name__) == (impl == "auto")
+        results.append([y.detach(), *torch.autograd.grad(y.sum(), leaves)])  # dy is one number
+    for *found, name in zip(*results, NAMES, strict=False):
+        assert_as_close_as(*found, name)
 
 
 @needs_onednn
@@ -266,18 +278,22 @@ def test_onednn_opcheck():
     x, weight, bias, _, _ = inputs(((6, 5), 3, 2), torch.float32)
     long = torch.ops.fastinfogan.linear_long_native.default
     torch.library.opcheck(long, (x, weight, bias))
+    torch.library.opcheck(long, (x, weight, None))
 
 
-@needs_onednn
 def test_a_long_sum_s_way_forward_is_onednn_s(monkeypatch):
-    monkeypatch.setattr(rule, "X86", True)
+    monkeypatch.setattr(rule, "INTEL", True)
+    monkeypatch.setattr(rule, "HAS_ONEDNN", True)
     assert rule.onednn_is_faster(torch.float32, 128, (1024, 6272))
     assert not rule.onednn_is_faster(torch.float64, 128, (1024, 6272))
     assert not rule.onednn_is_faster(torch.bfloat16, 128, (1024, 6272))
     assert not rule.onednn_is_faster(torch.float32, 128, (6272, 256))
     assert not rule.onednn_is_faster(torch.float32, 32, (1024, 1024))
-    monkeypatch.setattr(rule, "X86", False)
-    assert not rule.onednn_is_faster(torch.float32, 128, (1024, 6272))
+    assert not rule.onednn_is_faster(torch.float32, 4096, (16, 16_384))
+    for lacking in ("INTEL", "HAS_ONEDNN"):
+        with monkeypatch.context() as without:
+            without.setattr(rule, lacking, False)
+            assert not rule.onednn_is_faster(torch.float32, 128, (1024, 6272))
 
 
 def test_the_cpu_takes_torch_s_own_for_all_others():

@@ -61,6 +61,7 @@ def imported(code, folder, *arguments):
         ("nonsense", "2"),
         ("train --batch-size many", "2"),
         ("train --batch-size 0", "2"),
+        ("study --jobs many", "2"),
         ("train --resume nowhere", "2"),
     ],
 )

@@ -10,7 +10,7 @@ from typing import Any
 
 from fastinfogan.config.presets import FAMILIES, PRESETS
 from fastinfogan.config.tree import TrainConfig, to_dict
-from fastinfogan.config.types import holds, kinds
+from fastinfogan.config.types import holds, kinds, named
 from fastinfogan.errors import UserError
 from fastinfogan.json_files import misfit
 
@@ -117,6 +117,6 @@ def _build(kind: type, tree: Any, where: str) -> Any:
         elif float in allowed and misfit(value, int) is None:
             value = float(value)
         if not holds(hint, value):
-            raise UserError(f"{where}: {key} is {value!r}, which is not a {hint}")
+            raise UserError(f"{where}: {key} is {value!r}, which is not a {named(hint)}")
         values[key] = value
     return kind(**values)

@@ -2,8 +2,8 @@
 
 None means "the preset's" (or the dataset's) until ``resolve`` fills it in.
 
-Such a field is annotated ``Optional``: for ``X | None`` tyro loads a library that takes longer to
-import than all that a refusal needs.
+Such a field is annotated ``Optional``: for ``X | None``, and for a default that isn't plainly of
+its union's first kind, tyro loads a library that takes longer than all else that a refusal needs.
 """
 
 from __future__ import annotations

@@ -33,6 +33,12 @@ def kinds(hint: Any) -> tuple[Any, ...]:
     return typing.get_args(hint) if joined else (hint,)
 
 
+def named(hint: Any) -> str:
+    """An annotation in a message: ``int | None``, however it was written."""
+    names = (kind.__name__ if isinstance(kind, type) else str(kind) for kind in kinds(hint))
+    return " | ".join("None" if name == "NoneType" else name for name in names)
+
+
 def well_typed(config: Any) -> Any:
     """A tree of configurations whose fields hold what they are annotated with.
 

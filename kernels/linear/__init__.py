@@ -14,8 +14,8 @@ comes back for them to its own, in float32 and in the same launch:
 
     dx = dy W + [0; dtail]
 
-On a CPU it is a large layer in float32 where the library is made for another maker's processors; on
-others only the way forward isn't torch's own.
+On a CPU it is a large layer in float32 where the library is made for another maker's processors. On
+Intel's it is the way forward of large layers with a long sum, by another library (``rule.py``).
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
-"""A fully connected layer's way forward by oneDNN, which torch asks only in half precision."""
+"""A fully connected layer's way forward by oneDNN, which torch asks in bfloat16 alone."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-# What torch.compile makes of a layer on a CPU; None: this torch was built without oneDNN.
+# What torch.compile makes of a layer with frozen weights; None: this torch is built without oneDNN.
 _LINEAR = getattr(torch.ops.mkldnn, "_linear_pointwise", None)
 HAS_ONEDNN = _LINEAR is not None
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Sequence
 
 import torch
@@ -34,20 +33,22 @@ def native_is_faster(dtype: torch.dtype, rows: int, weight: Sequence[int]) -> bo
     return THREADED and MKL_IS_NARROW and dtype == torch.float32 and large
 
 
-X86 = platform.machine().lower() in ("x86_64", "amd64")
+INTEL = NATIVE is not None and NATIVE.cpu_vendor() == "GenuineIntel"
 LONG_SUM = 1024  # inputs from which on oneDNN is the faster one
-LEAST_FORWARD = 1 << 26  # products
+LEAST_OUTPUTS, LEAST_FORWARD = 128, 1 << 26  # products
 
 
 def onednn_is_faster(dtype: torch.dtype, rows: int, weight: Sequence[int]) -> bool:
-    """Whether "auto" takes the way forward from oneDNN where it doesn't take all from ours.
+    """Whether "auto" takes the way forward from oneDNN, and torch's own products going back.
 
     Measured over the presets' layers on an Intel processor (docs/kernels.md): 1.1 to 1.35 times
-    torch's speed with AVX-512, which asks MKL, 1.0 to 1.1 with both kept to AVX2.
+    the speed of MKL, which torch asks, with AVX-512, and 1.0 to 1.1 with both kept to AVX2. On
+    others' it is unmeasured.
 
     Args:
         dtype, rows, weight: as above. In half precision torch asks oneDNN by itself.
     """
     outputs, inputs = weight
-    large = inputs >= LONG_SUM and rows * outputs * inputs >= LEAST_FORWARD
-    return X86 and HAS_ONEDNN and dtype == torch.float32 and large
+    long = inputs >= LONG_SUM and outputs >= LEAST_OUTPUTS
+    large = rows * outputs * inputs >= LEAST_FORWARD
+    return INTEL and HAS_ONEDNN and dtype == torch.float32 and long and large
