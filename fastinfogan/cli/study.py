@@ -37,7 +37,7 @@ class Study(TrainConfig):
     """Runs at a time. On a CPU two with one thread each finish sooner than one after the other."""
     only: Annotated[Optional[int], unset_as("K", "all")] = None
     """Train the K-th of the seeds alone, from 0: for a batch system's array. Needs --out."""
-    compare: Annotated[Union[tuple[Path, Path], None], unset_as("A B", "none")] = None
+    compare: Annotated[Union[None, tuple[Path, Path]], unset_as("A B", "none")] = None
     """Train nothing: put two studies side by side, with a test of significance."""
 
     def saved(self) -> TrainConfig | None:
