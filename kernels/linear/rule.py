@@ -9,15 +9,23 @@ import torch
 from fastinfogan.kernels.dispatch import NATIVE, THREADED
 from fastinfogan.kernels.linear.library import HAS_ONEDNN
 
+VENDOR = "" if NATIVE is None else NATIVE.cpu_vendor()  # "": unknown
+INTEL = VENDOR == "GenuineIntel"
+
 # MKL runs code for AVX2 on other makers' processors, however wide their own vectors are.
 MKL_IS_NARROW = (
-    NATIVE is not None
+    VENDOR != ""
+    and not INTEL
     and torch.backends.mkl.is_available()
-    and NATIVE.cpu_vendor() not in ("", "GenuineIntel")
     and NATIVE.cpu_features()["avx512f"]
 )
 LEAST_PRODUCTS = 1 << 24  # below, what a call costs is more than what it saves
 LEAST_SIDE = 32  # of the weight
+
+# From which on oneDNN's way forward is the faster one.
+LONG_SUM = 1024  # inputs
+LEAST_OUTPUTS = 128
+LEAST_FORWARD = 1 << 26  # products
 
 
 def native_is_faster(dtype: torch.dtype, rows: int, weight: Sequence[int]) -> bool:
@@ -31,11 +39,6 @@ def native_is_faster(dtype: torch.dtype, rows: int, weight: Sequence[int]) -> bo
     outputs, inputs = weight
     large = rows * outputs * inputs >= LEAST_PRODUCTS and min(weight) >= LEAST_SIDE
     return THREADED and MKL_IS_NARROW and dtype == torch.float32 and large
-
-
-INTEL = NATIVE is not None and NATIVE.cpu_vendor() == "GenuineIntel"
-LONG_SUM = 1024  # inputs from which on oneDNN is the faster one
-LEAST_OUTPUTS, LEAST_FORWARD = 128, 1 << 26  # products
 
 
 def onednn_is_faster(dtype: torch.dtype, rows: int, weight: Sequence[int]) -> bool:
