@@ -1,4 +1,4 @@
-"""The first weights of networks whose architecture asks for a layer's own size."""
+"""The first weights of networks: their size, where a layer has its own, and none drawn twice."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from fastinfogan.config import preset_config
-from fastinfogan.model.initial import initialize
-from fastinfogan.model.networks import Generator
+from fastinfogan.model.initial import Undrawn, initialize
+from fastinfogan.model.networks import Discriminator, Generator
 
 
 @pytest.mark.parametrize(
@@ -24,3 +24,26 @@ def test_weights_have_a_variance_over_the_numbers_that_an_output_sums(preset, va
     initialize(g, config.architecture, torch.Generator().manual_seed(0))
     for block, sums in zip(g.layers, summed, strict=True):
         assert block.op.weight.std().item() == pytest.approx((variance / sums) ** 0.5, rel=0.1)
+
+
+@pytest.mark.parametrize("preset", ["mnist", "mnist-mlp", "sprites"])
+def test_networks_to_be_filled_draw_nothing_and_begin_with_the_same_weights(preset):
+    config = preset_config(preset)
+
+    def filled():
+        networks = (
+            Generator(config.architecture, config.spec),
+            Discriminator(config.architecture, config.spec),
+        )
+        random = torch.Generator().manual_seed(0)
+        for network in networks:
+            initialize(network, config.architecture, random)
+        return [network.state_dict() for network in networks]
+
+    torch.manual_seed(0)
+    before = torch.get_rng_state()
+    with Undrawn():
+        undrawn = filled()
+    assert torch.equal(torch.get_rng_state(), before)
+    torch.testing.assert_close(undrawn, filled(), rtol=0, atol=0)
+    assert not torch.equal(torch.get_rng_state(), before)  # which shows what was left out

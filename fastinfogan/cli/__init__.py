@@ -16,7 +16,6 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from functools import reduce
-from importlib.metadata import version
 from operator import or_
 from typing import Annotated, Any, NoReturn
 
@@ -205,6 +204,8 @@ def _together(arguments: Sequence[str]) -> AbstractContextManager[Any]:
 
 def _run(arguments: Sequence[str]) -> int:
     if arguments[:1] in (["--version"], ["-V"], ["version"]):
+        from importlib.metadata import version
+
         print(f"fastinfogan {version('fastinfogan')}")
         return 0
     try:

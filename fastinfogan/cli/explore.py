@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-import webbrowser
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Optional
@@ -36,6 +35,8 @@ class Explore:
             write_explorer(self.source, output)
         print(output, flush=True)
         if not self.no_open and _has_desktop():
+            import webbrowser
+
             webbrowser.open(output.absolute().as_uri())
         return 0
 

@@ -9,7 +9,7 @@ import torch
 from fastinfogan.config import TrainConfig
 from fastinfogan.engine.kept_memory import keep_freed_memory
 from fastinfogan.engine.step import FastEngine
-from fastinfogan.model.initial import initialize
+from fastinfogan.model.initial import Undrawn, initialize
 from fastinfogan.model.reference import ReferenceEngine
 from fastinfogan.plan import Plan
 
@@ -34,7 +34,8 @@ def build_engine(config: TrainConfig, plan: Plan, **parts: Any) -> Engine:
     fast = config.run.engine == "fast"
     if fast and plan.device.type == "cpu":
         keep_freed_memory()
-    engine = FastEngine(config, plan, **parts) if fast else ReferenceEngine(config, plan.device)
+    with Undrawn():
+        engine = FastEngine(config, plan, **parts) if fast else ReferenceEngine(config, plan.device)
     random = torch.Generator().manual_seed(config.run.seed)
     initialize(engine.generator, config.architecture, random)
     initialize(engine.discriminator, config.architecture, random)

@@ -3,14 +3,32 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from fastinfogan.config import INIT_STD, Architecture
 from fastinfogan.model.singular import scaled, turn
 
 POWER_STEPS = 15  # of power iteration
+
+
+class Undrawn(TorchFunctionMode):
+    """For networks that are filled next, by ``initialize`` or from a file.
+
+    The weights and biases of linear maps made inside hold whatever the memory held: torch's own
+    first values, drawn one by one on a single core, are left out.
+    """
+
+    def __torch_function__(
+        self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        if function in (nn.init.kaiming_uniform_, nn.init.uniform_):
+            tensor: Tensor = kwargs["tensor"]
+            return tensor
+        return function(*args, **(kwargs or {}))
 
 
 @torch.no_grad()
@@ -23,7 +41,7 @@ def initialize(network: nn.Module, architecture: Architecture, generator: torch.
     for module in network.modules():
         if isinstance(module, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
             draw = torch.randn(module.weight.shape, generator=generator)
-            module.weight.copy_(draw * architecture.init_std(_fan_in(module)))
+            module.weight.copy_(draw.mul_(architecture.init_std(_fan_in(module))))
             if module.bias is not None:
                 module.bias.zero_()
         elif isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):

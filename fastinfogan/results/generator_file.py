@@ -23,6 +23,7 @@ from fastinfogan.config import Architecture, TrainConfig, to_dict
 from fastinfogan.errors import UserError, one_line, why
 from fastinfogan.files import atomic_write
 from fastinfogan.json_files import parse_json
+from fastinfogan.model.initial import Undrawn
 from fastinfogan.model.latent_spec import LatentSpec
 from fastinfogan.model.networks import Generator
 from fastinfogan.model.plain import without_coordinates
@@ -171,7 +172,8 @@ def read_generator(content: bytes, device: torch.device | str = "cpu") -> Traine
     _check_tensors(tensors, architecture, spec)
     _check_values(tensors)
     _check_digest(header, tensors)
-    generator = Generator(architecture, spec)
+    with Undrawn():
+        generator = Generator(architecture, spec)
     generator.load_state_dict(tensors, strict=False)  # all but torch's count of batches
     _check_image(generator.eval(), spec)
     return TrainedGenerator(

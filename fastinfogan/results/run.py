@@ -23,6 +23,7 @@ from fastinfogan.config import TrainConfig, to_dict
 from fastinfogan.data import ImageData, Split, find_dataset, load_images
 from fastinfogan.errors import UserError
 from fastinfogan.lock import holder
+from fastinfogan.model.initial import Undrawn
 from fastinfogan.model.networks import Discriminator, Generator
 from fastinfogan.model.weights import restore_weights
 from fastinfogan.paths import expanded, quoted
@@ -272,9 +273,10 @@ def load_run(folder: Path | str, device: torch.device | str = "cpu", tell: Tell 
     for _, problem in damaged:
         tell(problem)
     spec, architecture = config.spec, config.architecture
-    generator = Generator(architecture, spec)
     contrastive = config.optim.contrastive > 0
-    discriminator = Discriminator(architecture, spec, config.model.separate_q, contrastive)
+    with Undrawn():
+        generator = Generator(architecture, spec)
+        discriminator = Discriminator(architecture, spec, config.model.separate_q, contrastive)
     prefix = "average." if config.optim.average else ""
     restore_weights(generator, state, f"{prefix}generator.")
     restore_weights(discriminator, state, f"{prefix}discriminator.")

@@ -210,16 +210,12 @@ class MetricsLog:
         # Unbuffered: what a full disk had no room for isn't tried once more on closing.
         self._file = open(self._path, "ab", buffering=0)
         self._board: Any = None
+        self._board_opened, self._opening = False, threading.Lock()
         self._keep_until = keep_until
         self._drawn_at = 0
 
     def __enter__(self) -> MetricsLog:
         self._report_thread, threading.excepthook = threading.excepthook, self._thread_failed
-        with self._guarded(), contextlib.suppress(ImportError):
-            from torch.utils.tensorboard import SummaryWriter
-
-            folder = self._path.parent / "tensorboard"
-            self._board = SummaryWriter(folder, purge_step=self._keep_until + 1)
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -235,7 +231,7 @@ class MetricsLog:
             left = memoryview(f"{json.dumps(row)}\n".encode())
             while left:
                 left = left[self._file.write(left) :]
-        board = self._board  # which the thread that draws may give up
+        board = self._opened()
         with self._guarded():
             for name, value in _scalars(row) if board is not None else ():
                 board.add_scalar(name, value, row["iteration"])
@@ -248,7 +244,7 @@ class MetricsLog:
             iteration: after which they were drawn.
             last: show them however few iterations lie between these and those before.
         """
-        board = self._board
+        board = self._opened()
         if board is None or not (last or iteration >= SPREAD * self._drawn_at):
             return
         self._drawn_at = iteration
@@ -260,6 +256,21 @@ class MetricsLog:
         """Return once all rows are on the disk."""
         with naming(self._path):
             os.fsync(self._file.fileno())
+
+    def _opened(self) -> Any:
+        """TensorBoard's writer; None: it isn't installed, or was given up, by any thread.
+
+        Opened when there is something to show: the first row doesn't wait for its imports.
+        """
+        with self._opening:
+            if not self._board_opened:
+                self._board_opened = True
+                with self._guarded(), contextlib.suppress(ImportError):
+                    from torch.utils.tensorboard import SummaryWriter
+
+                    folder = self._path.parent / "tensorboard"
+                    self._board = SummaryWriter(folder, purge_step=self._keep_until + 1)
+            return self._board
 
     @contextlib.contextmanager
     def _guarded(self) -> Iterator[None]:

@@ -77,10 +77,30 @@ def test_a_board_that_breaks_over_a_picture_ends_nothing(tmp_path, monkeypatch):
         def broken(*args, **kwargs):
             raise OSError("no space left")
 
-        monkeypatch.setattr(log._board, "add_image", broken)
+        monkeypatch.setattr("torch.utils.tensorboard.SummaryWriter.add_image", broken)
         for iteration in (1, 10):
             log.draw({"samples": np.zeros((4, 6, 1), np.uint8)}, iteration)
     assert said == ["TensorBoard is installed but doesn't work: no space left; going on without"]
+
+
+def test_the_first_row_is_written_before_tensorboard_loads(tmp_path, monkeypatch):
+    there = []
+
+    class Writer:
+        def __init__(self, *_, **__):
+            there.append((tmp_path / "metrics.jsonl").read_text().count("\n"))
+
+        def add_scalar(self, *_):
+            pass
+
+        close = add_scalar
+
+    monkeypatch.setattr("torch.utils.tensorboard.SummaryWriter", Writer)
+    row = {"iteration": 1, "d_loss": 1.0, "g_loss": 1.0, "mi": 0.0, "images_per_s": 1.0}
+    with MetricsLog(tmp_path, 0, 0, SPEC, pytest.fail) as log:
+        log.write({**row, "mi_per_code": {}})
+        log.write({**row, "mi_per_code": {}})
+    assert there == [1]
 
 
 def test_without_tensorboard_pictures_are_files_only(tmp_path, monkeypatch, brief):
