@@ -10,8 +10,8 @@ import pytest
 
 # Each takes from a twentieth of a second to seconds to import.
 SLOW = {
-    "matplotlib", "mlxtend", "numpy", "pandas", "PIL", "pooch", "scipy", "sklearn", "sympy",
-    "torch", "triton", "typeguard",
+    "email", "matplotlib", "mlxtend", "numpy", "pandas", "PIL", "pooch", "scipy", "sklearn",
+    "sympy", "tensorboard", "torch", "triton", "typeguard",
 }  # fmt: skip
 
 SAY = "print(*sorted({name.partition('.')[0] for name in sys.modules}))"
@@ -90,4 +90,4 @@ def test_a_value_that_cannot_work_is_refused_before_torch_loads(arguments, tmp_p
 def test_the_first_iteration_on_a_cpu_waits_for_torch_and_the_data_alone(preset, tmp_path):
     code = FIRST_ITERATION.replace("PRESET", repr(preset))
     _, slow = imported(code, tmp_path)
-    assert "torch" in slow and slow <= {"mlxtend", "numpy", "PIL", "torch"}
+    assert "torch" in slow and slow <= {"email", "mlxtend", "numpy", "PIL", "torch"}

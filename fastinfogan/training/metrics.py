@@ -1,21 +1,15 @@
-"""Metrics: summed up on the device, read when logged, written to metrics.jsonl and TensorBoard.
-
-TensorBoard gets the run's pictures, too.
-"""
+"""Metrics: summed up on the device, read when logged, written to metrics.jsonl."""
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
 import os
-import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -25,7 +19,6 @@ from fastinfogan.json_files import parse_json
 from fastinfogan.model.latent_spec import LatentSpec
 from fastinfogan.model.reference import Losses, ReferenceEngine
 from fastinfogan.ranks.alone import ALONE, Ranks
-from fastinfogan.results.grid import to_pillow
 from fastinfogan.results.summary import DISENTANGLEMENT
 from fastinfogan.tell import Tell, on_stderr
 
@@ -38,10 +31,6 @@ ROW = {
     "iteration": int, "d_loss": float, "g_loss": float, "mi": float, "mi_per_code": {str: float},
     "evaluation?": {str: {"error_hungarian": float}}, "disentanglement?": DISENTANGLEMENT,
 }  # fmt: skip
-
-# TensorBoard's files stay small, whatever is drawn: a picture is left out until the run is so many
-# times as long as at the last one, and one of more pixels is made smaller.
-SPREAD, MOST_PIXELS = 1.5, 2**20
 
 
 class Window:
@@ -170,7 +159,7 @@ def read_metrics(
 
 
 class MetricsLog:
-    """Appends rows to metrics.jsonl, and to TensorBoard's files where it is installed.
+    """Appends rows to metrics.jsonl.
 
     Args:
         folder: the run directory.
@@ -178,7 +167,7 @@ class MetricsLog:
             checkpoint left them, and the continued run writes them again.
         last_row: the iteration of the last row that was written before; 0: none was.
         spec: of the run.
-        tell: gets a line for what is damaged, and if TensorBoard doesn't work.
+        tell: gets a line for what is damaged.
 
     Raises:
         OSError: the file can't be written.
@@ -187,7 +176,7 @@ class MetricsLog:
     def __init__(
         self, folder: Path, keep_until: int, last_row: int, spec: LatentSpec, tell: Tell
     ) -> None:
-        self._path, self._tell = folder / "metrics.jsonl", tell
+        self._path = folder / "metrics.jsonl"
         content = _content(self._path)
         rows, damaged = _parse_rows(content, spec)
         if damaged:
@@ -209,21 +198,12 @@ class MetricsLog:
         atomic_write(self._path, "".join(f"{json.dumps(row)}\n" for row in kept).encode())
         # Unbuffered: what a full disk had no room for isn't tried once more on closing.
         self._file = open(self._path, "ab", buffering=0)
-        self._board: Any = None
-        self._board_opened, self._opening = False, threading.Lock()
-        self._keep_until = keep_until
-        self._drawn_at = 0
 
     def __enter__(self) -> MetricsLog:
-        self._report_thread, threading.excepthook = threading.excepthook, self._thread_failed
         return self
 
     def __exit__(self, *exception: object) -> None:
         self._file.close()
-        with self._guarded():
-            if self._board is not None:
-                self._board.close()
-        threading.excepthook = self._report_thread
 
     def write(self, row: dict[str, Any]) -> None:
         """Append a row: the iteration, what ``Window.means`` gives, and ``Clock.lap``."""
@@ -231,87 +211,11 @@ class MetricsLog:
             left = memoryview(f"{json.dumps(row)}\n".encode())
             while left:
                 left = left[self._file.write(left) :]
-        board = self._opened()
-        with self._guarded():
-            for name, value in _scalars(row) if board is not None else ():
-                board.add_scalar(name, value, row["iteration"])
-
-    def draw(self, images: Mapping[str, np.ndarray], iteration: int, last: bool = False) -> None:
-        """Show pictures in TensorBoard, where it is installed; from any one thread at a time.
-
-        Args:
-            images: name -> uint8 (height, width, C), C = 1 or 3.
-            iteration: after which they were drawn.
-            last: show them however few iterations lie between these and those before.
-        """
-        board = self._opened()
-        if board is None or not (last or iteration >= SPREAD * self._drawn_at):
-            return
-        self._drawn_at = iteration
-        with self._guarded():
-            for name, image in images.items():
-                board.add_image(name, _reduced(image), iteration, dataformats="HWC")
 
     def sync(self) -> None:
         """Return once all rows are on the disk."""
         with naming(self._path):
             os.fsync(self._file.fileno())
-
-    def _opened(self) -> Any:
-        """TensorBoard's writer; None: it isn't installed, or was given up, by any thread.
-
-        Opened when there is something to show: the first row doesn't wait for its imports.
-        """
-        with self._opening:
-            if not self._board_opened:
-                self._board_opened = True
-                with self._guarded(), contextlib.suppress(ImportError):
-                    from torch.utils.tensorboard import SummaryWriter
-
-                    folder = self._path.parent / "tensorboard"
-                    self._board = SummaryWriter(folder, purge_step=self._keep_until + 1)
-            return self._board
-
-    @contextlib.contextmanager
-    def _guarded(self) -> Iterator[None]:
-        """Whatever is wrong with TensorBoard, it is no reason not to train."""
-        try:
-            yield
-        except Exception as error:
-            self._board = None
-            self._tell(f"TensorBoard is installed but doesn't work: {error}; going on without")
-
-    def _thread_failed(self, failure: threading.ExceptHookArgs) -> None:
-        """TensorBoard's thread keeps its exception for the next call: no traceback now."""
-        if not type(failure.thread).__module__.startswith("tensorboard."):
-            self._report_thread(failure)
-
-
-def _reduced(image: np.ndarray) -> np.ndarray:
-    """A picture at a whole fraction of its size: with about ``MOST_PIXELS`` at most."""
-    height, width, channels = image.shape
-    factor = math.ceil(math.sqrt(height * width / MOST_PIXELS))
-    if factor == 1:
-        return image
-    reduced = np.asarray(to_pillow(image).reduce(factor))
-    return reduced.reshape(*reduced.shape[:2], channels)
-
-
-def _scalars(row: dict[str, Any]) -> Iterator[tuple[str, float]]:
-    """What TensorBoard shows of a row."""
-    for name in ("d_loss", "g_loss", "mi", "images_per_s"):
-        yield name, row[name]
-    for code, numbers in row.get("evaluation", {}).items():
-        for name, value in numbers.items():
-            yield f"evaluation/{code}/{name}", value
-    if (factors := row.get("disentanglement")) is not None:
-        for name, value in factors["scores"].items():
-            if value is not None:
-                yield f"disentanglement/{name}", value
-        for one in factors["correlations"]:
-            yield f"disentanglement/correlation/{one['factor']}", one["value"]
-    for name, value in row["mi_per_code"].items():
-        yield f"mi/{name}", value
 
 
 def _content(path: Path) -> bytes:

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from fastinfogan.results.grid import save_pngs
 from fastinfogan.results.run import Run
-from fastinfogan.training.metrics import MetricsLog
+from fastinfogan.training.board import Board
 from fastinfogan.training.saving import Work
 
 
-def drawn(run: Run, iteration: int, log: MetricsLog) -> Work:
+def drawn(run: Run, iteration: int, board: Board) -> Work:
     """Draw what the run's generator makes now.
 
     Args:
         run: whose pictures.
         iteration: after which this is; it goes into the files' names.
-        log: shows them, too.
+        board: shows them, too.
 
     Returns:
         The work of writing them.
@@ -23,6 +23,6 @@ def drawn(run: Run, iteration: int, log: MetricsLog) -> Work:
 
     def work() -> None:
         save_pngs(run.folder / "pictures", images, f"_{iteration:08d}")
-        log.draw(images, iteration)
+        board.draw(images, iteration)
 
     return work

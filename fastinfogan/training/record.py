@@ -19,6 +19,7 @@ from fastinfogan.files import atomic_write
 from fastinfogan.results.changes import save_changes
 from fastinfogan.results.run import Run
 from fastinfogan.tell import Tell
+from fastinfogan.training.board import Board
 from fastinfogan.training.checkpoint import remove_stale, set_aside
 from fastinfogan.training.collapse import Sign, Watch
 from fastinfogan.training.directory import CONFIG
@@ -90,6 +91,7 @@ class Record(Onlooker):
         _begin(run, data, standing)
         self._run, self._data, self._tell = run, data, tell
         self._log = MetricsLog(run.folder, standing.iteration, last_row, spec, tell)
+        self._board = Board(run.folder, standing.iteration, tell)
         self._saver = Saver()
         self._pictures = Rhythm(settings.sample_every)
         self._checkpoints = Rhythm(settings.checkpoint_every)
@@ -97,6 +99,7 @@ class Record(Onlooker):
 
     def __enter__(self) -> Record:
         self._stack.enter_context(self._log)
+        self._stack.enter_context(self._board)
         self._stack.enter_context(self._saver)
         metrics = self._run.folder / "metrics.jsonl"
         self._watch = Watch(self._run.config, self._data, metrics, self._tell)
@@ -114,6 +117,7 @@ class Record(Onlooker):
 
     def row(self, row: dict[str, Any]) -> None:
         self._log.write(row)
+        self._board.write(row)
         self._watch.see(row)
 
     def pause(self) -> None:
@@ -121,10 +125,10 @@ class Record(Onlooker):
         self._saver.wait()
 
     def draw(self, iteration: int) -> None:
-        self._saver.start(self._pictures.timed(lambda: drawn(self._run, iteration, self._log)))
+        self._saver.start(self._pictures.timed(lambda: drawn(self._run, iteration, self._board)))
 
     def show(self, images: Mapping[str, np.ndarray], iteration: int) -> None:
-        self._log.draw(images, iteration, last=True)
+        self._board.draw(images, iteration, last=True)
 
     def save(self, copy: Callable[[MetricsLog], Work]) -> None:
         self._saver.start(self._checkpoints.timed(lambda: copy(self._log)))

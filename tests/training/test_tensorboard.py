@@ -11,11 +11,9 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import IMAGES, EventAccumulator
 from training_runs import small
 
-from fastinfogan.model.latent_spec import make_spec
-from fastinfogan.training.metrics import MOST_PIXELS, MetricsLog, read_metrics
+from fastinfogan.training.board import MOST_PIXELS, Board
+from fastinfogan.training.metrics import read_metrics
 from fastinfogan.training.trainer import train
-
-SPEC = make_spec(2, "cat3,uni")
 
 
 def board(folder):
@@ -29,9 +27,9 @@ def pixels(encoded):
 
 
 @pytest.fixture
-def log(tmp_path):
-    with MetricsLog(tmp_path, 0, 0, SPEC, pytest.fail) as log:
-        yield log
+def opened(tmp_path):
+    with Board(tmp_path, 0, pytest.fail) as opened:
+        yield opened
 
 
 def test_a_run_shows_its_numbers_and_each_picture_as_it_came_to_be(finished):
@@ -48,22 +46,22 @@ def test_a_run_shows_its_numbers_and_each_picture_as_it_came_to_be(finished):
             np.testing.assert_array_equal(pixels(shown.encoded_image_string), expected)
 
 
-def test_pictures_come_at_growing_distances_and_the_last_in_any_case(log, tmp_path):
+def test_pictures_come_at_growing_distances_and_the_last_in_any_case(opened, tmp_path):
     image = {"samples": np.zeros((4, 6, 1), np.uint8)}
     for iteration in range(100, 100_001, 100):
-        log.draw(image, iteration)
-    log.draw(image, 100_001, last=True)
-    log.__exit__()
+        opened.draw(image, iteration)
+    opened.draw(image, 100_001, last=True)
+    opened.__exit__()
     steps = [shown.step for shown in board(tmp_path).Images("samples")]
     assert steps[:6] == [100, 200, 300, 500, 800, 1200] and steps[-1] == 100_001
     assert len(steps) == 17  # of 1,001
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_a_large_picture_is_made_smaller(log, tmp_path, channels):
+def test_a_large_picture_is_made_smaller(opened, tmp_path, channels):
     large = np.random.default_rng(0).integers(256, size=(2000, 3000, channels), dtype=np.uint8)
-    log.draw({"large": large}, 1)
-    log.__exit__()
+    opened.draw({"large": large}, 1)
+    opened.__exit__()
     (shown,) = board(tmp_path).Images("large")
     assert (shown.width, shown.height) == (1000, 667)
     assert shown.width * shown.height <= MOST_PIXELS
@@ -72,35 +70,15 @@ def test_a_large_picture_is_made_smaller(log, tmp_path, channels):
 
 def test_a_board_that_breaks_over_a_picture_ends_nothing(tmp_path, monkeypatch):
     said = []
-    with MetricsLog(tmp_path, 0, 0, SPEC, said.append) as log:
+    with Board(tmp_path, 0, said.append) as opened:
 
         def broken(*args, **kwargs):
             raise OSError("no space left")
 
         monkeypatch.setattr("torch.utils.tensorboard.SummaryWriter.add_image", broken)
         for iteration in (1, 10):
-            log.draw({"samples": np.zeros((4, 6, 1), np.uint8)}, iteration)
+            opened.draw({"samples": np.zeros((4, 6, 1), np.uint8)}, iteration)
     assert said == ["TensorBoard is installed but doesn't work: no space left; going on without"]
-
-
-def test_the_first_row_is_written_before_tensorboard_loads(tmp_path, monkeypatch):
-    there = []
-
-    class Writer:
-        def __init__(self, *_, **__):
-            there.append((tmp_path / "metrics.jsonl").read_text().count("\n"))
-
-        def add_scalar(self, *_):
-            pass
-
-        close = add_scalar
-
-    monkeypatch.setattr("torch.utils.tensorboard.SummaryWriter", Writer)
-    row = {"iteration": 1, "d_loss": 1.0, "g_loss": 1.0, "mi": 0.0, "images_per_s": 1.0}
-    with MetricsLog(tmp_path, 0, 0, SPEC, pytest.fail) as log:
-        log.write({**row, "mi_per_code": {}})
-        log.write({**row, "mi_per_code": {}})
-    assert there == [1]
 
 
 def test_without_tensorboard_pictures_are_files_only(tmp_path, monkeypatch, brief):
