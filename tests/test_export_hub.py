@@ -235,6 +235,11 @@ def test_an_export_takes_the_place_of_an_earlier_one(small_run, tmp_path, capsys
             assert (code, out) == (0, f"{folder}\n")
             says = f"then, with huggingface_hub installed: hf upload USER/NAME '{folder}'\n"
             assert f"give its README.md a licence; {says}" in err
+            (folder / "__pycache__").mkdir()  # as if its program had run
+            (folder / "__pycache__" / "modeling_infogan.cpython-311.pyc").touch()
+    code, out, err = export(small_run, folder, capsys)
+    assert code == 0, err
+    assert {path.name for path in folder.iterdir()} == {*FILES, "images"}
     assert (folder / "images" / "traversal_c2_uni.png").exists()
     assert [*tmp_path.iterdir()] == [folder]
 

@@ -59,6 +59,8 @@ def _check_place(folder: Path) -> None:
     if not folder.is_dir():
         return
     found = [path.relative_to(folder) for path in sorted(folder.rglob("*")) if not path.is_dir()]
+    # Python leaves these beside a program that has run.
+    found = [path for path in found if path.parent != Path("__pycache__")]
     ours = {Path(CARD), Path(CONFIG), Path(WEIGHTS), Path(PROGRAM)}
     for path in found:
         if path not in ours and (path.parent != Path(IMAGES) or path.suffix != ".png"):
