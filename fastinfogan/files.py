@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import glob
+import io
 import itertools
 import os
 import shutil
@@ -84,6 +85,17 @@ def naming(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise OSError(error.errno, error.strerror or str(error), str(path)) from error
+
+
+def write_all(file: io.FileIO, content: bytes | memoryview) -> None:
+    """Write all of it, bytes in a row, to an unbuffered file.
+
+    A buffered one keeps what a full disk had no room for, tries it once more when it is closed, and
+    from Python 3.13 on complains, if nobody closes it, of what was said before.
+    """
+    left = memoryview(content)
+    while left:
+        left = left[file.write(left) :]
 
 
 def synced_write(path: Path, content: bytes) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import subprocess
@@ -115,9 +116,11 @@ def _page(monkeypatch, columns):
     """Standard output is a pipe, or as wide as COLUMNS says."""
     monkeypatch.delenv("FORCE_COLOR", raising=False)
     monkeypatch.delenv("COLUMNS", raising=False)
-    monkeypatch.setattr(
-        os, "get_terminal_size", lambda *args: os.terminal_size((0, 0))
-    )  # as of a pipe
+
+    def no_terminal(*args):
+        raise OSError(errno.ENOTTY, "Inappropriate ioctl for device")
+
+    monkeypatch.setattr(os, "get_terminal_size", no_terminal)
     if columns is not None:
         monkeypatch.setenv("COLUMNS", str(columns))
 

@@ -17,7 +17,7 @@ from fastinfogan import device
 
 CPU = torch.device("cpu")
 WITHOUT = """
-import os, signal, sys, warnings
+import asyncio, os, signal, sys, warnings  # asyncio asks for sysconf where it isn't Windows'
 warnings.simplefilter("ignore")  # filelock mentions it
 for module in ("fcntl", "resource", "pwd", "grp", "termios"):
     sys.modules[module] = None

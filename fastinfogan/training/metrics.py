@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from fastinfogan.errors import TrainingDiverged, UserError, why
-from fastinfogan.files import atomic_write, naming
+from fastinfogan.files import atomic_write, naming, write_all
 from fastinfogan.json_files import parse_json
 from fastinfogan.model.latent_spec import LatentSpec
 from fastinfogan.model.reference import Losses, ReferenceEngine
@@ -196,7 +196,6 @@ class MetricsLog:
                 f"{self._path}: the row of iteration {last_row} is missing, perhaps others as well"
             )
         atomic_write(self._path, "".join(f"{json.dumps(row)}\n" for row in kept).encode())
-        # Unbuffered: what a full disk had no room for isn't tried once more on closing.
         self._file = open(self._path, "ab", buffering=0)
 
     def __enter__(self) -> MetricsLog:
@@ -208,9 +207,7 @@ class MetricsLog:
     def write(self, row: dict[str, Any]) -> None:
         """Append a row: the iteration, what ``Window.means`` gives, and ``Clock.lap``."""
         with naming(self._path):
-            left = memoryview(f"{json.dumps(row)}\n".encode())
-            while left:
-                left = left[self._file.write(left) :]
+            write_all(self._file, f"{json.dumps(row)}\n".encode())
 
     def sync(self) -> None:
         """Return once all rows are on the disk."""

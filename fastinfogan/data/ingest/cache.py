@@ -23,7 +23,7 @@ import numpy as np
 from fastinfogan.data.factors import Factor, named
 from fastinfogan.data.images import ImageData
 from fastinfogan.errors import why
-from fastinfogan.files import sync_folder, synced_write
+from fastinfogan.files import sync_folder, synced_write, write_all
 from fastinfogan.json_files import parse_json
 from fastinfogan.lock import exclusive
 from fastinfogan.printable import printable
@@ -170,9 +170,13 @@ class Writer:
         self.done = Done(0, 0, [], [], Counter())
         self._header = _json({"format_version": FORMAT_VERSION, **header})
         self.partial.mkdir(parents=True, exist_ok=True)
-        self._images = open(self.partial / IMAGES, "a+b")
-        self._journal = open(self.partial / JOURNAL, "a+b")
-        self._recover()
+        self._images = open(self.partial / IMAGES, "a+b", buffering=0)
+        self._journal = open(self.partial / JOURNAL, "a+b", buffering=0)
+        try:
+            self._recover()
+        except BaseException:
+            self.close()
+            raise
 
     def __enter__(self) -> Writer:
         return self
@@ -200,22 +204,19 @@ class Writer:
             bad: (item, name, reason) of the others.
             notes: how many of the good ones each of ``notes``' words is true of.
         """
-        data = np.ascontiguousarray(rows).data
+        data = np.ascontiguousarray(rows).reshape(-1).data
         crc = zlib.crc32(data)
-        self._images.write(data)
-        self._images.flush()
+        write_all(self._images, data)
         self._count(items, len(rows), crc, bad, notes)
         line = {"items": items, "rows": len(rows), "crc": crc, "bad": bad, "notes": dict(notes)}
-        self._journal.write(_json({**line, "line": zlib.crc32(_json(line))}) + b"\n")
-        self._journal.flush()
+        write_all(self._journal, _json({**line, "line": zlib.crc32(_json(line))}) + b"\n")
 
     def start_over(self) -> None:
         """Forget what is there."""
         self.done = Done(0, 0, [], [], Counter())
         self._images.truncate(HEADER_BYTES)
         self._journal.truncate(0)
-        self._journal.write(self._header + b"\n")
-        self._journal.flush()
+        write_all(self._journal, self._header + b"\n")
 
     def finish(
         self,
@@ -262,8 +263,7 @@ class Writer:
         row_bytes = int(np.prod(self._shape))
         if first != self._header or os.fstat(self._images.fileno()).st_size < HEADER_BYTES:
             self._images.truncate(0)
-            self._images.write(bytes(HEADER_BYTES))
-            self._images.flush()
+            write_all(self._images, bytes(HEADER_BYTES))
             self.start_over()
             return
         kept = len(first) + 1
