@@ -39,6 +39,10 @@ def describe(device: torch.device) -> dict[str, Any]:
 _CODE = ("fastinfogan", "kernels", "bench", "CMakeLists.txt", "pyproject.toml")
 
 
+# What keeps torch and our kernels, oneDNN and MKL to narrower instructions than the CPU has.
+NARROWING = ("ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "MKL_ENABLE_INSTRUCTIONS")
+
+
 def hardware(device: torch.device) -> dict[str, Any]:
     """The CPU, and the GPU if that is the device."""
     found: dict[str, Any] = {
@@ -47,6 +51,8 @@ def hardware(device: torch.device) -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "cpu_code": torch.backends.cpu.get_cpu_capability(),
     }
+    if kept := {name: os.environ[name] for name in NARROWING if name in os.environ}:
+        found["kept_to"] = kept
     if device.type == "cuda":
         properties = torch.cuda.get_device_properties(device)
         found |= {

@@ -112,7 +112,6 @@ def crash_server(folder: Path) -> Iterator[Crashes]:
 
 
 def points(calls: int, most: int) -> list[int]:
-    """At most so many numbers from 1 to ``calls``, spread evenly, with the first and last."""
-    if calls <= most:
-        return list(range(1, calls + 1))
-    return sorted({1 + round(i * (calls - 1) / (most - 1)) for i in range(most)})
+    """At most so many numbers from 1 to ``calls``: the middles of as many equal parts."""
+    count = min(calls, most)
+    return [1 + (2 * i + 1) * calls // (2 * count) for i in range(count)]

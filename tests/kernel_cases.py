@@ -29,6 +29,9 @@ PLACES = [
     ("triton", "cpu"),
     pytest.param("triton", "cuda", marks=pytest.mark.gpu),
 ]
+# What a compiled call goes through. Inductor, which may choose another order in memory, takes
+# seconds of a C++ compiler: by default one op does (conv, in test_kernel_conv.py).
+BACKENDS = ["aot_eager", pytest.param("inductor", marks=pytest.mark.slow)]
 
 
 def in_turn(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from adam_cases import SETTINGS, SHAPES, State, gradients
-from kernel_cases import PLACES, need
+from kernel_cases import BACKENDS, PLACES, need
 
 from fastinfogan.config import ADAM_EPS
 from fastinfogan.kernels.adam import adam
@@ -28,8 +28,9 @@ def test_opcheck(impl, device, extras):
     )
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize(("impl", "device"), PLACES)
-def test_compiles_into_one_graph(impl, device):
+def test_compiles_into_one_graph(impl, device, backend):
     """With gradients made in the graph, whose order in memory the compiler might have changed."""
     need(impl, device)
     shapes = SHAPES["channels-last weights"]
@@ -40,7 +41,8 @@ def test_compiles_into_one_graph(impl, device):
         grads = [2.0 * g for g in grads]
         adam(*(params, grads, exp_avg, exp_avg_sq, step, lr), **SETTINGS, copy=copy, impl=impl)
 
-    for state, function in ((eager, call), (compiled, torch.compile(call, fullgraph=True))):
+    once = torch.compile(call, fullgraph=True, backend=backend)
+    for state, function in ((eager, call), (compiled, once)):
         for _ in range(2):
             moments = (state.exp_avg, state.exp_avg_sq)
             function(state.params, grads, *moments, state.copy, state.step, state.lr)

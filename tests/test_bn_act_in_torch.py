@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from bn_act_cases import inputs
-from kernel_cases import PLACES, need
+from kernel_cases import BACKENDS, PLACES, need
 from torch.nn import functional as F
 
 from fastinfogan.kernels.bn_act import bn_act, native
@@ -40,9 +40,10 @@ def test_opcheck(impl, device, running):
         torch.library.opcheck(checked, args)
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize(("impl", "device"), PLACES)
 @pytest.mark.parametrize("training", [True, False])
-def test_compiles_into_one_graph(impl, device, training):
+def test_compiles_into_one_graph(impl, device, training, backend):
     need(impl, device)
     x, weight, bias, running_mean, running_var, _ = (
         t.to(device) for t in inputs((4, 6, 3, 3), torch.float32)
@@ -55,7 +56,7 @@ def test_compiles_into_one_graph(impl, device, training):
         return y.square().sum()
 
     results = []
-    for function in (call, torch.compile(call, fullgraph=True)):
+    for function in (call, torch.compile(call, fullgraph=True, backend=backend)):
         tensors = [t.clone() for t in (x, weight, bias, running_mean, running_var)]
         leaves = [t.requires_grad_() for t in tensors[:3]]
         function(*tensors).backward()

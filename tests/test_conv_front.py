@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from conv_cases import inputs
-from kernel_cases import need
+from kernel_cases import BACKENDS, need
 from tolerances import EPS
 
 from bench.predict.iteration import count
@@ -176,8 +176,9 @@ def test_opcheck(device):
         torch.library.opcheck(op.default, (*tensors[:2], case[2], *tensors[2:], stats, 0.1, groups))
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("device", PLACES)
-def test_compiles_into_one_graph(device):
+def test_compiles_into_one_graph(device, backend):
     need("triton", device)
     case, groups = CASES["conv, stride 1"]
     leaves, dy = leaves_of(case, device)
@@ -187,7 +188,7 @@ def test_compiles_into_one_graph(device):
         return conv_and_sums(x, weight, None, *case[2:], 1.0, 0, "triton", front=norm)[0]
 
     found = []
-    for function in (call, torch.compile(call, fullgraph=True)):
+    for function in (call, torch.compile(call, fullgraph=True, backend=backend)):
         found.append(torch.autograd.grad(function(*leaves), leaves, dy))
     for eager, compiled in zip(*found, strict=True):
         torch.testing.assert_close(compiled, eager)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from conv_cases import inputs
-from kernel_cases import need
+from kernel_cases import BACKENDS, need
 from tolerances import EPS
 
 from bench.predict.iteration import count
@@ -189,8 +189,9 @@ def test_opcheck(device):
     torch.library.opcheck(ops.conv_up_sums_triton.default, (x, weight, bias, 2, LINEAR, 1.0, 1))
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("device", PLACES)
-def test_compiles_into_one_graph(device):
+def test_compiles_into_one_graph(device, backend):
     need("triton", device)
     x, weight, _, _ = (
         t if t is None else t.to(device) for t in inputs(((2, 3, 4, 4), 5, 2, False), torch.float16)
@@ -202,7 +203,7 @@ def test_compiles_into_one_graph(device):
         return bn_act(y, *numbers, None, None, 0.1, sums=found, impl="triton").square().sum()
 
     found = []
-    for function in (call, torch.compile(call, fullgraph=True)):
+    for function in (call, torch.compile(call, fullgraph=True, backend=backend)):
         leaves = [t.clone().requires_grad_() for t in (x, weight)]
         function(*leaves).backward()
         found.append([t.grad for t in leaves])

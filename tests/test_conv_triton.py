@@ -7,7 +7,7 @@ import torch
 from conv_cases import CASES, assert_right, inputs, results
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from kernel_cases import in_turn, need
+from kernel_cases import BACKENDS, in_turn, need
 from tolerances import EPS, KERNEL_ROUNDINGS
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -185,8 +185,9 @@ def test_opcheck(stride, bias, device):
         torch.library.opcheck(ops.conv_weight_triton.default, arguments)
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("device", PLACES)
-def test_compiles_into_one_graph(device):
+def test_compiles_into_one_graph(device, backend):
     need("triton", device)
     x, weight, bias, _ = (t.to(device) for t in inputs(((2, 3, 4, 4), 5, 2, False), torch.float16))
     back = torch.randn(5, 3, TAPS, TAPS, device=device).half()
@@ -197,7 +198,7 @@ def test_compiles_into_one_graph(device):
         return conv(y.relu_(), back, None, 1, True, impl="triton").square().sum()
 
     found = []
-    for function in (call, torch.compile(call, fullgraph=True)):
+    for function in (call, torch.compile(call, fullgraph=True, backend=backend)):
         leaves = [t.clone().requires_grad_() for t in (x, weight, bias, back)]
         function(*leaves).backward()
         found.append([t.grad for t in leaves])

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 
 import pytest
+import torch
 
+from bench import machine
 from bench.cpu_check import __main__ as command
 from bench.cpu_check import report, starts
 from bench.harness import spread
@@ -91,6 +93,19 @@ def test_the_tables_are_written_where_they_belong(tmp_path, monkeypatch):
     assert ROW in text and "old" not in text
     assert text.startswith("before\n") and text.endswith("after\n")
     assert "1.30 × tuned" in short.read_text()
+
+
+def test_a_processor_that_was_kept_to_less_than_it_has_is_said_to_be(monkeypatch):
+    for name in machine.NARROWING:
+        monkeypatch.delenv(name, raising=False)
+    assert "kept_to" not in machine.hardware(torch.device("cpu"))
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")
+    kept = {"ONEDNN_MAX_CPU_ISA": "AVX2"}
+    assert machine.hardware(torch.device("cpu"))["kept_to"] == kept
+    found = measured()
+    found["presets"]["mnist"]["on"]["hardware"] |= {"cpu_code": "AVX2", "kept_to": kept}
+    assert "**Some CPU**, 2 threads, kept to AVX2, bfloat16" in report.tables([found])
+    assert report.in_short([found]).startswith("* Some CPU, kept to AVX2, 2 threads: ")
 
 
 def test_processors_of_one_name_have_files_of_their_own():

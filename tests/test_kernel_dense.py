@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from kernel_cases import assert_as_close_as
+from kernel_cases import BACKENDS, assert_as_close_as
 
 from fastinfogan.kernels import dense as kernel
 from fastinfogan.kernels.activation import TANH, numbered
@@ -195,7 +195,8 @@ def test_opcheck():
         torch.library.opcheck(ops.dense_backward_native.default, arguments)
 
 
-def test_compiles_into_one_graph():
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_compiles_into_one_graph(backend):
     case = CASES["no whole vector, no whole tile"]
     x, _, weights, biases = inputs(case, torch.float32)
     leaves = [t.requires_grad_() for t in (x, *weights, *biases)]
@@ -203,7 +204,7 @@ def test_compiles_into_one_graph():
     def call(x, a, b, c, d):
         return dense(2.0 * x, [a, b], [c, d], case[2], "native").sin().sum()
 
-    compiled = torch.compile(call, fullgraph=True)
+    compiled = torch.compile(call, fullgraph=True, backend=backend)
     results = [torch.autograd.grad(f(*leaves), leaves) for f in (call, compiled)]
     for a, b in zip(*results, strict=True):
         torch.testing.assert_close(b, a)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from kernel_cases import PLACES, in_turn, need
+from kernel_cases import BACKENDS, PLACES, in_turn, need
 from scipy import stats
 from tolerances import EPS, SCALE_ROUNDINGS
 
@@ -162,15 +162,16 @@ def test_opcheck(impl, device):
         torch.library.opcheck(getattr(ops, f"{name}_{impl}").default, args)
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize(("impl", "device"), PLACES)
-def test_compiles_into_one_graph(impl, device):
+def test_compiles_into_one_graph(impl, device, backend):
     need(impl, device)
 
     def call(images, seed, position, shift):
         batch = draw(images, 4, seed, position, shift=shift, impl=impl)
         return batch + gather(images, order(position, 5, seed, impl), impl=impl)
 
-    compiled = torch.compile(call, fullgraph=True)
+    compiled = torch.compile(call, fullgraph=True, backend=backend)
     images = pixels((5, 3, 3, 2)).to(device)
     for shift in (0, 4):
         args = (images, number(1, device), number(2**40, device), shift)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from kernel_cases import PLACES, TARGETS, assert_as_close_as, in_turn, need
+from kernel_cases import BACKENDS, PLACES, TARGETS, assert_as_close_as, in_turn, need
 from tolerances import SUMMATION_64
 
 from fastinfogan.kernels import linear as linear_package
@@ -104,8 +104,9 @@ def test_opcheck(impl, device):
     torch.library.opcheck(ops.linear_weight_triton.default, (dy, x))
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize(("impl", "device"), PLACES)
-def test_compiles_into_one_graph(impl, device):
+def test_compiles_into_one_graph(impl, device, backend):
     """The tail is a view of an input, in the middle of the graph as well."""
     need(impl, device)
     x, weight, bias, _, _ = (t.to(device) for t in inputs(((6, 5), 3, 2), torch.float32))
@@ -115,7 +116,7 @@ def test_compiles_into_one_graph(impl, device):
         return y.tanh().sum() + tail.sin().sum()
 
     leaves = [t.requires_grad_() for t in (x, weight, bias)]
-    compiled = torch.compile(call, fullgraph=True)
+    compiled = torch.compile(call, fullgraph=True, backend=backend)
     results = [torch.autograd.grad(f(*leaves), leaves) for f in (call, compiled)]
     for a, b in zip(*results, strict=True):
         torch.testing.assert_close(b, a)

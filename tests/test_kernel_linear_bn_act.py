@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from kernel_cases import TARGETS, accumulator, assert_as_close_as, in_turn, need
+from kernel_cases import BACKENDS, TARGETS, accumulator, assert_as_close_as, in_turn, need
 from tolerances import EPS, KERNEL_ROUNDINGS
 
 from fastinfogan.kernels import triton_module, triton_needs
@@ -174,8 +174,9 @@ def test_opcheck(impl, device):
         torch.library.opcheck(ops.linear_bn_act_backward_triton.default, arguments)
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize(("impl", "device"), PLACES)
-def test_compiles_into_one_graph(impl, device):
+def test_compiles_into_one_graph(impl, device, backend):
     need(impl, device)
     tensors = [t.to(device) for t in inputs((3, 5, 4, 2), torch.float32)][:6]
 
@@ -185,7 +186,7 @@ def test_compiles_into_one_graph(impl, device):
         return y.square().sum()
 
     results = []
-    for function in (call, torch.compile(call, fullgraph=True)):
+    for function in (call, torch.compile(call, fullgraph=True, backend=backend)):
         copies = [t.clone() for t in tensors]
         leaves = [t.requires_grad_() for t in copies[:4]]
         function(*copies).backward()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from kernel_cases import need
+from kernel_cases import BACKENDS, need
 from tolerances import EPS
 
 from bench.predict.iteration import count
@@ -121,8 +121,9 @@ def test_opcheck(device):
     torch.library.opcheck(back, (dy, *of_layer, *of_maps))
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("device", PLACES)
-def test_compiles_into_one_graph(device):
+def test_compiles_into_one_graph(device, backend):
     need("triton", device)
     leaves, dy = leaves_of("a strip is a pixel", device)
 
@@ -131,7 +132,7 @@ def test_compiles_into_one_graph(device):
         return linear_bn_act(x, weight, *numbers[2:], None, None, 0.2, impl="triton", front=norm)
 
     found = []
-    for function in (call, torch.compile(call, fullgraph=True)):
+    for function in (call, torch.compile(call, fullgraph=True, backend=backend)):
         found.append(torch.autograd.grad(function(*leaves), leaves, dy))
     for eager, compiled in zip(*found, strict=True):
         torch.testing.assert_close(compiled, eager)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from kernel_cases import PLACES, need
+from kernel_cases import BACKENDS, PLACES, need
 from tolerances import DRAW_ROUNDINGS, EPS
 from warp_cases import OUTPUT_RANGE, inputs
 
@@ -35,8 +35,9 @@ def test_opcheck(impl, device, channels):
         torch.library.opcheck(checked, args)
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize(("impl", "device"), PLACES)
-def test_compiles_into_one_graph(impl, device):
+def test_compiles_into_one_graph(impl, device, backend):
     """With the ranges an argument, and again with another batch and shift."""
     need(impl, device)
 
@@ -47,7 +48,7 @@ def test_compiles_into_one_graph(impl, device):
         )  # fmt: skip
         return 2.0 * maps, warp(2.0 * x, maps, fill, OUTPUT_RANGE, impl=impl).square()
 
-    compiled = torch.compile(call, fullgraph=True)
+    compiled = torch.compile(call, fullgraph=True, backend=backend)
     for batch, jitter, shift in ((4, MOST, 0), (6, MOST.times(0.5), 6)):
         x, _, fill, _ = (t.to(device) for t in inputs((batch, 3, 4, 5), torch.float32))
         results = []

@@ -46,7 +46,7 @@ def _lines(found: Found) -> list[str]:
             said.append(f"`{preset}` {'; '.join(times)}")
     first = found["starts"]["first_iteration"]["median"]
     lines = textwrap.wrap(
-        f"{on['cpu']}, {on['cpu_code']}, {on['threads']} threads: {' · '.join(said)}. First "
+        f"{on['cpu']}, {_code(on)}, {on['threads']} threads: {' · '.join(said)}. First "
         f"iteration {first:.1f} s after the command.",
         98, break_long_words=False, break_on_hyphens=False,
     )  # fmt: skip
@@ -80,10 +80,15 @@ def _title(found: Found) -> str:
     n = {s["seconds"]["n"] for p in found["presets"].values() for s in p["subjects"].values()
          if "seconds" in s}  # fmt: skip
     return (
-        f"**{cpu['cpu']}**, {cpu['threads']} threads, {cpu['cpu_code']}, bfloat16 arithmetic: "
+        f"**{cpu['cpu']}**, {cpu['threads']} threads, {_code(cpu)}, bfloat16 arithmetic: "
         f"{half}; torch {versions['torch']}, commit {on['commit'][:7]}, {on['date'][:10]}, "
         f"n = {', '.join(map(str, sorted(n)))} rounds. Medians; quartiles in brackets."
     )
+
+
+def _code(cpu: Found) -> str:
+    """The instructions that were used; whether the CPU has more."""
+    return f"kept to {cpu['cpu_code']}" if "kept_to" in cpu else cpu["cpu_code"]
 
 
 def _row(preset: str, measured: Found, ours: str) -> tuple[str, ...] | None:

@@ -73,15 +73,9 @@ void up_image(const ConvShape& s, const T* small, const T* weight, const T* bias
                    rows.at + (p - here.first) * kBlock);
         }
         for (int64_t j = 0; j < shape.strips(); ++j) {
-          with_number(here.last - here.first, [&](auto n) {
-            Tile<T, n.n> tile = {};
-            add_products<T, n.n, kLines>(tile, rows.at, columns.at + j * shape.words(), blocks);
-            A* to = patches.at + here.first * lines + j * kColumns<T>;
-            for (int r = 0; r < n.n; ++r) {
-              store<A>(to + r * lines, tile.sum[r][0]);
-              store<A>(to + r * lines + kLanes<T>, tile.sum[r][1]);
-            }
-          });
+          multiply_tile<T, kLines>(rows.at, here.size(), columns.at + j * shape.words(), kColumns<T>,
+                                   blocks, false, patches.at + here.first * lines + j * kColumns<T>,
+                                   lines);
         }
       }
       for (int64_t y = 0; y < s.height; ++y) {

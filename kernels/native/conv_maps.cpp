@@ -64,8 +64,7 @@ INLINE VectorOf<T> finished(VectorOf<T> sum, VectorOf<T> sign, After<T> after) {
 
 // Some numbers of a row: a call, as load_some is.
 template <class T>
-__attribute__((noinline)) void finish_some(VectorOf<T> sum, After<T> after, int64_t column,
-                                           int lanes, T* to) {
+OUTLINED void finish_some(VectorOf<T> sum, After<T> after, int64_t column, int lanes, T* to) {
   if (after.bias) sum += load(after.bias + column, lanes);
   const VectorOf<T> sign = after.x ? load(after.x + (to - after.out), lanes) : sum;
   store(to, finished(sum, sign, after), lanes);
@@ -102,26 +101,34 @@ INLINE void finish(const Tile<T, R>& tile, After<T> after, int64_t column, int64
   }
 }
 
-// A tile of the result: `rows` has row 0 of the source, packed, `columns` the first tap's, both with
-// `blocks` for a pixel or a tap.
+// A tile of R rows of the result: `rows` has row 0 of the source, packed, `columns` the first tap's,
+// both with `blocks` for a pixel or a tap. A function for each R, as multiply_rows is.
+template <class T, int R>
+OUTLINED void convolve_rows(const Maps& m, const Reach& y, const Reach& x, const WordOf<T>* rows,
+                            const WordOf<T>* columns, int64_t blocks, After<T> after,
+                            int64_t column, T* out, int64_t step) {
+  Tile<T, R> tile = {};
+  // Where it goes is fetched meanwhile, or what is stored would wait for it.
+  for (int r = 0; r < 2 * R; ++r) {
+    __builtin_prefetch(out + r / 2 * step + column + r % 2 * kLanes<T>, 1);
+  }
+  for (int i = 0; i < y.count; ++i) {
+    for (int j = 0; j < x.count; ++j) {
+      add_products<T, R, kLines>(
+          tile, rows + (y.from[i] * m.in_width + x.from[j]) * blocks * kRowsBlock<kLines>,
+          columns + (y.tap[i] * kTaps + x.tap[j]) * blocks * kBlock * kColumns<T>, blocks);
+    }
+  }
+  finish<T, R>(tile, after, column, m.out_channels, out, step);
+}
+
+// The same for `count` rows.
 template <class T>
-INLINE void multiply(const Maps& m, const Reach& y, const Reach& x, const WordOf<T>* rows,
+INLINE void convolve(const Maps& m, const Reach& y, const Reach& x, const WordOf<T>* rows,
                      int64_t count, const WordOf<T>* columns, int64_t blocks, After<T> after,
                      int64_t column, T* out, int64_t step) {
   with_number(count, [&](auto n) {
-    Tile<T, n.n> tile = {};
-    // Where it goes is fetched meanwhile, or what is stored would wait for it.
-    for (int r = 0; r < 2 * n.n; ++r) {
-      __builtin_prefetch(out + r / 2 * step + column + r % 2 * kLanes<T>, 1);
-    }
-    for (int i = 0; i < y.count; ++i) {
-      for (int j = 0; j < x.count; ++j) {
-        add_products<T, n.n, kLines>(
-            tile, rows + (y.from[i] * m.in_width + x.from[j]) * blocks * kRowsBlock<kLines>,
-            columns + (y.tap[i] * kTaps + x.tap[j]) * blocks * kBlock * kColumns<T>, blocks);
-      }
-    }
-    finish<T, n.n>(tile, after, column, m.out_channels, out, step);
+    convolve_rows<T, n.n>(m, y, x, rows, columns, blocks, after, column, out, step);
   });
 }
 
@@ -241,7 +248,7 @@ void by_pixels(const Maps& m, const T* in, const T* weight, After<T> after, T* o
             for (int64_t y = band.first + first; y < band.last; y += phases) {
               for (int64_t x = phase % phases; x < m.out_width; x += phases) {
                 T* to = out + (images.first * pixels + y * m.out_width + x) * outputs;
-                multiply<T>(m, cut.down.at[y], cut.along.at[x], top, images.size(),
+                convolve<T>(m, cut.down.at[y], cut.along.at[x], top, images.size(),
                             columns.at + j * shape.words(), blocks, after, j * kColumns<T>, to,
                             pixels * outputs);
               }
@@ -277,7 +284,7 @@ void by_patches(const Maps& m, C channels, const T* in, const T* weight, After<T
       }
       const Reach only = {1, {0}, {0}};
       for (int64_t j = 0; j < shape.strips(); ++j) {
-        multiply<T>(m, only, only, rows.at, here.size(), columns.at + j * shape.words(), blocks,
+        convolve<T>(m, only, only, rows.at, here.size(), columns.at + j * shape.words(), blocks,
                     after, j * kColumns<T>, out + here.first * outputs, outputs);
       }
     }

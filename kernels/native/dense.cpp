@@ -83,6 +83,15 @@ INLINE void tiles(const Product<T>& p, int64_t m, int64_t k, int64_t end, Finish
   if (n < p.columns) tile<M, 1>(p, m, n, p.columns - n, k, end, finish);
 }
 
+// A number of the result that stays as it is. (With a type of its own at each call, each would be
+// compiled.)
+struct AsItIs {
+  template <class V>
+  INLINE V operator()(V sum, int64_t, int64_t) const {
+    return sum;
+  }
+};
+
 // To be called by all threads of a team; `finish` gets each number of the result with its place.
 template <class T, class Finish>
 void multiply(const Product<T>& p, Finish finish) {
@@ -240,7 +249,7 @@ void backward(DenseShape s, const int64_t* sizes, const int64_t* kinds, const do
         if (l) turn_back(s.rows, inputs, s.padded, at<T>(hidden, l - 1), lines.at);
         const Product<T> product = {gradient, s.padded, 1, l ? lines.at : x, inputs,
                                     at<T>(dweights, l), inputs, outputs, inputs, s.rows};
-        multiply(product, [](V sum, int64_t, int64_t) { return sum; });
+        multiply(product, AsItIs());
         T* dbias = at<T>(dbiases, l);
 #pragma omp for schedule(static)
         for (int64_t o = 0; o < (dbias ? outputs : 0); ++o) {
@@ -262,7 +271,7 @@ void backward(DenseShape s, const int64_t* sizes, const int64_t* kinds, const do
           return derived<T>(sum, load(result + m * step + n), before, below);
         });
       } else {
-        multiply(product, [](V sum, int64_t, int64_t) { return sum; });
+        multiply(product, AsItIs());
         turn_back(s.rows, inputs, s.padded, next, dx);
       }
       T* done = gradient;

@@ -42,19 +42,17 @@ void forward(const Layer& l, const T* x, const T* weight, const T* bias, T* y) {
       const Share here(l.outputs, i, tiles);
       pack_rows(weight, l.inputs, here, rows.at);
       for (int64_t j = 0; j < shape.strips(); ++j) {
-        with_number(here.last - here.first, [&](auto n) {
-          Tile<T, n.n> tile = {};
-          add_products<T, n.n, kLines>(tile, rows.at, columns.at + j * shape.words(),
-                                       shape.blocks());
-          const int64_t first = j * kColumns<T>;
-          for (int64_t c = 0; c < kColumns<T> && first + c < l.samples; ++c) {
-            T* to = y + (first + c) * l.outputs + here.first;
-            for (int r = 0; r < n.n; ++r) {
-              const T shift = bias ? bias[here.first + r] : T{};
-              to[r] = tile.sum[r][c / kLanes<T>][c % kLanes<T>] + shift;
-            }
+        T sums[kRows * kColumns<T>];
+        multiply_tile<T, kLines>(rows.at, here.size(), columns.at + j * shape.words(), kColumns<T>,
+                                 shape.blocks(), false, sums, kColumns<T>);
+        const int64_t first = j * kColumns<T>;
+        for (int64_t c = 0; c < kColumns<T> && first + c < l.samples; ++c) {
+          T* to = y + (first + c) * l.outputs + here.first;
+          for (int64_t r = 0; r < here.size(); ++r) {
+            const T shift = bias ? bias[here.first + r] : T{};
+            to[r] = sums[r * kColumns<T> + c] + shift;
           }
-        });
+        }
       }
     }
   }
@@ -81,15 +79,9 @@ void backward(const Layer& l, const T* dy, const T* weight, T* dx) {
         pack_columns(weight + k * l.inputs + first, deep, l.inputs, wide, 1, columns.at);
         for (int64_t i = 0; i < tiles; ++i) {
           const Share here(l.samples, i, tiles);
-          with_number(here.last - here.first, [&](auto n) {
-            Tile<T, n.n> tile = {};
-            T* to = dx + here.first * l.inputs + first;
-            add_products<T, n.n, kLines>(tile,
-                                         rows.at + i * words + k / kDeep<T> * kRowsBlock<kLines>,
-                                         columns.at, pieces(deep, kDeep<T>));
-            if (k) add_tile(tile, to, l.inputs, wide);
-            write_tile(tile, to, l.inputs, wide);
-          });
+          multiply_tile<T, kLines>(rows.at + i * words + k / kDeep<T> * kRowsBlock<kLines>,
+                                   here.size(), columns.at, wide, pieces(deep, kDeep<T>), k > 0,
+                                   dx + here.first * l.inputs + first, l.inputs);
         }
       }
     }
@@ -121,11 +113,8 @@ void gradient(const Layer& l, const T* dy, const T* x, T* dweight) {
       pack_columns(x + first, l.samples, l.inputs, wide, 1, columns.at);
       for (int64_t i = 0; i < tiles; ++i) {
         const Share here(l.outputs, i, tiles);
-        with_number(here.last - here.first, [&](auto n) {
-          Tile<T, n.n> tile = {};
-          add_products<T, n.n, kAcross>(tile, rows.at + i * words, columns.at, blocks);
-          write_tile(tile, dweight + here.first * l.inputs + first, l.inputs, wide);
-        });
+        multiply_tile<T, kAcross>(rows.at + i * words, here.size(), columns.at, wide, blocks, false,
+                                  dweight + here.first * l.inputs + first, l.inputs);
       }
     }
   }

@@ -8,6 +8,7 @@
 #include <nanobind/stl/string.h>
 
 #include <cstdint>
+#include <cstdlib>
 #include <string>
 #include <type_traits>
 
@@ -65,9 +66,17 @@ bool tiles_permitted() {
 #endif
 }
 
+// Whether torch is told to keep to narrower instructions: then our kernels do, too. (ATen's
+// DispatchStub.cpp; it takes "default", "avx2" and "avx512".)
+bool kept_to(const char* capability) {
+  const char* told = std::getenv("ATEN_CPU_CAPABILITY");
+  return told != nullptr && std::string(told) == capability;
+}
+
 CpuFeatures detect() {
   CpuFeatures found;
   uint32_t a, b, c, d;
+  if (kept_to("default")) return found;
   const auto bit = [](uint32_t word, int index) { return (word >> index & 1) != 0; };
   if (!__get_cpuid(1, &a, &b, &c, &d) || !bit(c, 27)) return found;  // no OSXSAVE: no xgetbv
   const uint64_t saved = saved_states();
@@ -75,6 +84,7 @@ CpuFeatures detect() {
   found.fma = bit(c, 12) && saves(kYmmState);
   if (!__get_cpuid_count(7, 0, &a, &b, &c, &d)) return found;
   found.avx2 = bit(b, 5) && saves(kYmmState);
+  if (kept_to("avx2")) return found;
   found.avx512f = bit(b, 16) && saves(kZmmState);
   const bool avx512bw = bit(b, 30);  // which compilers take for granted where there is bfloat16
   found.amx_tile = bit(d, 24) && saves(kTileState) && tiles_permitted();

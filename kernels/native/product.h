@@ -118,24 +118,25 @@ INLINE void add_place(Tile<T, R, N>& tile, const WordOf<T>* rows, int64_t step,
 
 // A part of a vector. By a call, whose instructions would drive a tile out of the registers.
 template <class T>
-__attribute__((noinline)) VectorOf<T> load_some(const T* p, int64_t lanes) {
+OUTLINED VectorOf<T> load_some(const T* p, int64_t lanes) {
   return load(p, int(lanes));
 }
 template <class T>
-__attribute__((noinline)) void store_some(T* p, VectorOf<T> v, int64_t lanes) {
+OUTLINED void store_some(T* p, VectorOf<T> v, int64_t lanes) {
   store(p, v, int(lanes));
 }
 
 // Adds rows of a matrix to a tile's sums; `columns` of them are there.
 template <class T, int R, int N>
-INLINE void add_tile(Tile<T, R, N>& tile, const T* from, int64_t step, int64_t columns) {
+INLINE void add_tile(Tile<T, R, N>& tile, const AccumulatorOf<T>* from, int64_t step,
+                     int64_t columns) {
 #pragma GCC unroll 4
   for (int j = 0; j < N; ++j) {
     const int64_t left = columns - j * kLanes<T>;
 #pragma GCC unroll 16
     for (int r = 0; r < R; ++r) {
       if (left <= 0) break;
-      const T* at = from + r * step + j * kLanes<T>;
+      const auto* at = from + r * step + j * kLanes<T>;
       tile.sum[r][j] += left >= kLanes<T> ? load(at) : load_some(at, left);
     }
   }
@@ -143,18 +144,19 @@ INLINE void add_tile(Tile<T, R, N>& tile, const T* from, int64_t step, int64_t c
 
 // Writes them there.
 template <class T, int R, int N>
-INLINE void write_tile(const Tile<T, R, N>& tile, T* to, int64_t step, int64_t columns) {
+INLINE void write_tile(const Tile<T, R, N>& tile, AccumulatorOf<T>* to, int64_t step,
+                       int64_t columns) {
 #pragma GCC unroll 4
   for (int j = 0; j < N; ++j) {
     const int64_t left = columns - j * kLanes<T>;
 #pragma GCC unroll 16
     for (int r = 0; r < R; ++r) {
       if (left <= 0) break;
-      T* at = to + r * step + j * kLanes<T>;
+      auto* at = to + r * step + j * kLanes<T>;
       if (left >= kLanes<T>) {
         store(at, tile.sum[r][j]);
       } else {
-        store_some<T>(at, tile.sum[r][j], left);
+        store_some<AccumulatorOf<T>>(at, tile.sum[r][j], left);
       }
     }
   }
@@ -202,6 +204,28 @@ INLINE void with_number(int64_t number, F f) {
     if (number < N) return with_number<N - 1>(number, f);
   }
   f(Number<N>());
+}
+
+// A product of R packed rows and of columns, of which `wide` are there, written `step` from one row
+// to the next, or added to what is there. A function for each R: compiled once for all callers, and
+// with all registers for its tile.
+template <class T, bool kHow, int R>
+OUTLINED void multiply_rows(const WordOf<T>* rows, const WordOf<T>* columns, int64_t wide,
+                            int64_t blocks, bool add, AccumulatorOf<T>* to, int64_t step) {
+  Tile<T, R> tile = {};
+  add_products<T, R, kHow>(tile, rows, columns, blocks);
+  if (add) add_tile(tile, to, step, wide);
+  write_tile(tile, to, step, wide);
+}
+
+// The same for `count` rows.
+template <class T, bool kHow>
+INLINE void multiply_tile(const WordOf<T>* rows, int64_t count, const WordOf<T>* columns,
+                          int64_t wide, int64_t blocks, bool add, AccumulatorOf<T>* to,
+                          int64_t step) {
+  with_number(count, [&](auto n) {
+    multiply_rows<T, kHow, n.n>(rows, columns, wide, blocks, add, to, step);
+  });
 }
 
 #ifdef FASTINFOGAN_PAIRS

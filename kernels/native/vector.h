@@ -24,6 +24,7 @@ constexpr int kVectorBytes = 16;
 #endif
 
 #define INLINE inline __attribute__((always_inline))
+#define OUTLINED __attribute__((noinline))
 
 INLINE int64_t at_most(int64_t a, int64_t b) { return a < b ? a : b; }
 INLINE int64_t at_least(int64_t a, int64_t b) { return a < b ? b : a; }

@@ -46,7 +46,7 @@ def whole(crashes, images, tmp_path_factory):
     return content(cache), ended.calls
 
 
-@some_or_all(4)
+@some_or_all(2)
 @pytest.mark.parametrize("mode", ["kill", "torn", "full"])
 def test_nothing_is_lost(crashes, images, tmp_path, whole, mode, most):
     wanted, calls = whole
@@ -71,7 +71,7 @@ def test_of_three_at_once_one_ingests(crashes, images, tmp_path, whole):
     assert content(tmp_path / "cache") == whole[0]
 
 
-@some_or_all(4)
+@some_or_all(2)
 def test_a_found_cache_with_a_flipped_byte_is_made_again(crashes, images, tmp_path, whole, most):
     """In the header, the images, the labels and the manifest, one after the other."""
     cache = tmp_path / "cache"

@@ -60,7 +60,7 @@ def whole(crashes, tmp_path_factory):
     return out, ended.calls
 
 
-@some_or_all(4)
+@some_or_all(2)
 @pytest.mark.parametrize("mode", ["kill", "torn"])
 def test_a_run_that_is_killed_goes_on_bit_for_bit(crashes, tmp_path, whole, mode, most):
     run, calls = whole
@@ -72,7 +72,7 @@ def test_a_run_that_is_killed_goes_on_bit_for_bit(crashes, tmp_path, whole, mode
         shutil.rmtree(out)
 
 
-@some_or_all(4)
+@some_or_all(2)
 def test_a_disk_that_is_full_from_some_call_on_costs_nothing(crashes, tmp_path, whole, most):
     run, calls = whole
     for at in points(calls, most):
