@@ -105,7 +105,7 @@ INLINE void finish(const Tile<T, R>& tile, After<T> after, int64_t column, int64
 // both with `blocks` for a pixel or a tap. A function for each R, as multiply_rows is.
 template <class T, int R>
 OUTLINED void convolve_rows(const Maps& m, const Reach& y, const Reach& x, const WordOf<T>* rows,
-                            const WordOf<T>* columns, int64_t blocks, After<T> after,
+                            const WordOf<T>* columns, int64_t blocks, const After<T>& after,
                             int64_t column, T* out, int64_t step) {
   Tile<T, R> tile = {};
   // Where it goes is fetched meanwhile, or what is stored would wait for it.
@@ -125,8 +125,8 @@ OUTLINED void convolve_rows(const Maps& m, const Reach& y, const Reach& x, const
 // The same for `count` rows.
 template <class T>
 INLINE void convolve(const Maps& m, const Reach& y, const Reach& x, const WordOf<T>* rows,
-                     int64_t count, const WordOf<T>* columns, int64_t blocks, After<T> after,
-                     int64_t column, T* out, int64_t step) {
+                     int64_t count, const WordOf<T>* columns, int64_t blocks,
+                     const After<T>& after, int64_t column, T* out, int64_t step) {
   with_number(count, [&](auto n) {
     convolve_rows<T, n.n>(m, y, x, rows, columns, blocks, after, column, out, step);
   });
