@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from itertools import product
 from typing import Any
 
@@ -34,9 +34,7 @@ PLACES = [
 BACKENDS = ["aot_eager", pytest.param("inductor", marks=pytest.mark.slow)]
 
 
-def in_turn(
-    targets: Sequence[Any], *others: Iterable[Any], only: Container[Any] | None = None
-) -> list[Any]:
+def in_turn(targets: Sequence[Any], *others: Iterable[Any]) -> list[Any]:
     """What parametrize takes for ``others`` and then a target's three: all with all, but one thing.
 
     In the interpreter, which is slow, each combination of the others has one dtype; dtypes take
@@ -45,7 +43,6 @@ def in_turn(
     Args:
         targets: of ``TARGETS``.
         others: the values of each other parameter.
-        only: values of the first of them of which that is so; None: all.
     """
     targets = [getattr(target, "values", target) for target in targets]
     dtypes = [target[2] for target in targets if target[:2] == ("triton", "cpu")]
@@ -54,8 +51,7 @@ def in_turn(
         turn = dtypes[sum(number for number, _ in rest) % len(dtypes)]
         values = [value for _, value in rest]
         for impl, device, dtype in targets:
-            everywhere = only is not None and values[0] not in only
-            if (impl, device) != ("triton", "cpu") or dtype == turn or everywhere:
+            if (impl, device) != ("triton", "cpu") or dtype == turn:
                 words = [*map(str, values), impl, device, str(dtype).removeprefix("torch.")]
                 marks = [pytest.mark.gpu] if device == "cuda" else []
                 found.append(

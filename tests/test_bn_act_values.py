@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from bn_act_cases import LARGE, MODES, NAMES, SHAPES, inputs, outputs
+from bn_act_cases import MODES, NAMES, SHAPES, inputs, outputs
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from kernel_cases import PLACES, TARGETS, assert_as_close_as, in_turn, need
@@ -14,7 +14,7 @@ from fastinfogan.kernels.bn_act import bn_act, bn_act_reference, triton
 
 
 @pytest.mark.parametrize(
-    ("why", "mode", "impl", "device", "dtype"), in_turn(TARGETS, SHAPES, MODES, only=LARGE)
+    ("why", "mode", "impl", "device", "dtype"), in_turn(TARGETS, SHAPES, MODES)
 )
 def test_parity(why, mode, impl, device, dtype):
     need(impl, device)

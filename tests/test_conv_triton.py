@@ -72,7 +72,7 @@ def test_a_first_layer_derives_its_slope_with_the_weights_gradient(device):
     assert all(map(torch.equal, *found))
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(
     batch=st.integers(1, 3),
     channels=st.tuples(st.integers(1, 40), st.integers(1, 40)),

@@ -23,7 +23,7 @@ from fastinfogan.data import load_images
 from fastinfogan.data.sources.dsprites import FILE
 from fastinfogan.results.generator_file import load_generator
 
-SHORT, LONG = 8, 60  # mutations of each kind of file
+SHORT, LONG = 4, 60  # mutations of each kind of file
 
 
 class Kind(NamedTuple):

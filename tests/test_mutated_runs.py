@@ -13,7 +13,7 @@ from training_runs import newest_state
 
 from fastinfogan.cli import main
 
-SHORT, LONG = 2, 25  # mutations of each kind of file
+SHORT, LONG = 1, 25  # mutations of each kind of file
 KINDS = (
     "config.json", "metrics.jsonl", "summary.json", "generator.safetensors",
     "checkpoints/step_00000006.json", "checkpoints/step_00000006.safetensors",

@@ -105,8 +105,9 @@ def test_the_whole_help_fits_any_terminal(tmp_path):
 
 
 ENCODINGS = [
-    "ascii:strict", "utf-8:strict", pytest.param("latin-1:strict", marks=pytest.mark.slow),
-]  # fmt: skip
+    "ascii:strict",
+    *(pytest.param(f"{name}:strict", marks=pytest.mark.slow) for name in ("utf-8", "latin-1")),
+]
 
 
 @pytest.mark.parametrize("encoding", ENCODINGS)

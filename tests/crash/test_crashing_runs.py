@@ -98,8 +98,8 @@ def test_a_disk_that_is_full_from_some_call_on_costs_nothing(crashes, tmp_path, 
 # -- Starts at the same time ---------------------------------------------------------------------
 
 
-LONG = ("--iterations", "250")
-LONGER = tuple("250" if word == "12" else word for word in NARROW)
+LONG = ("--iterations", "120")
+LONGER = tuple("120" if word == "12" else word for word in NARROW)
 
 
 @pytest.fixture(scope="module")

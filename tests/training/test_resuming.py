@@ -39,17 +39,17 @@ def test_a_run_is_its_two_halves(tmp_path, engine, update, preset):
 
     A pair's gap falls until well into the second half.
     """
-    more = {"contrastive": 0.6, "gap_until": 20} if preset == "contrastive" else {}
+    more = {"contrastive": 0.6, "gap_until": 10} if preset == "contrastive" else {}
 
     def config(name, iterations):
-        tree = small(tmp_path / name, iterations, engine=engine, log_every=4, checkpoint_every=12)
+        tree = small(tmp_path / name, iterations, engine=engine, log_every=2, checkpoint_every=6)
         model = ModelConfig(preset="narrow-mnist" if more else preset)
         optim = replace(tree.optim, update=update, **more)
         return replace(tree, model=model, optim=optim)
 
-    straight = train(config("straight", 24)).folder
-    train(config("halves", 12))
-    halves = train(config("halves", 24), resume=tmp_path / "halves").folder
+    straight = train(config("straight", 12)).folder
+    train(config("halves", 6))
+    halves = train(config("halves", 12), resume=tmp_path / "halves").folder
     assert_same_run(straight, halves)
 
 
