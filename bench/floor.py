@@ -10,6 +10,7 @@ asked for, and Q on generated images alone.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -21,6 +22,8 @@ from fastinfogan.kernels.linear import linear
 # Per parameter: p, m, v and the gradient read; p, m, v written, all float32.
 ADAM_BYTES = 4 * 4 + 3 * 4
 HALF_COPY_BYTES = 2  # what the passes of the next iteration read
+
+Product = tuple[int, Callable[[], object]]  # its floating-point operations, and how it is done
 
 
 @dataclass(frozen=True)
@@ -42,7 +45,7 @@ class Work:
 
 @dataclass(frozen=True)
 class Rates:
-    """What the machine does at best, measured on the spot.
+    """What the machine does at best.
 
     Attributes:
         flop_per_s: by dtype, e.g. "float32".
@@ -107,31 +110,48 @@ def work_of(config: TrainConfig) -> Work:
     return Work((g + learn_d + learn_g + again + looks) * config.optim.batch_size, parameters)
 
 
-def measure_rates(device: torch.device, dtypes: list[torch.dtype], small: bool = False) -> Rates:
-    """Measure square matrix products, and a copy that is too large for a cache.
+class Meter:
+    """Measures a machine's rates: of square matrix products, and of a copy too large for a cache.
+
+    Others may have a part of the machine, so rates are measured as often as what is held against
+    them, and beside it.
 
     Args:
         device: where.
         dtypes: of the products.
         small: use sizes that take no time: a check that it works.
-
-    Returns:
-        The best of several sizes and runs.
     """
-    on_gpu = device.type == "cuda"
-    sizes = (256,) if small else (4096, 8192) if on_gpu else (1024, 2048)
-    products = {}
-    for dtype in dtypes:
-        best = 0.0
-        for n in sizes:
-            a, b = (torch.rand(n, n, device=device).to(dtype) for _ in range(2))
-            out = torch.empty_like(a)
-            ways = [lambda: torch.mm(a, b, out=out)]  # noqa: B023
-            if not on_gpu:  # where a library doesn't use all of a processor, a layer may be ours
-                ways.append(lambda: linear(a, b, None))  # noqa: B023
-            best = max(best, *(2 * n**3 / fastest(way, device) for way in ways))
-        products[str(dtype).removeprefix("torch.")] = best
-    count = 2**20 if small else 2**28 if on_gpu else 2**26
-    source, target = torch.ones(count, device=device), torch.zeros(count, device=device)
-    copied = 2 * 4 * count / fastest(lambda: target.copy_(source), device)
-    return Rates(products, copied)
+
+    def __init__(
+        self, device: torch.device, dtypes: list[torch.dtype], small: bool = False
+    ) -> None:
+        self._device = device
+        on_gpu = device.type == "cuda"
+        sizes = (256,) if small else (4096, 8192) if on_gpu else (1024, 2048)
+        self._products = {
+            str(dtype).removeprefix("torch."): [
+                product for n in sizes for product in _products(n, device, dtype)
+            ]
+            for dtype in dtypes
+        }
+        self._count = 2**20 if small else 2**28 if on_gpu else 2**26
+        self._source, self._target = (torch.ones(self._count, device=device) for _ in range(2))
+
+    def measure(self, runs: int = 2) -> Rates:
+        """The best of several sizes and runs, now."""
+        products = {
+            dtype: max(flop / fastest(call, self._device, runs) for flop, call in products)
+            for dtype, products in self._products.items()
+        }
+        copied = fastest(lambda: self._target.copy_(self._source), self._device, runs)
+        return Rates(products, 2 * 4 * self._count / copied)
+
+
+def _products(n: int, device: torch.device, dtype: torch.dtype) -> list[Product]:
+    """Ways to multiply two matrices of n x n."""
+    a, b = (torch.rand(n, n, device=device).to(dtype) for _ in range(2))
+    out = torch.empty_like(a)
+    ways: list[Callable[[], object]] = [lambda: torch.mm(a, b, out=out)]
+    if device.type != "cuda":  # where a library doesn't use all of a processor, a layer may be ours
+        ways.append(lambda: linear(a, b, None))
+    return [(2 * n**3, way) for way in ways]

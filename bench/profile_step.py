@@ -22,7 +22,7 @@ from rich.table import Table
 from torch.profiler import ProfilerActivity, profile
 
 from bench import harness, machine
-from bench.floor import measure_rates, work_of
+from bench.floor import Meter, work_of
 from bench.runner import Runner, config_of, timed
 from bench.subjects import Subject, all_subjects, amp_type
 from fastinfogan.config import PRESETS
@@ -170,7 +170,7 @@ def profile_of(
     runner.run(WARMUP + ITERATIONS if on_gpu else 2)
     count = ITERATIONS if on_gpu else 2
     undisturbed = min(timed(runner, count, device)[0] for _ in range(ROUNDS if on_gpu else 3))
-    rates = measure_rates(device, [dtype], small=tiny)
+    rates = Meter(device, [dtype], small=tiny).measure(runs=10)
     name = str(dtype).removeprefix("torch.")
     found = {
         **machine.describe(device),

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from bench.floor import Rates, work_of
+from bench.floor import Meter, Rates, Work, work_of
 from bench.harness import spread
 from bench.processes import Apart, TooLate
 from bench.runner import Parity, config_of
@@ -38,6 +38,7 @@ def measure_steps(
     tiny: bool = False,
     together: int = 1,
     limit: float | None = None,
+    meter: Meter | None = None,
 ) -> dict[str, Any]:
     """Measure every subject's iterations on one preset.
 
@@ -52,15 +53,17 @@ def measure_steps(
             there are cores, and makes what they say of their first iteration worth nothing.
         limit: seconds for all of it; None: as many as it takes. Subjects that haven't begun after
             ``TO_BEGIN`` of them are skipped, and the last round is the one in which they end.
+        meter: measures the machine's rates as each round begins, for the floor; None: no floor.
 
     Returns:
-        What results files hold of a preset, but for the floor.
+        What results files hold of a preset.
     """
     config = config_of(preset, tiny)
     half = amp_type(device, amp_dtype)
     results: dict[str, Any] = {s.name: {"says": s.says, "amp": s.amp} for s in subjects}
     there: dict[str, Apart] = {}
     times: dict[str, list[tuple[float, float]]] = {}
+    rates: list[Rates] = []
     flags = ["--device", str(device), "--amp-dtype", amp_dtype, *["--tiny"] * tiny]
     began = time.monotonic()
     with contextlib.ExitStack() as processes:
@@ -102,7 +105,9 @@ def measure_steps(
             torch.cuda.empty_cache()
         if there:
             until = math.inf if limit is None else began + limit
-            counts, times = take_turns(there, results, 1 if tiny else rounds, device, until)
+            counts, times, rates = take_turns(
+                there, results, 1 if tiny else rounds, device, until, meter
+            )
     times = {name: pairs for name, pairs in times.items() if "failed" not in results[name]}
     compiled = [s.name for s in subjects if s.compiled and s.name in times]
     best = min(compiled, key=lambda name: median_of(times[name]), default=None)
@@ -125,6 +130,7 @@ def measure_steps(
         "batch": config.optim.batch_size,
         "load_average": os.getloadavg()[0],
         BEST: best,
+        **({} if meter is None else _floor(results, times, rates, work_of(config), half)),
         "subjects": results,
     }
 
@@ -135,7 +141,8 @@ def take_turns(
     rounds: int,
     device: torch.device,
     until: float = math.inf,
-) -> tuple[dict[str, int], dict[str, list[tuple[float, float]]]]:
+    meter: Meter | None = None,
+) -> tuple[dict[str, int], dict[str, list[tuple[float, float]]], list[Rates]]:
     """Rounds of all subjects, A B C A B C; one that breaks is out of them from then on.
 
     Args:
@@ -143,13 +150,15 @@ def take_turns(
         rounds: at most; one at least.
         device: where.
         until: begin no other round from then on, by ``time.monotonic``.
+        meter: measures the machine's rates as each round begins.
 
     Returns:
         By subject the iterations of a turn, and the seconds of an iteration in each, with those
-        after which the host was free.
+        after which the host was free; and the rates of each round.
     """
     counts: dict[str, int] = {}
     times: dict[str, list[tuple[float, float]]] = {name: [] for name in there}
+    rates: list[Rates] = []
 
     def each(run: Callable[[str, Apart], None]) -> None:
         for name in list(times):
@@ -167,8 +176,10 @@ def take_turns(
     for number in range(rounds):
         if number > 0 and time.monotonic() > until:
             break
+        if meter is not None:
+            rates.append(meter.measure())
         each(lambda name, apart: times[name].append(apart.timed(counts[name])))
-    return counts, times
+    return counts, times, rates
 
 
 @contextlib.contextmanager
@@ -184,14 +195,28 @@ def median_of(pairs: list[tuple[float, float]]) -> float:
     return statistics.median(total for total, _ in pairs)
 
 
-def add_floor(measured: dict[str, Any], preset: str, rates: Rates, half, tiny: bool) -> None:
-    """Add the floor in each dtype to what ``measure_steps`` found, and its share of each time."""
-    work = work_of(config_of(preset, tiny))
-    measured |= {"flop": work.flop, "parameters": work.parameters, "floor_s": {}}
-    for result in measured["subjects"].values():
-        if "seconds" not in result:
-            continue
-        dtype = str(half).removeprefix("torch.") if result["amp"] else "float32"
-        floor = rates.floor(work, dtype)
-        measured["floor_s"][dtype] = floor
-        result["floor_fraction"] = floor / result["seconds"]["median"]
+def _floor(
+    results: dict[str, Any],
+    times: dict[str, list[tuple[float, float]]],
+    rates: list[Rates],
+    work: Work,
+    half: torch.dtype | None,
+) -> dict[str, Any]:
+    """The floor in each dtype by the rates of the rounds; adds its share of each subject's time."""
+    floors: dict[str, list[float]] = {}
+    for name, pairs in times.items():
+        dtype = str(half).removeprefix("torch.") if results[name]["amp"] else "float32"
+        floors[dtype] = [one.floor(work, dtype) for one in rates]
+        shares = [floor / total for floor, (total, _) in zip(floors[dtype], pairs, strict=True)]
+        results[name]["floor_fraction"] = statistics.median(shares)
+    products = {
+        dtype: spread([one.flop_per_s[dtype] for one in rates])
+        for dtype in (rates[0].flop_per_s if rates else ())
+    }
+    return {
+        "flop": work.flop,
+        "parameters": work.parameters,
+        "rates": {"flop_per_s": products}
+        | ({"copy_bytes_per_s": spread([one.bytes_per_s for one in rates])} if rates else {}),
+        "floor_s": {dtype: statistics.median(found) for dtype, found in floors.items()},
+    }

@@ -20,9 +20,9 @@ from typing import Any
 import torch
 
 from bench import harness, machine
-from bench.floor import measure_rates
+from bench.floor import Meter
 from bench.processes import measure_command, measure_training
-from bench.steps import add_floor, measure_steps
+from bench.steps import measure_steps
 from bench.subjects import Subject, all_subjects, amp_type
 from bench.table import remarks_of, table_of
 from fastinfogan.config import PRESETS
@@ -64,11 +64,8 @@ def measure(options: argparse.Namespace, device: torch.device, subjects: list[Su
     half = amp_type(device, options.amp_dtype)
     console = harness.console(width=140)
     dtypes = [torch.float32, *([half] if half else [])]
-    rates = measure_rates(device, dtypes, small=options.tiny)
-    on = {
-        **machine.describe(device),
-        "rates": {"flop_per_s": rates.flop_per_s, "copy_bytes_per_s": rates.bytes_per_s},
-    }
+    meter = Meter(device, dtypes, small=options.tiny)
+    on = machine.describe(device)
     path = options.out
     if path is None and not (options.tiny or options.only):
         path = harness.RESULTS / f"{machine.slug(on['hardware'])}.json"
@@ -78,9 +75,8 @@ def measure(options: argparse.Namespace, device: torch.device, subjects: list[Su
     for preset in options.presets:
         measured = measure_steps(
             preset, subjects, options.rounds, device, options.amp_dtype, options.tiny,
-            options.together, options.limit,
+            options.together, options.limit, meter,
         )  # fmt: skip
-        add_floor(measured, preset, rates, half, options.tiny)
         result["presets"][preset] = {"on": on, **measured}
         console.print(table_of(preset, measured))
         for remark in remarks_of(measured):

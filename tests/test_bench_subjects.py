@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from bench import steps, subjects
+from bench.floor import Rates, work_of
 from bench.processes import Apart, TooLate
 from bench.runner import config_of
 from bench.subjects import REFERENCE, Subject, all_subjects
@@ -66,10 +67,10 @@ def stand_ins(monkeypatch):
     return seconds, asked
 
 
-def measured(names, rounds=2, together=1, limit=None):
+def measured(names, rounds=2, **options):
     known = {s.name: s for s in all_subjects(torch.device("cuda"), "bfloat16")}
     subjects = [known[name] for name in names]
-    return steps.measure_steps("mnist", subjects, rounds, CPU, together=together, limit=limit)
+    return steps.measure_steps("mnist", subjects, rounds, CPU, **options)
 
 
 def test_subjects_have_processes_of_their_own_and_take_turns(stand_ins):
@@ -88,6 +89,23 @@ def test_a_turn_takes_a_tenth_of_a_second_or_one_iteration(stand_ins):
     found = measured(seconds)["subjects"]
     counts = {name: one["iterations_per_round"] for name, one in found.items()}
     assert counts == {"reference": 25, "ours": 100, "tuned": 1}
+
+
+def test_the_floor_is_that_of_a_round_s_own_rates(stand_ins):
+    """Others take half of the machine in one round, three quarters in the next."""
+    seconds, asked = stand_ins
+    seconds |= {"reference": 3.0, "ours": [1.0, 1.0, 2.0, 4.0]}
+    rates = iter([Rates({"float32": 1e12 / part}, 1e10 / part) for part in (1, 2, 4)])
+    meter = SimpleNamespace(measure=lambda: asked.append("rates") or next(rates))
+    found = measured(seconds, rounds=3, meter=meter)
+    assert asked[2:-2] == ["reference", "ours", *["rates", "reference", "ours"] * 3]
+    work = work_of(config_of("mnist", tiny=False))
+    floor = work.flop / 1e12 + work.adam_bytes(half=False) / 1e10
+    assert found["subjects"]["ours"]["floor_fraction"] == pytest.approx(floor)
+    assert found["subjects"]["reference"]["floor_fraction"] == pytest.approx(2 * floor / 3)
+    assert found["floor_s"] == {"float32": pytest.approx(2 * floor)}
+    assert found["rates"]["flop_per_s"]["float32"]["median"] == 0.5e12
+    assert found["rates"]["copy_bytes_per_s"]["max"] == 1e10
 
 
 def test_what_takes_too_long_is_left_out_and_rounds_end_with_the_time(stand_ins, monkeypatch):
