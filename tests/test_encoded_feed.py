@@ -62,8 +62,20 @@ def rows(feed, count):
         yield feed.next().round().to(torch.uint8)
 
 
+OPENED = []
+
+
+@pytest.fixture(autouse=True)
+def _closed():
+    """Feeds are closed, as a run closes its own: threads decode ahead until then."""
+    yield
+    while OPENED:
+        OPENED.pop().close()
+
+
 def opened(data, *rank, tell=None, allow_bad=False):
     feed = open_feed(data, batches(*rank), "encoded", allow_bad, tell or (lambda line: None))
+    OPENED.append(feed)
     feed.seek(0)
     return feed
 
