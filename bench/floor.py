@@ -140,8 +140,8 @@ class Meter:
     def measure(self, runs: int = 2) -> Rates:
         """The best of several sizes and runs, now."""
         products = {
-            dtype: max(flop / fastest(call, self._device, runs) for flop, call in products)
-            for dtype, products in self._products.items()
+            dtype: max(flop / fastest(call, self._device, runs) for flop, call in ways)
+            for dtype, ways in self._products.items()
         }
         copied = fastest(lambda: self._target.copy_(self._source), self._device, runs)
         return Rates(products, 2 * 4 * self._count / copied)

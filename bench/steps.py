@@ -209,14 +209,17 @@ def _floor(
         floors[dtype] = [one.floor(work, dtype) for one in rates]
         shares = [floor / total for floor, (total, _) in zip(floors[dtype], pairs, strict=True)]
         results[name]["floor_fraction"] = statistics.median(shares)
-    products = {
-        dtype: spread([one.flop_per_s[dtype] for one in rates])
-        for dtype in (rates[0].flop_per_s if rates else ())
-    }
-    return {
+    found: dict[str, Any] = {
         "flop": work.flop,
         "parameters": work.parameters,
-        "rates": {"flop_per_s": products}
-        | ({"copy_bytes_per_s": spread([one.bytes_per_s for one in rates])} if rates else {}),
-        "floor_s": {dtype: statistics.median(found) for dtype, found in floors.items()},
+        "floor_s": {dtype: statistics.median(seconds) for dtype, seconds in floors.items()},
     }
+    if rates:  # some subject could begin
+        found["rates"] = {
+            "flop_per_s": {
+                dtype: spread([one.flop_per_s[dtype] for one in rates])
+                for dtype in rates[0].flop_per_s
+            },
+            "copy_bytes_per_s": spread([one.bytes_per_s for one in rates]),
+        }
+    return found
