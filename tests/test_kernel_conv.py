@@ -227,13 +227,15 @@ def test_compiles_into_one_graph(impl, backend):
 
 
 ALL = {"down", "up", "weight"}
-# Layers: (small channels, small size, large channels, stride) and the operations taken natively.
+# Layers: (small channels, small size, large channels, stride) and the operations taken natively;
+# but "down" to 32x32 only where it takes fewer products, as no bfloat16 does.
 RULE = {
     "mnist, between image and maps": ((64, 14, 1, 2), ALL),
     "mnist, between maps": ((128, 7, 64, 2), ALL),
     "celeba, between image and maps": ((64, 16, 3, 2), {"up", "weight"}),
     "celeba, 2x2": ((448, 2, 256, 2), ALL),
-    "chairs, 32x32": ((128, 16, 64, 2), {"up", "weight"}),
+    "chairs, 32x32": ((128, 16, 64, 2), ALL),
+    "few channels, 32x32": ((32, 16, 32, 2), {"up", "weight"}),
     "chairs, stride 1": ((256, 8, 256, 1), ALL),
 }
 
@@ -251,7 +253,8 @@ def test_the_rule(layer, monkeypatch):
         for amx in (False, True):
             monkeypatch.setattr(rule, "AMX", amx)
             assert ours(operation, torch.float32) == (operation in natively)
-            assert ours(operation, torch.bfloat16) == (operation in natively and not amx)
+            half = natively - ({"down"} if layer == "chairs, 32x32" else set())
+            assert ours(operation, torch.bfloat16) == (operation in half and not amx)
 
 
 def test_what_runs_on_one_thread_leaves_all_but_float64_to_torch(monkeypatch):

@@ -14,8 +14,9 @@ import pytest
 HERE = Path(__file__).resolve().parent
 LEFT = {"avx2": {"avx2", "fma"}, "default": set()}  # of what x86 has
 OPS = (
-    "adam_values", "bn_act_values", "consistency_values", "kernel_conv", "kernel_dense",
-    "kernel_gather", "kernel_latents", "kernel_linear", "mi_loss_values", "warp_values",
+    "adam_values", "bn_act_values", "consistency_values", "conv_winograd", "kernel_conv",
+    "kernel_dense", "kernel_gather", "kernel_latents", "kernel_linear", "mi_loss_values",
+    "warp_values",
 )  # fmt: skip
 x86_only = pytest.mark.skipif(
     platform.machine() not in ("x86_64", "AMD64"), reason="x86 has several widths"

@@ -1,9 +1,11 @@
-"""conv on the CPU: the launchers of ``native/conv_maps.cpp``, ``_image.cpp`` and ``_weight.cpp``.
+"""conv on the CPU: the launchers of ``native/conv_*.cpp``, and of ``winograd_*.cpp`` by the rule.
 
 Sums are in float32 (float64 of float64); bias and slope are applied before the one rounding.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -18,6 +20,7 @@ from fastinfogan.kernels.conv.layout import (
     empty_small,
     empty_weight,
 )
+from fastinfogan.kernels.conv.rule import winograd_is_faster
 from fastinfogan.kernels.dispatch import NATIVE, NATIVE_DTYPES, address
 
 # Half precision is made of the processor's own products, or the library's.
@@ -53,7 +56,8 @@ def _down(
     small: Tensor,
     slope: float,
 ) -> None:
-    NATIVE.conv_down(
+    run = NATIVE.winograd_down if _by_winograd("down", large, small, stride) else NATIVE.conv_down
+    run(
         *_shape(large, small, stride),
         large.data_ptr(),
         weight.data_ptr(),
@@ -81,7 +85,7 @@ def conv_up(
     if large.shape[1] <= IMAGE_CHANNELS:
         NATIVE.conv_up_image(*what, large.data_ptr())
         return activate_(large, activation, slope)
-    NATIVE.conv_up(*what, 0, large.data_ptr(), slope)
+    _up(small, large, stride)(*what, 0, large.data_ptr(), slope)
     return large if activation == SLOPE else activate_(large, activation, slope)
 
 
@@ -92,8 +96,12 @@ def conv_up_derived(small: Tensor, weight: Tensor, stride: int, x: Tensor, slope
     if large.shape[1] <= IMAGE_CHANNELS:
         NATIVE.conv_up_image(*what, large.data_ptr())
         return channels_last(derived(large, x, SLOPE, slope))
-    NATIVE.conv_up(*what, x.data_ptr(), large.data_ptr(), slope)
+    _up(small, large, stride)(*what, x.data_ptr(), large.data_ptr(), slope)
     return large
+
+
+def _up(small: Tensor, large: Tensor, stride: int) -> Callable[..., None]:
+    return NATIVE.winograd_up if _by_winograd("up", large, small, stride) else NATIVE.conv_up
 
 
 def conv_weight(
@@ -122,8 +130,14 @@ def conv_weight(
         return weight, bias_gradient(large, with_bias) if dy_is_large else bias
     if y is not None:
         small = derived(small, y, SLOPE, slope)
-    NATIVE.conv_weight(*shape, large.data_ptr(), small.data_ptr(), weight.data_ptr())
+    fewer = _by_winograd("weight", large, small, stride)
+    run = NATIVE.winograd_weight if fewer else NATIVE.conv_weight
+    run(*shape, large.data_ptr(), small.data_ptr(), weight.data_ptr())
     return weight, bias_gradient(large if dy_is_large else small, with_bias)
+
+
+def _by_winograd(operation: str, large: Tensor, small: Tensor, stride: int) -> bool:
+    return winograd_is_faster(operation, large.dtype, large.shape, small.shape[1], stride)
 
 
 def _shape(large: Tensor, small: Tensor, stride: int) -> tuple[int, ...]:

@@ -10,9 +10,15 @@ from fastinfogan.kernels.conv.layout import IMAGE_CHANNELS, TAPS
 from fastinfogan.kernels.conv.tiles import SMS, WAVE, tiles
 from fastinfogan.kernels.dispatch import NATIVE, THREADED, Impl
 
-AMX = NATIVE is not None and NATIVE.cpu_features()["amx_bf16"]
+_FEATURES = {} if NATIVE is None else NATIVE.cpu_features()
+AMX = _FEATURES.get("amx_bf16", False)
+AVX512 = _FEATURES.get("avx512f", False)
 LARGE = 32 * 32  # pixels
 IMAGES = {"down": 8, "up": 8, "weight": 16}  # from which on
+
+# Of Winograd's way: channels of either map, pairs of them, and the small map's sides.
+WINOGRAD = {"down": (32, 2048, 5), "up": (32, 2048, 5), "weight": (64, 8192, 4)}
+LEAST_PLACES = 2048  # of small maps
 
 
 def ours_is_faster(
@@ -60,7 +66,8 @@ def _native_is_faster(
     * In bfloat16 with AMX all is torch's: a tile of AMX does what takes us 16 instructions.
     * torch's ``down`` from an image's 2 to 4 channels is the better one.
     * Few images fill no tile, and no block of ``weight``'s sum; but small maps torch is poor at.
-    * From maps of 32x32 on, torch's ``down`` is as fast as ours or a tenth faster.
+    * From maps of 32x32 on, torch's ``down`` is as fast as ours or a tenth faster, but where ours
+      takes fewer products.
     """
     if dtype == torch.float64:
         return True
@@ -71,4 +78,33 @@ def _native_is_faster(
         return image_channels == 1 or operation != "down"
     if batch < IMAGES[operation] and (height // stride) * (width // stride) > 16:
         return False
-    return operation != "down" or height * width < LARGE
+    fewer = winograd_is_faster(operation, dtype, large, channels, stride)
+    return operation != "down" or height * width < LARGE or fewer
+
+
+def winograd_is_faster(
+    operation: str, dtype: torch.dtype, large: Sequence[int], channels: int, stride: int
+) -> bool:
+    """Whether ours on a CPU sums fewer products, which has to make more of the maps first.
+
+    Measured over the presets' layers and some around them (docs/kernels.md has the table).
+
+    * bfloat16 loses too much when numbers are subtracted before they are multiplied.
+    * Of few channels, or in few places, what is saved is less than what making takes; so it is
+      where half of a map is next to its border.
+    * With AVX-512 products of ``weight`` are so fast that making takes as long as is saved.
+
+    Args:
+        operation, dtype, large, channels, stride: as above.
+    """
+    batch, image_channels, height, width = large
+    rows, columns = height // stride, width // stride
+    least, least_pairs, side = WINOGRAD[operation]
+    return (
+        dtype in (torch.float32, torch.float64)
+        and not (operation == "weight" and AVX512)
+        and min(channels, image_channels) >= least
+        and channels * image_channels >= least_pairs
+        and min(rows, columns) >= side
+        and batch * rows * columns >= LEAST_PLACES
+    )

@@ -96,6 +96,11 @@ struct DenseShape {
                        const void* dy, const void* weight, void* dx);                              \
   void linear_weight(Dtype dtype, int64_t samples, int64_t inputs, int64_t outputs,                \
                      const void* dy, const void* x, void* dweight);                                \
+  void winograd_down(ConvShape shape, const void* large, const void* weight, const void* bias,     \
+                     const void* x, void* small, double slope);                                    \
+  void winograd_up(ConvShape shape, const void* small, const void* weight, const void* bias,       \
+                   const void* x, void* large, double slope);                                      \
+  void winograd_weight(ConvShape shape, const void* large, const void* small, void* gradient);     \
   void conv_weight_image(ConvShape shape, const void* large, const void* small, const void* y,     \
                          void* gradient, void* bias, double slope);                                \
   int64_t gather(Dtype dtype, const void* images, int64_t count, int64_t size,                     \

@@ -281,6 +281,9 @@ void bind_kernels(nb::module_& module) {
   bind(module, "conv_up_image", products, FASTINFOGAN_BEST_PRODUCT(conv_up_image));
   bind(module, "conv_weight", products, FASTINFOGAN_BEST_PRODUCT(conv_weight));
   bind(module, "conv_weight_image", kAll, FASTINFOGAN_BEST(conv_weight_image));
+  bind(module, "winograd_down", kWide, FASTINFOGAN_BEST(winograd_down));
+  bind(module, "winograd_up", kWide, FASTINFOGAN_BEST(winograd_up));
+  bind(module, "winograd_weight", kWide, FASTINFOGAN_BEST(winograd_weight));
   bind(module, "linear_forward", kWide, FASTINFOGAN_BEST(linear_forward));
   bind(module, "linear_backward", kWide, FASTINFOGAN_BEST(linear_backward));
   bind(module, "linear_weight", kWide, FASTINFOGAN_BEST(linear_weight));
