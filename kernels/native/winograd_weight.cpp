@@ -30,6 +30,14 @@ OUTLINED void add_rows(int64_t count, const WordOf<T>* const* rows, int64_t row,
   write_tile(tile, sum, kColumns<T>, kColumns<T>);
 }
 
+// The products of a filter in a cell that a factor's sum is made of: at most two along each axis.
+struct Pairs {
+  int count;
+  struct {
+    int slot, target;
+  } of[4];
+};
+
 template <class T>
 struct Winograd {
   using A = AccumulatorOf<T>;
@@ -41,6 +49,7 @@ struct Winograd {
   const Grid grid;
   const int64_t tiles, strips;  // of maps, of channels
   const int64_t cells, places;  // of an image; of all blocks of images
+  const Buffer<Pairs> products;  // by cells, filters and factors
 
   explicit Winograd(const ConvShape& s)
       : s(s),
@@ -48,7 +57,20 @@ struct Winograd {
         tiles(pieces(s.maps, kRows)),
         strips(pieces(s.channels, kColumns<T>)),
         cells(grid.cells()),
-        places(pieces(s.images, kImages) * cells) {}
+        places(pieces(s.images, kImages) * cells),
+        products(cells * kWinogradFilters * kEach) {
+    for (int64_t i = 0; i < cells * kWinogradFilters * kEach; ++i) products.at[i].count = 0;
+    for (int64_t i = 0; i < cells * kWinogradFilters; ++i) {
+      const int64_t cell = i / kWinogradFilters;
+      const int filter = int(i % kWinogradFilters);
+      with_products(grid.above(cell, filter), grid.beside(cell, filter),
+                    [&](int slot, int factor, int target) {
+                      Pairs& pairs = products.at[i * kEach + factor];
+                      pairs.of[pairs.count++] = {slot, target};
+                    });
+    }
+  }
+
 
   // Words of what a place is packed to: rows by targets, and columns by filters and slots.
   INLINE int64_t words_of_rows() const { return kEach * tiles * kRowsBlock; }
@@ -159,18 +181,16 @@ struct Winograd {
                       const WordOf<T>* packed, A* sums) const {
     Blocks blocks;
     for (int64_t place = here.first; place < here.last; ++place, packed += words()) {
-      const int64_t cell = place % cells;
-      with_products(grid.above(cell, filter), grid.beside(cell, filter),
-                    [&](int slot, int by, int target) {
-                      if (by != factor) return;
-                      blocks.rows[blocks.count] = packed + target * tiles * kRowsBlock;
-                      blocks.columns[blocks.count++] =
-                          packed + words_of_rows() +
-                          (filter * kEach + slot) * strips * kColumnsBlock;
-                      if (blocks.count < kBlocks) return;
-                      add(blocks, mine, sums);
-                      blocks.count = 0;
-                    });
+      const Pairs& pairs = products.at[(place % cells * kWinogradFilters + filter) * kEach + factor];
+      for (int i = 0; i < pairs.count; ++i) {
+        blocks.rows[blocks.count] = packed + pairs.of[i].target * tiles * kRowsBlock;
+        blocks.columns[blocks.count++] =
+            packed + words_of_rows() +
+            (filter * kEach + pairs.of[i].slot) * strips * kColumnsBlock;
+        if (blocks.count < kBlocks) continue;
+        add(blocks, mine, sums);
+        blocks.count = 0;
+      }
     }
     if (blocks.count) add(blocks, mine, sums);
   }
