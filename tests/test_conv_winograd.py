@@ -18,9 +18,10 @@ OPERATIONS = ("down", "up", "weight")
 CASES = {
     "pairs and nothing else": ((4, 16, 12, 8), 24, 2, False),
     "an odd number of results": ((3, 16, 14, 10), 20, 2, False),
-    "a row and a column that nothing sees": ((3, 5, 7, 9), 4, 2, False),
+    "odd sizes, seen to their ends": ((3, 5, 7, 9), 6, 2, False),
     "a single result": ((2, 5, 2, 2), 6, 2, False),
     "full vectors and a tail": ((15, 35, 8, 6), 65, 2, False),
+    "several groups of cells and of places": ((17, 40, 18, 20), 70, 2, False),
     "stride 1": ((2, 17, 6, 5), 9, 1, False),
     "stride 1, one place": ((3, 6, 1, 1), 5, 1, False),
     "up": ((4, 24, 6, 4), 16, 2, True),
@@ -28,6 +29,7 @@ CASES = {
     "up, one place": ((2, 7, 1, 1), 6, 2, True),
     "up, two places": ((2, 7, 2, 2), 6, 2, True),
     "up, full vectors and a tail": ((29, 35, 5, 8), 70, 2, True),
+    "up, several groups": ((17, 40, 12, 12), 33, 2, True),
     "up, stride 1": ((2, 9, 5, 6), 17, 1, True),
     "up, stride 1, one place": ((2, 6, 1, 1), 5, 1, True),
 }
@@ -122,7 +124,7 @@ def test_it_is_another_way_to_sum(monkeypatch):
 def test_results_do_not_depend_on_the_number_of_threads(monkeypatch):
     count(monkeypatch)
     threads, found = torch.get_num_threads(), []
-    cases = [((17, 40, 9, 8), 70, 2, False), ((17, 40, 4, 5), 33, 2, True)]
+    cases = [case for why, case in CASES.items() if "several groups" in why]
     try:
         for number in (1, 2, 3, 5, 17):
             torch.set_num_threads(number)
@@ -136,27 +138,46 @@ def test_results_do_not_depend_on_the_number_of_threads(monkeypatch):
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_nan_and_infinity_spoil_their_image_and_no_other(value, monkeypatch):
+@pytest.mark.parametrize("why", ["full vectors and a tail", "up, full vectors and a tail"])
+def test_nan_and_infinity_spoil_their_image_and_no_other(why, value, monkeypatch):
     count(monkeypatch)
-    case = CASES["pairs and nothing else"]
-    tensors = inputs(case, torch.float32)
+    tensors = inputs(CASES[why], torch.float32)
     tensors[0][2] = value
-    y = results(tensors, case, "native")[0]
-    assert y[2].isfinite().logical_not().all() and y[[0, 1, 3]].isfinite().all()
+    finite = results(tensors, CASES[why], "native")[0].isfinite()
+    assert not finite[2].any() and finite[:2].all() and finite[3:].all()
+
+
+def test_nan_spoils_its_channel_of_a_weight_and_no_other(monkeypatch):
+    """What is read beyond a pixel's channels is another pixel's, and nobody's."""
+    count(monkeypatch)
+    case = CASES["full vectors and a tail"]
+    tensors = inputs(case, torch.float32)
+    tensors[0][:, 7] = float("nan")
+    finite = results(tensors, case, "native")[2].isfinite()
+    assert not finite[:, 7].any() and finite[:, :7].all() and finite[:, 8:].all()
 
 
 # Layers: (small channels, small size, large channels, stride), with 128 images, and the operations
-# with fewer products, where the processor has AVX-512 and where it has not.
+# with fewer products: with AVX-512 all but "weight".
 LAYERS = {
-    "mnist, between image and maps": ((64, 14, 1, 2), "", ""),
-    "mnist, between maps": ((128, 7, 64, 2), "down up", "down up weight"),
-    "celeba, between image and maps": ((64, 16, 3, 2), "", ""),
-    "celeba, 8x8": ((128, 8, 64, 2), "down up", "down up weight"),
-    "celeba, 4x4": ((256, 4, 128, 2), "", "weight"),
-    "celeba, 2x2": ((448, 2, 256, 2), "", ""),
-    "chairs, 32x32": ((128, 16, 64, 2), "down up", "down up weight"),
-    "chairs, stride 1": ((256, 8, 256, 1), "down up", "down up weight"),
-    "few channels": ((32, 16, 32, 2), "", ""),
+    "mnist, between image and maps": ((64, 14, 1, 2), ""),
+    "mnist, between maps": ((128, 7, 64, 2), "down up weight"),
+    "celeba, between image and maps": ((64, 16, 3, 2), ""),
+    "celeba, 8x8": ((128, 8, 64, 2), "down up weight"),
+    "celeba, 4x4": ((256, 4, 128, 2), "weight"),
+    "celeba, 2x2": ((448, 2, 256, 2), ""),
+    "chairs, 32x32": ((128, 16, 64, 2), "down up weight"),
+    "chairs, 16x16": ((256, 8, 128, 2), "down up weight"),
+    "chairs, stride 1": ((256, 8, 256, 1), ""),
+    "stride 1, shorter sums": ((128, 8, 128, 1), "down up weight"),
+    "few channels": ((32, 16, 32, 2), ""),
+    "enough of them": ((64, 16, 32, 2), "down up"),
+    "too few on one side": ((16, 16, 256, 2), ""),
+    "the least on one side": ((512, 16, 32, 2), "down up"),
+    "long sums one way": ((128, 8, 256, 2), "up weight"),
+    "many pairs": ((512, 8, 128, 2), "down up"),
+    "5x5": ((128, 5, 64, 2), "down up weight"),
+    "3x3": ((256, 3, 128, 2), ""),
 }
 
 
@@ -164,21 +185,29 @@ LAYERS = {
 @pytest.mark.parametrize("layer", LAYERS)
 def test_the_rule(layer, avx512, monkeypatch):
     monkeypatch.setattr(rule, "AVX512", avx512)
-    (channels, size, image_channels, stride), wide, narrow = LAYERS[layer]
+    (channels, size, image_channels, stride), operations = LAYERS[layer]
     large = (128, image_channels, size * stride, size * stride)
-    fewer = (wide if avx512 else narrow).split()
+    fewer = set(operations.split()) - ({"weight"} if avx512 else set())
     for operation in OPERATIONS:
         for dtype in (torch.float32, torch.float64):
             found = winograd_is_faster(operation, dtype, large, channels, stride)
-            assert found == (operation in fewer)
+            assert found == (operation in fewer), operation
         assert not winograd_is_faster(operation, torch.bfloat16, large, channels, stride)
-        few = (4, *large[1:])
-        assert not winograd_is_faster(operation, torch.float32, few, channels, stride)
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_the_rule_asks_for_enough_places(operation, monkeypatch):
+    monkeypatch.setattr(rule, "AVX512", False)
+    for size, enough in (((32, 64, 16, 16), True), ((31, 64, 16, 16), False)):
+        assert winograd_is_faster(operation, torch.float32, size, 128, 2) == enough
+    for size, enough in (((256, 64, 10, 40), True), ((256, 64, 6, 40), False)):
+        assert winograd_is_faster(operation, torch.float32, size, 128, 2) == enough
 
 
 def test_the_rule_is_followed():
-    """Large enough, and each operation's result is another one than in few images."""
+    """Of 128 images by fewer products where it says so, of 16 by all; and it is right."""
     case = ((128, 64, 14, 14), 128, 2, False)
+    assert_right(inputs(case, torch.float32), case, "auto")
     x, weight, _, dy = inputs(case, torch.float32, bias=False)
     for operation in OPERATIONS:
         fewer = winograd_is_faster(operation, torch.float32, x.shape, 128, 2)

@@ -10,15 +10,19 @@ from fastinfogan.kernels.conv.layout import IMAGE_CHANNELS, TAPS
 from fastinfogan.kernels.conv.tiles import SMS, WAVE, tiles
 from fastinfogan.kernels.dispatch import NATIVE, THREADED, Impl
 
-_FEATURES = {} if NATIVE is None else NATIVE.cpu_features()
-AMX = _FEATURES.get("amx_bf16", False)
-AVX512 = _FEATURES.get("avx512f", False)
+AMX = NATIVE is not None and NATIVE.cpu_features()["amx_bf16"]
+AVX512 = NATIVE is not None and NATIVE.cpu_features()["avx512f"]
 LARGE = 32 * 32  # pixels
 IMAGES = {"down": 8, "up": 8, "weight": 16}  # from which on
 
-# Of Winograd's way: channels of either map, pairs of them, and the small map's sides.
-WINOGRAD = {"down": (32, 2048, 5), "up": (32, 2048, 5), "weight": (64, 8192, 4)}
-LEAST_PLACES = 2048  # of small maps
+# Where Winograd's way is the faster one: channels of either map, and pairs of them; the small map's
+# sides; numbers that a product's sum runs over.
+LEAST_CHANNELS = {"down": 32, "up": 32, "weight": 64}
+LEAST_PAIRS = {"down": 2048, "up": 2048, "weight": 8192}
+LEAST_SIDE = {"down": 5, "up": 5, "weight": 4}
+LEAST_PLACES = 2048  # pixels of all small maps
+LONGEST_SUM = 512
+MOST_PAIRS = 32_768  # of ``weight``
 
 
 def ours_is_faster(
@@ -92,6 +96,7 @@ def winograd_is_faster(
     * bfloat16 loses too much when numbers are subtracted before they are multiplied.
     * Of few channels, or in few places, what is saved is less than what making takes; so it is
       where half of a map is next to its border.
+    * Of many channels, what is made and the weight's factors don't stay in a second-level cache.
     * With AVX-512 products of ``weight`` are so fast that making takes as long as is saved.
 
     Args:
@@ -99,12 +104,18 @@ def winograd_is_faster(
     """
     batch, image_channels, height, width = large
     rows, columns = height // stride, width // stride
-    least, least_pairs, side = WINOGRAD[operation]
+    pairs = channels * image_channels
+    if operation == "weight":
+        fits = not AVX512 and pairs <= MOST_PAIRS
+    else:
+        # Four filters are summed; going up with stride 2 each is for results of its own.
+        filters = 1 if operation == "up" and stride == 2 else 4
+        fits = filters * (channels if operation == "up" else image_channels) <= LONGEST_SUM
     return (
-        dtype in (torch.float32, torch.float64)
-        and not (operation == "weight" and AVX512)
-        and min(channels, image_channels) >= least
-        and channels * image_channels >= least_pairs
-        and min(rows, columns) >= side
+        fits
+        and dtype in (torch.float32, torch.float64)
+        and min(channels, image_channels) >= LEAST_CHANNELS[operation]
+        and pairs >= LEAST_PAIRS[operation]
+        and min(rows, columns) >= LEAST_SIDE[operation]
         and batch * rows * columns >= LEAST_PLACES
     )

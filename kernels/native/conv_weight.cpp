@@ -6,14 +6,13 @@
 // time, and read by all taps. Sums run to their end in the accumulator type, in an order that the
 // shape decides.
 
-#include "product.h"
+#include "blocks.h"
 #include "threads.h"
 
 namespace fastinfogan {
 namespace FASTINFOGAN_ISA {
 namespace {
 
-constexpr int kBlocks = 16;  // of a sum that stays in registers
 constexpr int64_t kWordsOfMaps = 1 << 19;  // that are packed at a time: 2 MB
 
 // Images of a block.
@@ -132,33 +131,22 @@ struct Weight {
   INLINE void add(const Share& band, const Share& pixels, int64_t tap, const Share& mine,
                   int64_t groups, const WordOf<T>* packed, A* sums) const {
     // The blocks whose tap lies within the large map.
-    int64_t blocks = 0;
-    const WordOf<T>*rows[kBlocks], *columns[kBlocks];
+    Blocks<T> blocks;
     for (int64_t g = 0; g < groups; ++g, packed += room) {
       for (int64_t p = pixels.first; p < pixels.last; ++p) {
         const int64_t y = s.stride * (band.first + p / s.columns) - 1 + tap / kTaps;
         const int64_t x = s.stride * (p % s.columns) - 1 + tap % kTaps;
         if (y < 0 || y >= s.height || x < 0 || x >= s.width) continue;
-        rows[blocks] = packed + p * tiles * kRowsBlock;
-        columns[blocks++] = packed + words_of_rows(band) +
-                            ((y - seen(band).first) * s.width + x) * strips * kColumnsBlock;
+        blocks.rows[blocks.count] = packed + p * tiles * kRowsBlock;
+        blocks.columns[blocks.count++] =
+            packed + words_of_rows(band) +
+            ((y - seen(band).first) * s.width + x) * strips * kColumnsBlock;
       }
     }
     for (int64_t j = 0; j < strips; ++j) {
       for (int64_t t = mine.first; t < mine.last; ++t) {
-        A* sum = sums + ((tap * tiles + t) * strips + j) * kTile;
-        with_number(Share(s.maps, t, tiles).size(), [&](auto n) {
-          Tile<T, n.n> tile = {};  // sums of these blocks alone: long sums lose more
-          for (int64_t b = 0; b < blocks; ++b) {
-            add_products<T, n.n, kAcross>(tile, rows[b] + t * kRowsBlock,
-                                          columns[b] + j * kColumnsBlock, 1);
-          }
-#pragma GCC unroll 32
-          for (int i = 0; i < 2 * n.n; ++i) {
-            A* to = sum + i * kLanes<T>;
-            store<A>(to, load<A>(to) + tile.sum[i / 2][i % 2]);
-          }
-        });
+        add_blocks(blocks, Share(s.maps, t, tiles).size(), t * kRowsBlock, j * kColumnsBlock,
+                   sums + ((tap * tiles + t) * strips + j) * kTile);
       }
     }
   }

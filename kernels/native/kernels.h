@@ -36,6 +36,7 @@ struct MiLossShape {
 // Shapes as in kernels/conv/__init__.py: large (images, height, width, channels); small (images,
 // rows, columns, maps); weight (maps, kTaps, kTaps, channels); stride 1 or 2. x, or null: like the
 // result, which then is the gradient of what a slope made x of; y, or null: like small, the same.
+// winograd_*: the same with fewer products, in float or double.
 constexpr int kTaps = 4, kImageChannels = 4;  // TAPS and IMAGE_CHANNELS of kernels/conv/layout.py
 struct ConvShape {
   Dtype dtype;

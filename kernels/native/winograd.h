@@ -16,9 +16,10 @@
 //
 //     (d0 - d1) y0 for g0       d1 (y0 + y1) for both       (d2 - d1) y1 for g1.
 //
-// Next to the border, where one of d is missing, three products remain, and are taken as they are.
-// Differences and sums of two or four numbers cost about a bit of what float32 and float64 have;
-// bfloat16 has none to spare.
+// Next to the border, where one of d is missing, three products remain, and are taken as they are;
+// so are those of a result that is alone. Differences and sums of up to four numbers are rounded
+// before they are multiplied: in float32 and float64 that costs about as much as is saved by sums
+// a quarter as long, in bfloat16 it would cost too much.
 
 #pragma once
 
@@ -31,7 +32,7 @@ namespace {
 // What a product is of: d0 - d1 (or d0), d1, d2 - d1 (or d2); and g0, g0 + g1, g1. What it is for:
 // y0, y1, both.
 constexpr int kSlots = 3, kFactors = 3, kTargets = 3;
-constexpr int kEach = 3 * 3;     // of slots, factors or targets, along both axes
+constexpr int kEach = 3 * 3;  // of slots, factors or targets, along both axes
 constexpr int kWinogradFilters = 2 * 2;  // of two by two taps
 
 struct Product {
@@ -52,9 +53,10 @@ struct Axis {
   int64_t source, result, stride;
   bool up;
 
-  // Filters that a result is the sum of, or kinds of results that have a filter each: the latter
-  // going up with stride 2. These are told by a place's number among those of its kind, from 0 on,
-  // where the first kind has none, to `source`, where the second may have none.
+  // Filters that a result is the sum of; or, going up with stride 2, kinds of results, which have a
+  // filter each. There place p, 0 ... source, is that of results 2p - 1 (kind 0) and 2p (kind 1),
+  // which see p - 1 and p of the source. Kind 0 has none at 0, kind 1 none at `source` but where
+  // the result has 2 source + 1.
   INLINE bool apart() const { return up && stride == 2; }
   INLINE int summed() const { return apart() ? 1 : 2; }
   INLINE int kinds() const { return apart() ? 2 : 1; }
@@ -120,18 +122,18 @@ struct Axis {
 // A convolution's cells, along both axes, and what filters see in them.
 struct Grid {
   const Axis y, x;
-  const Buffer<Sight> down, along;  // by cells, and by filters
+  const Buffer<Sight> sights_y, sights_x;  // by cells, and by filters
 
   Grid(const fastinfogan::ConvShape& s, bool up)
       : y{up ? s.rows : s.height, up ? s.height : s.rows, s.stride, up},
         x{up ? s.columns : s.width, up ? s.width : s.columns, s.stride, up},
-        down(y.cells() * y.summed()),
-        along(x.cells() * x.summed()) {
+        sights_y(y.cells() * y.summed()),
+        sights_x(x.cells() * x.summed()) {
     for (int64_t i = 0; i < y.cells() * y.summed(); ++i) {
-      down.at[i] = y.sight(i / y.summed(), int(i % y.summed()));
+      sights_y.at[i] = y.sight(i / y.summed(), int(i % y.summed()));
     }
     for (int64_t i = 0; i < x.cells() * x.summed(); ++i) {
-      along.at[i] = x.sight(i / x.summed(), int(i % x.summed()));
+      sights_x.at[i] = x.sight(i / x.summed(), int(i % x.summed()));
     }
   }
 
@@ -142,11 +144,11 @@ struct Grid {
   INLINE int kinds() const { return y.kinds() * x.kinds(); }
 
   // What a filter sees in a cell.
-  INLINE const Sight& above(int64_t cell, int filter) const {
-    return down.at[row(cell) * y.summed() + filter / x.summed()];
+  INLINE const Sight& sight_y(int64_t cell, int filter) const {
+    return sights_y.at[row(cell) * y.summed() + filter / x.summed()];
   }
-  INLINE const Sight& beside(int64_t cell, int filter) const {
-    return along.at[column(cell) * x.summed() + filter % x.summed()];
+  INLINE const Sight& sight_x(int64_t cell, int filter) const {
+    return sights_x.at[column(cell) * x.summed() + filter % x.summed()];
   }
   // The convolution's tap that tap (a, b) of a filter, or of a kind's, is.
   INLINE int tap(int filter, int a, int b) const {
@@ -154,17 +156,21 @@ struct Grid {
   }
 };
 
-// Calls f with each product of a filter in a cell: slot, factor and target, 0 ... kEach - 1.
-template <class F>
-INLINE void with_products(const Sight& y, const Sight& x, F f) {
-  for (int i = 0; i < y.count; ++i) {
-    for (int k = 0; k < x.count; ++k) {
-      const Product &p = y.products[i], &q = x.products[k];
-      f(p.slot * kSlots + q.slot, p.factor * kFactors + q.factor,
-        p.target * kTargets + q.target);
+// Where what a filter sees in a cell of an image begins, and what of it is there.
+template <class T>
+struct Pixels {
+  const T* from[kEach];
+  bool there[kEach];
+
+  INLINE Pixels(const Sight& y, const Sight& x, const T* image, int64_t width, int64_t channels) {
+#pragma GCC unroll 9
+    for (int i = 0; i < kEach; ++i) {
+      const int64_t row = y.at[i / kSlots], column = x.at[i % kSlots];
+      there[i] = row >= 0 && column >= 0;
+      from[i] = image + (row * width + column) * channels;
     }
   }
-}
+};
 
 // Makes slots of what they are made of.
 template <class V>

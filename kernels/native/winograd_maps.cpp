@@ -18,8 +18,8 @@ namespace fastinfogan {
 namespace FASTINFOGAN_ISA {
 namespace {
 
-// Words of a slot that a thread makes at a time: all nine, 288 KB, stay in a second-level cache with a
-// part of the weight.
+// Words of a slot that a thread makes at a time, but one cell's at least: of float32 all nine are 288
+// KB, which stay in a second-level cache with a part of the weight.
 constexpr int64_t kWordsOfSlot = 1 << 13;
 
 // The sums of a cell, each after those that are added to it: the number of its target, and of these,
@@ -77,28 +77,22 @@ OUTLINED void sum_rows(const Term* terms, int count, const WordOf<T>* rows,
 template <class T, bool kMinimal>
 INLINE void make_slots(const Sight& y, const Sight& x, const T* image, int64_t width,
                        int64_t channels, WordOf<T>* to, int64_t slot) {
-  const T* from[kEach];
-  bool there[kEach];
-#pragma GCC unroll 9
-  for (int i = 0; i < kEach; ++i) {
-    const int64_t row = y.at[i / kSlots], column = x.at[i % kSlots];
-    there[i] = kMinimal || (row >= 0 && column >= 0);
-    from[i] = image + (row * width + column) * channels;
-  }
+  const Pixels<T> pixels(y, x, image, width, channels);
   const int64_t padded = pieces(channels, kDeep<T>) * kDeep<T>;
   for (int64_t c = 0; c < padded; c += kLanes<T>) {
     const int64_t left = channels - c;
     VectorOf<T> d[kSlots][kSlots] = {};
 #pragma GCC unroll 9
     for (int i = 0; i < kEach; ++i) {
-      if (!there[i]) continue;
+      if (!kMinimal && !pixels.there[i]) continue;
+      const T* from = pixels.from[i] + c;
       d[i / kSlots][i % kSlots] =
-          left >= kLanes<T> ? load(from[i] + c) : load_some(from[i] + c, at_least(0, left));
+          left >= kLanes<T> ? load(from) : load_some(from, at_least(0, left));
     }
     subtract(d, kMinimal || y.minimal, kMinimal || x.minimal);
 #pragma GCC unroll 9
     for (int i = 0; i < kEach; ++i) {
-      if (there[i]) store(to + i * slot, d[i / kSlots][i % kSlots]);
+      if (kMinimal || pixels.there[i]) store(to + i * slot, d[i / kSlots][i % kSlots]);
     }
     to += kLanes<T>;
     if ((c + kLanes<T>) % kDeep<T> == 0) to += kRowsBlock<kLines> - kBlock;
@@ -111,7 +105,7 @@ struct Winograd {
   const Grid grid;
   const int64_t inputs, outputs, pixels;
   const Columns<T> shape;  // of the weight, packed: of each filter its factors
-  const int64_t factor, slot;  // words
+  const int64_t factor_words, slot_words;
 
   Winograd(const ConvShape& s, bool up)
       : s(s),
@@ -120,8 +114,8 @@ struct Winograd {
         outputs(up ? s.channels : s.maps),
         pixels(up ? s.height * s.width : s.rows * s.columns),
         shape{kWinogradFilters * kEach, inputs, outputs, 0, 0, 0},
-        factor(shape.blocks() * kBlock * kColumns<T>),
-        slot(shape.blocks() * kRowsBlock<kLines>) {}
+        factor_words(shape.blocks() * kBlock * kColumns<T>),
+        slot_words(shape.blocks() * kRowsBlock<kLines>) {}
 
   // Packs a strip of a filter's factors, which are put into `factors` first.
   INLINE void pack_weight(const T* weight, int64_t strip, int filter, T* factors,
@@ -147,20 +141,20 @@ struct Winograd {
         }
       }
     }
-    to += strip * shape.words() + filter * kEach * factor;
-    for (int i = 0; i < kEach; ++i, factors += rows * channels, to += factor) {
+    to += strip * shape.words() + filter * kEach * factor_words;
+    for (int i = 0; i < kEach; ++i, factors += rows * channels, to += factor_words) {
       pack_columns(factors, inputs, up ? channels : 1, wide, up ? 1 : channels, to);
     }
   }
 
   // Makes the slots of all filters in a cell, of one image.
   INLINE void make(const T* image, int64_t cell, WordOf<T>* to) const {
-    for (int f = 0; f < grid.filters(); ++f, to += kEach * slot) {
-      const Sight &y = grid.above(cell, f), &x = grid.beside(cell, f);
+    for (int f = 0; f < grid.filters(); ++f, to += kEach * slot_words) {
+      const Sight &y = grid.sight_y(cell, f), &x = grid.sight_x(cell, f);
       if (y.minimal && x.minimal) {
-        make_slots<T, true>(y, x, image, grid.x.source, inputs, to, slot);
+        make_slots<T, true>(y, x, image, grid.x.source, inputs, to, slot_words);
       } else {
-        make_slots<T, false>(y, x, image, grid.x.source, inputs, to, slot);
+        make_slots<T, false>(y, x, image, grid.x.source, inputs, to, slot_words);
       }
     }
   }
@@ -169,18 +163,21 @@ struct Winograd {
   INLINE void list(int64_t cell, Terms* terms) const {
     memset(terms->count, 0, sizeof(terms->count));
     for (int f = 0; f < grid.filters(); ++f) {
-      with_products(grid.above(cell, f), grid.beside(cell, f), [&](int of, int by, int target) {
-        terms->of[target][terms->count[target]++] = {(f * kEach + of) * slot,
-                                                     (f * kEach + by) * factor};
-      });
+      const Sight &y = grid.sight_y(cell, f), &x = grid.sight_x(cell, f);
+      for (int i = 0; i < y.count * x.count; ++i) {
+        const Product &p = y.products[i / x.count], &q = x.products[i % x.count];
+        const int target = p.target * kTargets + q.target;
+        terms->of[target][terms->count[target]++] = {
+            (f * kEach + p.slot * kSlots + q.slot) * slot_words,
+            (f * kEach + p.factor * kFactors + q.factor) * factor_words};
+      }
     }
   }
 
-  // The pixel of a cell's result, of a kind, or -1.
-  INLINE int64_t place(int64_t cell, int kind, int target) const {
+  // The pixel of a cell's result (i, k), of a kind, or -1.
+  INLINE int64_t pixel_of(int64_t cell, int kind, int i, int k) const {
     const Axis &y = grid.y, &x = grid.x;
     const int64_t cy = grid.row(cell), cx = grid.column(cell);
-    const int i = target / kTargets, k = target % kTargets;
     if (i >= y.size(cy) || k >= x.size(cx)) return -1;
     const int64_t row = y.at(y.first(cy) + i, kind / x.kinds());
     const int64_t column = x.at(x.first(cx) + k, kind % x.kinds());
@@ -193,17 +190,15 @@ struct Winograd {
                   AccumulatorOf<T>* parts, const After<T>& after, T* out) const {
     constexpr int64_t kTile = kRows * kColumns<T>;
     const int target = kGoals[goal].target;
-    if (!terms.count[target]) return;
+    // A result that it is for: those of a pair are both there, or neither.
+    const int64_t pixel = pixel_of(cell, kind, target / kTargets % 2, target % kTargets % 2);
+    if (!terms.count[target] || pixel < 0) return;
     const auto part = [&](int i) {
       return i >= 0 && terms.count[kGoals[i].target] ? parts + i * kTile : nullptr;
     };
     Sum<T> sum = {part(kGoals[goal].first), part(kGoals[goal].second), parts + goal * kTile,
                   nullptr, strip * kColumns<T>, outputs, pixels * outputs};
-    if (goal >= kParts) {
-      const int64_t pixel = place(cell, kind, target);
-      if (pixel < 0) return;
-      sum.out = out + (images.first * pixels + pixel) * outputs;
-    }
+    if (goal >= kParts) sum.out = out + (images.first * pixels + pixel) * outputs;
     with_number(images.size(), [&](auto n) {
       sum_rows<T, n.n>(terms.of[target], terms.count[target], rows, columns, shape.blocks(), sum,
                        after);
@@ -212,13 +207,14 @@ struct Winograd {
 
   void run(const T* in, const T* weight, const After<T>& after, T* out) const {
     const int64_t image = grid.y.source * grid.x.source * inputs;
-    const int64_t room = grid.filters() * kEach * slot, strips = grid.kinds() * shape.strips();
-    const int64_t most = at_least(1, kWordsOfSlot / (grid.filters() * slot));  // cells at a time
+    const int64_t room = grid.filters() * kEach * slot_words, strips = grid.kinds() * shape.strips();
+    const int64_t most = at_least(1, kWordsOfSlot / (grid.filters() * slot_words));  // cells
     const int64_t tiles = pieces(s.images, kRows), groups = pieces(grid.cells(), most);
     const int64_t parts = at_most(strips, pieces(kUnits * threads(), groups * tiles));
     const Buffer<WordOf<T>> columns(shape.strips() * shape.words());
 
-#pragma omp parallel if (s.images * pixels * inputs * outputs >= kFew)
+    // A result takes nine products for four of each filter.
+#pragma omp parallel if (s.images * pixels * inputs * outputs * grid.filters() * 9 / 4 >= kFew)
     {
       const Buffer<T> factors(kEach * inputs * kColumns<T>);
 #pragma omp for schedule(dynamic)
@@ -243,7 +239,7 @@ struct Winograd {
         for (int64_t n = part.first; n < part.last; ++n) {
           const int64_t strip = n % shape.strips();
           const int kind = int(n / shape.strips());
-          const WordOf<T>* from = columns.at + strip * shape.words() + kind * kEach * factor;
+          const WordOf<T>* from = columns.at + strip * shape.words() + kind * kEach * factor_words;
           for (int goal = 0; goal < kEach; ++goal) {
             for (int64_t c = 0; c < cells.size(); ++c) {
               sum(goal, terms.at[c], images, cells.first + c, kind, strip, rows.at + c * room, from,

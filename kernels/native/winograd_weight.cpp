@@ -7,7 +7,7 @@
 //
 // Which terms are added up in which order depends on the shape alone.
 
-#include "product.h"
+#include "blocks.h"
 #include "threads.h"
 #include "winograd.h"
 
@@ -15,28 +15,8 @@ namespace fastinfogan {
 namespace FASTINFOGAN_ISA {
 namespace {
 
-constexpr int kBlocks = 16;                // of a sum that stays in registers
-constexpr int64_t kWordsOfCells = 1 << 19;  // that are packed at a time: 2 MB
-
-// Adds a tile of R rows, summed over some blocks, to a sum: by itself first, for long sums lose more.
-template <class T, int R>
-OUTLINED void add_rows(int64_t count, const WordOf<T>* const* rows, int64_t row,
-                       const WordOf<T>* const* columns, int64_t column, AccumulatorOf<T>* sum) {
-  Tile<T, R> tile = {};
-  for (int64_t b = 0; b < count; ++b) {
-    add_products<T, R, kAcross>(tile, rows[b] + row, columns[b] + column, 1);
-  }
-  add_tile(tile, sum, kColumns<T>, kColumns<T>);
-  write_tile(tile, sum, kColumns<T>, kColumns<T>);
-}
-
-// The products of a filter in a cell that a factor's sum is made of: at most two along each axis.
-struct Pairs {
-  int count;
-  struct {
-    int slot, target;
-  } of[4];
-};
+constexpr int64_t kWordsOfPlaces = 1 << 19;  // that are packed at a time: 2 MB of float32
+constexpr int kPieces = 4 * kUnits;          // of work for each thread, for factors differ in theirs
 
 template <class T>
 struct Winograd {
@@ -49,28 +29,13 @@ struct Winograd {
   const Grid grid;
   const int64_t tiles, strips;  // of maps, of channels
   const int64_t cells, places;  // of an image; of all blocks of images
-  const Buffer<Pairs> products;  // by cells, filters and factors
-
   explicit Winograd(const ConvShape& s)
       : s(s),
         grid(s, false),
         tiles(pieces(s.maps, kRows)),
         strips(pieces(s.channels, kColumns<T>)),
         cells(grid.cells()),
-        places(pieces(s.images, kImages) * cells),
-        products(cells * kWinogradFilters * kEach) {
-    for (int64_t i = 0; i < cells * kWinogradFilters * kEach; ++i) products.at[i].count = 0;
-    for (int64_t i = 0; i < cells * kWinogradFilters; ++i) {
-      const int64_t cell = i / kWinogradFilters;
-      const int filter = int(i % kWinogradFilters);
-      with_products(grid.above(cell, filter), grid.beside(cell, filter),
-                    [&](int slot, int factor, int target) {
-                      Pairs& pairs = products.at[i * kEach + factor];
-                      pairs.of[pairs.count++] = {slot, target};
-                    });
-    }
-  }
-
+        places(pieces(s.images, kImages) * cells) {}
 
   // Words of what a place is packed to: rows by targets, and columns by filters and slots.
   INLINE int64_t words_of_rows() const { return kEach * tiles * kRowsBlock; }
@@ -84,25 +49,23 @@ struct Winograd {
     return from + kLanes<T> <= end ? load(from) : load_some(from, at_least(0, end - from));
   }
 
-  // Packs a place.
-  INLINE void pack(const T* large, const T* small, int64_t place, WordOf<T>* to) const {
-    const int64_t cell = place % cells, first = place / cells * kImages;
-    for (int64_t k = 0; k < kImages; ++k) {
-      if (first + k >= s.images) {
-        for (int64_t i = 0; i < kEach * tiles; ++i) {
-          memset(to + i * kRowsBlock + k * kAcrossLine, 0, kAcrossLine * sizeof(T));
-        }
-        for (int64_t i = 0; i < kWinogradFilters * kEach * strips; ++i) {
-          memset(to + words_of_rows() + i * kColumnsBlock + k * kColumns<T>, 0,
-                 kColumns<T> * sizeof(T));
-        }
-        continue;
+  // Packs a place of image k of its block.
+  INLINE void pack(const T* large, const T* small, int64_t place, int64_t k, WordOf<T>* to) const {
+    const int64_t cell = place % cells, image = place / cells * kImages + k;
+    WordOf<T>* rows = to + k * kAcrossLine;
+    WordOf<T>* columns = to + words_of_rows() + k * kColumns<T>;
+    if (image < s.images) {
+      pack_targets(small, image, cell, rows);
+      for (int f = 0; f < kWinogradFilters; ++f, columns += kEach * strips * kColumnsBlock) {
+        pack_slots(large, image, cell, f, columns);
       }
-      pack_targets(small, first + k, cell, to + k * kAcrossLine);
-      for (int f = 0; f < kWinogradFilters; ++f) {
-        pack_slots(large, first + k, cell, f,
-                   to + words_of_rows() + f * kEach * strips * kColumnsBlock + k * kColumns<T>);
-      }
+      return;
+    }
+    for (int64_t i = 0; i < kEach * tiles; ++i) {
+      memset(rows + i * kRowsBlock, 0, kAcrossLine * sizeof(T));
+    }
+    for (int64_t i = 0; i < kWinogradFilters * kEach * strips; ++i) {
+      memset(columns + i * kColumnsBlock, 0, kColumns<T> * sizeof(T));
     }
   }
 
@@ -134,65 +97,59 @@ struct Winograd {
   // A line of each slot of a filter.
   INLINE void pack_slots(const T* large, int64_t image, int64_t cell, int filter,
                          WordOf<T>* to) const {
-    const Sight &y = grid.above(cell, filter), &x = grid.beside(cell, filter);
-    const T* end = large + s.images * s.height * s.width * s.channels;
-    const T* from[kEach];
-    bool there[kEach];
-#pragma GCC unroll 9
-    for (int i = 0; i < kEach; ++i) {
-      const int64_t row = y.at[i / kSlots], column = x.at[i % kSlots];
-      there[i] = row >= 0 && column >= 0;
-      from[i] = large + ((image * s.height + row) * s.width + column) * s.channels;
-    }
+    const Sight &y = grid.sight_y(cell, filter), &x = grid.sight_x(cell, filter);
+    const int64_t size = s.height * s.width * s.channels;
+    const T* end = large + s.images * size;
+    const Pixels<T> pixels(y, x, large + image * size, s.width, s.channels);
     for (int64_t j = 0; j < strips; ++j, to += kColumnsBlock) {
       for (int64_t c = 0; c < kColumns<T>; c += kLanes<T>) {
         VectorOf<T> d[kSlots][kSlots] = {};
 #pragma GCC unroll 9
         for (int i = 0; i < kEach; ++i) {
-          if (there[i]) d[i / kSlots][i % kSlots] = read(from[i] + j * kColumns<T> + c, end);
+          if (!pixels.there[i]) continue;
+          d[i / kSlots][i % kSlots] = read(pixels.from[i] + j * kColumns<T> + c, end);
         }
         subtract(d, y.minimal, x.minimal);
 #pragma GCC unroll 9
         for (int i = 0; i < kEach; ++i) {
-          if (there[i]) store(to + i * strips * kColumnsBlock + c, d[i / kSlots][i % kSlots]);
+          if (!pixels.there[i]) continue;
+          store(to + i * strips * kColumnsBlock + c, d[i / kSlots][i % kSlots]);
         }
       }
     }
   }
 
-  // Adds blocks to the sums of a filter and a factor.
-  struct Blocks {
-    int64_t count = 0;
-    const WordOf<T>*rows[kBlocks], *columns[kBlocks];
-  };
-  INLINE void add(const Blocks& blocks, const Share& mine, A* sums) const {
-    for (int64_t j = 0; j < strips; ++j) {
-      for (int64_t t = mine.first; t < mine.last; ++t) {
-        with_number(Share(s.maps, t, tiles).size(), [&](auto n) {
-          add_rows<T, n.n>(blocks.count, blocks.rows, t * kRowsBlock, blocks.columns,
-                           j * kColumnsBlock, sums + (t * strips + j) * kTile);
-        });
+  // Adds to the sums of a filter and a factor what some places give.
+  INLINE void add(const Share& here, int filter, int factor, const Share& mine,
+                  const WordOf<T>* packed, A* sums) const {
+    Blocks<T> blocks;
+    const auto flush = [&] {
+      for (int64_t j = 0; j < strips; ++j) {
+        for (int64_t t = mine.first; t < mine.last; ++t) {
+          add_blocks(blocks, Share(s.maps, t, tiles).size(), t * kRowsBlock, j * kColumnsBlock,
+                     sums + (t * strips + j) * kTile);
+        }
       }
-    }
-  }
-
-  // The same for all blocks of some places.
-  INLINE void add_all(const Share& here, int filter, int factor, const Share& mine,
-                      const WordOf<T>* packed, A* sums) const {
-    Blocks blocks;
+      blocks.count = 0;
+    };
     for (int64_t place = here.first; place < here.last; ++place, packed += words()) {
-      const Pairs& pairs = products.at[(place % cells * kWinogradFilters + filter) * kEach + factor];
-      for (int i = 0; i < pairs.count; ++i) {
-        blocks.rows[blocks.count] = packed + pairs.of[i].target * tiles * kRowsBlock;
-        blocks.columns[blocks.count++] =
-            packed + words_of_rows() +
-            (filter * kEach + pairs.of[i].slot) * strips * kColumnsBlock;
-        if (blocks.count < kBlocks) continue;
-        add(blocks, mine, sums);
-        blocks.count = 0;
+      const Sight &y = grid.sight_y(place % cells, filter),
+                  &x = grid.sight_x(place % cells, filter);
+      for (int i = 0; i < y.count; ++i) {
+        const Product& p = y.products[i];
+        if (p.factor != factor / kFactors) continue;
+        for (int k = 0; k < x.count; ++k) {
+          const Product& q = x.products[k];
+          if (q.factor != factor % kFactors) continue;
+          const int target = p.target * kTargets + q.target, slot = p.slot * kSlots + q.slot;
+          blocks.rows[blocks.count] = packed + target * tiles * kRowsBlock;
+          blocks.columns[blocks.count++] =
+              packed + words_of_rows() + (filter * kEach + slot) * strips * kColumnsBlock;
+          if (blocks.count == kBlocks) flush();
+        }
       }
     }
-    if (blocks.count) add(blocks, mine, sums);
+    if (blocks.count) flush();
   }
 
   // Writes a tap's gradient: the sums of the four factors that it is part of.
@@ -217,8 +174,8 @@ struct Winograd {
   }
 
   void run(const T* large, const T* small, T* gradient) const {
-    const int64_t most = at_most(places, at_least(1, kWordsOfCells / words()));
-    const int64_t groups = at_most(tiles, pieces(4 * kUnits * threads(), kEach));
+    const int64_t most = at_most(places, at_least(1, kWordsOfPlaces / words()));
+    const int64_t groups = at_most(tiles, pieces(kPieces * threads(), kEach));
     const int64_t size = tiles * strips * kTile;
     const Buffer<A> sums(kWinogradFilters * kEach * size);
     const Buffer<WordOf<T>> packed(most * words());
@@ -227,21 +184,21 @@ struct Winograd {
     {
       for (int64_t first = 0; first < places; first += most) {
         const Share here(first, at_most(places, first + most));
-#pragma omp for schedule(dynamic)
-        for (int64_t place = here.first; place < here.last; ++place) {
-          pack(large, small, place, packed.at + (place - first) * words());
+#pragma omp for schedule(static)
+        for (int64_t i = 0; i < here.size() * kImages; ++i) {
+          pack(large, small, first + i / kImages, i % kImages, packed.at + i / kImages * words());
         }
 #pragma omp for schedule(dynamic)
         for (int64_t unit = 0; unit < kEach * groups; ++unit) {
           const Share mine(tiles, unit % groups, groups);
           const int factor = int(unit / groups);
           for (int filter = 0; filter < kWinogradFilters; ++filter) {
-            A* mine_of = sums.at + (filter * kEach + factor) * size;
+            A* own = sums.at + (filter * kEach + factor) * size;
             if (first == 0) {
-              memset(mine_of + mine.first * strips * kTile, 0,
+              memset(own + mine.first * strips * kTile, 0,
                      mine.size() * strips * kTile * sizeof(A));
             }
-            add_all(here, filter, factor, mine, packed.at, mine_of);
+            add(here, filter, factor, mine, packed.at, own);
           }
         }
       }
