@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from bench import conv_ways
-from fastinfogan.kernels.conv import rule
+from fastinfogan.kernels.conv.rule import winograd_is_faster
 
 
 @pytest.mark.parametrize("operation", conv_ways.OPERATIONS)
@@ -30,7 +30,7 @@ def test_the_layers_are_on_both_sides_of_the_rule():
     taken = {
         (
             operation,
-            rule.winograd_is_faster(operation, torch.float32, (n, *large), small[0], stride),
+            winograd_is_faster(operation, torch.float32, (n, *large), small[0], stride),
         )
         for n, large, small, stride in conv_ways.LAYERS.values()
         for operation in ("down", "up")

@@ -18,7 +18,7 @@ IMAGES = {"down": 8, "up": 8, "weight": 16}  # from which on
 # Where Winograd's way is the faster one: channels of either map, and pairs of them; the small map's
 # sides; numbers that a product's sum runs over.
 LEAST_CHANNELS = {"down": 32, "up": 32, "weight": 64}
-LEAST_PAIRS = {"down": 2048, "up": 2048, "weight": 8192}
+LEAST_PAIRS = {"down": 2048, "up": 4096, "weight": 8192}
 LEAST_SIDE = {"down": 5, "up": 5, "weight": 4}
 LEAST_PLACES = 2048  # pixels of all small maps
 LONGEST_SUM = 512
