@@ -17,9 +17,9 @@
 //     (d0 - d1) y0 for g0       d1 (y0 + y1) for both       (d2 - d1) y1 for g1.
 //
 // Next to the border, where one of d is missing, three products remain, and are taken as they are;
-// so are those of a result that is alone. Differences and sums of up to four numbers are rounded
-// before they are multiplied: in float32 and float64 that costs about as much as is saved by sums
-// a quarter as long, in bfloat16 it would cost too much.
+// so are the one or two of a result that is alone. Differences and sums of up to four numbers are
+// rounded before they are multiplied: in float32 and float64 that costs about as much as is saved
+// by sums a quarter as long, in bfloat16 it would cost too much.
 
 #pragma once
 

@@ -29,6 +29,7 @@ struct Winograd {
   const Grid grid;
   const int64_t tiles, strips;  // of maps, of channels
   const int64_t cells, places;  // of an image; of all blocks of images
+
   explicit Winograd(const ConvShape& s)
       : s(s),
         grid(s, false),
