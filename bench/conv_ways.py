@@ -14,7 +14,6 @@ import argparse
 import contextlib
 import statistics
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -31,7 +30,7 @@ from fastinfogan.kernels.conv.rule import ours_is_faster, winograd_is_faster
 from fastinfogan.kernels.dispatch import NATIVE
 
 CPU = torch.device("cpu")
-WAYS = ("library", "all", "fewer")
+WAYS = {"library": library, "all": native, "fewer": native}  # and who goes them
 OPERATIONS = ("down", "up", "weight")
 
 # (images, large map, small map, stride).
@@ -53,23 +52,15 @@ LAYERS = {
 TOO_LARGE = 1e-5
 
 
-def calls(
-    operation: str, large: Tensor, small: Tensor, weight: Tensor, stride: int
-) -> dict[str, Callable[[], Tensor]]:
-    """What makes the same result in each way."""
-
-    def call(module: Any) -> Tensor:
-        if operation == "down":
-            return module.conv_down(large, weight, None, stride, SLOPE, 1.0)
-        if operation == "up":
-            return module.conv_up(small, weight, None, stride, *large.shape[2:], SLOPE, 1.0)
-        return module.conv_weight(large, small, None, 1.0, stride, False, False)[0]
-
-    return {
-        "library": lambda: call(library),
-        "all": lambda: call(native),
-        "fewer": lambda: call(native),
-    }
+def convolve(
+    module: Any, operation: str, large: Tensor, small: Tensor, weight: Tensor, stride: int
+) -> Tensor:
+    """An operation as a module's launchers do it."""
+    if operation == "down":
+        return module.conv_down(large, weight, None, stride, SLOPE, 1.0)
+    if operation == "up":
+        return module.conv_up(small, weight, None, stride, *large.shape[2:], SLOPE, 1.0)
+    return module.conv_weight(large, small, None, 1.0, stride, False, False)[0]
 
 
 def way(name: str) -> contextlib.AbstractContextManager[None]:
@@ -90,28 +81,29 @@ def measure(operation: str, layer: str, rounds: int, tiny: bool) -> dict[str, An
             (small_size[0], large_size[0], 4, 4),
         )
     )
-    ways = calls(operation, large, small, weight, stride)
     wide = (t.double() for t in (large, small, weight))
-    exact = calls(operation, *wide, stride)["library"]()
+    exact = convolve(library, operation, *wide, stride)
+    asked = operation, large, small, weight, stride
     errors = {}
-    for name, call in ways.items():
+    for name, module in WAYS.items():
         with way(name):
-            errors[name] = harness.relative_error(call(), exact)
+            errors[name] = harness.relative_error(convolve(module, *asked), exact)
     if max(errors.values()) > TOO_LARGE:
         raise RuntimeError(f"{operation} of {layer}: errors of {errors}, not timed")
     seconds: dict[str, list[float]] = {name: [] for name in WAYS}
+    names = list(WAYS)
     for i in range(rounds):
-        for name in WAYS[i % 3 :] + WAYS[: i % 3]:  # none is always behind the same one
+        for name in names[i % 3 :] + names[: i % 3]:  # none is always behind the same one
             with way(name):
                 began = time.perf_counter()
-                ways[name]()
+                convolve(WAYS[name], *asked)
                 seconds[name].append(time.perf_counter() - began)
-    asked = operation, torch.float32, large.shape, small_size[0], stride
-    ours = "fewer" if winograd_is_faster(*asked) else "all"
+    shape = operation, torch.float32, large.shape, small_size[0], stride
+    ours = "fewer" if winograd_is_faster(*shape) else "all"
     return {
         "layer": layer, "operation": operation, "images": images, "large": large_size,
         "small": small_size, "stride": stride, "relative_errors": errors,
-        "taken": ours if ours_is_faster("native", *asked) else "library",
+        "taken": ours if ours_is_faster("native", *shape) else "library",
         "seconds": {name: harness.spread(values) for name, values in seconds.items()},
         "fewer_over_all": ratio(seconds["all"], seconds["fewer"]),
         "fewer_over_library": ratio(seconds["library"], seconds["fewer"]),
@@ -166,9 +158,7 @@ def main() -> None:
         "fewer_over_all_where_taken": statistics.median(medians) if medians else None,
         "rows": rows,
     }
-    name = (
-        f"conv-ways-{machine.slug(found['hardware'])}-{found['hardware']['cpu_code'].lower()}.json"
-    )
+    name = machine.cpu_file("conv-ways", found["hardware"])
     if options.out is not None or not options.tiny:
         harness.write_results(options.out or harness.RESULTS / name, found)
 

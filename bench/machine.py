@@ -71,6 +71,11 @@ def slug(hardware: dict[str, Any]) -> str:
     return re.sub(r"[^a-z0-9.]+", "-", name).strip("-.")
 
 
+def cpu_file(kind: str, hardware: dict[str, Any]) -> str:
+    """A results file's name, by the instructions too: virtual machines' processors share names."""
+    return f"{kind}-{slug(hardware)}-{hardware['cpu_code'].lower()}.json"
+
+
 def _cpu_name() -> str:
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()

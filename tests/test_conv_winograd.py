@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-from conv_cases import assert_right, inputs, results
+from conv_cases import assert_right, assert_right_in_float64, inputs, results
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tolerances import SUMMATION_64
 
+from bench import conv_ways
 from fastinfogan.kernels.conv import native, rule
 from fastinfogan.kernels.conv.rule import winograd_is_faster
 
@@ -65,10 +65,7 @@ def test_parity(why, activation, monkeypatch):
 @pytest.mark.parametrize("why", CASES)
 def test_parity_in_float64(why, monkeypatch):
     count(monkeypatch)
-    tensors = inputs(CASES[why], torch.float64)
-    expected = results(tensors, CASES[why], "reference")
-    for got, right in zip(results(tensors, CASES[why], "native"), expected, strict=True):
-        torch.testing.assert_close(got, right, rtol=SUMMATION_64, atol=SUMMATION_64)
+    assert_right_in_float64(inputs(CASES[why], torch.float64), CASES[why], "native")
 
 
 def test_parity_on_any_shape(monkeypatch):
@@ -86,10 +83,7 @@ def test_parity_on_any_shape(monkeypatch):
     )
     def check(batch, channels, size, stride, transposed, bias, seed):
         case = ((batch, channels[0], *size), channels[1], stride, transposed)
-        tensors = inputs(case, torch.float64, seed, bias)
-        expected = results(tensors, case, "reference")
-        for got, right in zip(results(tensors, case, "native"), expected, strict=True):
-            torch.testing.assert_close(got, right, rtol=SUMMATION_64, atol=SUMMATION_64)
+        assert_right_in_float64(inputs(case, torch.float64, seed, bias), case, "native")
 
     check()
 
@@ -213,27 +207,9 @@ def test_the_rule_is_followed():
     for operation in OPERATIONS:
         fewer = winograd_is_faster(operation, torch.float32, x.shape, 128, 2)
         for part in (slice(None), slice(0, 16)):
-            large, small = x[part], dy[part]
-            if operation == "down":
-                got = native.conv_down(large, weight, None, 2, native.SLOPE, 1.0)
-                plain = torch.empty_like(got)
-                native.NATIVE.conv_down(
-                    *native._shape(large, got, 2), large.data_ptr(), weight.data_ptr(), 0, 0,
-                    plain.data_ptr(), 1.0,
-                )  # fmt: skip
-            elif operation == "up":
-                got = native.conv_up(small, weight, None, 2, 14, 14, native.SLOPE, 1.0)
-                plain = torch.empty_like(got)
-                native.NATIVE.conv_up(
-                    *native._shape(got, small, 2), small.data_ptr(), weight.data_ptr(), 0, 0,
-                    plain.data_ptr(), 1.0,
-                )  # fmt: skip
-            else:
-                got = native.conv_weight(large, small, None, 1.0, 2, False, False)[0]
-                plain = torch.empty_like(got)
-                native.NATIVE.conv_weight(
-                    *native._shape(large, small, 2), large.data_ptr(), small.data_ptr(),
-                    plain.data_ptr(),
-                )  # fmt: skip
+            tensors = x[part], dy[part], weight
+            got = conv_ways.convolve(native, operation, *tensors, 2)
+            with conv_ways.way("all"):
+                plain = conv_ways.convolve(native, operation, *tensors, 2)
             expected = fewer and part == slice(None)
             assert torch.equal(got, plain) == (not expected), operation

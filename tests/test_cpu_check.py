@@ -110,8 +110,11 @@ def test_a_processor_that_was_kept_to_less_than_it_has_is_said_to_be(monkeypatch
 
 def test_processors_of_one_name_have_files_of_their_own():
     hardware = measured()["presets"]["mnist"]["on"]["hardware"]
-    assert command.file_name(hardware) == "cpu-some-cpu-2-threads-avx512.json"
-    assert command.file_name(hardware | {"cpu_code": "AVX2"}) == "cpu-some-cpu-2-threads-avx2.json"
+    assert machine.cpu_file("cpu", hardware) == "cpu-some-cpu-2-threads-avx512.json"
+    assert (
+        machine.cpu_file("cpu", hardware | {"cpu_code": "AVX2"})
+        == "cpu-some-cpu-2-threads-avx2.json"
+    )
 
 
 def test_what_is_measured_is_kept(tmp_path, monkeypatch):

@@ -6,10 +6,9 @@ from itertools import product
 
 import pytest
 import torch
-from conv_cases import CASES, HALF, assert_right, inputs, results
+from conv_cases import CASES, HALF, assert_right, assert_right_in_float64, inputs, results
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tolerances import SUMMATION_64
 from torch.nn import functional as F
 
 from fastinfogan.kernels.activation import LINEAR, SIGMOID
@@ -37,10 +36,7 @@ def test_parity_in_float64(why, impl, monkeypatch):
     if impl == "library":
         monkeypatch.setattr(chosen, "ours_is_faster", lambda *shape: False)
         impl = "auto"
-    tensors = inputs(CASES[why], torch.float64)
-    expected = results(tensors, CASES[why], "reference")
-    for got, right in zip(results(tensors, CASES[why], impl), expected, strict=True):
-        torch.testing.assert_close(got, right, rtol=SUMMATION_64, atol=SUMMATION_64)
+    for got in assert_right_in_float64(inputs(CASES[why], torch.float64), CASES[why], impl):
         if got.dim() == 4:
             assert got.is_contiguous(memory_format=torch.channels_last)
 
@@ -96,10 +92,7 @@ def test_any_number_of_images_and_channels(batch, transposed, dtype):
 )
 def test_native_on_any_shape(batch, channels, size, stride, transposed, bias, seed):
     case = ((batch, channels[0], *size), channels[1], stride, transposed)
-    tensors = inputs(case, torch.float64, seed, bias)
-    expected = results(tensors, case, "reference")
-    for got, right in zip(results(tensors, case, "native"), expected, strict=True):
-        torch.testing.assert_close(got, right, rtol=SUMMATION_64, atol=SUMMATION_64)
+    assert_right_in_float64(inputs(case, torch.float64, seed, bias), case, "native")
 
 
 @pytest.mark.parametrize("transposed", [False, True])

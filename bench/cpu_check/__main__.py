@@ -16,7 +16,6 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 import torch
 
@@ -36,11 +35,6 @@ def pages() -> dict[Path, str]:
     """What the committed files say on each page."""
     files = report.committed()
     return {DOCS: report.tables(files), README: report.in_short(files)}
-
-
-def file_name(hardware: dict[str, Any]) -> str:
-    """By the instructions too: virtual machines give processors that differ in them one name."""
-    return f"cpu-{machine.slug(hardware)}-{hardware['cpu_code'].lower()}.json"
 
 
 def _instructions(native: ModuleType) -> dict[str, bool]:
@@ -70,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             atomic_write(path, report.between_marks(path.read_text(), text).encode())
         return 0
     on = machine.describe(torch.device("cpu"))
-    path = options.out or harness.RESULTS / file_name(on["hardware"])
+    path = options.out or harness.RESULTS / machine.cpu_file("cpu", on["hardware"])
     code = training.main([
         "--device", "cpu", "--presets", *options.presets, "--only", *SUBJECTS, "--rounds",
         str(options.rounds), "--out", str(path), *["--tiny"] * options.tiny,

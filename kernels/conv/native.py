@@ -56,8 +56,7 @@ def _down(
     small: Tensor,
     slope: float,
 ) -> None:
-    run = NATIVE.winograd_down if _by_winograd("down", large, small, stride) else NATIVE.conv_down
-    run(
+    _kernel("down", large, small, stride)(
         *_shape(large, small, stride),
         large.data_ptr(),
         weight.data_ptr(),
@@ -85,7 +84,7 @@ def conv_up(
     if large.shape[1] <= IMAGE_CHANNELS:
         NATIVE.conv_up_image(*what, large.data_ptr())
         return activate_(large, activation, slope)
-    _up(small, large, stride)(*what, 0, large.data_ptr(), slope)
+    _kernel("up", large, small, stride)(*what, 0, large.data_ptr(), slope)
     return large if activation == SLOPE else activate_(large, activation, slope)
 
 
@@ -96,12 +95,8 @@ def conv_up_derived(small: Tensor, weight: Tensor, stride: int, x: Tensor, slope
     if large.shape[1] <= IMAGE_CHANNELS:
         NATIVE.conv_up_image(*what, large.data_ptr())
         return channels_last(derived(large, x, SLOPE, slope))
-    _up(small, large, stride)(*what, x.data_ptr(), large.data_ptr(), slope)
+    _kernel("up", large, small, stride)(*what, x.data_ptr(), large.data_ptr(), slope)
     return large
-
-
-def _up(small: Tensor, large: Tensor, stride: int) -> Callable[..., None]:
-    return NATIVE.winograd_up if _by_winograd("up", large, small, stride) else NATIVE.conv_up
 
 
 def conv_weight(
@@ -130,14 +125,15 @@ def conv_weight(
         return weight, bias_gradient(large, with_bias) if dy_is_large else bias
     if y is not None:
         small = derived(small, y, SLOPE, slope)
-    fewer = _by_winograd("weight", large, small, stride)
-    run = NATIVE.winograd_weight if fewer else NATIVE.conv_weight
+    run = _kernel("weight", large, small, stride)
     run(*shape, large.data_ptr(), small.data_ptr(), weight.data_ptr())
     return weight, bias_gradient(large if dy_is_large else small, with_bias)
 
 
-def _by_winograd(operation: str, large: Tensor, small: Tensor, stride: int) -> bool:
-    return winograd_is_faster(operation, large.dtype, large.shape, small.shape[1], stride)
+def _kernel(operation: str, large: Tensor, small: Tensor, stride: int) -> Callable[..., None]:
+    """The one that takes all products of an operation, or the one that takes fewer."""
+    fewer = winograd_is_faster(operation, large.dtype, large.shape, small.shape[1], stride)
+    return getattr(NATIVE, f"winograd_{operation}" if fewer else f"conv_{operation}")
 
 
 def _shape(large: Tensor, small: Tensor, stride: int) -> tuple[int, ...]:

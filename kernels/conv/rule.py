@@ -82,8 +82,9 @@ def _native_is_faster(
         return image_channels == 1 or operation != "down"
     if batch < IMAGES[operation] and (height // stride) * (width // stride) > 16:
         return False
-    fewer = winograd_is_faster(operation, dtype, large, channels, stride)
-    return operation != "down" or height * width < LARGE or fewer
+    if operation != "down" or height * width < LARGE:
+        return True
+    return winograd_is_faster(operation, dtype, large, channels, stride)
 
 
 def winograd_is_faster(
