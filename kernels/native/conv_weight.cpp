@@ -15,10 +15,6 @@ namespace {
 
 constexpr int64_t kWordsOfMaps = 1 << 19;  // that are packed at a time: 2 MB
 
-// Images of a block.
-template <class T>
-constexpr int kImages = kDeep<T>;
-
 // A map, and which of its channels are a factor: `first` ... .
 template <class T>
 struct Factor {
@@ -70,9 +66,7 @@ INLINE void pack(const Factor<T>& factor, int64_t image, int64_t count, int64_t 
 template <class T>
 struct Weight {
   using A = AccumulatorOf<T>;
-  static constexpr int64_t kTile = kRows * kColumns<T>;
   static constexpr int64_t kRowsBlock = ::kRowsBlock<kAcross>;
-  static constexpr int64_t kColumnsBlock = kBlock * kColumns<T>;
   const ConvShape& s;
   const int64_t tiles, strips;  // of maps, of channels
   int64_t bands = 1, room;      // words of a band of both maps, at most
@@ -94,7 +88,7 @@ struct Weight {
   INLINE int64_t most() const {
     int64_t most = 0;
     for (int64_t i = 0; i < bands; ++i) {
-      const int64_t columns = seen(band(i)).size() * s.width * strips * kColumnsBlock;
+      const int64_t columns = seen(band(i)).size() * s.width * strips * kColumnsBlock<T>;
       most = at_least(most, words_of_rows(band(i)) + columns);
     }
     return most;
@@ -120,8 +114,8 @@ struct Weight {
     }
     const int64_t size = s.height * s.width * s.channels;
     pixel -= band.size() * s.columns;
-    to += words_of_rows(band) + pixel * strips * kColumnsBlock;
-    for (int64_t j = 0; j < strips; ++j, to += kColumnsBlock) {
+    to += words_of_rows(band) + pixel * strips * kColumnsBlock<T>;
+    for (int64_t j = 0; j < strips; ++j, to += kColumnsBlock<T>) {
       const Factor<T> factor = {large, large + s.images * size, size, s.channels, j * kColumns<T>};
       pack(factor, image, count, seen(band).first * s.width + pixel, kColumns<T>, to);
     }
@@ -140,30 +134,21 @@ struct Weight {
         blocks.rows[blocks.count] = packed + p * tiles * kRowsBlock;
         blocks.columns[blocks.count++] =
             packed + words_of_rows(band) +
-            ((y - seen(band).first) * s.width + x) * strips * kColumnsBlock;
+            ((y - seen(band).first) * s.width + x) * strips * kColumnsBlock<T>;
       }
     }
     for (int64_t j = 0; j < strips; ++j) {
       for (int64_t t = mine.first; t < mine.last; ++t) {
-        add_blocks(blocks, Share(s.maps, t, tiles).size(), t * kRowsBlock, j * kColumnsBlock,
-                   sums + ((tap * tiles + t) * strips + j) * kTile);
+        add_blocks(blocks, Share(s.maps, t, tiles).size(), t * kRowsBlock, j * kColumnsBlock<T>,
+                   sums + ((tap * tiles + t) * strips + j) * kTile<T>);
       }
     }
   }
 
   // Writes a tap's sums.
-  INLINE void write(int64_t tap, const Share& mine, const A* sums, T* gradient) const {
-    for (int64_t t = mine.first; t < mine.last; ++t) {
-      const Share maps(s.maps, t, tiles);
-      for (int64_t row = maps.first; row < maps.last; ++row) {
-        T* to = gradient + (row * kTaps * kTaps + tap) * s.channels;
-        for (int64_t c = 0; c < s.channels; c += kLanes<T>) {
-          const A* sum = sums + ((tap * tiles + t) * strips + c / kColumns<T>) * kTile +
-                         (row - maps.first) * kColumns<T> + c % kColumns<T>;
-          store(to + c, load<A>(sum), int(at_most(kLanes<T>, s.channels - c)));
-        }
-      }
-    }
+  INLINE void write(int64_t tap, const A* sums, T* gradient) const {
+    sums += tap * tiles * strips * kTile<T>;
+    write_gradient(s, tap, gradient, [&](int64_t at) { return load<A>(sums + at); });
   }
 };
 
@@ -181,7 +166,7 @@ void weight_of(const ConvShape& s, const T* large, const T* small, T* gradient) 
   const int64_t groups = at_most(pieces(kUnits * threads(), sets), w.tiles);
   const int64_t room = pieces(threads() * kWordsOfMaps / 2, several * w.room);
   const int64_t at_once = w.bands > 1 ? 1 : at_most(images, several * room);
-  const Buffer<A> sums(taps * w.tiles * w.strips * w.kTile);
+  const Buffer<A> sums(taps * w.tiles * w.strips * kTile<T>);
   const Buffer<WordOf<T>> packed(at_once * w.room);
 
 #pragma omp parallel if (s.images * s.rows * s.columns * s.maps * s.channels * taps >= kFew)
@@ -200,8 +185,8 @@ void weight_of(const ConvShape& s, const T* large, const T* small, T* gradient) 
         const Share mine(w.tiles, unit % groups, groups);
         const int64_t tap = unit / groups * together;
         for (int64_t k = tap; first == 0 && i == 0 && k < tap + together; ++k) {
-          memset(sums.at + (k * w.tiles + mine.first) * w.strips * w.kTile, 0,
-                 mine.size() * w.strips * w.kTile * sizeof(A));
+          memset(sums.at + (k * w.tiles + mine.first) * w.strips * kTile<T>, 0,
+                 mine.size() * w.strips * kTile<T> * sizeof(A));
         }
         for (int64_t group = 0; group < here; group += several) {
           for (int64_t p = 0; p < smalls; p += kBlocks) {
@@ -215,7 +200,7 @@ void weight_of(const ConvShape& s, const T* large, const T* small, T* gradient) 
     }
   }
 #pragma omp parallel for schedule(static) if (taps * s.maps * s.channels >= kFew)
-  for (int64_t k = 0; k < taps; ++k) w.write(k, Share(0, w.tiles), sums.at, gradient);
+  for (int64_t k = 0; k < taps; ++k) w.write(k, sums.at, gradient);
 }
 
 }  // namespace

@@ -126,6 +126,12 @@ OUTLINED void store_some(T* p, VectorOf<T> v, int64_t lanes) {
   store(p, v, int(lanes));
 }
 
+// A vector of the `left` numbers from p on, or of as many as there are.
+template <class T>
+INLINE VectorOf<T> load_left(const T* p, int64_t left) {
+  return left >= kLanes<T> ? load(p) : load_some(p, at_least(0, left));
+}
+
 // Adds rows of a matrix to a tile's sums; `columns` of them are there.
 template <class T, int R, int N>
 INLINE void add_tile(Tile<T, R, N>& tile, const AccumulatorOf<T>* from, int64_t step,
@@ -136,8 +142,7 @@ INLINE void add_tile(Tile<T, R, N>& tile, const AccumulatorOf<T>* from, int64_t 
 #pragma GCC unroll 16
     for (int r = 0; r < R; ++r) {
       if (left <= 0) break;
-      const auto* at = from + r * step + j * kLanes<T>;
-      tile.sum[r][j] += left >= kLanes<T> ? load(at) : load_some(at, left);
+      tile.sum[r][j] += load_left(from + r * step + j * kLanes<T>, left);
     }
   }
 }

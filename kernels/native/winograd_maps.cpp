@@ -80,14 +80,11 @@ INLINE void make_slots(const Sight& y, const Sight& x, const T* image, int64_t w
   const Pixels<T> pixels(y, x, image, width, channels);
   const int64_t padded = pieces(channels, kDeep<T>) * kDeep<T>;
   for (int64_t c = 0; c < padded; c += kLanes<T>) {
-    const int64_t left = channels - c;
     VectorOf<T> d[kSlots][kSlots] = {};
 #pragma GCC unroll 9
     for (int i = 0; i < kEach; ++i) {
       if (!kMinimal && !pixels.there[i]) continue;
-      const T* from = pixels.from[i] + c;
-      d[i / kSlots][i % kSlots] =
-          left >= kLanes<T> ? load(from) : load_some(from, at_least(0, left));
+      d[i / kSlots][i % kSlots] = load_left(pixels.from[i] + c, channels - c);
     }
     subtract(d, kMinimal || y.minimal, kMinimal || x.minimal);
 #pragma GCC unroll 9

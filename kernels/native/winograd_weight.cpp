@@ -21,10 +21,7 @@ constexpr int kPieces = 4 * kUnits;          // of work for each thread, for fac
 template <class T>
 struct Winograd {
   using A = AccumulatorOf<T>;
-  static constexpr int64_t kTile = kRows * kColumns<T>;
   static constexpr int64_t kRowsBlock = ::kRowsBlock<kAcross>;
-  static constexpr int64_t kColumnsBlock = kBlock * kColumns<T>;
-  static constexpr int64_t kImages = kDeep<T>;  // of a block
   const ConvShape& s;
   const Grid grid;
   const int64_t tiles, strips;  // of maps, of channels
@@ -36,28 +33,25 @@ struct Winograd {
         tiles(pieces(s.maps, kRows)),
         strips(pieces(s.channels, kColumns<T>)),
         cells(grid.cells()),
-        places(pieces(s.images, kImages) * cells) {}
+        places(pieces(s.images, kImages<T>) * cells) {}
 
   // Words of what a place is packed to: rows by targets, and columns by filters and slots.
   INLINE int64_t words_of_rows() const { return kEach * tiles * kRowsBlock; }
   INLINE int64_t words() const {
-    return words_of_rows() + kWinogradFilters * kEach * strips * kColumnsBlock;
+    return words_of_rows() + kWinogradFilters * kEach * strips * kColumnsBlock<T>;
   }
 
-  // A vector of channels. Where the map goes on, what follows is read with them: that costs less
-  // than leaving it out, and makes sums that nobody looks at.
-  INLINE static VectorOf<T> read(const T* from, const T* end) {
-    return from + kLanes<T> <= end ? load(from) : load_some(from, at_least(0, end - from));
-  }
+  // A vector of channels; as in conv_weight.cpp, what follows them in the map is read with them.
+  INLINE static VectorOf<T> read(const T* from, const T* end) { return load_left(from, end - from); }
 
   // Packs a place of image k of its block.
   INLINE void pack(const T* large, const T* small, int64_t place, int64_t k, WordOf<T>* to) const {
-    const int64_t cell = place % cells, image = place / cells * kImages + k;
+    const int64_t cell = place % cells, image = place / cells * kImages<T> + k;
     WordOf<T>* rows = to + k * kAcrossLine;
     WordOf<T>* columns = to + words_of_rows() + k * kColumns<T>;
     if (image < s.images) {
       pack_targets(small, image, cell, rows);
-      for (int f = 0; f < kWinogradFilters; ++f, columns += kEach * strips * kColumnsBlock) {
+      for (int f = 0; f < kWinogradFilters; ++f, columns += kEach * strips * kColumnsBlock<T>) {
         pack_slots(large, image, cell, f, columns);
       }
       return;
@@ -66,7 +60,7 @@ struct Winograd {
       memset(rows + i * kRowsBlock, 0, kAcrossLine * sizeof(T));
     }
     for (int64_t i = 0; i < kWinogradFilters * kEach * strips; ++i) {
-      memset(columns + i * kColumnsBlock, 0, kColumns<T> * sizeof(T));
+      memset(columns + i * kColumnsBlock<T>, 0, kColumns<T> * sizeof(T));
     }
   }
 
@@ -102,7 +96,7 @@ struct Winograd {
     const int64_t size = s.height * s.width * s.channels;
     const T* end = large + s.images * size;
     const Pixels<T> pixels(y, x, large + image * size, s.width, s.channels);
-    for (int64_t j = 0; j < strips; ++j, to += kColumnsBlock) {
+    for (int64_t j = 0; j < strips; ++j, to += kColumnsBlock<T>) {
       for (int64_t c = 0; c < kColumns<T>; c += kLanes<T>) {
         VectorOf<T> d[kSlots][kSlots] = {};
 #pragma GCC unroll 9
@@ -114,7 +108,7 @@ struct Winograd {
 #pragma GCC unroll 9
         for (int i = 0; i < kEach; ++i) {
           if (!pixels.there[i]) continue;
-          store(to + i * strips * kColumnsBlock + c, d[i / kSlots][i % kSlots]);
+          store(to + i * strips * kColumnsBlock<T> + c, d[i / kSlots][i % kSlots]);
         }
       }
     }
@@ -127,8 +121,8 @@ struct Winograd {
     const auto flush = [&] {
       for (int64_t j = 0; j < strips; ++j) {
         for (int64_t t = mine.first; t < mine.last; ++t) {
-          add_blocks(blocks, Share(s.maps, t, tiles).size(), t * kRowsBlock, j * kColumnsBlock,
-                     sums + (t * strips + j) * kTile);
+          add_blocks(blocks, Share(s.maps, t, tiles).size(), t * kRowsBlock, j * kColumnsBlock<T>,
+                     sums + (t * strips + j) * kTile<T>);
         }
       }
       blocks.count = 0;
@@ -145,7 +139,7 @@ struct Winograd {
           const int target = p.target * kTargets + q.target, slot = p.slot * kSlots + q.slot;
           blocks.rows[blocks.count] = packed + target * tiles * kRowsBlock;
           blocks.columns[blocks.count++] =
-              packed + words_of_rows() + (filter * kEach + slot) * strips * kColumnsBlock;
+              packed + words_of_rows() + (filter * kEach + slot) * strips * kColumnsBlock<T>;
           if (blocks.count == kBlocks) flush();
         }
       }
@@ -155,29 +149,21 @@ struct Winograd {
 
   // Writes a tap's gradient: the sums of the four factors that it is part of.
   INLINE void write(int filter, int a, int b, const A* sums, T* gradient) const {
-    const int64_t tap = grid.tap(filter, a, b);
-    sums += filter * kEach * tiles * strips * kTile;
-    for (int64_t t = 0; t < tiles; ++t) {
-      const Share maps(s.maps, t, tiles);
-      for (int64_t row = maps.first; row < maps.last; ++row) {
-        T* to = gradient + (row * kTaps * kTaps + tap) * s.channels;
-        for (int64_t c = 0; c < s.channels; c += kLanes<T>) {
-          VectorOf<T> sum = {};
-          for (int i = 0; i < 4; ++i) {
-            const int64_t factor = (a + i / 2) * kFactors + b + i % 2;
-            sum += load<A>(sums + ((factor * tiles + t) * strips + c / kColumns<T>) * kTile +
-                           (row - maps.first) * kColumns<T> + c % kColumns<T>);
-          }
-          store(to + c, sum, int(at_most(kLanes<T>, s.channels - c)));
-        }
+    sums += filter * kEach * tiles * strips * kTile<T>;
+    write_gradient(s, grid.tap(filter, a, b), gradient, [&](int64_t at) {
+      VectorOf<T> sum = {};
+      for (int i = 0; i < 4; ++i) {
+        const int64_t factor = (a + i / 2) * kFactors + b + i % 2;
+        sum += load<A>(sums + factor * tiles * strips * kTile<T> + at);
       }
-    }
+      return sum;
+    });
   }
 
   void run(const T* large, const T* small, T* gradient) const {
     const int64_t most = at_most(places, at_least(1, kWordsOfPlaces / words()));
     const int64_t groups = at_most(tiles, pieces(kPieces * threads(), kEach));
-    const int64_t size = tiles * strips * kTile;
+    const int64_t size = tiles * strips * kTile<T>;
     const Buffer<A> sums(kWinogradFilters * kEach * size);
     const Buffer<WordOf<T>> packed(most * words());
 
@@ -186,8 +172,8 @@ struct Winograd {
       for (int64_t first = 0; first < places; first += most) {
         const Share here(first, at_most(places, first + most));
 #pragma omp for schedule(static)
-        for (int64_t i = 0; i < here.size() * kImages; ++i) {
-          pack(large, small, first + i / kImages, i % kImages, packed.at + i / kImages * words());
+        for (int64_t i = 0; i < here.size() * kImages<T>; ++i) {
+          pack(large, small, first + i / kImages<T>, i % kImages<T>, packed.at + i / kImages<T> * words());
         }
 #pragma omp for schedule(dynamic)
         for (int64_t unit = 0; unit < kEach * groups; ++unit) {
@@ -196,8 +182,8 @@ struct Winograd {
           for (int filter = 0; filter < kWinogradFilters; ++filter) {
             A* own = sums.at + (filter * kEach + factor) * size;
             if (first == 0) {
-              memset(own + mine.first * strips * kTile, 0,
-                     mine.size() * strips * kTile * sizeof(A));
+              memset(own + mine.first * strips * kTile<T>, 0,
+                     mine.size() * strips * kTile<T> * sizeof(A));
             }
             add(here, filter, factor, mine, packed.at, own);
           }
